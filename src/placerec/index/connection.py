@@ -1,0 +1,181 @@
+"""Opening the file of an index, and turning SQLite's errors into ours.
+
+Why not simply ``sqlite3.connect(path)``: it creates a file at a mistyped path, takes a 0-byte file
+for a valid database, leaves ``-wal`` and ``-shm`` files beside another program's database, and a
+``?``, ``#`` or ``%41`` in a plain ``file:`` address opens another file. So a path is looked at
+first, then opened by the URI of ``Path.as_uri`` in an explicit mode.
+
+No function here opens the file by any other way than SQLite: closing a second descriptor of a file
+drops this process' locks on it (sqlite.org, "How to corrupt").
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from placerec.errors import Busy, DamagedIndex, NoRoom, NotAnIndex, NotFound, PlacerecError
+from placerec.index.schema import check_header, check_tables
+
+BUSY_SECONDS = 5.0  # how long a writer or reader waits for another one
+
+_READ_FAULTS = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
+_WRITE_FAULTS = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+}
+
+
+class StaleIndex(Busy):
+    """An index that another process has changed or replaced since it was opened here."""
+
+    def __init__(self, path: Path | str, why: str) -> None:
+        self.path = Path(path)
+        PlacerecError.__init__(self, f"{path}: {why} since the index was opened; open it again")
+
+
+def connect(
+    path: Path, mode: Literal["ro", "rw"], *, immutable: bool = False
+) -> sqlite3.Connection:
+    """Open an existing file in autocommit mode; never creates one."""
+    address = f"{path.absolute().as_uri()}?mode={mode}" + ("&immutable=1" if immutable else "")
+    connection = sqlite3.connect(
+        address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA cell_size_check=ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_checked(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    """Open an index and check header, length and tables; a transaction is left open.
+
+    ``ro`` begins a read transaction (a snapshot), ``rw`` takes the write lock.
+    """
+    before = look_at(path)
+    with translated(path):
+        connection = connect(path, mode)
+        try:
+            if mode == "rw":
+                _refuse_unwritable(path)
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("PRAGMA cache_spill=OFF")  # a spill would lock readers out
+                connection.execute("BEGIN IMMEDIATE")
+            else:
+                begin_reading(connection, path)
+            check_header(connection, path)
+            _check_length(connection, path, before)
+            check_tables(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def begin_reading(connection: sqlite3.Connection, path: Path) -> None:
+    """Begin a snapshot; what a killed writer left half done is undone first."""
+    for last in (False, True):
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            code = getattr(error, "sqlite_errorcode", None)
+            if last or code != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            # A read-only connection may not roll a journal back; a writing one does on first read.
+            with closing(connect(path, "rw")) as writer:
+                writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        else:
+            return
+
+
+def look_at(path: Path) -> os.stat_result:
+    """Refuse a path that is no index without leaving a trace beside it."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        what = "a link to nothing" if path.is_symlink() else "there is no such file"
+        raise NotFound(path, what) from None
+    except (OSError, ValueError) as error:
+        raise NotFound(path, f"cannot be looked at ({error})") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise NotAnIndex(path, "a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAnIndex(path, "not a regular file")
+    if status.st_size == 0:
+        raise NotAnIndex(path, "an empty file")
+    if not os.access(path, os.R_OK):
+        raise NotFound(path, "no permission to read it", "ask its owner")
+    # immutable: no lock and no -wal or -shm file, whatever program the file belongs to.
+    try:
+        with closing(connect(path, "ro", immutable=True)) as connection:
+            check_header(connection, path)
+    except sqlite3.DatabaseError as error:
+        if primary_code(error) == sqlite3.SQLITE_NOTADB:
+            raise NotAnIndex(path, "not a database") from error
+        # A writer at work can look like damage to one who takes no lock; open_checked decides.
+    return status
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Refuse early: SQLite opens such a file for reading and fails at the first change."""
+    for place in (path, path.resolve().parent):  # the journal goes into the folder
+        if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise NoRoom(place, "no permission")
+
+
+def _check_length(connection: sqlite3.Connection, path: Path, before: os.stat_result) -> None:
+    """Refuse a cut file: SQLite itself does not notice a missing half page."""
+    after = path.stat()
+    if (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino):
+        raise StaleIndex(path, "the file was replaced")
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    if pages * page_bytes != after.st_size:
+        raise DamagedIndex(path, f"{after.st_size} bytes where {pages * page_bytes} belong")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn an error of SQLite inside the block into one of ours."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.ProgrammingError):  # a bug of ours
+            raise
+        raise _translate(path, error) from error
+    except UnicodeDecodeError as error:  # SQLite quotes a damaged name in its message
+        raise DamagedIndex(path, "it holds text that is no text") from error
+
+
+def primary_code(error: sqlite3.Error) -> int | None:
+    """Return SQLite's primary result code, or None for an error of the Python module itself."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _translate(path: Path, error: sqlite3.DatabaseError) -> PlacerecError:
+    code, primary = getattr(error, "sqlite_errorcode", None), primary_code(error)
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Busy(path)
+    if code == sqlite3.SQLITE_READONLY_DBMOVED:
+        return StaleIndex(path, "the file was replaced")
+    if code == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return NoRoom(path, "an interrupted update must be undone first, which needs to write")
+    if primary in _WRITE_FAULTS and code not in _READ_FAULTS:
+        return NoRoom(path, str(error))
+    return DamagedIndex(path, str(error)[:200])

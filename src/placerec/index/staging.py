@@ -1,0 +1,175 @@
+"""Building an index aside and publishing it at once.
+
+A first build goes to ``NAME.partial``. SQLite's exclusive lock is held on that file from its first
+byte until it is renamed, so a second builder finds it busy, and a file that is not locked was left
+by a killed process and is replaced. Publishing is: sync the file, rename it, sync the folder; a
+reader sees the old index or the new one.
+
+The journal of a build stays in memory and nothing is synced before the end: after a crash the
+partial is thrown away whole, so there is nothing that a journal on disk could save.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from placerec.errors import Busy, Damaged, NoRoom, NotAnIndex, NotFound, UsageError
+from placerec.index.connection import connect, look_at, primary_code, translated
+from placerec.index.schema import PAGE_BYTES
+
+CLAIM_TRIES = 8  # each lost try means that another builder came between
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """A claimed partial file: locked by ``connection`` until it is published or discarded."""
+
+    path: Path
+    partial: Path
+    inode: int
+    connection: sqlite3.Connection
+    replace: bool
+
+
+def claim(path: Path, *, replace: bool) -> Staging:
+    """Make and lock an empty ``NAME.partial``; Busy while another process builds there."""
+    refuse_existing(path, replace=replace)
+    partial = path.with_name(path.name + ".partial")
+    with _disk_errors(path), translated(path):
+        for _ in range(CLAIM_TRIES):
+            _refuse_stranger(partial)
+            with suppress(FileExistsError):
+                os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            staging = _try_claim(path, partial, replace)
+            if staging is not None:
+                return staging
+    raise Busy(path)
+
+
+def publish(staging: Staging) -> None:
+    """Put the synced partial in the place of the index; the caller has committed with a sync."""
+    path, partial = staging.path, staging.partial
+    refuse_existing(path, replace=staging.replace)
+    with _disk_errors(path):
+        old = _hold(path) if path.exists() else None
+        try:
+            if not _is_ours(staging):
+                raise Busy(path)
+            # A journal of the former index would be played back into the new one.
+            path.with_name(path.name + "-journal").unlink(missing_ok=True)
+            partial.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            if old is not None:
+                old.close()
+
+
+def discard(staging: Staging) -> None:
+    """Remove the partial, if it is still there and still ours."""
+    with suppress(OSError):
+        if _is_ours(staging):
+            staging.partial.unlink()
+
+
+def refuse_existing(path: Path, *, replace: bool) -> None:
+    """Refuse to overwrite: any file without ``replace``, and with it any that is no index."""
+    if not os.path.lexists(path):
+        return
+    if not replace:
+        raise UsageError(f"{path}: exists already; give replace to build it anew, or add to it")
+    try:
+        look_at(path)
+    except Damaged:
+        return  # ours, of another format
+    except NotAnIndex as error:
+        raise UsageError(f"{error}; it will not be replaced: choose another path") from error
+
+
+def _is_ours(staging: Staging) -> bool:
+    """Tell whether the partial is still the file that was claimed."""
+    return staging.partial.exists() and staging.partial.stat().st_ino == staging.inode
+
+
+def _try_claim(path: Path, partial: Path, replace: bool) -> Staging | None:
+    """Lock the file at ``partial``; None when it was stale (then it is gone) or was swapped."""
+    try:
+        before = partial.stat()
+    except FileNotFoundError:
+        return None
+    connection = connect(partial, "rw")
+    try:
+        try:
+            connection.execute("PRAGMA busy_timeout=0")
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode=MEMORY")
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.DatabaseError as error:
+            if primary_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+        after = partial.stat()
+        ours = after.st_ino == before.st_ino
+        if ours and after.st_size == 0 and connection.in_transaction:
+            return Staging(path, partial, after.st_ino, connection, replace)
+        if ours:
+            partial.unlink()
+    except FileNotFoundError:
+        pass  # published or removed by another builder a moment ago
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return None
+
+
+def _refuse_stranger(partial: Path) -> None:
+    """Refuse to remove a file of that name that no build of ours has left."""
+    if not os.path.lexists(partial) or (partial.is_file() and partial.stat().st_size == 0):
+        return
+    try:
+        look_at(partial)
+    except Damaged:
+        return
+    except NotFound as error:
+        if os.path.lexists(partial):
+            raise UsageError(f"{error}; it is in the way of a build: move it away") from error
+
+
+def _hold(path: Path) -> sqlite3.Connection | None:
+    """Take the write lock of the index to be replaced, so that no writer is at work in it."""
+    connection = None
+    try:
+        connection = connect(path, "rw")
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.DatabaseError as error:
+        if connection is not None:
+            connection.close()
+        if primary_code(error) == sqlite3.SQLITE_BUSY:
+            raise Busy(path) from error
+        return None  # damaged or read-only: nobody can be writing to it
+    return connection
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn an error of the file system inside the block into one of ours."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(path.parent, "there is no such folder", "make it first") from error
+    except OSError as error:
+        raise NoRoom(path, error.strerror or str(error)) from error

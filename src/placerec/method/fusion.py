@@ -1,0 +1,45 @@
+"""Fusion: the scores of several patch sizes as one number a candidate.
+
+Source: Patch-NetVLAD, section 3.5, equation 6 (the raw weighted sum), and the published program
+(the weighted sum of z-scores over the candidate list).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from placerec.errors import UsageError
+from placerec.records import Array
+
+FUSIONS = ("raw", "z-score")
+PUBLISHED_SIZES = ((2, 2), (5, 5), (8, 8))
+PUBLISHED_WEIGHTS = (0.45, 0.15, 0.4)
+
+
+def default_weights(sizes: tuple[tuple[int, int], ...]) -> tuple[float, ...]:
+    """The published .45, .15, .4 for exactly 2, 5, 8; otherwise equal weights."""
+    if sizes == PUBLISHED_SIZES:
+        return PUBLISHED_WEIGHTS
+    return (1.0 / len(sizes),) * len(sizes)
+
+
+def fuse(scores: Array, weights: tuple[float, ...], fusion: str = "raw") -> Array:
+    """Fused score (candidates,) float64 from (candidates, sizes); larger is better.
+
+    ``z-score``: each size is centred and divided by its population standard deviation over the
+    candidates first; a size whose scores are all equal (also: one candidate) says nothing and
+    counts 0.
+    """
+    if fusion not in FUSIONS:
+        raise UsageError(f"fusion {fusion!r}: choose one of {', '.join(FUSIONS)}")
+    values = np.asarray(scores, np.float64)
+    fused: Array = (standardise(values) if fusion == "z-score" else values) @ np.asarray(weights)
+    return fused
+
+
+def standardise(values: Array) -> Array:
+    """Columns of (n, s) minus their mean, over their population deviation; constant gives 0."""
+    centred = values - values.mean(axis=0)
+    deviation = values.std(axis=0)
+    flat = np.ptp(values, axis=0) == 0
+    return np.where(flat, 0.0, centred / np.where(flat, 1.0, deviation))

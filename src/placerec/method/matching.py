@@ -1,0 +1,59 @@
+"""Mutual nearest neighbours between the patch sets of two photos.
+
+Source: Patch-NetVLAD, section 3.4, equation 3. Patches are matched within one size only. The
+arg-max of the cosine is the published arg-min of the distance, without its square root (which is
+NaN where rounding makes a cosine exceed 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from placerec.records import Array, Match, PatchSet
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Two patch sets of one size with their mutual matches.
+
+    ``pairs`` (M, 2) int64: query patch, database patch, ascending database patch. ``similarity``
+    (M,) float32 cosines. ``best`` (P,) float32: the cosine of each query patch, matched or not, to
+    its nearest database patch.
+    """
+
+    query: PatchSet
+    database: PatchSet
+    pairs: Array = field(repr=False)
+    similarity: Array = field(repr=False)
+    best: Array = field(repr=False)
+
+    def displacements(self) -> Array:
+        """Database minus query grid position of each match: (M, 2) int64, (columns, rows)."""
+        query_row, query_column = np.divmod(self.pairs[:, 0], self.query.columns)
+        database_row, database_column = np.divmod(self.pairs[:, 1], self.database.columns)
+        return np.stack((database_column - query_column, database_row - query_row), axis=1)
+
+    def scored(self, score: float, inliers: Array) -> Match:
+        """A scorer's verdict: its score, and which matches (M,) bool agree."""
+        return Match(score, self.pairs[inliers], self.query.grid, self.database.grid)
+
+    def unscored(self) -> Match:
+        """The verdict on matches that say nothing: score 0, no inlier."""
+        return self.scored(0.0, np.zeros(len(self.pairs), bool))
+
+
+def mutual_nearest(query: PatchSet, database: PatchSet) -> Matched:
+    """Matches (i, j) where i is the nearest of j and j the nearest of i.
+
+    Of equally near patches the one with the lower number counts, so every patch is in at most one
+    match.
+    """
+    similarity = query.descriptors @ database.descriptors.T
+    nearest = similarity.argmax(axis=1)
+    best = similarity[np.arange(len(nearest)), nearest]
+    candidates = np.flatnonzero(best >= similarity.max(axis=0)[nearest])
+    partners, first = np.unique(nearest[candidates], return_index=True)
+    chosen = candidates[first]
+    return Matched(query, database, np.stack((chosen, partners), axis=1), best[chosen], best)

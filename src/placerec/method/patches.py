@@ -1,0 +1,89 @@
+"""Patch descriptors: NetVLAD over every h x w window of the feature map.
+
+Source: Patch-NetVLAD, sections 3.2 and 3.3 (the descriptor of a patch is the VLAD of the features
+inside it). Sums are direct: the published integral image in float32 turns patches of a sharp
+assignment into rounding noise, because intra-normalisation lifts clusters of almost no weight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from placerec.errors import UsageError
+from placerec.method.pca import Projection
+from placerec.method.vlad import Vocabulary, normalise, soft_assign
+from placerec.records import Array, PatchSet
+
+
+def patch_grid(map_size: tuple[int, int], size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Rows and columns of patches of ``size`` (cells) on a map of ``map_size``, no padding."""
+    rows, columns = ((m - s) // max(stride, 1) + 1 for m, s in zip(map_size, size, strict=True))
+    if min(size) < 1 or stride < 1 or rows < 1 or columns < 1:
+        raise UsageError(
+            f"patch size {size[0]}x{size[1]} with stride {stride} does not fit a feature map of "
+            f"{map_size[0]}x{map_size[1]} cells: choose smaller patches or larger images"
+        )
+    return rows, columns
+
+
+def box_sum(volume: Array, size: tuple[int, int], stride: int = 1) -> Array:
+    """Sum over each window of (h, w, C): (rows, columns, C), in the volume's own dtype.
+
+    Separable and direct: the window's rows are added, then its columns; nothing is subtracted.
+    """
+    rows, columns = patch_grid(volume.shape[:2], size, stride)
+    down, across = (rows - 1) * stride + 1, (columns - 1) * stride + 1
+    tall = volume[:down:stride].copy()
+    for top in range(1, size[0]):
+        tall += volume[top : top + down : stride]
+    wide = tall[:, :across:stride].copy()
+    for left in range(1, size[1]):
+        wide += tall[:, left : left + across : stride]
+    return wide
+
+
+def patch_vlad(
+    features: Array,
+    vocabulary: Vocabulary,
+    projection: Projection | None,
+    size: tuple[int, int],
+    stride: int = 1,
+) -> PatchSet:
+    """Patch descriptors of one size from unit features (h, w, D).
+
+    Per patch: residual sums a cluster, intra-normalisation, L2, PCA, L2. Without ``projection``
+    the descriptors are the K * D VLAD values. Works a cluster at a time, so the K x h x w x D
+    residual volume never exists. Returns (rows * columns, D_out) float32.
+    """
+    rows, columns = patch_grid(features.shape[:2], size, stride)
+    height, width, depth = features.shape
+    assignment = soft_assign(features.reshape(-1, depth), vocabulary).reshape(height, width, -1)
+    weights = assignment.astype(np.float32)
+    parts: list[Array] = []
+    projected = np.zeros((rows * columns, projection.dimensions if projection else 0), np.float32)
+    filled = np.zeros(rows * columns, np.float32)
+    for k, centre in enumerate(vocabulary.centres):
+        residual = weights[:, :, k, None] * (features - centre)
+        cluster = normalise(box_sum(residual, size, stride).reshape(rows * columns, depth))
+        if projection is None:
+            parts.append(cluster)
+            continue
+        filled += np.einsum("pd,pd->p", cluster, cluster)
+        projected += cluster @ projection.weight[:, k * depth : (k + 1) * depth].T
+    if projection is None:
+        descriptors = normalise(np.concatenate(parts, axis=1))
+    else:
+        length = np.maximum(np.sqrt(filled), np.float32(1e-12))[:, None]
+        descriptors = normalise(projected / length + projection.bias)
+    return PatchSet(size, rows, columns, stride, descriptors)
+
+
+def pooled_patches(cells: Array, size: tuple[int, int], stride: int = 1) -> PatchSet:
+    """K_patch = 1: the sum of centred, projected cells (h, w, D) over each window, then L2.
+
+    Equal to ``patch_vlad`` with a vocabulary of one centre and a projection without bias, at the
+    cost of one projection a cell.
+    """
+    rows, columns = patch_grid(cells.shape[:2], size, stride)
+    pooled = box_sum(cells, size, stride).reshape(rows * columns, -1)
+    return PatchSet(size, rows, columns, stride, normalise(pooled))

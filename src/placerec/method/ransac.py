@@ -1,0 +1,50 @@
+"""RANSAC scoring: the share of patches that one homography explains.
+
+Source: Patch-NetVLAD, section 3.4; the published program's call of OpenCV, with its constants. The
+order of the matches is part of the result, so it is fixed: ascending database patch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from placerec.errors import MissingExtra
+from placerec.method.matching import Matched
+from placerec.records import Array, Match, PatchSet
+
+CELL = 16
+TOLERANCE_PIXELS = 1.5 * CELL
+FEWEST_MATCHES = 4
+
+
+def ransac_score(matched: Matched) -> Match:
+    """Inliers of a homography from database to query patch centres, over the query's patches.
+
+    Reprojection tolerance 24 pixels; 0 with fewer than 4 matches or where none is found. Needs
+    OpenCV (extra ``paper``).
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingExtra("scorer ransac", "paper") from error
+    if len(matched.pairs) < FEWEST_MATCHES:
+        return matched.unscored()
+    source = patch_centres(matched.database)[matched.pairs[:, 1]]
+    target = patch_centres(matched.query)[matched.pairs[:, 0]]
+    mask: Array | None = cv2.findHomography(source, target, cv2.RANSAC, TOLERANCE_PIXELS)[1]
+    if mask is None:
+        return matched.unscored()
+    inliers = mask.ravel().astype(bool)
+    return matched.scored(int(inliers.sum()) / len(matched.query.descriptors), inliers)
+
+
+def patch_centres(patches: PatchSet) -> Array:
+    """Pixel centres (P, 2) int64, x then y, truncated to whole pixels as published.
+
+    A cell is 16 pixels, its receptive field is centred 7.5 pixels behind its corner.
+    """
+    row, column = np.divmod(np.arange(patches.rows * patches.columns), patches.columns)
+    height, width = patches.size
+    x = CELL * patches.stride * column + CELL // 2 * (width - 1) + 7
+    y = CELL * patches.stride * row + CELL // 2 * (height - 1) + 7
+    return np.stack((x, y), axis=1)

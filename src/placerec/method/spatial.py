@@ -1,0 +1,40 @@
+"""Rapid spatial scoring: do the matches of two photos move together?
+
+Source: Patch-NetVLAD, section 3.4, equation 4 (``form="paper"``) and the published program
+(``form="program"``), which differ: see ``spatial_score``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from placerec.errors import UsageError
+from placerec.method.matching import Matched
+from placerec.records import Match
+
+FORMS = ("program", "paper", "paper-absolute")
+
+
+def spatial_score(matched: Matched, form: str = "program") -> Match:
+    """Sum over matches of (X - |dx - mean dx|)^2 + (Y - |dy - mean dy|)^2, over n_p; 0 if none.
+
+    dx, dy are database minus query grid positions, n_p the number of query patches. X and Y are,
+    for ``program``, the largest column and row index of the patch grid; for ``paper``, the
+    absolute value of the largest displacement; for ``paper-absolute`` (the other reading of the
+    printed formula) the largest absolute displacement. All matches count as inliers. Larger is
+    better (the published program prints the negative).
+    """
+    if form not in FORMS:
+        raise UsageError(f"spatial form {form!r}: choose one of {', '.join(FORMS)}")
+    if not len(matched.pairs):
+        return matched.unscored()
+    moved = matched.displacements().astype(np.float64)
+    if form == "program":
+        reach = np.array([matched.query.columns - 1, matched.query.rows - 1], np.float64)
+    elif form == "paper":
+        reach = np.abs(moved.max(axis=0))
+    else:
+        reach = np.abs(moved).max(axis=0)
+    deviation = reach - np.abs(moved - moved.mean(axis=0))
+    score = float(np.square(deviation).sum()) / len(matched.query.descriptors)
+    return matched.scored(score, np.ones(len(moved), bool))

@@ -1,0 +1,157 @@
+"""Model files: fitted tensors as float32 safetensors, with who made them and of what.
+
+The same bytes are a file (``placerec fit --out MODEL.safetensors``) and the model inside an index.
+A file names its trunk by name and sha256 and carries the settings that it was fitted for. Loading
+runs no code; missing, extra, misshapen and non-finite tensors are refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from placerec.errors import NotFound, UnsafeWeights, UsageError
+from placerec.method.pca import Projection
+from placerec.method.vlad import Vocabulary
+from placerec.models.model import Fitted, Model, fitted_tensors
+from placerec.records import Array
+from placerec.settings import Settings
+from placerec.trunks import TRUNKS, Trunk, open_trunk
+
+FORMAT = "placerec-model-1"
+REQUIRED = ("format", "name", "trunk", "trunk_sha256", "settings", "training_data")
+
+
+def save_model(model: Model, path: Path) -> None:
+    """Write ``model`` to ``path``: beside it first, then renamed into place."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(model_bytes(model))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_model(path: Path, threads: int = 1, device: str = "cpu") -> Model:
+    """The model in the file ``path``, with its trunk opened by name."""
+    if not path.is_file():
+        raise NotFound(path, "no such model file")
+    return model_from_bytes(path.read_bytes(), path, threads=threads, device=device)
+
+
+def model_bytes(model: Model) -> bytes:
+    """``model`` without its trunk as safetensors."""
+    from safetensors.numpy import save
+
+    tensors = {
+        name: np.ascontiguousarray(tensor, np.float32)
+        for name, tensor in fitted_tensors(model.fitted).items()
+    }
+    metadata = {
+        "format": FORMAT, "name": model.name, "trunk": model.trunk.name,
+        "trunk_sha256": model.trunk.sha256, "settings": model.settings.to_json(),
+        "training_data": model.training_data,
+    }  # fmt: skip
+    encoded: bytes = save(tensors, metadata)
+    return encoded
+
+
+def model_from_bytes(
+    data: bytes,
+    origin: Path,
+    trunk: Trunk | None = None,
+    *,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Model:
+    """The model that ``model_bytes`` wrote; ``origin`` is named in errors.
+
+    ``trunk`` is needed where the trunk is not one of placerec's own.
+    """
+    tensors, metadata = _parse(data, origin)
+    settings = Settings.from_json(metadata["settings"])
+    if trunk is None:
+        if metadata["trunk"] not in TRUNKS:
+            raise UsageError(
+                f"{origin}: made with the trunk {metadata['trunk']}, which is not placerec's own: "
+                f"name it with --model, or pass it as trunk="
+            )
+        trunk = open_trunk(metadata["trunk"], threads, device)
+    if trunk.sha256 != metadata["trunk_sha256"]:
+        raise UnsafeWeights(
+            origin,
+            f"made with trunk {metadata['trunk']} {metadata['trunk_sha256'][:12]}, this one is "
+            f"{trunk.name} {trunk.sha256[:12]}",
+            "use the trunk it was made with, or fit it again",
+        )
+    fitted = _fitted(tensors, settings, trunk.channels, origin)
+    return Model(metadata["name"], trunk, fitted, settings, metadata["training_data"])
+
+
+def _parse(data: bytes, origin: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    from safetensors.numpy import load
+
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    except Exception as error:  # safetensors' own exception is not public
+        raise UnsafeWeights(origin, f"no safetensors file: {error}", "make it again") from error
+    missing = [key for key in REQUIRED if key not in metadata]
+    if missing or metadata["format"] != FORMAT:
+        raise UnsafeWeights(
+            origin, f"no {FORMAT} file, missing: {', '.join(missing) or 'format'}",
+            "make one: placerec fit PHOTOS --out MODEL.safetensors",
+        )  # fmt: skip
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise UnsafeWeights(origin, f"tensor {name} is not finite", "make it again")
+    return tensors, metadata
+
+
+def _fitted(tensors: dict[str, Array], settings: Settings, channels: int, origin: Path) -> Fitted:
+    remaining = dict(tensors)
+
+    def take(name: str, shape: tuple[int | None, ...], *, required: bool = True) -> Array | None:
+        tensor = remaining.pop(name, None)
+        if tensor is None and not required:
+            return None
+        if tensor is None:
+            raise UnsafeWeights(origin, f"tensor {name} is missing", "make it again")
+        fits = len(tensor.shape) == len(shape) and all(
+            want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
+        )
+        if not fits:
+            raise UnsafeWeights(origin, f"tensor {name} has shape {tensor.shape}", "make it again")
+        return np.asarray(tensor, np.float32)
+
+    def vocabulary(prefix: str, clusters: int, depth: int) -> Vocabulary:
+        centres, weights = (
+            take(f"{prefix}vocabulary.{part}", (clusters, depth)) for part in ("centres", "weights")
+        )
+        bias = take(prefix + "vocabulary.bias", (clusters,), required=False)
+        return Vocabulary(np.asarray(centres), np.asarray(weights), bias)
+
+    def projection(prefix: str, width: int) -> Projection | None:
+        weight = take(prefix + "pca.weight", (None, width), required=False)
+        if weight is None:
+            return None
+        return Projection(weight, np.asarray(take(prefix + "pca.bias", (len(weight),))))
+
+    local = projection("local_", channels)
+    depth = local.dimensions if local else channels
+    main = vocabulary("", settings.clusters, depth)
+    whole = projection("", settings.bands * settings.clusters * depth)
+    patch_vocabulary, patch_projection = None, None
+    if "patch_vocabulary.centres" in remaining:
+        patch_vocabulary = vocabulary("patch_", settings.k_patch, channels)
+        patch_projection = projection("patch_", settings.k_patch * channels)
+    if remaining:
+        raise UnsafeWeights(origin, f"unknown tensor {min(remaining)}", "make it again")
+    return Fitted(local, main, whole, patch_vocabulary, patch_projection)

@@ -1,0 +1,165 @@
+"""Fit a model on photos, without labels: k-means, alpha, PCA.
+
+What is fitted decides how well a photo is told from its neighbours: a vocabulary and PCA of the
+photos at hand beat foreign ones (docs/ARCHITECTURE.md). Everything is seeded, so the same photos in
+any order, with any number of threads, give the same model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from placerec.errors import UsageError
+from placerec.method.local import local_features
+from placerec.method.patches import patch_vlad
+from placerec.method.pca import Projection, fit_pca
+from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise
+from placerec.models.model import Fitted, Model, global_descriptor
+from placerec.records import Array
+
+if TYPE_CHECKING:
+    from placerec.settings import Settings
+    from placerec.trunks import Trunk
+
+FEWEST_PHOTOS = 50
+MOST_PHOTOS = 1000
+VOCABULARY_SAMPLES = 50_000
+PATCH_SAMPLES = 4096
+SEED = 0
+
+
+class FeatureMaps(Sequence[Array]):
+    """Feature maps (h, w, C) float32, one a photo, all of one shape, kept in a temporary file."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="placerec-")  # noqa: SIM115 - kept open
+        self._count, self._shape = 0, (0, 0, 0)
+
+    def append(self, features: Array) -> int:
+        """Keep one map and return its number."""
+        if self._count and features.shape != self._shape:
+            raise UsageError("the photos give feature maps of different sizes: set an image size")
+        self._shape = features.shape
+        self._file.seek(0, 2)
+        self._file.write(np.ascontiguousarray(features, np.float32).tobytes())
+        self._file.flush()
+        self._count += 1
+        return self._count - 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Array:  # type: ignore[override]
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        size = int(np.prod(self._shape)) * 4
+        return np.memmap(self._file, np.float32, "r", offset=index * size, shape=self._shape)
+
+    def close(self) -> None:
+        """Drop the temporary file."""
+        self._file.close()
+        self._count = 0
+
+
+def chosen_for_fit(names: Sequence[str]) -> list[str]:
+    """At most 1000 of ``names``, evenly spread over their sorted order."""
+    ordered = sorted(names)
+    if len(ordered) <= MOST_PHOTOS:
+        return ordered
+    return [ordered[i * len(ordered) // MOST_PHOTOS] for i in range(MOST_PHOTOS)]
+
+
+def fit_model(
+    trunk: Trunk,
+    settings: Settings,
+    maps: Sequence[Array],
+    *,
+    name: str,
+    training_data: str,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Model:
+    """A model for ``trunk`` and ``settings`` from feature maps (h, w, C), one a photo.
+
+    Where there are too few photos for ``global_dim``, as many dimensions as they allow are kept.
+    """
+    rng = np.random.default_rng(SEED)
+    progress("clusters")
+    local, vocabulary = _fit_local(settings, maps, rng)
+    fitted = Fitted(local, vocabulary, None, None, None)
+    dimensions = min(settings.global_dim, len(maps) - 1)
+    if dimensions >= 1:
+        progress("global PCA")
+        vectors = np.stack([global_descriptor(one, fitted, settings) for one in maps])
+        projection = fit_pca(vectors, dimensions, settings.whitening)
+        fitted = replace(fitted, projection=projection)
+    if settings.patch_sizes:
+        progress("patch PCA")
+        fit_patches = _fit_pooled if settings.k_patch == 1 else _fit_patch_vlad
+        patch_vocabulary, patch_projection = fit_patches(settings, maps, rng)
+        fitted = replace(
+            fitted, patch_vocabulary=patch_vocabulary, patch_projection=patch_projection
+        )
+    return Model(name, trunk, fitted, settings, training_data)
+
+
+def _fit_local(
+    settings: Settings, maps: Sequence[Array], rng: np.random.Generator
+) -> tuple[Projection | None, Vocabulary]:
+    """The PCA of the local features (where there is one) and the vocabulary behind it."""
+    samples = _sample(
+        maps, rng, lambda one: local_features(one, settings.pooling, settings.image_centring)
+    )
+    if len(samples) < settings.clusters:
+        raise UsageError(f"{settings.clusters} clusters need as many features: give more photos")
+    local = None
+    dimensions = min(settings.local_dim, samples.shape[1])
+    if dimensions:
+        local = fit_pca(samples, dimensions, settings.local_whitening)
+        samples = normalise(local(samples))
+    return local, fit_vocabulary(samples, settings.clusters, SEED)
+
+
+def _fit_pooled(
+    settings: Settings, maps: Sequence[Array], rng: np.random.Generator
+) -> tuple[Vocabulary, Projection]:
+    """K_patch = 1: the mean raw feature, and a PCA of the centred ones, without bias."""
+    cells = _sample(maps, rng, lambda one: one)
+    vocabulary = fit_vocabulary(cells, 1)
+    dimensions = min(settings.pca_dim, cells.shape[1])
+    projection = fit_pca(cells - vocabulary.centres[0], dimensions, settings.patch_whitening)
+    return vocabulary, replace(projection, bias=np.zeros_like(projection.bias))
+
+
+def _fit_patch_vlad(
+    settings: Settings, maps: Sequence[Array], rng: np.random.Generator
+) -> tuple[Vocabulary, Projection]:
+    """The paper's K: a vocabulary of unit features, and a PCA of patch descriptors of all sizes."""
+    vocabulary = fit_vocabulary(_sample(maps, rng, local_features), settings.k_patch, SEED)
+    each = max(1, PATCH_SAMPLES // (len(maps) * len(settings.patch_sizes)))
+    rows: list[Array] = []
+    for features in maps:
+        unit = normalise(features)
+        for size in settings.patch_sizes:
+            patches = patch_vlad(unit, vocabulary, None, size, settings.stride).descriptors
+            rows.append(patches[rng.choice(len(patches), min(each, len(patches)), replace=False)])
+    samples = np.concatenate(rows)[:PATCH_SAMPLES]
+    dimensions = min(settings.pca_dim, len(samples) - 1, samples.shape[1])
+    return vocabulary, fit_pca(samples, dimensions, settings.patch_whitening)
+
+
+def _sample(
+    maps: Sequence[Array], rng: np.random.Generator, prepare: Callable[[Array], Array]
+) -> Array:
+    """About 50,000 features (N, D) of the prepared maps (h, w, D), equally many from each."""
+    each = max(1, -(-VOCABULARY_SAMPLES // len(maps)))
+    rows = []
+    for features in maps:
+        prepared = prepare(np.asarray(features))
+        prepared = prepared.reshape(-1, prepared.shape[2])
+        rows.append(prepared[rng.permutation(len(prepared))[:each]])
+    return np.concatenate(rows)

@@ -1,0 +1,161 @@
+"""A Model: trunk, fitted tensors and settings; one photo in, its Features out.
+
+The fitted tensors are everything that was learnt from photos: the vocabulary and PCA of the global
+descriptor, and those of the patch descriptors. ``fingerprint`` names the whole: two models with
+equal fingerprints describe a photo alike, and an index refuses any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from placerec.errors import UsageError
+from placerec.method.local import band_weights, local_features
+from placerec.method.patches import patch_grid, patch_vlad, pooled_patches
+from placerec.method.vlad import Vocabulary, normalise, vlad
+from placerec.photos.prepare import Preprocessing, prepare
+from placerec.records import Array, Features, PatchSet
+from placerec.settings import FIXED_BY_INDEX, Settings
+
+if TYPE_CHECKING:
+    from placerec.method.pca import Projection
+    from placerec.trunks import Trunk
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The tensors that a fit learns.
+
+    ``local_projection`` (local_dim, C), ``vocabulary`` and ``projection`` make the global
+    descriptor; without a projection that step is left out. ``patch_vocabulary`` is (K_patch, C);
+    with K_patch = 1 its centre is the mean of the raw features. ``patch_projection``
+    maps K_patch * C values to a patch descriptor.
+    """
+
+    local_projection: Projection | None
+    vocabulary: Vocabulary
+    projection: Projection | None
+    patch_vocabulary: Vocabulary | None
+    patch_projection: Projection | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A trunk with fitted tensors and settings; ``name`` and ``training_data`` are for people."""
+
+    name: str
+    trunk: Trunk = field(repr=False)
+    fitted: Fitted = field(repr=False)
+    settings: Settings
+    training_data: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the trunk's digest, the fitted tensors and the fixed settings."""
+        digest = hashlib.sha256(self.trunk.sha256.encode())
+        for name in FIXED_BY_INDEX:
+            digest.update(f"{name}={getattr(self.settings, name)!r};".encode())
+        for label, tensor in fitted_tensors(self.fitted).items():
+            digest.update(f"{label}{tensor.shape}{tensor.dtype}".encode())
+            digest.update(np.ascontiguousarray(tensor).tobytes())
+        return digest.hexdigest()
+
+    def with_settings(self, settings: Settings) -> Model:
+        """The same weights with other settings, as far as the weights allow them."""
+        fitted = self.fitted
+        if settings.k_patch != self.settings.k_patch or settings.clusters != self.settings.clusters:
+            raise UsageError(
+                f"k_patch {settings.k_patch}: model {self.name} was fitted with k_patch "
+                f"{self.settings.k_patch}; fit one: placerec fit PHOTOS --k-patch "
+                f"{settings.k_patch} --out MODEL.safetensors"
+            )
+        projection = fitted.patch_projection
+        if settings.patch_sizes and projection is not None:
+            if settings.pca_dim > projection.dimensions:
+                raise UsageError(
+                    f"pca_dim {settings.pca_dim}: model {self.name} has only "
+                    f"{projection.dimensions} dimensions; choose at most that many, or fit one: "
+                    f"placerec fit PHOTOS --pca-dim {settings.pca_dim} --out MODEL.safetensors"
+                )
+            fitted = replace(fitted, patch_projection=projection.truncate(settings.pca_dim))
+        if fitted.projection is not None:
+            global_dim = min(settings.global_dim, fitted.projection.dimensions)
+            fitted = replace(fitted, projection=fitted.projection.truncate(global_dim))
+        return replace(self, fitted=fitted, settings=settings)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a photo is prepared for the trunk."""
+        return self.trunk.preprocessing(self.settings.image_size)
+
+    def feature_map(self, pixels: Array) -> Array:
+        """Trunk features (h, w, C) float32 of a photo (H, W, 3) uint8 RGB."""
+        image = prepare(pixels, self.preprocessing)
+        return np.ascontiguousarray(self.trunk(image).transpose(1, 2, 0))
+
+    def describe(self, pixels: Array) -> Features:
+        """The Features of a photo (H, W, 3) uint8 RGB."""
+        return self.describe_map(self.feature_map(pixels))
+
+    def describe_map(self, features: Array) -> Features:
+        """The Features of a feature map (h, w, C) float32."""
+        return Features(
+            global_descriptor(features, self.fitted, self.settings),
+            tuple(patch_set(features, self.fitted, self.settings, size)
+                  for size in self.settings.patch_sizes),
+        )  # fmt: skip
+
+
+def global_descriptor(features: Array, fitted: Fitted, settings: Settings) -> Array:
+    """Global descriptor (G,) float32 of unit length of a feature map (h, w, C)."""
+    local = local_features(
+        features, settings.pooling, settings.image_centring, fitted.local_projection
+    )
+    rows, columns, depth = local.shape
+    bands = band_weights(rows, columns, settings.bands)
+    descriptor = vlad(local.reshape(-1, depth), fitted.vocabulary, bands)
+    if fitted.projection is None:
+        return descriptor
+    return normalise(fitted.projection(descriptor))
+
+
+def patch_set(
+    features: Array, fitted: Fitted, settings: Settings, size: tuple[int, int]
+) -> PatchSet:
+    """Patch descriptors of one size of a feature map (h, w, C), by the vocabulary's K_patch."""
+    height, width, depth = features.shape
+    patch_grid((height, width), size, settings.stride)
+    vocabulary, projection = fitted.patch_vocabulary, fitted.patch_projection
+    if vocabulary is None:
+        raise UsageError("this model has no patch descriptors: fit one with patch sizes")
+    if len(vocabulary) == 1:
+        cells = features - vocabulary.centres[0]
+        if projection is not None:
+            cells = projection(cells.reshape(-1, depth)).reshape(height, width, -1)
+        return pooled_patches(cells, size, settings.stride)
+    unit = normalise(features)
+    return patch_vlad(unit, vocabulary, projection, size, settings.stride)
+
+
+def fitted_tensors(fitted: Fitted) -> dict[str, Array]:
+    """The tensors of a fit by name, in a fixed order."""
+    named: dict[str, Array | None] = {}
+    if fitted.local_projection is not None:
+        named["local_pca.weight"] = fitted.local_projection.weight
+        named["local_pca.bias"] = fitted.local_projection.bias
+    for prefix, vocabulary, projection in (
+        ("", fitted.vocabulary, fitted.projection),
+        ("patch_", fitted.patch_vocabulary, fitted.patch_projection),
+    ):
+        if vocabulary is not None:
+            named[prefix + "vocabulary.centres"] = vocabulary.centres
+            named[prefix + "vocabulary.weights"] = vocabulary.weights
+            named[prefix + "vocabulary.bias"] = vocabulary.bias
+        if projection is not None:
+            named[prefix + "pca.weight"] = projection.weight
+            named[prefix + "pca.bias"] = projection.bias
+    return {name: tensor for name, tensor in named.items() if tensor is not None}

@@ -1,0 +1,193 @@
+"""One photo file becomes upright RGB pixels, or one error that says why not.
+
+The bytes are read once, so the sha256 belongs to exactly the pixels returned even while the file
+is being replaced. The first bytes decide what a file is, never its name. The EXIF orientation is
+always applied. A photo that Pillow decodes only in part is an error: half a photo is no photo.
+
+Pillow's loaders raise nearly anything on damaged bytes (OSError, SyntaxError, ValueError,
+struct.error, its bomb error, ...: Pillow issue 9814), so everything they raise is translated here.
+Thread-safe: the only shared state is a filter for Pillow's own warnings while photos are decoded.
+Only libtiff, in C, may still write a line to stderr about a damaged compressed TIFF.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose
+
+from placerec.errors import NotAPhoto, NotFound, PhotoError, PhotoTooLarge, TruncatedPhoto
+from placerec.photos.colour import to_rgb
+from placerec.photos.find import CAMERA_RAW_SUFFIXES
+from placerec.photos.position import position_from_exif
+from placerec.records import Array, Photo, Position
+
+MAX_PIXELS = 89_478_485  # Pillow's limit, where it only warns: 256 MiB of RGB
+MAX_BYTES = 1 << 30  # a file is read whole; MAX_PIXELS uncompressed 16-bit RGB is half of it
+SIGNATURES = {  # Pillow's name of each format that is decoded, and how its files begin
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WEBP": rb"RIFF....WEBP",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "BMP": rb"BM",
+    "GIF": rb"GIF8[79]a",
+    "PPM": rb"P[1-6]\s",
+}
+UNSUPPORTED = {
+    "HEIC or AVIF": rb"....ftyp(hei|hev|mif|msf|avi)",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "camera raw (CR3)": rb"....ftypcrx",
+}
+ORIENTATION_TAG = 0x0112
+UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+
+def decode(path: Path, name: str | None = None, shrink_to: tuple[int, int] | None = None) -> Photo:
+    """Decode the photo at ``path``: pixels (H, W, 3) uint8 RGB, upright and contiguous.
+
+    ``name`` is what ``Photo.path`` becomes (default: the path itself). ``shrink_to`` is the
+    (height, width) that is needed: a larger JPEG is then decoded at 1/2, 1/4 or 1/8 of its size,
+    never below ``shrink_to``, which saves time and memory. Raises ``NotFound``, or a
+    ``PhotoError`` whose ``reason`` says what is wrong with the file.
+    """
+    data = _read(path)
+    try:
+        with _quiet_pillow():
+            pixels, position = _decode(path, data, shrink_to)
+    except PhotoError:
+        raise
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise PhotoTooLarge(path, f"too large to decode ({error})") from error
+    except Exception as error:
+        raise TruncatedPhoto(path, f"damaged or cut off ({error})") from error
+    photo = str(path) if name is None else name
+    return Photo(photo, hashlib.sha256(data).hexdigest(), pixels, position)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise NotAPhoto(path, "not a file")
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise NotFound(path, "no such photo") from error
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise PhotoError(path, f"cannot be read ({reason})") from error
+    if len(data) > MAX_BYTES:
+        raise PhotoTooLarge(path, f"more than {MAX_BYTES} bytes")
+    return data
+
+
+def _decode(
+    path: Path, data: bytes, shrink_to: tuple[int, int] | None
+) -> tuple[Array, Position | None]:
+    image = _open(path, data)
+    _shrink(image, shrink_to)
+    image.load()
+    if image.format == "PNG" and b"IEND" not in data:
+        raise TruncatedPhoto(path, "cut off (no end mark)")  # the one cut that Pillow lets pass
+    exif = _exif(image)
+    upright = _turn(to_rgb(image), exif)
+    return np.array(upright, dtype=np.uint8, order="C"), position_from_exif(exif)
+
+
+def _open(path: Path, data: bytes) -> Image.Image:
+    """Recognise the format by its first bytes and read the header, no pixel yet."""
+    if not data:
+        raise NotAPhoto(path, "empty file (0 bytes)")
+    unsupported = _recognise(data, UNSUPPORTED)
+    kind = _recognise(data, SIGNATURES)
+    if kind == "TIFF" and path.suffix.lower() in CAMERA_RAW_SUFFIXES:
+        unsupported = "camera raw"  # a TIFF inside, whose first picture is a thumbnail
+    if unsupported:
+        raise NotAPhoto(path, f"{unsupported} is not supported: convert it to JPEG")
+    if kind is None:
+        raise NotAPhoto(path, f"not an image of a known kind ({', '.join(SIGNATURES)})")
+    try:
+        image = Image.open(io.BytesIO(data), formats=[kind])
+    except UnidentifiedImageError as error:
+        reason = f"begins like {kind}, but the header is cut off, damaged or unusual"
+        raise TruncatedPhoto(path, reason) from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PhotoTooLarge(path, f"{width} x {height} is more than {MAX_PIXELS} pixels")
+    return image
+
+
+def _recognise(data: bytes, kinds: dict[str, bytes]) -> str | None:
+    head = data[:16]
+    return next((kind for kind, sign in kinds.items() if re.match(sign, head, re.DOTALL)), None)
+
+
+def _shrink(image: Image.Image, shrink_to: tuple[int, int] | None) -> None:
+    """Let the JPEG decoder scale down while it decodes; other formats have no such thing."""
+    if image.format not in ("JPEG", "MPO") or shrink_to is None or min(shrink_to) < 1:
+        return
+    height, width = shrink_to
+    lies_on_its_side = _exif(image).get(ORIENTATION_TAG) in (5, 6, 7, 8)
+    image.draft(None, (height, width) if lies_on_its_side else (width, height))
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """Return the EXIF tags, or none where they are damaged: the picture may still be good."""
+    try:
+        return image.getexif()
+    except Exception:
+        return Image.Exif()
+
+
+def _turn(image: Image.Image, exif: Image.Exif) -> Image.Image:
+    """Turn upright (Pillow itself does so for TIFF, and removes the tag)."""
+    orientation = exif.get(ORIENTATION_TAG)
+    turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+_lock = threading.Lock()
+_decoding = 0
+_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Ignore Pillow's warnings (and no others) while at least one photo is being decoded.
+
+    ``warnings`` has one list of filters for all threads, so the first thread in sets the filter
+    and the last one out restores the list; a ``catch_warnings`` in each would undo one another.
+    """
+    global _decoding, _filters
+    with _lock:
+        _decoding += 1
+        if _decoding == 1:
+            _filters = warnings.catch_warnings()
+            _filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if _decoding == 0:
+                _filters.__exit__(None, None, None)

@@ -1,0 +1,66 @@
+"""Pixels become the tensor that a trunk takes: one rule for all engines.
+
+The rule is the published program's (Patch-NetVLAD, ``tools/datasets.py: input_transform``): resize
+to a fixed size without keeping the aspect ratio, bilinear with antialiasing, then normalise each
+channel. The published numbers are for pixels in 0..1; here they are in 0..255, the same thing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from placerec.errors import UsageError
+from placerec.records import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """What a trunk wants: ``size`` (height, width) in pixels, ``mean`` and ``std`` in 0..255.
+
+    A size with a number of 0 or less means: do not resize. ``shrink`` allows huge JPEGs to be
+    decoded at a smaller scale, at least twice ``size``, which is several times faster.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    shrink: bool = False
+
+    @property
+    def shrink_to(self) -> tuple[int, int] | None:
+        """The size (height, width) that is enough to decode at, or ``None`` for all pixels."""
+        if not self.shrink or min(self.size) < 1:
+            return None
+        return 2 * self.size[0], 2 * self.size[1]
+
+    def __post_init__(self) -> None:
+        if not all(value > 0 for value in self.std):
+            raise UsageError(f"std: every channel must be more than 0, not {self.std}")
+
+
+def prepare(pixels: Array, preprocessing: Preprocessing) -> Array:
+    """Turn (H, W, 3) uint8 RGB into (1, 3, h, w) float32 (x - mean) / std, contiguous.
+
+    Computed in float32 in exactly this order: a subtraction, then a division.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise UsageError(
+            f"pixels: {pixels.dtype} of shape {pixels.shape}; give (height, width, 3) uint8 RGB"
+        )
+    resized = _resize(pixels, preprocessing.size).transpose(2, 0, 1)
+    mean, std = (
+        np.asarray(values, np.float32)[:, None, None]
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return np.ascontiguousarray(((resized.astype(np.float32) - mean) / std)[None])
+
+
+def _resize(pixels: Array, size: tuple[int, int]) -> Array:
+    height, width = size
+    if min(size) < 1 or pixels.shape[:2] == size:
+        return pixels
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

@@ -1,0 +1,11 @@
+"""A query photo in, ranked places out: shortlist, re-rank, answer.
+
+Read ``recognizer`` first: it is the whole method on one page. ``shortlist`` finds the candidates by
+their global descriptors, ``rerank`` scores them by their patches, ``picture`` draws an answer.
+"""
+
+from placerec.recognise.pair import match_photos
+from placerec.recognise.picture import draw_match
+from placerec.recognise.recognizer import PlaceRecognizer
+
+__all__ = ["PlaceRecognizer", "draw_match", "match_photos"]

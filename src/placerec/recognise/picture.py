@@ -1,0 +1,84 @@
+"""Draw an answer: both photos side by side, the agreeing patches joined by lines."""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from placerec.records import Array, Place
+
+PANEL_HEIGHT = 480
+GAP = 12
+MOST_DRAWN = 40
+BACKGROUND = (24, 24, 28)
+
+
+def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> None:
+    """Write a PNG of ``query`` and ``database`` pixels (H, W, 3) uint8 with ``place``'s matches.
+
+    At most 40 matches are drawn, spread over the photo, each in a colour of its own that runs from
+    left to right in the query: parallel lines of ordered colours are a good sign.
+    """
+    left, right = _panel(query), _panel(database)
+    offset = left.width + GAP
+    canvas = Image.new("RGB", (offset + right.width, PANEL_HEIGHT), BACKGROUND)
+    canvas.paste(left, (0, 0))
+    canvas.paste(right, (offset, 0))
+    layer = Image.new("RGBA", canvas.size, (0, 0, 0, 0))
+    pen = ImageDraw.Draw(layer)
+    for mine, theirs in zip(*_drawn_boxes(place), strict=True):
+        here, there = _pixels(mine, left, 0), _pixels(theirs, right, offset)
+        red, green, blue = colorsys.hsv_to_rgb(0.85 * (mine[0] + mine[2]) / 2, 0.75, 1.0)
+        colour = (round(255 * red), round(255 * green), round(255 * blue))
+        for box in (here, there):
+            pen.rectangle(box, outline=(*colour, 235), width=2)
+        pen.line((*_middle(here), *_middle(there)), fill=(*colour, 150), width=2)
+    drawn = Image.alpha_composite(canvas.convert("RGBA"), layer).convert("RGB")
+    path = Path(out)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        drawn.save(partial, "PNG")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _panel(pixels: Array) -> Image.Image:
+    image = Image.fromarray(pixels)
+    width = max(1, round(image.width * PANEL_HEIGHT / image.height))
+    return image.resize((min(width, 4 * PANEL_HEIGHT), PANEL_HEIGHT), Image.Resampling.LANCZOS)
+
+
+def _drawn_boxes(place: Place) -> tuple[Array, Array]:
+    """Boxes (n, 4) in query and database, as fractions: the matches of the largest patch size.
+
+    Taken greedily so that the drawn patches of the query hardly overlap.
+    """
+    fullest = [match for match in place.matches if match.inliers]
+    if not fullest:
+        return np.empty((0, 4)), np.empty((0, 4))
+    match = max(fullest, key=lambda one: one.query_grid.size)
+    mine = match.query_grid.boxes(match.pairs[:, 0])
+    theirs = match.database_grid.boxes(match.pairs[:, 1])
+    apart = (mine[0, 2:] - mine[0, :2]) * 0.9
+    chosen: list[int] = []
+    for number, box in enumerate(mine):
+        near = np.abs(mine[chosen, :2] - box[:2]) < apart
+        if len(chosen) < MOST_DRAWN and not near.all(axis=1).any():
+            chosen.append(number)
+    return mine[chosen], theirs[chosen]
+
+
+def _pixels(box: Array, image: Image.Image, offset: int) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (float(edge) for edge in box)
+    return (
+        offset + left * image.width, top * image.height,
+        offset + right * image.width - 1, bottom * image.height - 1,
+    )  # fmt: skip
+
+
+def _middle(box: tuple[float, float, float, float]) -> tuple[float, float]:
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2

@@ -1,0 +1,140 @@
+"""The records that are handed from room to room, each frozen.
+
+One photo becomes a ``Photo`` (photos), its ``Features`` (models), a row of the index, and, for a
+query, a list of ``Place`` in an ``Answer`` (recognise). Conventions used everywhere: images are
+(height, width, 3) uint8 RGB; sizes are (height, width); a grid position is (row, column) in
+feature cells; descriptors are rows of unit L2 length; similarities are cosines, larger is better.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a photo was taken: WGS 84 degrees, heading in degrees clockwise from north."""
+
+    latitude: float
+    longitude: float
+    heading: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One decoded photo: upright pixels (H, W, 3) uint8 RGB, the file's sha256, EXIF position."""
+
+    path: str
+    sha256: str
+    pixels: Array = field(repr=False)
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the patches of one size lie: rows x columns patches of ``size``, ``stride`` apart.
+
+    ``size`` is (height, width) and ``stride`` the step, both in feature cells; patches are numbered
+    row by row.
+    """
+
+    size: tuple[int, int]
+    rows: int
+    columns: int
+    stride: int
+
+    def boxes(self, numbers: Array) -> Array:
+        """Left, top, right, bottom of the patches ``numbers`` (n,) as fractions of the photo."""
+        row, column = np.divmod(np.asarray(numbers), self.columns)
+        left, top = column * self.stride, row * self.stride
+        width = (self.columns - 1) * self.stride + self.size[1]
+        height = (self.rows - 1) * self.stride + self.size[0]
+        right, bottom = left + self.size[1], top + self.size[0]
+        return np.stack((left / width, top / height, right / width, bottom / height), axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSet:
+    """The patch descriptors of one photo at one patch size.
+
+    ``descriptors`` is (rows * columns, D) float32, row-major over the patch grid, each row of
+    unit length or all zero (a blank patch). The other fields are those of ``Grid``.
+    """
+
+    size: tuple[int, int]
+    rows: int
+    columns: int
+    stride: int
+    descriptors: Array = field(repr=False)
+
+    @property
+    def grid(self) -> Grid:
+        """Where the patches lie."""
+        return Grid(self.size, self.rows, self.columns, self.stride)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a model knows of one photo: global descriptor (G,) float32 and one set a patch size."""
+
+    global_descriptor: Array = field(repr=False)
+    patches: tuple[PatchSet, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How one patch size of a candidate agrees with the query.
+
+    ``score`` is larger for a better agreement. ``pairs`` is (M, 2) int64: query patch and database
+    patch of each mutual match that the scorer counts as an inlier.
+    """
+
+    score: float
+    pairs: Array = field(repr=False)
+    query_grid: Grid
+    database_grid: Grid
+
+    @property
+    def inliers(self) -> int:
+        """The number of matches that agree with each other."""
+        return len(self.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One answer: a database photo with its scores.
+
+    ``score`` orders the answers (its range depends on the scorer), ``global_score`` is the cosine
+    of the global descriptors, ``inliers`` the number of agreeing patch matches over all sizes
+    (``None`` where only the global descriptor was used), ``matches`` one ``Match`` a patch size.
+    """
+
+    rank: int
+    path: str
+    score: float
+    global_score: float
+    inliers: int | None
+    position: Position | None = None
+    matches: tuple[Match, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The ranked places of one query, best first."""
+
+    query: str
+    places: tuple[Place, ...]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def best(self) -> Place:
+        """The first place (an index that can be opened always has at least one)."""
+        return self.places[0]

@@ -1,0 +1,125 @@
+"""``placerec index`` from a shell: counts, skipped photos, exit codes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+def test_build_info_verify_and_json_keys(placerec, photos):
+    built = placerec("index", "build", "town.placerec", photos)
+    assert "town.placerec: 6 added, 0 skipped" in built.stdout
+    assert sorted(p.name for p in placerec.folder.iterdir()) == ["town.placerec"]
+    info = json.loads(placerec("index", "info", "town.placerec", "--json").stdout)
+    assert set(info) == {
+        "photos", "with_position", "bytes", "bytes_per_photo", "model", "fingerprint", "folder",
+        "settings", "created_with", "format",
+    }  # fmt: skip
+    assert info["photos"] == info["with_position"] == 6
+    assert info["model"] == "generic"
+    assert "sound" in placerec("index", "verify", "town.placerec").stdout
+
+
+def test_folder_and_index_may_come_in_either_order(placerec, photos):
+    placerec("index", "build", photos, "town.placerec")
+    names = placerec("index", "info", "town.placerec", "--photos").stdout.split()
+    assert names == [f"place_00{i}.jpg" for i in range(6)]
+
+
+def test_a_second_build_does_not_replace_an_index_unasked(placerec, photos):
+    placerec("index", "build", "town.placerec", photos)
+    refused = placerec("index", "build", "town.placerec", photos, code=2)
+    assert "--force" in refused.stderr
+    placerec("index", "build", "town.placerec", photos, "--force")
+
+
+def test_adding_a_folder_twice_adds_nothing(placerec, photos):
+    placerec("index", "build", "town.placerec", photos)
+    assert "6 unchanged" in placerec("index", "add", "town.placerec", photos).stdout
+
+
+def test_refresh_sees_new_changed_and_deleted_photos(placerec, photos):
+    placerec("index", "build", "town.placerec", photos)
+    (photos / "place_000.jpg").unlink()
+    shutil.copy(photos / "place_001.jpg", photos / "place_002.jpg")
+    (photos / "sub").mkdir()
+    shutil.copy(photos / "place_003.jpg", photos / "sub" / "place_003.jpg")
+    told = placerec("index", "refresh", "town.placerec").stdout
+    assert "1 added, 1 changed, 4 unchanged, 1 removed, 0 skipped" in told
+    again = placerec("index", "refresh", "town.placerec").stdout
+    assert "6 unchanged, 0 skipped" in again
+
+
+def test_add_and_remove_one_photo_from_elsewhere(placerec, photos, town):
+    placerec("index", "build", "town.placerec", photos)
+    placerec("index", "add", "town.placerec", town / "queries" / "night_000.jpg")
+    names = placerec("index", "info", "town.placerec", "--photos").stdout.split()
+    outside = [name for name in names if name.startswith("../")]
+    assert len(outside) == 1
+    assert Path(outside[0]).name == "night_000.jpg"
+    placerec("index", "remove", "town.placerec", outside[0], "place_000.jpg")
+    assert json.loads(placerec("index", "info", "town.placerec", "--json").stdout)["photos"] == 5
+    refused = placerec("index", "remove", "town.placerec", "place_000.jpg", code=3)
+    assert "no such photo in the index" in refused.stderr
+
+
+def test_bad_photos_are_skipped_listed_and_exit_with_5(placerec, photos):
+    (photos / "empty.jpg").write_bytes(b"")
+    (photos / "text.png").write_text("not a picture")
+    whole = (photos / "place_000.jpg").read_bytes()
+    (photos / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    built = placerec("index", "build", "town.placerec", photos, code=5)
+    assert "6 added, 3 skipped" in built.stdout
+    lines = built.stderr.splitlines()
+    start = lines.index("skipped 3 photos:")
+    assert [line.split(":")[0].strip() for line in lines[start + 1 : start + 4]] == [
+        "empty.jpg", "half.jpg", "text.png",
+    ]  # fmt: skip
+    assert json.loads(placerec("index", "info", "town.placerec", "--json").stdout)["photos"] == 6
+
+
+def test_a_folder_of_bad_photos_alone_leaves_no_file(placerec, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_bytes(b"x")
+    assert "none of its 1 photos" in placerec(
+        "index", "build", "a.placerec", tmp_path / "bad", code=5
+    ).stderr  # fmt: skip
+    assert list(placerec.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty"])
+def test_a_folder_without_photos_is_not_found(placerec, tmp_path, kind):
+    folder = tmp_path / kind
+    if kind == "empty":
+        folder.mkdir()
+    placerec("index", "build", "a.placerec", folder, code=3)
+    assert list(placerec.folder.iterdir()) == []
+
+
+def test_positions_come_from_a_table(placerec, photos, tmp_path):
+    table = tmp_path / "where.csv"
+    table.write_text("image,latitude,longitude\nplace_000.jpg,52.5,13.25\n")
+    placerec("index", "build", "town.placerec", photos, "--positions", table)
+    told = placerec("query", "town.placerec", photos / "place_000.jpg", "--json").stdout
+    best = json.loads(told)[0]["places"][0]
+    assert (best["path"], best["latitude"], best["longitude"]) == ("place_000.jpg", 52.5, 13.25)
+    table.write_text("image,latitude,longitude\nplace_000.jpg,95,13.25\n")
+    refused = placerec("index", "build", "b.placerec", photos, "--positions", table, code=4)
+    assert "line 2" in refused.stderr
+
+
+def test_fifty_photos_fit_their_own_model_and_refit_fits_anew(placerec, many_photos, tmp_path):
+    photos = Path(shutil.copytree(many_photos, tmp_path / "many"))
+    placerec("index", "build", "a.placerec", photos, "--image-size", "160,224")
+    first = json.loads(placerec("index", "info", "a.placerec", "--json").stdout)
+    assert "fitted on" in first["model"]
+    Image.new("RGB", (160, 120), "red").save(photos / "new.png")
+    placerec("index", "add", "a.placerec", photos)
+    added = json.loads(placerec("index", "info", "a.placerec", "--json").stdout)
+    assert (added["photos"], added["fingerprint"]) == (53, first["fingerprint"])
+    placerec("index", "refit", "a.placerec")
+    refitted = json.loads(placerec("index", "info", "a.placerec", "--json").stdout)
+    assert refitted["photos"] == 53
+    assert refitted["fingerprint"] != first["fingerprint"]

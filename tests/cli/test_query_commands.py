@@ -1,0 +1,154 @@
+"""``placerec query``, ``match``, ``evaluate`` from a shell."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from placerec.demo import Town, demo_pose, position_of
+
+
+def test_query_json_has_the_documented_keys_best_first(placerec, town, town_index):
+    queries = sorted((town / "queries").iterdir())[:2]
+    told = json.loads(placerec("query", town_index, *queries, "--json", "--top", 3).stdout)
+    assert [set(one) for one in told] == [{"query", "places"}] * 2
+    assert [one["query"] for one in told] == [str(path) for path in queries]
+    for one in told:
+        assert [place["rank"] for place in one["places"]] == [1, 2, 3]
+        for place in one["places"]:
+            assert set(place) == {
+                "rank", "path", "score", "global_score", "inliers", "latitude", "longitude",
+            }  # fmt: skip
+        scores = [place["score"] for place in one["places"]]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_query_draws_a_picture_and_writes_geojson(placerec, town, town_index):
+    photo = town / "queries" / "night_003.jpg"
+    told = placerec("query", town_index, photo, "--picture", "p.png", "--geojson", "p.geojson")
+    assert "place_00" in told.stdout
+    with Image.open(placerec.folder / "p.png") as picture:
+        assert picture.height == 480
+    found = json.loads((placerec.folder / "p.geojson").read_text())
+    assert found["type"] == "FeatureCollection"
+    assert len(found["features"]) == 5
+    longitude, latitude = found["features"][0]["geometry"]["coordinates"]
+    expected = position_of(demo_pose(Town(0), 3, False))
+    assert longitude == pytest.approx(expected.longitude, abs=0.01)
+    assert latitude == pytest.approx(expected.latitude, abs=0.01)
+
+
+def test_bad_queries_exit_with_their_code_in_one_line(placerec, town, town_index, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    good = town / "queries" / "night_000.jpg"
+    for words, code in (
+        (("query", "nowhere.placerec", good), 3),
+        (("query", good, good), 3),
+        (("query", town_index, "nowhere.jpg"), 3),
+        (("query", town_index, tmp_path / "broken.jpg"), 5),
+        (("query", town_index, good, "--patch-sizes", "7"), 2),
+        (("query", town_index, good, "--patch-sizes", "seven"), 2),
+        (("query", town_index, good, "--model", "vgg19"), 2),
+        (("query", town_index, good, "--scale-weights", "0.5,0.6"), 2),
+        (("query", town_index, good, "--device", "tpu"), 2),
+        (("query", town_index, good, good, "--picture", "x.png"), 2),
+    ):
+        refused = placerec(*words, code=code)
+        assert refused.stdout == ""
+        assert "rror: " in refused.stderr
+    assert list(placerec.folder.iterdir()) == []
+
+
+def test_one_bad_photo_of_several_is_listed_and_the_others_answered(
+    placerec, town, town_index, tmp_path
+):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    good = town / "queries" / "night_000.jpg"
+    told = placerec("query", town_index, tmp_path / "broken.jpg", good, "--json", code=5)
+    assert [one["query"] for one in json.loads(told.stdout)] == [str(good)]
+    assert "broken.jpg" in told.stderr
+
+
+def test_match_tells_and_draws(placerec, town):
+    pair = (town / "queries" / "night_001.jpg", town / "database" / "place_001.jpg")
+    told = json.loads(placerec("match", *pair, "--json", "--out", "m.png").stdout)
+    assert set(told) == {"first", "second", "score", "global_score", "inliers", "model"}
+    assert (placerec.folder / "m.png").is_file()
+
+
+def test_evaluate_json_has_the_documented_keys(placerec, town):
+    told = json.loads(placerec("evaluate", town, "--json").stdout)
+    assert set(told) == {
+        "queries", "queries_with_positive", "global", "reranked", "scorer", "model",
+        "ms_per_query", "bytes_per_photo",
+    }  # fmt: skip
+    assert told["queries"] == told["queries_with_positive"] == 6
+    for part in ("global", "reranked"):
+        assert set(told[part]) == {"recall@1", "recall@5", "recall@10"}
+        assert all(0.0 <= value <= 1.0 for value in told[part].values())
+        assert told[part]["recall@10"] == 1.0  # six photos
+    retrieval = json.loads(placerec("evaluate", town, "--json", "--candidates", 0).stdout)
+    assert retrieval["reranked"] is None
+    assert retrieval["scorer"] is None
+    assert retrieval["global"] == told["global"]
+
+
+def test_evaluate_asks_only_the_listed_half(placerec, town, tmp_path):
+    table = tmp_path / "halves.csv"
+    table.write_text("query,half\nnight_000.jpg,validation\nnight_001.jpg,test\n")
+    words = ("evaluate", town, "--json", "--queries-list", table)
+    assert json.loads(placerec(*words).stdout)["queries"] == 2
+    assert json.loads(placerec(*words, "--half", "test").stdout)["queries"] == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("night_009.jpg,place_000.jpg", "night_009.jpg"),
+        ("night_000.jpg,place_9.jpg", "place_9.jpg"),
+    ],
+)
+def test_an_unknown_name_in_the_ground_truth_is_named_with_its_line(
+    placerec, town, tmp_path, row, why
+):
+    truth = tmp_path / "truth.csv"
+    truth.write_text(f"query,database\nnight_000.jpg,place_000.jpg\n{row}\n")
+    refused = placerec("evaluate", town, "--ground-truth", truth, code=4)
+    assert "truth.csv, line 3" in refused.stderr
+    assert why in refused.stderr
+
+
+def test_a_query_without_a_positive_is_left_out_of_the_denominator(placerec, town, tmp_path):
+    truth = tmp_path / "truth.csv"
+    truth.write_text("query,database\nnight_000.jpg,place_000.jpg\n")
+    told = placerec("evaluate", town, "--ground-truth", truth).stdout
+    assert "queries: 6, with a positive: 1" in told
+
+
+def test_a_closed_pipe_and_a_full_disk_are_no_traceback(town_index):
+    words = [sys.executable, "-m", "placerec", "index", "info", str(town_index)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        error = process.stderr.read()
+    assert process.returncode == 141
+    assert error == b""
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 6
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_index_can_be_copied_and_asked_elsewhere(placerec, town, town_index):
+    shutil.copy(town_index, placerec.folder / "copy of ? #1.placerec")
+    photo = town / "queries" / "night_002.jpg"
+    copied = placerec("query", "copy of ? #1.placerec", photo, "--json").stdout
+    assert copied == placerec("query", town_index, photo, "--json").stdout
+
+
+def test_version_is_printed(placerec):
+    assert placerec("--version").stdout.startswith("placerec 0.")

@@ -1,0 +1,45 @@
+"""Photos for every room's tests: a drawn town, and an index of its days."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from placerec.demo import Town, demo_pose, render, write_demo_photos
+from placerec.index.build import build_index
+
+PLACES = 6
+MANY = 52
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory) -> Path:
+    """A data set of 6 places: database/, queries/, ground_truth.csv. Do not change it."""
+    folder = tmp_path_factory.mktemp("town")
+    write_demo_photos(folder, PLACES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def town_index(town, tmp_path_factory) -> Path:
+    """An index of the town's days, by the generic model. Copy it before you change it."""
+    path = tmp_path_factory.mktemp("index") / "town.placerec"
+    build_index(path, town / "database", threads=2)
+    return path
+
+
+@pytest.fixture
+def photos(town, tmp_path) -> Path:
+    """A folder of its own with the 6 day photos."""
+    return Path(shutil.copytree(town / "database", tmp_path / "photos"))
+
+
+@pytest.fixture(scope="session")
+def many_photos(tmp_path_factory) -> Path:
+    """52 small day photos of a drawn town: enough to fit a model on."""
+    folder, town = tmp_path_factory.mktemp("many"), Town(1)
+    for place in range(MANY):
+        pixels = render(town, demo_pose(town, place, False), size=(120, 160))
+        Image.fromarray(pixels).save(folder / f"{place:03}.png")
+    return folder

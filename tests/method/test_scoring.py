@@ -1,0 +1,205 @@
+"""Matching, scorers and fusion: plain twins, limits, and the edges left open elsewhere."""
+
+import numpy as np
+import pytest
+
+from placerec.errors import UsageError
+from placerec.method.displacement import backgrounds, displacement_score
+from placerec.method.fusion import default_weights, fuse
+from placerec.method.matching import Matched, mutual_nearest
+from placerec.method.ransac import patch_centres, ransac_score
+from placerec.method.spatial import spatial_score
+from placerec.method.vlad import normalise
+from placerec.records import PatchSet
+
+SCORERS = {
+    "displacement": displacement_score,
+    "spatial": spatial_score,
+    "ransac": ransac_score,
+}
+
+
+def patches(rng, rows=5, columns=7, depth=16, size=(2, 2), stride=1):
+    descriptors = normalise(rng.standard_normal((rows * columns, depth))).astype(np.float32)
+    return PatchSet(size, rows, columns, stride, descriptors)
+
+
+def shifted(original, rng, down, right):
+    """The same patches moved on the grid; what leaves it is lost, the gaps are noise."""
+    grid = original.descriptors.reshape(original.rows, original.columns, -1)
+    noise = patches(rng, original.rows, original.columns, grid.shape[2]).descriptors
+    moved = noise.reshape(grid.shape).copy()
+    rows, columns = original.rows, original.columns
+    moved[max(down, 0) : rows + min(down, 0), max(right, 0) : columns + min(right, 0)] = grid[
+        max(-down, 0) : rows - max(down, 0), max(-right, 0) : columns - max(right, 0)
+    ]
+    return PatchSet(original.size, rows, columns, 1, moved.reshape(original.descriptors.shape))
+
+
+def plain_mutual(query, database):
+    similarity = query.descriptors.astype(np.float64) @ database.descriptors.astype(np.float64).T
+    pairs = []
+    for j in range(similarity.shape[1]):
+        i = int(similarity[:, j].argmax())
+        if int(similarity[i].argmax()) == j:
+            pairs.append((i, j))
+    return pairs
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_mutual_matches_equal_the_plain_loop(seed):
+    rng = np.random.default_rng(seed)
+    query, database = patches(rng, *rng.integers(1, 8, 2)), patches(rng, *rng.integers(1, 8, 2))
+    matched = mutual_nearest(query, database)
+    assert [tuple(pair) for pair in matched.pairs] == plain_mutual(query, database)
+    rows = (query.descriptors[matched.pairs[:, 0]], database.descriptors[matched.pairs[:, 1]])
+    assert np.allclose(matched.similarity, np.einsum("md,md->m", *rows), atol=1e-6)
+
+
+def test_equal_patches_match_once_each():
+    same = PatchSet((1, 1), 2, 3, 1, np.tile(np.float32([1, 0]), (6, 1)))
+    assert mutual_nearest(same, same).pairs.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_a_photo_matches_itself_at_least_as_well_as_any_other(name):
+    rng = np.random.default_rng(1)
+    query = patches(rng, 10, 12)
+    itself = SCORERS[name](mutual_nearest(query, query)).score
+    others = [shifted(query, rng, *move) for move in ((0, 1), (2, 3), (-1, 4))]
+    others += [patches(rng, 10, 12) for _ in range(20)]
+    for other in others:
+        assert SCORERS[name](mutual_nearest(query, other)).score <= itself + 1e-9
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_blank_photos_have_a_low_defined_score(name):
+    rng = np.random.default_rng(2)
+    query = patches(rng, 10, 12)
+    itself = SCORERS[name](mutual_nearest(query, query)).score
+    for blank in (np.zeros((120, 16), np.float32), np.tile(np.float32([1] + [0] * 15), (120, 1))):
+        empty = PatchSet((2, 2), 10, 12, 1, blank)
+        score = SCORERS[name](mutual_nearest(empty, empty)).score
+        assert 0.0 <= score < 0.1 * itself
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_no_match_scores_zero(name):
+    rng = np.random.default_rng(3)
+    query = patches(rng)
+    nothing = Matched(query, query, np.empty((0, 2), np.int64), *[np.empty(0, np.float32)] * 2)
+    assert SCORERS[name](nothing).score == 0.0
+    assert SCORERS[name](nothing).inliers == 0
+
+
+@pytest.mark.parametrize("move", [(0, 0), (2, 3), (-1, -4)])
+def test_displacement_finds_the_step_and_the_matches_that_share_it(move):
+    rng = np.random.default_rng(4)
+    query = patches(rng, 12, 14)
+    match = displacement_score(mutual_nearest(query, shifted(query, rng, *move)), box=1)
+    rows = np.divmod(match.pairs[:, 1], 14)
+    mine = np.divmod(match.pairs[:, 0], 14)
+    assert match.inliers == (12 - abs(move[0])) * (14 - abs(move[1]))
+    assert set(zip(rows[0] - mine[0], rows[1] - mine[1], strict=True)) == {move}
+    assert match.score == pytest.approx(match.inliers / (12 * 14), rel=1e-5)
+
+
+@pytest.mark.parametrize("box", [1, 3, 5, 7])
+@pytest.mark.parametrize("seed", range(5))
+def test_displacement_equals_the_plain_vote(box, seed):
+    rng = np.random.default_rng(seed)
+    matched = mutual_nearest(patches(rng, 6, 9), patches(rng, 6, 9))
+    steps = [tuple(step) for step in matched.displacements()]
+    best = 0.0
+    for x in range(-12, 13):
+        for y in range(-12, 13):
+            near = [
+                max(float(cosine), 0.0)
+                for (dx, dy), cosine in zip(steps, matched.similarity, strict=True)
+                if abs(dx - x) <= box // 2 and abs(dy - y) <= box // 2
+            ]
+            best = max(best, sum(near))
+    assert displacement_score(matched, box).score == pytest.approx(best / 54, rel=1e-6)
+
+
+def test_what_a_patch_finds_everywhere_does_not_vote():
+    rng = np.random.default_rng(8)
+    query = patches(rng, 12, 14)
+    matched = mutual_nearest(query, shifted(query, rng, 0, 1))
+    everywhere = np.ones(len(query.descriptors), np.float32)
+    plain, telling = displacement_score(matched, 1), displacement_score(matched, 1, everywhere)
+    assert telling.score == pytest.approx(0.2 * plain.score, rel=1e-4)
+
+
+def test_backgrounds_leave_the_candidate_itself_out():
+    best = np.float32([[0.2, 0.9], [0.4, 0.5], [0.6, 0.1]])
+    assert backgrounds(best)[0].tolist() == pytest.approx([0.5, 0.3])
+    assert backgrounds(best[:1]).tolist() == [[0.0, 0.0]]
+
+
+def matched_at(query_cells, database_cells, rows=6, columns=8):
+    grid = PatchSet((1, 1), rows, columns, 1, np.zeros((rows * columns, 2), np.float32))
+    pairs = np.array([
+        (q[0] * columns + q[1], d[0] * columns + d[1])
+        for q, d in zip(query_cells, database_cells, strict=True)
+    ])  # fmt: skip
+    return Matched(grid, grid, pairs, *[np.ones(len(pairs), np.float32)] * 2)
+
+
+def test_spatial_score_by_hand_in_its_three_forms():
+    matched = matched_at([(0, 0), (1, 1)], [(0, 2), (1, 5)])  # dx 2 and 4, dy 0; mean dx 3
+    assert spatial_score(matched).score == pytest.approx(2 * ((7 - 1) ** 2 + 5**2) / 48)
+    assert spatial_score(matched, "paper").score == pytest.approx(2 * (4 - 1) ** 2 / 48)
+    back = matched_at([(0, 2), (1, 5)], [(0, 0), (1, 1)])  # dx -2 and -4
+    assert spatial_score(back, "paper").score == pytest.approx(2 * (2 - 1) ** 2 / 48)
+    assert spatial_score(back, "paper-absolute").score == pytest.approx(2 * (4 - 1) ** 2 / 48)
+
+
+def test_a_self_match_is_best_in_the_programs_form_and_zero_in_the_papers():
+    rng = np.random.default_rng(5)
+    query = patches(rng, 6, 8)
+    itself = mutual_nearest(query, query)
+    assert spatial_score(itself).score == pytest.approx(7**2 + 5**2)
+    assert spatial_score(itself, "paper").score == 0.0
+
+
+def test_ransac_counts_the_patches_of_one_homography():
+    rng = np.random.default_rng(6)
+    query = patches(rng, 12, 14)
+    match = ransac_score(mutual_nearest(query, shifted(query, rng, 1, 2)))
+    assert match.inliers >= 11 * 12
+    assert match.score == match.inliers / (12 * 14)
+
+
+@pytest.mark.parametrize(
+    ("size", "first", "last"),
+    [(2, (15, 15), (623, 463)), (5, (39, 39), (599, 439)), (8, (63, 63), (575, 415))],
+)
+def test_patch_centres_are_the_published_pixels(size, first, last):
+    rows, columns = 31 - size, 41 - size
+    grid = PatchSet((size, size), rows, columns, 1, np.zeros((rows * columns, 1), np.float32))
+    centres = patch_centres(grid)
+    assert tuple(centres[0]) == first
+    assert tuple(centres[-1]) == last
+
+
+def test_default_weights_are_the_published_ones_for_exactly_2_5_8():
+    assert default_weights(((2, 2), (5, 5), (8, 8))) == (0.45, 0.15, 0.4)
+    assert default_weights(((2, 2), (5, 5))) == (0.5, 0.5)
+
+
+def test_raw_fusion_is_the_weighted_sum():
+    assert fuse(np.array([[1, 2], [3, 4]]), (0.25, 0.75)).tolist() == [1.75, 3.75]
+
+
+def test_z_score_fusion_is_defined_for_one_candidate_and_for_ties():
+    assert fuse(np.array([[3.0, 4.0]]), (0.5, 0.5), "z-score").tolist() == [0.0]
+    fused = fuse(np.array([[1.0, 5.0], [1.0, 7.0]]), (0.5, 0.5), "z-score")
+    assert fused.tolist() == [-0.5, 0.5]
+
+
+def test_an_unknown_fusion_or_form_is_a_usage_error():
+    with pytest.raises(UsageError, match="fusion"):
+        fuse(np.zeros((1, 1)), (1.0,), "mean")
+    with pytest.raises(UsageError, match="form"):
+        spatial_score(matched_at([(0, 0)], [(0, 0)]), "program2")

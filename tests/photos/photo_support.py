@@ -1,0 +1,67 @@
+"""Photos for the tests, made in memory: every format, orientation and kind of damage."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+SMOOTH = np.asarray(  # not symmetric in any way, and kind to JPEG
+    Image.fromarray(RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)).resize((96, 64), 3)
+)
+
+
+def encode(picture, kind="PNG", **options) -> bytes:
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+STORED = {  # how each orientation stores the upright picture
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a[::-1].transpose(1, 0, 2)[::-1, ::-1],
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a[:, ::-1].transpose(1, 0, 2)[::-1, ::-1],
+}
+
+
+def turned(orientation, upright=SMOOTH, kind="PNG", **options):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](upright))
+    return encode(stored, kind, exif=exif, **options)
+
+
+def png_claiming(width, height):
+    def chunk(name, body):
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 1000)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+def mutated(data: bytes, rng) -> bytes:
+    out = bytearray(data)
+    for _ in range(rng.integers(1, 6)):
+        at, length = int(rng.integers(len(out))), int(rng.integers(1, 9))
+        what = rng.integers(3)
+        junk = bytes(rng.integers(0, 256, length, dtype=np.uint8).tolist())
+        if what == 0:
+            out[at : at + length] = junk
+        elif what == 1:
+            del out[at : at + length]
+        else:
+            out[at:at] = junk
+    return bytes(out)

@@ -1,0 +1,167 @@
+"""Positions: from EXIF tags and from CSV files."""
+
+import math
+import os
+
+import pytest
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import IFDRational
+
+from placerec.errors import BadTable, NotFound
+from placerec.photos import position_from_exif, read_positions
+from placerec.records import Position
+
+TAG = ExifTags.GPS
+
+
+def exif_of(**changes):
+    """Return tags of 48°30'36" N, 2°15'0" W, looking to 270.5°; ``None`` takes a tag away."""
+    gps = {
+        "GPSLatitudeRef": "N",
+        "GPSLatitude": (IFDRational(48), IFDRational(30), IFDRational(360, 10)),
+        "GPSLongitudeRef": "W",
+        "GPSLongitude": (IFDRational(2), IFDRational(15), IFDRational(0)),
+        "GPSImgDirectionRef": "T",
+        "GPSImgDirection": IFDRational(541, 2),
+    } | changes
+    return Tags({TAG[k]: v for k, v in gps.items() if v is not None})
+
+
+class Tags(Image.Exif):
+    """Tags with values that no file could hold, too."""
+
+    def __init__(self, gps):
+        super().__init__()
+        self.gps = gps
+
+    def get_ifd(self, tag):
+        return self.gps if tag == ExifTags.IFD.GPSInfo else {}
+
+
+def test_degrees_minutes_seconds_and_hemispheres_are_read():
+    assert position_from_exif(exif_of()) == Position(48.51, -2.25, 270.5)
+    south_east = exif_of(GPSLatitudeRef="S\0", GPSLongitudeRef=b"e")
+    assert position_from_exif(south_east) == Position(-48.51, 2.25, 270.5)
+
+
+def test_zero_north_zero_east_is_a_place():
+    zero = (IFDRational(0), IFDRational(0), IFDRational(0))
+    position = position_from_exif(exif_of(GPSLatitude=zero, GPSLongitude=zero))
+    assert position is not None
+    assert (position.latitude, position.longitude) == (0, 0)
+    assert math.copysign(1, position.longitude) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"GPSLatitudeRef": None},
+        {"GPSLongitudeRef": "X"},
+        {"GPSLongitudeRef": ""},
+        {"GPSLatitude": None},
+        {"GPSLatitude": (IFDRational(48), IFDRational(30), IFDRational(1, 0))},
+        {"GPSLatitude": (IFDRational(0, 0), IFDRational(0, 0), IFDRational(0, 0))},
+        {"GPSLatitude": (IFDRational(91), IFDRational(0), IFDRational(0))},
+        {"GPSLatitude": (IFDRational(-4), IFDRational(0), IFDRational(0))},
+        {"GPSLongitude": (IFDRational(180), IFDRational(0), IFDRational(1))},
+        {"GPSLongitude": (math.nan, 0.0, 0.0)},
+        {"GPSLongitude": "east of here"},
+        {"GPSLongitude": ()},
+    ],
+)
+def test_what_cannot_be_believed_is_no_position(changes):
+    assert position_from_exif(exif_of(**changes)) is None
+
+
+@pytest.mark.parametrize("changes", [{"GPSImgDirectionRef": None}, {"GPSImgDirectionRef": "Q"},
+                                     {"GPSImgDirection": IFDRational(1, 0)}])  # fmt: skip
+def test_a_wrong_direction_costs_the_heading_only(changes):
+    assert position_from_exif(exif_of(**changes)) == Position(48.51, -2.25, None)
+
+
+def test_magnetic_north_counts_and_headings_are_brought_into_a_turn():
+    magnetic = exif_of(GPSImgDirectionRef="M", GPSImgDirection=IFDRational(360))
+    assert position_from_exif(magnetic) == Position(48.51, -2.25, 0.0)
+
+
+def test_no_exif_and_damaged_exif_are_no_position():
+    assert position_from_exif(Image.Exif()) is None
+    exif = Image.Exif()
+    exif[ExifTags.IFD.GPSInfo] = 12345  # an offset into nothing
+    assert position_from_exif(exif) is None
+
+
+def read(tmp_path, text: str | bytes):
+    path = tmp_path / "positions.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_positions(path)
+
+
+def test_columns_may_stand_in_any_order_and_others_are_ignored(tmp_path):
+    text = "\ufeffheading,note,longitude,image, latitude \r\n-90,x,2.5,a/1.jpg,48\r\n\n,,0,b.jpg,0"
+    assert read(tmp_path, text) == {
+        "a/1.jpg": Position(48.0, 2.5, 270.0),
+        "b.jpg": Position(0.0, 0.0, None),
+    }
+
+
+def test_heading_is_optional_and_lies_in_0_to_360(tmp_path):
+    assert read(tmp_path, "image,latitude,longitude\nx.jpg,-90,180\n") == {
+        "x.jpg": Position(-90.0, 180.0)
+    }
+    rows = read(tmp_path, "image,latitude,longitude,heading\na,0,0,720.5\nb,0,0,-1e-17\nc,0,0,360")
+    assert [rows[name].heading for name in "abc"] == [0.5, 0.0, 0.0]
+
+
+def test_odd_names_in_a_table_survive(tmp_path):
+    data = b'image,latitude,longitude\ncaf\xe9.jpg,1,2\n"a,b\nc"".jpg",3,4\n'
+    assert list(read(tmp_path, data)) == [os.fsdecode(b"caf\xe9.jpg"), 'a,b\nc".jpg']
+
+
+def test_a_repeated_row_is_fine_and_a_contradiction_is_not(tmp_path):
+    head = "image,latitude,longitude\nx.jpg,1,2\n"
+    assert len(read(tmp_path, head + "x.jpg,1.0,2.0\n")) == 1
+    with pytest.raises(BadTable, match=r"line 3: 'x\.jpg' stands twice"):
+        read(tmp_path, head + "x.jpg,1,2.1\n")
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("x.jpg,north,2", "latitude is 'north'"),
+        ("x.jpg,nan,2", "latitude is 'nan'"),
+        ("x.jpg,inf,2", "latitude is 'inf'"),
+        ("x.jpg,,2", "latitude is ''"),
+        ("x.jpg,90.01,2", "latitude is '90.01', not a number from -90 to 90"),
+        ("x.jpg,0,-180.5", "longitude is '-180.5', not a number from -180 to 180"),
+        ("x.jpg,48,5,2,5", "5 values for 3 columns .a decimal comma"),
+        ("x.jpg,48", "2 values for 3 columns"),
+        (",1,2", "no image name"),
+        ('"x.jpg,1,2', "not a CSV row"),
+    ],
+)
+def test_a_wrong_row_is_named_with_its_line(tmp_path, row, why):
+    with pytest.raises(BadTable, match=why) as caught:
+        read(tmp_path, f"image,latitude,longitude\ngood.jpg,1,2\n{row}\n")
+    assert caught.value.line in (3, 4)  # an open quote ends with the file
+    assert "positions.csv, line" in str(caught.value)
+
+
+def test_a_wrong_heading_is_named(tmp_path):
+    with pytest.raises(BadTable, match="line 2: heading is 'NW', not a number"):
+        read(tmp_path, "image,latitude,longitude,heading\nx,1,2,NW\n")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "image,latitude\n", "image;latitude;longitude\n", "image,image,latitude,longitude"],
+)
+def test_a_missing_or_doubled_column_is_named(tmp_path, header):
+    with pytest.raises(BadTable, match=r"line 1: the header, separated by commas, needs one"):
+        read(tmp_path, header)
+
+
+def test_a_missing_table_and_a_folder_are_not_found(tmp_path):
+    for path in (tmp_path / "none.csv", tmp_path):
+        with pytest.raises(NotFound):
+            read_positions(path)

@@ -1,0 +1,165 @@
+"""Asking an index: order, stability, and what it refuses."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from placerec.demo import Town, demo_pose, position_of
+from placerec.errors import (
+    FixedByIndex,
+    ModelMismatch,
+    NotAnIndex,
+    NotFound,
+    PhotoError,
+    UsageError,
+)
+from placerec.index.build import build_index
+from placerec.recognise.pair import match_photos
+from placerec.recognise.picture import draw_match
+from placerec.recognise.recognizer import PlaceRecognizer
+from placerec.recognise.shortlist import shortlist
+from placerec.settings import Settings, named_settings
+
+
+def told(answer):
+    """An answer as comparable values."""
+    return [(p.rank, p.path, p.score, p.global_score, p.inliers, p.position) for p in answer.places]
+
+
+@pytest.mark.parametrize("scorer", ["displacement", "spatial", "ransac"])
+def test_an_indexed_photo_finds_itself_first_with_every_scorer(town, town_index, scorer):
+    with PlaceRecognizer.open(town_index, scorer=scorer) as recognizer:
+        for path in sorted((town / "database").iterdir()):
+            answer = recognizer.query(path)
+            assert answer.best.path == path.name
+            assert answer.best.global_score > 0.99
+            assert [p.rank for p in answer.places] == [1, 2, 3, 4, 5]
+            scores = [p.score for p in answer.places]
+            assert scores == sorted(scores, reverse=True)
+
+
+def test_positions_come_from_exif(town, town_index):
+    with PlaceRecognizer.open(town_index) as recognizer:
+        best = recognizer.query(town / "database" / "place_002.jpg").best
+    expected = position_of(demo_pose(Town(0), 2, False))
+    assert best.position is not None
+    assert best.position.latitude == pytest.approx(expected.latitude, abs=1e-5)
+    assert best.position.longitude == pytest.approx(expected.longitude, abs=1e-5)
+
+
+def test_answers_are_the_same_for_any_number_of_threads(town, town_index):
+    query = town / "queries" / "night_001.jpg"
+    told_by = []
+    for threads in (1, 2, 5):
+        with PlaceRecognizer.open(town_index, threads=threads) as recognizer:
+            told_by.append(told(recognizer.query(query)))
+    assert told_by[0] == told_by[1] == told_by[2]
+
+
+def test_pixels_and_path_give_the_same_answer(town, town_index):
+    path = town / "queries" / "night_000.jpg"
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    with PlaceRecognizer.open(town_index) as recognizer:
+        assert told(recognizer.query(pixels)) == told(recognizer.query(path))
+
+
+def test_retrieval_only_has_no_inliers_and_orders_by_the_global_score(town, town_index):
+    with PlaceRecognizer.open(town_index, candidates=0) as recognizer:
+        answer = recognizer.query(town / "queries" / "night_000.jpg")
+    assert all(p.inliers is None and p.score == p.global_score for p in answer.places)
+
+
+def test_photos_beyond_the_candidates_follow_in_global_order(town, town_index):
+    with PlaceRecognizer.open(town_index, candidates=2) as recognizer:
+        places = recognizer.query(town / "queries" / "night_000.jpg", top=6).places
+    assert len({p.path for p in places}) == 6
+    assert [p.inliers is None for p in places] == [False, False, True, True, True, True]
+    rest = [p.global_score for p in places[2:]]
+    assert rest == sorted(rest, reverse=True)
+
+
+def test_an_index_of_one_photo_works(town, tmp_path):
+    folder = tmp_path / "one"
+    folder.mkdir()
+    shutil.copy(town / "database" / "place_000.jpg", folder)
+    report = build_index(tmp_path / "one.placerec", folder)
+    assert report.added == 1
+    with PlaceRecognizer.open(tmp_path / "one.placerec") as recognizer:
+        answer = recognizer.query(town / "queries" / "night_000.jpg")
+    assert [p.path for p in answer.places] == ["place_000.jpg"]
+
+
+def test_a_blank_photo_is_answered_with_low_finite_scores(town_index):
+    blank = np.full((480, 640, 3), 90, np.uint8)
+    with PlaceRecognizer.open(town_index) as recognizer:
+        places = recognizer.query(blank).places
+    assert all(np.isfinite(p.score) and p.score < 0.2 for p in places)
+
+
+def test_what_an_index_fixes_cannot_be_changed(town_index):
+    with pytest.raises(FixedByIndex, match="patch_sizes"):
+        PlaceRecognizer.open(town_index, patch_sizes=((3, 3),))
+    with pytest.raises(FixedByIndex, match="image_size"):
+        PlaceRecognizer.open(town_index, image_size=(240, 320))
+
+
+def test_an_unknown_setting_is_a_usage_error(town_index):
+    with pytest.raises(UsageError, match="sharpness"):
+        PlaceRecognizer.open(town_index, sharpness=3)
+
+
+def test_another_model_is_refused_with_both_names(town_index, many_photos, tmp_path):
+    from placerec.index.fit import fit_on_folder
+    from placerec.models.files import save_model
+
+    model, _ = fit_on_folder(many_photos, settings=Settings(image_size=(160, 224)))
+    save_model(model, tmp_path / "other.safetensors")
+    with pytest.raises(ModelMismatch) as caught:
+        PlaceRecognizer.open(town_index, model=str(tmp_path / "other.safetensors"))
+    assert "generic" in str(caught.value)
+    assert model.name in str(caught.value)
+
+
+def test_a_mistyped_index_creates_nothing(tmp_path):
+    with pytest.raises(NotFound):
+        PlaceRecognizer.open(tmp_path / "twon.placerec")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_photo_is_not_an_index(town):
+    with pytest.raises(NotAnIndex):
+        PlaceRecognizer.open(town / "database" / "place_000.jpg")
+
+
+def test_a_query_that_is_no_photo_is_a_named_error(town_index, tmp_path):
+    (tmp_path / "notes.jpg").write_text("no photo")
+    with PlaceRecognizer.open(town_index) as recognizer, pytest.raises(PhotoError, match="notes"):
+        recognizer.query(tmp_path / "notes.jpg")
+
+
+def test_shortlist_is_exact_and_breaks_ties_by_row():
+    database = np.float32([[1, 0], [0, 1], [1, 0], [0.6, 0.8]])
+    rows, similar = shortlist(np.float32([1, 0]), database, 3)
+    assert rows.tolist() == [0, 2, 3]
+    assert similar.tolist() == pytest.approx([1, 1, 0.6])
+
+
+def test_two_photos_can_be_compared_and_drawn(town, tmp_path):
+    day, night = town / "database" / "place_001.jpg", town / "queries" / "night_001.jpg"
+    place, model = match_photos(night, day)
+    itself, _ = match_photos(day, day)
+    assert model.name == "generic"
+    assert 0 < place.score < itself.score
+    pixels = [np.asarray(Image.open(path).convert("RGB")) for path in (night, day)]
+    draw_match(*pixels, place, tmp_path / "match.png")
+    with Image.open(tmp_path / "match.png") as drawn:
+        assert drawn.size == (640 + 640 + 12, 480)
+    assert [path.name for path in tmp_path.iterdir()] == ["match.png"]
+
+
+def test_a_method_that_the_model_was_not_fitted_for_says_what_to_do(town):
+    photo = town / "database" / "place_000.jpg"
+    with pytest.raises(UsageError, match="placerec fit PHOTOS"):
+        match_photos(photo, photo, settings=named_settings("patch-netvlad"))
