@@ -19,6 +19,7 @@
     │   └── PhotoTooLarge              5
     ├── NoRoom                         6   no space or no permission
     └── Busy                           7   another process is writing
+        └── StaleIndex                 7   an index that has changed since it was opened
 
 Every message says what, where and what to do next. ``exit_code`` is what the command line exits
 with; the codes are part of the contract (docs/PROMISES.md). Code 5 is also the exit of a command
@@ -149,7 +150,9 @@ class NoRoom(PlacerecError):
 
     def __init__(self, path: Path | str, why: str) -> None:
         self.path = Path(path)
-        super().__init__(f"{path}: cannot write ({why}); free some room or choose another place")
+        super().__init__(
+            f"{path}: cannot write ({why}); make room, mend permissions, or choose another place"
+        )
 
 
 class Busy(PlacerecError):
@@ -160,3 +163,11 @@ class Busy(PlacerecError):
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         super().__init__(f"{path}: another process is writing to this index; try again later")
+
+
+class StaleIndex(Busy):
+    """An index that another process has changed or replaced since it was opened here."""
+
+    def __init__(self, path: Path | str, why: str) -> None:
+        self.path = Path(path)
+        PlacerecError.__init__(self, f"{path}: {why} since the index was opened; open it again")

@@ -49,14 +49,23 @@ class Grid:
     columns: int
     stride: int
 
+    @property
+    def reach(self) -> Array:
+        """Position of the last patch (2,) int64: the largest x and y of ``corners``."""
+        return np.array((self.columns - 1, self.rows - 1)) * self.stride
+
+    def corners(self, numbers: Array) -> Array:
+        """Position (n, 2) int64 of the patches ``numbers`` (n,): x and y of the first cell."""
+        row, column = np.divmod(np.asarray(numbers), self.columns)
+        return np.stack((column, row), axis=-1) * self.stride
+
     def boxes(self, numbers: Array) -> Array:
         """Left, top, right, bottom of the patches ``numbers`` (n,) as fractions of the photo."""
-        row, column = np.divmod(np.asarray(numbers), self.columns)
-        left, top = column * self.stride, row * self.stride
-        width = (self.columns - 1) * self.stride + self.size[1]
-        height = (self.rows - 1) * self.stride + self.size[0]
-        right, bottom = left + self.size[1], top + self.size[0]
-        return np.stack((left / width, top / height, right / width, bottom / height), axis=-1)
+        size = np.array(self.size[::-1])
+        first = self.corners(numbers)
+        edges = np.concatenate((first, first + size), axis=-1)
+        fractions: Array = edges / np.tile(self.reach + size, 2)
+        return fractions
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,14 +32,17 @@ def _require(holds: bool, name: str, what: str) -> None:
 class Settings:
     """Every setting of the method; an unknown or impossible one is a ``UsageError``.
 
-    Fixed by an index: ``image_size`` (height, width in pixels, aspect not kept); of the global
-    descriptor ``pooling`` (side in cells of the mean around each feature, 1 = none),
+    Fixed by an index: ``image_size`` (height, width in pixels, aspect not kept).
+
+    Of the global descriptor: ``pooling`` (side in cells of the mean around each feature, 1 = none),
     ``image_centring`` (share of a photo's own mean feature that is subtracted, 0..1),
     ``local_dim`` and ``local_whitening`` (PCA of the local features, 0 = none), ``clusters`` (K),
     ``bands`` (horizontal bands with a VLAD each, 1 = the whole photo), ``global_dim`` (dimensions
-    after PCA, 0 = none) and ``whitening`` (its power 0..1); of the patches ``patch_sizes``
-    ((height, width) in cells; none = global only), ``stride`` (cells), ``k_patch`` (their clusters,
-    1 = pooled features), ``pca_dim`` (their dimensions), ``patch_whitening`` (power 0..1).
+    after PCA, 0 = none) and ``whitening`` (its power 0..1).
+
+    Of the patches: ``patch_sizes`` ((height, width) in cells; none = global only), ``stride``
+    (cells between the patches of a database photo; those of a query are 1 apart), ``k_patch``
+    (their clusters, 1 = pooled features), ``pca_dim`` (their dimensions), ``patch_whitening``.
 
     Chosen at query time: ``scorer`` (ransac, spatial, displacement), ``scale_weights`` (one a
     patch size, sum 1; none = the default rule), ``fusion`` (raw, z-score), ``spatial_form``,
@@ -66,7 +69,7 @@ class Settings:
     scale_weights: tuple[float, ...] | None = None
     fusion: str = "raw"
     spatial_form: str = "program"
-    box: int = 9
+    box: int = 7
     candidates: int = 100
 
     def __post_init__(self) -> None:

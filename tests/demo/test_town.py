@@ -5,15 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from placerec.demo import (
-    FIELD_OF_VIEW,
-    Pose,
-    Town,
-    demo_pose,
-    position_of,
-    render,
-    write_demo_photos,
-)
+from placerec.demo import Pose, Town, demo_pose, position_of, render, write_demo_photos
+from placerec.demo.town import FRONT, NORTH_LOT, VIEW
 from placerec.errors import NoRoom, UsageError
 from placerec.photos import decode, find_photos
 
@@ -36,19 +29,16 @@ def test_the_same_seed_gives_the_same_bytes_and_more_places_change_none(folder, 
     write_demo_photos(tmp_path, places=3)
     for name in find_photos(folder):
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
-    write_demo_photos(tmp_path, places=1, seed=1)
-    name = "database/place_000.jpg"
-    assert (folder / name).read_bytes() != (tmp_path / name).read_bytes()
+    assert (render(Town(0), Pose(0, 0, 2, 60)) != render(Town(1), Pose(0, 0, 2, 60))).any()
 
 
 def test_a_folder_holds_photos_truth_and_poses(folder):
-    names = [f"database/place_00{i}.jpg" for i in (0, 1)] + [
-        f"queries/night_00{i}.jpg" for i in (0, 1)
-    ]
+    days, nights = ([f"{name}_00{i}.jpg" for i in (0, 1)] for name in ("place", "night"))
+    names = [f"database/{day}" for day in days] + [f"queries/{night}" for night in nights]
     assert find_photos(folder) == names
     assert {row["image"] for row in table(folder / "poses.csv")} == set(names)
-    truth = table(folder / "ground_truth.csv")
-    assert truth == [{"query": f"night_00{i}.jpg", "database": f"place_00{i}.jpg"} for i in (0, 1)]
+    truth = [{"query": night, "database": day} for night, day in zip(nights, days, strict=True)]
+    assert table(folder / "ground_truth.csv") == truth
 
 
 def test_exif_tells_the_pose_to_a_centimetre(folder):
@@ -63,37 +53,45 @@ def test_exif_tells_the_pose_to_a_centimetre(folder):
         assert photo.position.heading == pytest.approx(expected.heading, abs=5e-4)
 
 
-def test_a_query_is_from_another_lane_and_direction_and_other_places_are_far():
-    town = Town(5)
-    poses = [(demo_pose(town, i, False), demo_pose(town, i, True)) for i in range(200)]
-    for day, night in poses:
-        assert 1.4 < np.hypot(night.x - day.x, night.y - day.y) < 3.5
-        turn = (night.yaw - day.yaw + 180) % 360 - 180
-        assert 4.999 < abs(turn) < 8.001
-    points = np.array([(day.x, day.y) for day, _ in poses])
-    gaps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    assert gaps.min() > 25
+def test_a_query_is_from_another_lane_and_heading_and_other_places_are_far():
+    days, nights = ([demo_pose(Town(5), i, night) for i in range(200)] for night in (False, True))
+    for day, night in zip(days, nights, strict=True):
+        assert 1.5 <= abs(night.y - day.y) <= 3
+        assert abs(night.x - day.x) <= 1.5
+        assert 4.999 < abs(night.yaw - day.yaw) < 8.001
+    assert np.diff([day.x for day in days]).min() > 25
 
 
 def test_rays_follow_the_axes_of_a_pose():
-    half = np.tan(np.radians(FIELD_OF_VIEW / 2))
-
     def middle(**angles):
-        return Pose(0, 0, 2, **angles).rays((3, 3))[1, 1]
+        return Pose(0, 0, 2, **angles).rays((3, 3))[:, 1, 1]
 
     assert middle(yaw=0) == pytest.approx([0, 1, 0], abs=1e-6)  # north
     assert middle(yaw=90) == pytest.approx([1, 0, 0], abs=1e-6)  # east
     assert middle(yaw=0, pitch=30) == pytest.approx([0, 0.75**0.5, 0.5], abs=1e-6)  # up
-    right = Pose(0, 0, 2, yaw=0).rays((2, 2000))[0, -1]
-    assert right[0] == pytest.approx(half, rel=1e-3)  # east lies to the right of north
-    rolled = Pose(0, 0, 2, yaw=0, roll=90).rays((2, 2000))[0, -1]
-    assert rolled[2] == pytest.approx(-half, rel=1e-3)  # the right side went down
+    right = Pose(0, 0, 2, yaw=0).rays((2, 2000))[:, 0, -1]
+    assert right[0] == pytest.approx(VIEW / 2, rel=1e-3)  # east lies to the right of north
+    rolled = Pose(0, 0, 2, yaw=0, roll=90).rays((2, 2000))[:, 0, -1]
+    assert rolled[2] == pytest.approx(-VIEW / 2, rel=1e-3)  # the right side went down
+
+
+@pytest.mark.parametrize("y", [-3, 0, 2.5])
+def test_a_front_is_where_a_pinhole_camera_sees_it(y):
+    picture = render(Town(), Pose(NORTH_LOT - 1, y, 1.5, yaw=0)).astype(int)
+    focal = 640 / VIEW / (FRONT - y)  # pixels a metre at the front
+    foot, edge = 240 + 1.5 * focal, 320 + 1 * focal
+    grey = np.ptp(picture[240:], axis=2).max(axis=1) < 6  # the ground is grey, a house is not
+    assert 240 + np.argmax(grey) == pytest.approx(foot, abs=1)
+    wall = np.median(picture[int(foot - 0.6 * focal) : int(foot)], axis=0)
+    near = int(edge) - 20
+    steps = np.abs(np.diff(wall[near : near + 40], axis=0)).sum(axis=1)
+    assert near + 1 + np.argmax(steps) == pytest.approx(edge, abs=1)
 
 
 def test_a_picture_rolled_by_half_a_turn_is_upside_down():
-    town = Town()
-    upright = render(town, Pose(3, -20, 2, 80, 5, 0), size=SMALL).astype(int)
-    rolled = render(town, Pose(3, -20, 2, 80, 5, 180), size=SMALL).astype(int)
+    upright, rolled = (
+        render(Town(), Pose(3, -2, 2, 80, 5, roll), size=SMALL).astype(int) for roll in (0, 180)
+    )
     assert (np.abs(rolled[::-1, ::-1] - upright) > 2).mean() < 0.01  # edges may fall either way
 
 
@@ -108,19 +106,20 @@ def test_any_pose_gives_a_picture_without_a_warning(pose, night):
 
 
 def test_places_differ_and_a_place_stays_itself_at_night():
-    town = Town()
-    edges = {}
-    for night in (False, True):
+    edges = {False: [], True: []}
+    for night in edges:
         for place in range(6):
-            pose = demo_pose(town, place, False)
-            grey = render(town, pose, night, size=(120, 160)).mean(axis=2)[:75]  # over the ground
-            slope = np.abs(np.diff(grey, axis=1))
-            edges[night, place] = (slope - slope.mean()) / slope.std()
-    alike = np.array(
-        [[(edges[True, q] * edges[False, d]).mean() for d in range(6)] for q in range(6)]
-    )
+            picture = render(Town(), demo_pose(Town(), place, False), night, size=(120, 160))
+            slope = np.abs(np.diff(picture.mean(axis=2)[:75], axis=1))  # over the ground
+            edges[night].append(((slope - slope.mean()) / slope.std()).ravel())
+    alike = np.array(edges[True]) @ np.array(edges[False]).T
     assert (alike.argmax(axis=1) == np.arange(6)).all()
-    assert render(town, pose, True, SMALL).mean() < 0.6 * render(town, pose, False, SMALL).mean()
+
+
+def test_night_is_darker_and_bluer_than_day():
+    day, night = (render(Town(), Pose(0, 0, 2, 60), dark, SMALL) for dark in (False, True))
+    assert night.mean() < 0.5 * day.mean()
+    assert np.median(night[..., 2]) > np.median(night[..., 0])
 
 
 def test_what_cannot_be_meant_is_refused(tmp_path):

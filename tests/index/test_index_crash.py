@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from index_support import answers, build, create, put
 
-from placerec.errors import Busy, DamagedIndex, NoRoom, UsageError
-from placerec.index import IndexReader, IndexWriter, StaleIndex, connection, verify
+from placerec.errors import Busy, DamagedIndex, NoRoom, StaleIndex, UsageError
+from placerec.index import IndexReader, IndexWriter, connection, verify
 
 BATCH = 3  # photos
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from index_support import ABOUT, WEIGHTS, answers, build, create, edit, features, position, put
 
-from placerec.errors import DamagedIndex, NotFound, UsageError
-from placerec.index import IndexReader, IndexWriter, StaleIndex, verify
+from placerec.errors import DamagedIndex, NotFound, StaleIndex, UsageError
+from placerec.index import IndexReader, IndexWriter, verify
 from placerec.records import Features, Position
 
 

@@ -41,10 +41,7 @@ def write_demo_photos(folder: Path, places: int = 24, seed: int = 0) -> None:
 
 
 def demo_pose(town: Town, place: int, night: bool) -> Pose:
-    """Return where the photo of a ``place`` (0, 1, ...) is taken; exact to the millimetre.
-
-    At night 1.5 to 3 m to the side, up to 1.5 m along the street, turned by 5 to 8 degrees.
-    """
+    """Return where a place (0, 1, ...) is photographed; at night aside and turned."""
     way, aside, sign, turn, shift, along = chance(town.seed, place, np.arange(6)).tolist()
     x, y, yaw = SPACING * place, -1.8, 60 + 60 * aside  # eastwards on the southern lane
     if night:
@@ -61,15 +58,14 @@ def position_of(pose: Pose) -> Position:
     return Position(LATITUDE + pose.y / METRES_NORTH, LONGITUDE + pose.x / METRES_EAST, pose.yaw)
 
 
-def _exif(position: Position) -> Image.Exif:
+def _exif(at: Position) -> Image.Exif:
     exif, tag = Image.Exif(), ExifTags.GPS
-    north, east = position.latitude, position.longitude
     exif[ExifTags.IFD.GPSInfo] = {
         tag.GPSLatitudeRef: "N",
-        tag.GPSLatitude: (int(north), north % 1 * 60, 0.0),  # degrees, minutes, seconds
+        tag.GPSLatitude: (int(at.latitude), at.latitude % 1 * 60, 0.0),  # degrees, minutes, seconds
         tag.GPSLongitudeRef: "E",
-        tag.GPSLongitude: (int(east), east % 1 * 60, 0.0),
+        tag.GPSLongitude: (int(at.longitude), at.longitude % 1 * 60, 0.0),
         tag.GPSImgDirectionRef: "T",
-        tag.GPSImgDirection: position.heading,
+        tag.GPSImgDirection: at.heading,
     }
     return exif

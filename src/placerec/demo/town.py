@@ -16,10 +16,10 @@ from placerec.records import Array
 VIEW = 1.5  # metres that a picture shows from side to side at 1 metre: 74 degrees
 FRONT, KERB = 6.5, 4.4  # metres from the middle of the street
 NORTH_LOT, SOUTH_LOT = 7.0, 9.0  # metres of street a house; one begins at x = 0
-TRIM, GLASS = 0.93, 0.25  # greys
-LAMP = np.array([1.0, 0.77, 0.42], np.float32)[:, None, None]
-DAY = np.array([[0.83, 0.88, 0.92], [0.33, 0.55, 0.83], [1, 1, 1]], np.float32)[..., None, None]
-NIGHT = np.array([[0.16, 0.19, 0.28], [0.05, 0.07, 0.15], [0.26, 0.3, 0.44]], np.float32)[..., None, None]
+TRIM = 0.93  # a grey; the colours below are in percent of red, green, blue
+LAMP, GLASS = np.array([[100, 77, 42], [20, 27, 33]], np.float32)[..., None, None] / 100
+DAY = np.array([[83, 88, 92], [33, 55, 83], [100, 100, 100]], np.float32)[..., None, None] / 100
+NIGHT = np.array([[16, 19, 28], [5, 7, 15], [26, 30, 44]], np.float32)[..., None, None] / 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ def render(
         raise UsageError(f"pose: z is {pose.z}; the camera must be over the ground, at z = 0")
     east, north, rise = pose.rays(size)
     haze, zenith, light = NIGHT if night else DAY
-    picture = haze + (zenith - haze) * np.sqrt(np.minimum(np.abs(rise), 1))
+    picture: Array = haze + (zenith - haze) * np.sqrt(np.minimum(np.abs(rise), 1))
 
     gap = FRONT - np.sign(north) * pose.y  # metres to the fronts that a ray heads for
     slant = 1 / np.maximum(np.abs(north), 1e-4)
     depth = np.where(gap > 0, gap, 1e4) * slant  # no fronts ahead: so far that haze hides all
     x, up = pose.x + depth.astype(float) * east, pose.z + depth * rise
-    blur = depth * slant * np.hypot(east, north) * VIEW / size[1]  # metres of front a pixel
+    blur = 1e-4 + depth * slant * np.hypot(east, north) * VIEW / size[1]  # metres a pixel
     front, glow, seen = _paint_fronts(town, x, np.abs(up), north > 0, blur)
     front = front * np.where(north > 0, light, 0.8 * light) + night * glow * LAMP
     seen &= (up > 0) | night  # a wet street mirrors the fronts
@@ -90,7 +90,7 @@ def _paint_fronts(town: Town, x: Array, up: Array, north: Array, blur: Array) ->
     lot = np.floor(x / width)
     along = (x / width - lot).astype(np.float32)  # 0 to 1
     traits = chance(town.seed, north, lot, np.arange(8)[:, None, None])
-    colour, (rough, storeys, storey, bays, gable) = 0.35 + 0.6 * traits[:3], traits[3:]
+    paint, (rough, storeys, storey, bays, gable) = traits[:3], traits[3:]
     bays, storey = 2 + np.floor(3 * bays), 3 + 0.6 * storey
     bay, floor = np.floor(along * bays), np.floor(up / storey)
     aside = (along * bays - bay - 0.5) * width / bays  # metres from the middle of the bay
@@ -99,16 +99,15 @@ def _paint_fronts(town: Town, x: Array, up: Array, north: Array, blur: Array) ->
     door = (floor == 0) & (bay == 0)
     window = (over < 0) & ~door
     half = (0.54 + 0.3 * rough) / np.sqrt(bays)
-    paint = 0.5 * colour[::-1]
 
     row = np.floor(up / 0.25)
     brick = (chance(lot, row, np.floor(along * width / 0.5 + row % 2 / 2)) - 0.5) * (rough < 0.6)
-    colour *= 1 + 0.3 * brick * np.minimum(1, 0.15 / blur)
+    colour = (0.3 + 0.25 * LAMP + 0.42 * paint) * (1 + 0.3 * brick * np.minimum(1, 0.15 / blur))
     glass = window * _band(aside, half, blur) * _band(high - 1.6, 0.85, blur)
     frame = window * _band(aside, half + 0.1, blur) * _band(high - 1.6, 0.95, blur)
     _mix(colour, TRIM, np.maximum(frame, _band(over, 0.15, blur)))  # and the cornice
     _mix(colour, GLASS, glass * (1 - _band(aside, 0.04, blur)))
-    _mix(colour, paint, door * _band(aside, 0.55, blur) * _band(high, 2.2, blur))
+    _mix(colour, 0.6 - 0.5 * paint, door * _band(aside, 0.55, blur) * _band(high, 2.2, blur))
     lit = chance(town.seed, north, lot, floor, bay) < 0.35
     return colour, glass * lit, over < np.where(gable < 0.4, 3 - np.abs(6 * along - 3), 0)
 

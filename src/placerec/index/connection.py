@@ -19,7 +19,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
-from placerec.errors import Busy, DamagedIndex, NoRoom, NotAnIndex, NotFound, PlacerecError
+from placerec.errors import (
+    Busy,
+    DamagedIndex,
+    NoRoom,
+    NotAnIndex,
+    NotFound,
+    PlacerecError,
+    StaleIndex,
+)
 from placerec.index.schema import check_header, check_tables
 
 BUSY_SECONDS = 5.0  # how long a writer or reader waits for another one
@@ -32,14 +40,6 @@ _WRITE_FAULTS = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_IOERR,
 }
-
-
-class StaleIndex(Busy):
-    """An index that another process has changed or replaced since it was opened here."""
-
-    def __init__(self, path: Path | str, why: str) -> None:
-        self.path = Path(path)
-        PlacerecError.__init__(self, f"{path}: {why} since the index was opened; open it again")
 
 
 def connect(

@@ -22,9 +22,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from placerec.errors import DamagedIndex, UsageError
+from placerec.errors import DamagedIndex, StaleIndex, UsageError
 from placerec.index import codec
-from placerec.index.connection import StaleIndex, begin_reading, open_checked, translated
+from placerec.index.connection import begin_reading, open_checked, translated
 from placerec.index.rows import (
     DIGEST_BYTES,
     PHOTO_FIELDS,

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from placerec import __version__
 from placerec.errors import DamagedIndex, UsageError
 from placerec.index import codec, staging
 from placerec.index.connection import open_checked, translated
@@ -68,7 +69,7 @@ class IndexWriter:
         path, root = Path(path), Path(root)
         if not (model and fingerprint and settings):
             raise UsageError("an index needs the name, fingerprint and settings of its model")
-        made_with = _placerec_version()
+        made_with = __version__
         row = Collection(model, fingerprint, settings, relative_root(root, path), made_with)
         blob = codec.encode_bytes(weights, row.weights_key())
         staged = staging.claim(path, replace=replace)
@@ -224,12 +225,3 @@ class IndexWriter:
             row = self._connection.execute(query).fetchone()
             self._width = int(row[0]) if row and row[0] else None
         return self._width
-
-
-def _placerec_version() -> str:
-    from importlib import metadata  # 40 ms that only a build needs
-
-    try:
-        return metadata.version("placerec")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        return "unknown"

@@ -18,14 +18,21 @@ from placerec.method.patches import box_sum
 from placerec.records import Array, Match
 
 BACKGROUND_SHARE = 0.8
+SCALES = (1.0, 0.8, 1.25)
 
 
-def displacement_score(matched: Matched, box: int = 9, background: Array | None = None) -> Match:
-    """Peak of the displacement votes under a ``box`` x ``box`` window (cells, odd).
+def displacement_score(
+    matched: Matched,
+    box: int = 7,
+    background: Array | None = None,
+    scales: tuple[float, ...] = SCALES,
+) -> Match:
+    """Largest sum of votes whose displacements lie in one ``box`` x ``box`` window (cells, odd).
 
-    A match of query patch i votes with max(0, cosine - 0.8 b_i), b = ``background`` (P,), none = 0.
-    Between 0 and 1; 0 without a match. The inliers are the voting matches inside the peak's box; of
-    equal peaks the first, by row and column, counts.
+    A match of query patch i votes with max(0, cosine - 0.8 b_i), b = ``background`` (P,), none = 0,
+    for its displacement after the query was zoomed about its middle by one of ``scales``. Over the
+    number of query patches, so between 0 and 1; 0 without a match. The inliers are the voting
+    matches inside the best window; of equal windows the first, by scale, row and column, counts.
     """
     if not len(matched.pairs):
         return matched.unscored()
@@ -33,20 +40,29 @@ def displacement_score(matched: Matched, box: int = 9, background: Array | None 
     if background is not None:
         vote -= BACKGROUND_SHARE * background[matched.pairs[:, 0]]
     vote = np.maximum(vote, 0.0)
-    query, database = matched.query, matched.database
-    step = matched.displacements() * query.stride
-    reach = np.array([
-        max(query.columns, database.columns) - 1, max(query.rows, database.rows) - 1,
-    ]) * query.stride  # fmt: skip
+    grid = matched.query.grid
+    from_middle = grid.corners(matched.pairs[:, 0]) - grid.reach / 2
+    step = matched.displacements()
+    reach = np.maximum(grid.reach, matched.database.grid.reach)
+    peaks = [
+        _peak(np.floor(step - (scale - 1.0) * from_middle + 0.5).astype(np.int64), vote, reach, box)
+        for scale in scales
+    ]
+    best, inside = max(peaks, key=lambda peak: peak[0])
+    return matched.scored(best / len(matched.query.descriptors), inside & (vote > 0))
+
+
+def _peak(step: Array, vote: Array, reach: Array, box: int) -> tuple[float, Array]:
+    """The best window's sum, and which steps (M, 2) lie in it; a step beyond ``reach`` is lost."""
     half = box // 2
+    valid = (np.abs(step) <= reach).all(axis=1)
     column, row = (step + reach + half).T
     width, height = 2 * (reach + half) + 1
-    votes = np.bincount(row * width + column, vote, minlength=height * width)
+    votes = np.bincount((row * width + column)[valid], vote[valid], minlength=height * width)
     sums = box_sum(votes.reshape(height, width, 1), (box, box))[:, :, 0]
     top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    inside = (row >= top) & (row < top + box) & (column >= left) & (column < left + box)
-    score = float(sums[top, left]) / len(query.descriptors)
-    return matched.scored(score, inside & (vote > 0))
+    inside = valid & (np.abs(column - left - half) <= half) & (np.abs(row - top - half) <= half)
+    return float(sums[top, left]), inside
 
 
 def backgrounds(best: Array) -> Array:

@@ -30,10 +30,9 @@ class Matched:
     best: Array = field(repr=False)
 
     def displacements(self) -> Array:
-        """Database minus query grid position of each match: (M, 2) int64, (columns, rows)."""
-        query_row, query_column = np.divmod(self.pairs[:, 0], self.query.columns)
-        database_row, database_column = np.divmod(self.pairs[:, 1], self.database.columns)
-        return np.stack((database_column - query_column, database_row - query_row), axis=1)
+        """Database minus query position of each match: (M, 2) int64, x then y, in cells."""
+        mine = self.query.grid.corners(self.pairs[:, 0])
+        return self.database.grid.corners(self.pairs[:, 1]) - mine
 
     def scored(self, score: float, inliers: Array) -> Match:
         """A scorer's verdict: its score, and which matches (M,) bool agree."""

@@ -43,8 +43,7 @@ def patch_centres(patches: PatchSet) -> Array:
 
     A cell is 16 pixels, its receptive field is centred 7.5 pixels behind its corner.
     """
-    row, column = np.divmod(np.arange(patches.rows * patches.columns), patches.columns)
-    height, width = patches.size
-    x = CELL * patches.stride * column + CELL // 2 * (width - 1) + 7
-    y = CELL * patches.stride * row + CELL // 2 * (height - 1) + 7
-    return np.stack((x, y), axis=1)
+    size = np.array(patches.size[::-1])
+    corners = patches.grid.corners(np.arange(patches.rows * patches.columns))
+    centres: Array = CELL * corners + CELL // 2 * (size - 1) + 7
+    return centres

@@ -18,8 +18,8 @@ FORMS = ("program", "paper", "paper-absolute")
 def spatial_score(matched: Matched, form: str = "program") -> Match:
     """Sum over matches of (X - |dx - mean dx|)^2 + (Y - |dy - mean dy|)^2, over n_p; 0 if none.
 
-    dx, dy are database minus query grid positions, n_p the number of query patches. X and Y are,
-    for ``program``, the largest column and row index of the patch grid; for ``paper``, the
+    dx, dy are database minus query positions in cells, n_p the number of query patches. X and Y
+    are, for ``program``, the largest x and y of the patch grid; for ``paper``, the
     absolute value of the largest displacement; for ``paper-absolute`` (the other reading of the
     printed formula) the largest absolute displacement. All matches count as inliers. Larger is
     better (the published program prints the negative).
@@ -30,7 +30,7 @@ def spatial_score(matched: Matched, form: str = "program") -> Match:
         return matched.unscored()
     moved = matched.displacements().astype(np.float64)
     if form == "program":
-        reach = np.array([matched.query.columns - 1, matched.query.rows - 1], np.float64)
+        reach = matched.query.grid.reach.astype(np.float64)
     elif form == "paper":
         reach = np.abs(moved.max(axis=0))
     else:

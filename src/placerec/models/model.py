@@ -97,15 +97,19 @@ class Model:
         image = prepare(pixels, self.preprocessing)
         return np.ascontiguousarray(self.trunk(image).transpose(1, 2, 0))
 
-    def describe(self, pixels: Array) -> Features:
-        """The Features of a photo (H, W, 3) uint8 RGB."""
-        return self.describe_map(self.feature_map(pixels))
+    def describe(self, pixels: Array, stride: int | None = None) -> Features:
+        """The Features of a photo (H, W, 3) uint8 RGB.
 
-    def describe_map(self, features: Array) -> Features:
-        """The Features of a feature map (h, w, C) float32."""
+        ``stride`` of the patches: none = the settings', as a database photo; a query takes 1.
+        """
+        return self.describe_map(self.feature_map(pixels), stride)
+
+    def describe_map(self, features: Array, stride: int | None = None) -> Features:
+        """The Features of a feature map (h, w, C) float32; ``stride`` as in ``describe``."""
+        stride = stride or self.settings.stride
         return Features(
             global_descriptor(features, self.fitted, self.settings),
-            tuple(patch_set(features, self.fitted, self.settings, size)
+            tuple(patch_set(features, self.fitted, size, stride)
                   for size in self.settings.patch_sizes),
         )  # fmt: skip
 
@@ -123,12 +127,10 @@ def global_descriptor(features: Array, fitted: Fitted, settings: Settings) -> Ar
     return normalise(fitted.projection(descriptor))
 
 
-def patch_set(
-    features: Array, fitted: Fitted, settings: Settings, size: tuple[int, int]
-) -> PatchSet:
+def patch_set(features: Array, fitted: Fitted, size: tuple[int, int], stride: int) -> PatchSet:
     """Patch descriptors of one size of a feature map (h, w, C), by the vocabulary's K_patch."""
     height, width, depth = features.shape
-    patch_grid((height, width), size, settings.stride)
+    patch_grid((height, width), size, stride)
     vocabulary, projection = fitted.patch_vocabulary, fitted.patch_projection
     if vocabulary is None:
         raise UsageError("this model has no patch descriptors: fit one with patch sizes")
@@ -136,9 +138,9 @@ def patch_set(
         cells = features - vocabulary.centres[0]
         if projection is not None:
             cells = projection(cells.reshape(-1, depth)).reshape(height, width, -1)
-        return pooled_patches(cells, size, settings.stride)
+        return pooled_patches(cells, size, stride)
     unit = normalise(features)
-    return patch_vlad(unit, vocabulary, projection, size, settings.stride)
+    return patch_vlad(unit, vocabulary, projection, size, stride)
 
 
 def fitted_tensors(fitted: Fitted) -> dict[str, Array]:

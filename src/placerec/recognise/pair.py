@@ -38,10 +38,9 @@ def match_photos(
         )
     ready = ready.with_settings(settings or ready.settings)
     with single_threaded_blas():
-        query, other = (
-            ready.describe(decode(Path(path), shrink_to=ready.preprocessing.shrink_to).pixels)
-            for path in (first, second)
-        )
+        shrink_to = ready.preprocessing.shrink_to
+        query = ready.describe(decode(Path(first), shrink_to=shrink_to).pixels, stride=1)
+        other = ready.describe(decode(Path(second), shrink_to=shrink_to).pixels)
         similar = float(query.global_descriptor @ other.global_descriptor)
         if not ready.settings.patch_sizes:
             return Place(1, str(second), similar, similar, None), ready

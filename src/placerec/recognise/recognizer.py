@@ -60,7 +60,7 @@ class PlaceRecognizer:
         """The ``top`` places most like ``photo`` (a path, or (H, W, 3) uint8 RGB), best first."""
         name = "" if isinstance(photo, np.ndarray) else str(photo)
         with single_threaded_blas():
-            return Answer(name, self.rank(self.model.describe(self._pixels(photo)), top))
+            return Answer(name, self.rank(self.model.describe(self._pixels(photo), stride=1), top))
 
     def rank(self, features: Features, top: int) -> tuple[Place, ...]:
         """The ``top`` places for the features of a photo.
