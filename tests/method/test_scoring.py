@@ -128,9 +128,11 @@ def test_what_a_patch_finds_everywhere_does_not_vote():
     rng = np.random.default_rng(8)
     query = patches(rng, 12, 14)
     matched = mutual_nearest(query, shifted(query, rng, 0, 1))
-    everywhere = np.ones(len(query.descriptors), np.float32)
-    plain, telling = displacement_score(matched, 1), displacement_score(matched, 1, everywhere)
-    assert telling.score == pytest.approx(0.2 * plain.score, rel=1e-4)
+    everywhere = np.ones(len(query.descriptors))
+    half = displacement_score(matched, 1, 0.5 * everywhere)
+    assert displacement_score(matched, 1, everywhere).score == 0.0
+    plain = displacement_score(matched, 1, 0.0 * everywhere).score
+    assert half.score == pytest.approx((1 - 0.8 * 0.5) * 0.5**3 * plain, rel=1e-4)
 
 
 def test_backgrounds_leave_the_candidate_itself_out():

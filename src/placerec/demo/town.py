@@ -19,7 +19,7 @@ NORTH_LOT, SOUTH_LOT = 7.0, 9.0  # metres of street a house; one begins at x = 0
 TRIM = 0.93  # a grey; the colours below are in percent of red, green, blue
 LAMP, GLASS = np.array([[100, 77, 42], [20, 27, 33]], np.float32)[..., None, None] / 100
 DAY = np.array([[83, 88, 92], [33, 55, 83], [100, 100, 100]], np.float32)[..., None, None] / 100
-NIGHT = np.array([[16, 19, 28], [5, 7, 15], [26, 30, 44]], np.float32)[..., None, None] / 100
+NIGHT = np.array([[16, 19, 28], [5, 7, 15], [38, 43, 60]], np.float32)[..., None, None] / 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,12 @@ def render(
     grain = chance(np.floor(5 * x), np.floor(5 * y)) * np.exp(-depth / 20)
     street = np.where(np.abs(y) > KERB, light * 0.6, light * 0.35) * (1 + 0.2 * grain)
     _mix(street, light * TRIM, _band(y, 0.1, depth * VIEW / size[1]) * (x % 6 < 3))
-    _mix(picture, street, (up < 0) * np.exp(-depth / 200) * (0.65 if night else 1.0))
+    _mix(picture, street, (up < 0) * np.exp(-depth / 200) * (0.8 if night else 1.0))
     if night:
         row, column = np.indices(size)
         lane = (2 * column + row // 4) // 3
         drop = np.floor(row / 30 + 9 * chance(lane))
-        picture += 0.12 * (chance(lane, drop, int(8 * pose.x)) < 0.06)
+        picture += 0.12 * (chance(lane, drop, int(8 * pose.x)) < 0.04)
     return (255 * picture.clip(0, 1) + 0.5).transpose(1, 2, 0).astype(np.uint8, order="C")
 
 

@@ -35,15 +35,29 @@ def score_candidates(
     threads: int = 1,
 ) -> tuple[Array, list[tuple[Match, ...]]]:
     """Fused score (n,) float64 of each candidate, larger is better, and its matches a size."""
+    return score_matches(match_candidates(query, candidates, threads), settings, threads)
+
+
+def match_candidates(
+    query: tuple[PatchSet, ...], candidates: Iterable[tuple[PatchSet, ...]], threads: int = 1
+) -> list[tuple[Matched, ...]]:
+    """The mutual matches of the query with each candidate, one entry a patch size."""
 
     def match(candidate: tuple[PatchSet, ...]) -> tuple[Matched, ...]:
         return tuple(map(mutual_nearest, query, candidate))
 
+    return list(map_in_order(match, candidates, threads))
+
+
+def score_matches(
+    matched: list[tuple[Matched, ...]], settings: Settings, threads: int = 1
+) -> tuple[Array, list[tuple[Match, ...]]]:
+    """As ``score_candidates``, from the matches of all candidates."""
+    scorer = SCORERS[settings.scorer]
+
     def score(item: tuple[tuple[Matched, ...], list[Array]]) -> tuple[Match, ...]:
         return tuple(scorer(one, others, settings) for one, others in zip(*item, strict=True))
 
-    scorer = SCORERS[settings.scorer]
-    matched = list(map_in_order(match, candidates, threads))
     background = [
         backgrounds(np.stack([one.best for one in size])) for size in zip(*matched, strict=True)
     ]
