@@ -52,7 +52,9 @@ def mutual_nearest(query: PatchSet, database: PatchSet) -> Matched:
     similarity = query.descriptors @ database.descriptors.T
     nearest = similarity.argmax(axis=1)
     best = similarity[np.arange(len(nearest)), nearest]
-    candidates = np.flatnonzero(best >= similarity.max(axis=0)[nearest])
-    partners, first = np.unique(nearest[candidates], return_index=True)
-    chosen = candidates[first]
+    candidates = np.flatnonzero(best >= similarity.max(axis=0)[nearest])[::-1]
+    owner = np.full(similarity.shape[1], -1)
+    owner[nearest[candidates]] = candidates  # of equals the lowest, which is written last
+    partners = np.flatnonzero(owner >= 0)
+    chosen = owner[partners]
     return Matched(query, database, np.stack((chosen, partners), axis=1), best[chosen], best)
