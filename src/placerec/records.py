@@ -120,17 +120,21 @@ class Place:
     """One answer: a database photo with its scores.
 
     ``score`` orders the answers (its range depends on the scorer), ``global_score`` is the cosine
-    of the global descriptors, ``inliers`` the number of agreeing patch matches over all sizes
-    (``None`` where only the global descriptor was used), ``matches`` one ``Match`` a patch size.
+    of the global descriptors, ``matches`` holds one ``Match`` a patch size, or nothing where only
+    the global descriptors were compared.
     """
 
     rank: int
     path: str
     score: float
     global_score: float
-    inliers: int | None
     position: Position | None = None
     matches: tuple[Match, ...] = field(default=(), repr=False)
+
+    @property
+    def inliers(self) -> int | None:
+        """The number of agreeing patch matches over all sizes; ``None`` without patches."""
+        return sum(match.inliers for match in self.matches) if self.matches else None
 
 
 @dataclass(frozen=True, slots=True)

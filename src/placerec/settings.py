@@ -91,6 +91,11 @@ class Settings:
             _require(min(weights, default=0.0) >= 0.0, "scale_weights", "at least 0")
             _require(abs(sum(weights) - 1.0) < 1e-6, "scale_weights", "of sum 1")
 
+    @property
+    def reranks(self) -> bool:
+        """Whether answers are re-ranked by their patches."""
+        return bool(self.candidates and self.patch_sizes)
+
     def replace(self, **changes: Any) -> Settings:
         """These settings with ``changes``; an unknown name is a ``UsageError``."""
         known = {field.name for field in dataclasses.fields(self)}

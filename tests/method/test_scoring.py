@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from placerec.errors import UsageError
-from placerec.method.displacement import backgrounds, displacement_score
+from placerec.method.displacement import Background, backgrounds, displacement_score
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched, mutual_nearest
 from placerec.method.ransac import patch_centres, ransac_score
@@ -128,17 +128,33 @@ def test_what_a_patch_finds_everywhere_does_not_vote():
     rng = np.random.default_rng(8)
     query = patches(rng, 12, 14)
     matched = mutual_nearest(query, shifted(query, rng, 0, 1))
-    everywhere = np.ones(len(query.descriptors))
-    half = displacement_score(matched, 1, 0.5 * everywhere)
-    assert displacement_score(matched, 1, everywhere).score == 0.0
-    plain = displacement_score(matched, 1, 0.0 * everywhere).score
-    assert half.score == pytest.approx((1 - 0.8 * 0.5) * 0.5**3 * plain, rel=1e-4)
+    nowhere, half, everywhere = (
+        displacement_score(matched, 1, Background(np.full(168, share), 1.0)).score
+        for share in (0.0, 0.5, 1.0)
+    )
+    assert half == pytest.approx((1 - 0.8 * 0.5) * 0.5**3 * nowhere, rel=1e-4)
+    assert everywhere == 0.0
+    assert nowhere == displacement_score(matched, 1).score
 
 
-def test_backgrounds_leave_the_candidate_itself_out():
+def test_a_candidate_is_left_out_of_its_own_background():
     best = np.float32([[0.2, 0.9], [0.4, 0.5], [0.6, 0.1]])
-    assert backgrounds(best)[0].tolist() == pytest.approx([0.5, 0.3])
-    assert backgrounds(best[:1]).tolist() == [[0.0, 0.0]]
+    found = backgrounds(best)
+    assert found[0].others.tolist() == pytest.approx([0.5, 0.3])
+    assert found[0].ceiling == found[1].ceiling > 0
+    assert backgrounds(best[:1])[0].others.tolist() == [0.0, 0.0]
+    assert backgrounds(best[:1])[0].ceiling == 1.0
+
+
+def test_scores_before_a_background_stay_between_0_and_1():
+    rng = np.random.default_rng(9)
+    query = patches(rng, 12, 14)
+    candidates = [query, shifted(query, rng, 1, 1), patches(rng, 12, 14)]
+    matched = [mutual_nearest(query, one) for one in candidates]
+    found = backgrounds(np.stack([one.best for one in matched]))
+    scores = [displacement_score(*pair) for pair in zip(matched, [7] * 3, found, strict=True)]
+    assert [0 <= one.score <= 1 for one in scores] == [True] * 3
+    assert max(scores, key=lambda one: one.score) is scores[0]
 
 
 def matched_at(query_cells, database_cells, rows=6, columns=8):

@@ -94,7 +94,7 @@ def _ask(
         similar = sorted(places, key=lambda place: (-place.global_score, place.path))
         by_global[query] = [place.path for place in similar]
         progress("asking queries", done, len(dataset.queries))
-    reranks = recognizer.reranks
+    reranks = recognizer.settings.reranks
     return Evaluation(
         queries=len(dataset.queries),
         queries_with_positive=sum(bool(found) for found in dataset.positives.values()),

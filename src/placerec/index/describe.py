@@ -81,7 +81,7 @@ class PhotoSource:
             self._trunk, self._settings, self._maps,
             name=f"{self._trunk.name} fitted on {folder} ({count} photos)",
             training_data=f"{count} photos of {folder}, without labels",
-            progress=lambda stage: self._progress(f"fitting {stage}", 0, 1),
+            progress=lambda done, total: self._progress("fitting the model", done, total),
         )  # fmt: skip
 
     def describe(self, names: Sequence[str], model: Model) -> Iterator[Described | PhotoError]:

@@ -31,6 +31,7 @@ MOST_PHOTOS = 1000
 VOCABULARY_SAMPLES = 50_000
 PATCH_SAMPLES = 4096
 SEED = 0
+STEPS = 3
 
 
 class FeatureMaps(Sequence[Array]):
@@ -81,29 +82,31 @@ def fit_model(
     *,
     name: str,
     training_data: str,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Model:
     """A model for ``trunk`` and ``settings`` from feature maps (h, w, C), one a photo.
 
     Where there are too few photos for ``global_dim``, as many dimensions as they allow are kept.
+    ``progress`` hears how many of the three steps are done.
     """
     rng = np.random.default_rng(SEED)
-    progress("clusters")
+    progress(0, STEPS)
     local, vocabulary = _fit_local(settings, maps, rng)
     fitted = Fitted(local, vocabulary, None, None, None)
+    progress(1, STEPS)
     dimensions = min(settings.global_dim, len(maps) - 1)
     if dimensions >= 1:
-        progress("global PCA")
         vectors = np.stack([global_descriptor(one, fitted, settings) for one in maps])
         projection = fit_pca(vectors, dimensions, settings.whitening)
         fitted = replace(fitted, projection=projection)
+    progress(2, STEPS)
     if settings.patch_sizes:
-        progress("patch PCA")
         fit_patches = _fit_pooled if settings.k_patch == 1 else _fit_patch_vlad
         patch_vocabulary, patch_projection = fit_patches(settings, maps, rng)
         fitted = replace(
             fitted, patch_vocabulary=patch_vocabulary, patch_projection=patch_projection
         )
+    progress(STEPS, STEPS)
     return Model(name, trunk, fitted, settings, training_data)
 
 

@@ -17,11 +17,14 @@ from placerec.errors import UsageError
 from placerec.method.local import band_weights, local_features
 from placerec.method.patches import patch_grid, patch_vlad, pooled_patches
 from placerec.method.vlad import Vocabulary, normalise, vlad
+from placerec.photos.decode import decode
 from placerec.photos.prepare import Preprocessing, prepare
-from placerec.records import Array, Features, PatchSet
+from placerec.records import Array, Features, PatchSet, Photo
 from placerec.settings import FIXED_BY_INDEX, Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from placerec.method.pca import Projection
     from placerec.trunks import Trunk
 
@@ -91,6 +94,10 @@ class Model:
     def preprocessing(self) -> Preprocessing:
         """How a photo is prepared for the trunk."""
         return self.trunk.preprocessing(self.settings.image_size)
+
+    def read(self, path: Path, name: str | None = None) -> Photo:
+        """The photo at ``path`` with as many pixels as the trunk can use; see ``decode``."""
+        return decode(path, name, self.preprocessing.shrink_to)
 
     def feature_map(self, pixels: Array) -> Array:
         """Trunk features (h, w, C) float32 of a photo (H, W, 3) uint8 RGB."""

@@ -8,8 +8,7 @@ from placerec.errors import UsageError
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
 from placerec.models.named import open_named
-from placerec.photos.decode import decode
-from placerec.recognise.rerank import score_candidates
+from placerec.recognise.rerank import rerank
 from placerec.records import Place
 from placerec.settings import Settings
 from placerec.workers import available_threads, single_threaded_blas
@@ -38,13 +37,9 @@ def match_photos(
         )
     ready = ready.with_settings(settings or ready.settings)
     with single_threaded_blas():
-        shrink_to = ready.preprocessing.shrink_to
-        query = ready.describe(decode(Path(first), shrink_to=shrink_to).pixels, stride=1)
-        other = ready.describe(decode(Path(second), shrink_to=shrink_to).pixels)
-        similar = float(query.global_descriptor @ other.global_descriptor)
-        if not ready.settings.patch_sizes:
-            return Place(1, str(second), similar, similar, None), ready
-        scores, matches = score_candidates(query.patches, [other.patches], ready.settings)
-    inliers = sum(match.inliers for match in matches[0])
-    place = Place(1, str(second), float(scores[0]), similar, inliers, None, matches[0])
-    return place, ready
+        query = ready.describe(ready.read(Path(first)).pixels, stride=1)
+        other = ready.describe(ready.read(Path(second)).pixels)
+        similar = query.global_descriptor[None] @ other.global_descriptor
+        candidates = [other.patches] if ready.settings.reranks else []
+        one = rerank(query.patches, candidates, similar, ready.settings)[0]
+    return Place(1, str(second), one.score, float(similar[0]), None, one.matches), ready

@@ -15,10 +15,9 @@ import numpy as np
 
 from placerec.index.opened import OpenIndex
 from placerec.models.model import Model
-from placerec.photos.decode import decode
-from placerec.recognise.rerank import score_candidates
+from placerec.recognise.rerank import rerank
 from placerec.recognise.shortlist import shortlist
-from placerec.records import Answer, Array, Features, Match, Place
+from placerec.records import Answer, Array, Features, Place
 from placerec.settings import Settings
 from placerec.workers import single_threaded_blas
 
@@ -51,53 +50,29 @@ class PlaceRecognizer:
         settings = opened.query_settings(**changes)
         return cls(opened, opened.model, settings, opened.threads)
 
-    @property
-    def reranks(self) -> bool:
-        """Whether answers are re-ranked by their patches."""
-        return bool(self.settings.candidates and self.settings.patch_sizes)
-
     def query(self, photo: str | Path | Array, top: int = 5) -> Answer:
         """The ``top`` places most like ``photo`` (a path, or (H, W, 3) uint8 RGB), best first."""
-        name = "" if isinstance(photo, np.ndarray) else str(photo)
-        with single_threaded_blas():
-            return Answer(name, self.rank(self.model.describe(self._pixels(photo), stride=1), top))
-
-    def rank(self, features: Features, top: int) -> tuple[Place, ...]:
-        """The ``top`` places for the features of a photo.
-
-        Photos of the shortlist beyond ``candidates`` follow the re-ranked ones in global order,
-        without inliers and with the lowest score.
-        """
-        count = min(self.settings.candidates, len(self.index)) if self.reranks else 0
-        rows, similar = shortlist(
-            features.global_descriptor, self.index.global_descriptors, max(top, count)
-        )
-        scores = similar.copy()
-        matches: list[tuple[Match, ...]] = [()] * len(rows)
-        if count:
-            scores[:count], matches[:count] = score_candidates(
-                features.patches, map(self.index.patches, rows[:count]), self.settings, self.threads
-            )
-            scores[count:] = min(0.0, scores[:count].min())
-        order = [*np.argsort(-scores[:count], kind="stable"), *range(count, len(rows))]
-        return tuple(
-            self._place(rank, rows[i], scores[i], similar[i], matches[i])
-            for rank, i in enumerate(order[:top], start=1)
-        )
-
-    def _pixels(self, photo: str | Path | Array) -> Array:
         if isinstance(photo, np.ndarray):
-            return photo
-        return decode(Path(photo), shrink_to=self.model.preprocessing.shrink_to).pixels
+            name, pixels = "", photo
+        else:
+            name, pixels = str(photo), self.model.read(Path(photo)).pixels
+        with single_threaded_blas():
+            return Answer(name, self.rank(self.model.describe(pixels, stride=1), top))
 
-    def _place(
-        self, rank: int, row: int, score: float, similar: float, matches: tuple[Match, ...]
-    ) -> Place:
-        entry = self.index.entries[row]
-        inliers = sum(match.inliers for match in matches) if matches else None
-        return Place(
-            rank, entry.name, float(score), float(similar), inliers, entry.position, matches
+    def rank(self, query: Features, top: int) -> tuple[Place, ...]:
+        """The ``top`` places for the features of a photo: shortlist, re-rank, answer."""
+        candidates = self.settings.candidates if self.settings.reranks else 0
+        rows, similar = shortlist(
+            query.global_descriptor, self.index.global_descriptors, max(top, candidates)
         )
+        patches = map(self.index.patches, rows[:candidates])
+        ranked = rerank(query.patches, patches, similar, self.settings, self.threads)
+        found = [(self.index.entries[rows[one.candidate]], one) for one in ranked[:top]]
+        return tuple(
+            Place(rank, entry.name, one.score, float(similar[one.candidate]), entry.position,
+                  one.matches)
+            for rank, (entry, one) in enumerate(found, start=1)
+        )  # fmt: skip
 
     def __enter__(self) -> PlaceRecognizer:
         return self

@@ -7,10 +7,11 @@ in ``SCORERS``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-from placerec.method.displacement import backgrounds, displacement_score
+from placerec.method.displacement import Background, backgrounds, displacement_score
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched, mutual_nearest
 from placerec.method.ransac import ransac_score
@@ -20,7 +21,7 @@ from placerec.settings import Settings
 from placerec.workers import map_in_order
 
 # A scorer gets one candidate's matches and what the query's patches find in the other candidates.
-Scorer = Callable[[Matched, Array, Settings], Match]
+Scorer = Callable[[Matched, Background, Settings], Match]
 SCORERS: dict[str, Scorer] = {
     "displacement": lambda one, others, s: displacement_score(one, s.box, others),
     "spatial": lambda one, _, s: spatial_score(one, s.spatial_form),
@@ -28,14 +29,36 @@ SCORERS: dict[str, Scorer] = {
 }
 
 
-def score_candidates(
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate by its number on the shortlist, with its final score and its matches a size."""
+
+    candidate: int
+    score: float
+    matches: tuple[Match, ...] = ()
+
+
+def rerank(
     query: tuple[PatchSet, ...],
     candidates: Iterable[tuple[PatchSet, ...]],
+    similar: Array,
     settings: Settings,
     threads: int = 1,
-) -> tuple[Array, list[tuple[Match, ...]]]:
-    """Fused score (n,) float64 of each candidate, larger is better, and its matches a size."""
-    return score_matches(match_candidates(query, candidates, threads), settings, threads)
+) -> list[Ranked]:
+    """The shortlist, whose global similarities are ``similar`` (n,), best first.
+
+    ``candidates`` are the patches of its first photos. The others follow in their global order:
+    with the lowest score (at most 0), or, where there are no candidates at all, with ``similar``.
+    Equal scores keep the global order.
+    """
+    matched = match_candidates(query, candidates, threads)
+    if not matched:
+        return [Ranked(number, float(score)) for number, score in enumerate(similar)]
+    scores, matches = score_matches(matched, settings, threads)
+    order = np.argsort(-scores, kind="stable").tolist()
+    lowest = min(0.0, float(scores.min()))
+    rest = [Ranked(number, lowest) for number in range(len(matched), len(similar))]
+    return [Ranked(number, float(scores[number]), matches[number]) for number in order] + rest
 
 
 def match_candidates(
@@ -52,10 +75,10 @@ def match_candidates(
 def score_matches(
     matched: list[tuple[Matched, ...]], settings: Settings, threads: int = 1
 ) -> tuple[Array, list[tuple[Match, ...]]]:
-    """As ``score_candidates``, from the matches of all candidates."""
+    """Fused score (n,) float64 of each candidate, larger is better, and its matches a size."""
     scorer = SCORERS[settings.scorer]
 
-    def score(item: tuple[tuple[Matched, ...], list[Array]]) -> tuple[Match, ...]:
+    def score(item: tuple[tuple[Matched, ...], list[Background]]) -> tuple[Match, ...]:
         return tuple(scorer(one, others, settings) for one, others in zip(*item, strict=True))
 
     background = [
