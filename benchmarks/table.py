@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,14 +40,14 @@ from placerec.workers import map_in_order, single_threaded_blas
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "results" / "table.csv"
+PAGE = ROOT / "README.md"
 THREADS = 2
 LIST_SIZE, LIST_SEED = 100, 0
-SETS = (
-    ("gsv_cambridge_test", "ground_truth.csv", "gsv_cambridge_test, 25 m"),
-    ("gsv_cambridge_test", "ground_truth_strict.csv", "gsv_cambridge_test, strict"),
-    ("corridor", "ground_truth.csv", "corridor"),
-    ("amos_day_night", "ground_truth.csv", "amos_day_night"),
-)
+SETS = {
+    "gsv_cambridge_test": {"25 m": "ground_truth.csv", "strict": "ground_truth_strict.csv"},
+    "corridor": {"": "ground_truth.csv"},
+    "amos_day_night": {"": "ground_truth.csv"},
+}
 DEFAULT = METHODS["default"]
 GLOBALS: dict[str, Settings] = {
     "NetVLAD": NETVLAD.replace(global_dim=0),
@@ -84,14 +84,16 @@ class Asked:
     milliseconds: float
 
 
-def read_set(folder: Path, truth: str) -> Set:
+def read_set(folder: Path, change: Callable[[Array], Array] = lambda pixels: pixels) -> Set:
+    """The set in ``folder``, the pixels of each photo changed by ``change``."""
     trunk = open_trunk("efficientnet-lite0")
-    data = read_dataset(folder, folder / truth)
+    data = read_dataset(folder)
     preprocessing = trunk.preprocessing(DEFAULT.image_size)
 
     def feature_map(path: Path) -> Array:
         pixels = decode(path, shrink_to=preprocessing.shrink_to).pixels
-        return np.ascontiguousarray(trunk(prepare(pixels, preprocessing)).transpose(1, 2, 0))
+        image = prepare(change(pixels), preprocessing)
+        return np.ascontiguousarray(trunk(image).transpose(1, 2, 0))
 
     both = []
     for part, names in (("database", data.database), ("queries", data.queries)):
@@ -155,16 +157,18 @@ def bytes_per_photo(features: Features) -> int:
     )
 
 
-def rows_of(folder: Path, truth: str, label: str) -> Iterator[dict[str, object]]:
+def rows_of(folder: Path) -> Iterator[dict[str, object]]:
     """The rows of one set, computed one after the other."""
-    one = read_set(folder, truth)
-    positives, queries = one.data.positives, one.data.queries
-    rng = np.random.default_rng(LIST_SEED)
-    listed = set(rng.permutation(queries)[:LIST_SIZE])
+    one = read_set(folder)
+    queries = one.data.queries
+    listed = set(np.random.default_rng(LIST_SEED).permutation(queries)[:LIST_SIZE])
     trunk = trunk_milliseconds(one.database)
 
-    def row(ranked: dict[str, list[str]], **values: object) -> dict[str, object]:
-        return {"set": label, "queries": len(ranked), **recalls(ranked, positives), **values}
+    def rows(ranked: dict[str, list[str]], **values: object) -> Iterator[dict[str, object]]:
+        for rule, truth in SETS[folder.name].items():
+            positives = read_dataset(folder, folder / truth).positives
+            label = ", ".join(filter(None, (folder.name, rule)))
+            yield {"set": label, "queries": len(ranked), **recalls(ranked, positives), **values}
 
     def fit(settings: Settings) -> Model:
         return fit_model(open_trunk("efficientnet-lite0"), settings, one.database,
@@ -176,7 +180,7 @@ def rows_of(folder: Path, truth: str, label: str) -> Iterator[dict[str, object]]
         described = [model.describe_map(np.asarray(m)) for m in one.database]
         database = np.stack([features.global_descriptor for features in described])
         asked = list(ask(one, model, database))
-        yield row(
+        yield from rows(
             {q.name: [one.data.database[i] for i in q.rows] for q in asked},
             descriptor=name, k_patch="", scorer="", bytes_per_photo=bytes_per_photo(described[0]),
             ms_per_query=trunk + np.mean([q.milliseconds for q in asked]),
@@ -192,7 +196,7 @@ def rows_of(folder: Path, truth: str, label: str) -> Iterator[dict[str, object]]
         for scorer, (ranked, milliseconds) in found.items():
             some = {name: order for name, order in ranked.items() if name in listed}
             for part in ([ranked] if len(ranked) > len(some) else []) + [some]:
-                yield row(part, descriptor="ours", k_patch=k_patch, scorer=scorer,
+                yield from rows(part, descriptor="ours", k_patch=k_patch, scorer=scorer,
                           bytes_per_photo=size, ms_per_query=retrieval + milliseconds,
                           model=model.fingerprint[:12])  # fmt: skip
 
@@ -215,22 +219,25 @@ def main() -> None:
     TABLE.parent.mkdir(exist_ok=True)
     done = read_table()
     with single_threaded_blas():
-        for name, truth, label in SETS:
-            if any(row["set"] == label for row in done):
+        for name in SETS:
+            if any(row["set"].startswith(name) for row in done):
                 continue
-            rows = [dict(row) for row in rows_of(data / name, truth, label)]
+            rows = sorted(rows_of(data / name), key=lambda row: str(row["set"]))
             new = not TABLE.exists()
             with TABLE.open("a", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
                 if new:
                     writer.writeheader()
                 writer.writerows(rows)
-            print(label, "done", flush=True)
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    start, end = (text.index(f"<!-- table:{mark} -->") for mark in ("start", "end"))
-    table = f"<!-- table:start -->\n{markdown(read_table())}\n"
-    readme.write_text(text[:start] + table + text[end:], encoding="utf-8")
+            print(name, "done", flush=True)
+    write_page(PAGE, "table", markdown(read_table()))
+
+
+def write_page(page: Path, name: str, table: str) -> None:
+    """Put ``table`` between the marks ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``."""
+    text = page.read_text(encoding="utf-8")
+    start, end = (text.index(f"<!-- {name}:{mark} -->") for mark in ("start", "end"))
+    page.write_text(f"{text[:start]}<!-- {name}:start -->\n{table}\n{text[end:]}", encoding="utf-8")
 
 
 def read_table() -> list[dict[str, str]]:

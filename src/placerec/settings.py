@@ -17,6 +17,8 @@ from placerec.errors import UsageError
 Size = tuple[int, int]
 
 SCORER_NAMES = ("displacement", "spatial", "ransac")
+FUSIONS = ("raw", "z-score")
+FORMS = ("program", "paper", "paper-absolute")  # of the rapid spatial score
 FIXED_BY_INDEX = (
     "image_size", "pooling", "image_centring", "local_dim", "local_whitening", "clusters", "bands",
     "global_dim", "whitening", "patch_sizes", "stride", "k_patch", "pca_dim", "patch_whitening",
@@ -84,7 +86,10 @@ class Settings:
         sizes = self.patch_sizes
         _require(all(min(size) >= 1 for size in sizes), "patch_sizes", "at least 1 cell")
         _require(len(set(sizes)) == len(sizes), "patch_sizes", "different from each other")
-        _require(self.scorer in SCORER_NAMES, "scorer", " or ".join(SCORER_NAMES))
+        for name, known in (
+            ("scorer", SCORER_NAMES), ("fusion", FUSIONS), ("spatial_form", FORMS),
+        ):  # fmt: skip
+            _require(getattr(self, name) in known, name, " or ".join(known))
         weights = self.scale_weights
         if weights is not None:
             _require(len(weights) == len(sizes), "scale_weights", f"{len(sizes)} numbers")

@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +99,20 @@ def test_a_folder_without_photos_is_not_found(placerec, tmp_path, kind):
     if kind == "empty":
         folder.mkdir()
     placerec("index", "build", "a.placerec", folder, code=3)
+    assert list(placerec.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("signal_", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_build_leaves_no_file(placerec, many_photos, signal_, code):
+    words = [sys.executable, "-m", "placerec", "index", "build", "a.placerec", str(many_photos)]
+    with subprocess.Popen(
+        words, cwd=placerec.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        time.sleep(2.0)
+        process.send_signal(signal_)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == code, error
+    assert "Traceback" not in error
     assert list(placerec.folder.iterdir()) == []
 
 

@@ -16,11 +16,13 @@ from placerec.errors import (
     UsageError,
 )
 from placerec.index.build import build_index
+from placerec.index.update import add_photos
 from placerec.recognise.pair import match_photos
 from placerec.recognise.picture import draw_match
 from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.recognise.shortlist import shortlist
 from placerec.settings import Settings, named_settings
+from placerec.trunks.external import TorchTrunk
 
 
 def told(answer):
@@ -120,6 +122,25 @@ def test_another_model_is_refused_with_both_names(town_index, many_photos, tmp_p
         PlaceRecognizer.open(town_index, model=str(tmp_path / "other.safetensors"))
     assert "generic" in str(caught.value)
     assert model.name in str(caught.value)
+
+
+def test_a_torch_module_can_be_the_trunk(town, tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    trunk = TorchTrunk(torch.nn.Conv2d(3, 24, 16, stride=16), name="mine")
+    index = tmp_path / "mine.placerec"
+    settings = Settings(clusters=8, local_dim=0, pca_dim=16)
+    build_index(index, town / "database", model=trunk, settings=settings)
+    day = town / "database" / "place_004.jpg"
+    with PlaceRecognizer.open(index, model=trunk) as recognizer:
+        assert recognizer.query(day).best.path == day.name
+    with pytest.raises(UsageError, match="mine"):
+        PlaceRecognizer.open(index)
+    night = town / "queries" / "night_000.jpg"
+    assert add_photos(index, [night], model=trunk).added == 1
+    with pytest.raises(ModelMismatch, match="mine"):
+        PlaceRecognizer.open(index, model="efficientnet-lite0")
 
 
 def test_a_mistyped_index_creates_nothing(tmp_path):

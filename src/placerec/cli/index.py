@@ -63,8 +63,11 @@ def build(
 @INDEX
 @click.argument("photos", type=click.Path(path_type=Path), nargs=-1, required=True)
 @POSITIONS
-@click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores.")
-def add(index: Path, photos: tuple[Path, ...], positions: Path | None, threads: int | None) -> int:
+@model_options
+def add(
+    index: Path, photos: tuple[Path, ...], positions: Path | None, model: str,
+    threads: int | None, device: str,
+) -> int:  # fmt: skip
     """Add PHOTOS (files or folders) to INDEX; known photos are left as they are.
 
     In Python: placerec.add_photos.
@@ -72,7 +75,10 @@ def add(index: Path, photos: tuple[Path, ...], positions: Path | None, threads: 
     from placerec.index.update import add_photos
 
     with progress_bars() as progress:
-        report = add_photos(index, photos, positions=positions, threads=threads, progress=progress)
+        report = add_photos(
+            index, photos, positions=positions, model=model, threads=threads, device=device,
+            progress=progress,
+        )  # fmt: skip
     return _tell(index, report)
 
 
@@ -91,8 +97,8 @@ def remove(index: Path, photos: tuple[str, ...]) -> int:
 
 @index.command()
 @INDEX
-@click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores.")
-def refresh(index: Path, threads: int | None) -> int:
+@model_options
+def refresh(index: Path, model: str, threads: int | None, device: str) -> int:
     """Bring INDEX up to date with its folder: new, changed and deleted photos.
 
     In Python: placerec.refresh_index.
@@ -100,7 +106,9 @@ def refresh(index: Path, threads: int | None) -> int:
     from placerec.index.update import refresh_index
 
     with progress_bars() as progress:
-        report = refresh_index(index, threads=threads, progress=progress)
+        report = refresh_index(
+            index, model=model, threads=threads, device=device, progress=progress
+        )
     return _tell(index, report)
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from placerec.settings import METHODS, SCORER_NAMES, Settings, named_settings
+from placerec.settings import FORMS, FUSIONS, METHODS, SCORER_NAMES, Settings, named_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -48,6 +48,9 @@ _SETTINGS = (
     click.option("--k-patch", type=click.IntRange(1),
                  help="Clusters of a patch descriptor; 1 = pooled features."),
     click.option("--pca-dim", type=click.IntRange(1), help="Dimensions of a patch descriptor."),
+    click.option("--fusion", type=click.Choice(FUSIONS), help="How patch sizes are joined."),
+    click.option("--spatial-form", type=click.Choice(FORMS),
+                 help="The rapid spatial score as published in code or in the paper."),
     click.option("--candidates", type=click.IntRange(0),
                  help="Photos of the shortlist that are re-ranked; 0 = retrieval only."),
     click.option("--image-size", type=_Numbers("480,640", int), callback=_image_size,

@@ -7,7 +7,14 @@ from contextlib import contextmanager
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from placerec.errors import SKIPPED_PHOTOS_EXIT, PhotoError
 
@@ -17,23 +24,29 @@ class ProgressBars:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tasks: dict[str, object] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` items of ``stage`` are done."""
+        if not self._tasks:
+            self._progress.start()
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+        self._progress.update(self._tasks[stage], completed=done, total=total)
 
 
 @contextmanager
 def progress_bars() -> Iterator[ProgressBars]:
-    """Progress bars for the time of a block; plain nothing where stderr is no terminal."""
+    """Progress bars for the time of a block, from the first call on."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console, transient=False) as progress:
+    progress = Progress(*columns, console=console)
+    try:
         yield ProgressBars(progress)
+    finally:
+        if progress.tasks:
+            progress.stop()
 
 
 def list_skipped(skipped: Sequence[PhotoError]) -> int:

@@ -18,6 +18,7 @@ from placerec.index.build import build_index
 from placerec.index.describe import Progress, no_progress
 from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.settings import Settings
+from placerec.trunks import Trunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Evaluation:
 def evaluate(
     dataset: Dataset,
     *,
-    model: str = "auto",
+    model: str | Trunk = "auto",
     settings: Settings | None = None,
     threads: int | None = None,
     device: str = "cpu",

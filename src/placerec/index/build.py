@@ -21,7 +21,7 @@ from placerec.photos.find import find_photos
 from placerec.photos.position import read_positions
 from placerec.records import Position
 from placerec.settings import Settings
-from placerec.trunks import open_trunk
+from placerec.trunks import Trunk, open_trunk
 from placerec.workers import available_threads, single_threaded_blas
 
 BATCH = 32
@@ -43,7 +43,7 @@ def build_index(
     index: str | Path,
     folder: str | Path,
     *,
-    model: str = "auto",
+    model: str | Trunk = "auto",
     settings: Settings | None = None,
     positions: str | Path | None = None,
     threads: int | None = None,
@@ -72,7 +72,7 @@ def build_index(
 def refit_index(
     index: str | Path,
     *,
-    model: str = "auto",
+    model: str | Trunk = "auto",
     threads: int | None = None,
     device: str = "cpu",
     progress: Progress = no_progress,
@@ -96,7 +96,7 @@ def refit_index(
 class _Builder:
     index: Path
     root: Path
-    model: str
+    model: str | Trunk
     settings: Settings
     positions: Mapping[str, Position]
     threads: int | None

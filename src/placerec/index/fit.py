@@ -10,13 +10,14 @@ from placerec.models.model import Model
 from placerec.models.named import DEFAULT_TRUNK, trunk_named
 from placerec.photos.find import find_photos
 from placerec.settings import Settings
+from placerec.trunks import Trunk
 from placerec.workers import available_threads, single_threaded_blas
 
 
 def fit_on_folder(
     photos: str | Path,
     *,
-    model: str = "auto",
+    model: str | Trunk = "auto",
     settings: Settings | None = None,
     threads: int | None = None,
     device: str = "cpu",

@@ -17,6 +17,7 @@ from placerec.models.model import Model
 from placerec.models.named import open_named, trunk_named
 from placerec.records import Array, PatchSet
 from placerec.settings import FIXED_BY_INDEX, Settings
+from placerec.trunks import Trunk
 from placerec.workers import available_threads
 
 
@@ -31,7 +32,12 @@ class OpenIndex:
 
     @classmethod
     def open(
-        cls, path: Path, *, model: str = "auto", threads: int | None = None, device: str = "cpu"
+        cls,
+        path: Path,
+        *,
+        model: str | Trunk = "auto",
+        threads: int | None = None,
+        device: str = "cpu",
     ) -> OpenIndex:
         """Open the index at ``path``; ``model`` other than ``auto`` must be the one inside."""
         threads = threads or available_threads()
@@ -84,7 +90,12 @@ class OpenIndex:
 
 
 def model_of(
-    reader: IndexReader, path: Path, asked: str = "auto", *, threads: int, device: str
+    reader: IndexReader,
+    path: Path,
+    asked: str | Trunk = "auto",
+    *,
+    threads: int,
+    device: str,
 ) -> Model:
     """The model inside an index; ``ModelMismatch`` where ``asked`` names another one."""
     trunk = trunk_named(asked, threads, device)

@@ -21,6 +21,7 @@ from placerec.index.writer import IndexWriter
 from placerec.photos.find import find_photos
 from placerec.photos.position import read_positions
 from placerec.records import Position
+from placerec.trunks import Trunk
 from placerec.workers import available_threads, single_threaded_blas
 
 
@@ -29,11 +30,15 @@ def add_photos(
     paths: Iterable[str | Path],
     *,
     positions: str | Path | None = None,
+    model: str | Trunk = "auto",
     threads: int | None = None,
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Report:
-    """Add photos or folders of photos; known ones are left, changed ones described again."""
+    """Add photos or folders of photos; known ones are left, changed ones described again.
+
+    ``model`` is only needed for an index with a trunk from outside.
+    """
     table = read_positions(Path(positions)) if positions else {}
     with IndexReader.open(Path(index)) as reader:
         root = reader.info.root
@@ -43,7 +48,7 @@ def add_photos(
             raise NotFound(path, "no such photo or folder")
         found = [path / name for name in find_photos(path)] if path.is_dir() else [path]
         names += [name_in_index(one, root) for one in found]
-    return _update(Path(index), names, [], table, threads, device, progress)
+    return _update(Path(index), names, [], table, model, threads, device, progress)
 
 
 def remove_photos(index: str | Path, photos: Iterable[str | Path]) -> Report:
@@ -65,6 +70,7 @@ def remove_photos(index: str | Path, photos: Iterable[str | Path]) -> Report:
 def refresh_index(
     index: str | Path,
     *,
+    model: str | Trunk = "auto",
     threads: int | None = None,
     device: str = "cpu",
     progress: Progress = no_progress,
@@ -75,7 +81,7 @@ def refresh_index(
     outside = [name for name in known if name.startswith("../") and (root / name).is_file()]
     names = sorted([*find_photos(root), *outside], key=os.fsencode)
     gone = sorted(set(known) - set(names), key=os.fsencode)
-    return _update(Path(index), names, gone, {}, threads, device, progress)
+    return _update(Path(index), names, gone, {}, model, threads, device, progress)
 
 
 def name_in_index(path: Path, root: Path) -> str:
@@ -88,12 +94,13 @@ def _update(
     names: Sequence[str],
     gone: Sequence[str],
     positions: Mapping[str, Position],
+    asked: str | Trunk,
     threads: int | None,
     device: str,
     progress: Progress,
 ) -> Report:
     threads = threads or available_threads()
-    with OpenIndex.open(index, threads=1, device=device) as opened:
+    with OpenIndex.open(index, model=asked, threads=1, device=device) as opened:
         model, root = opened.model, opened.info.root
         known = {entry.name: entry for entry in opened.entries}
     report = Report(model=model.name)

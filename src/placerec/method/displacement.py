@@ -58,7 +58,7 @@ def displacement_score(
     matched: Matched,
     box: int = 7,
     background: Background | None = None,
-    scales: tuple[float, ...] = SCALES,
+    scales: tuple[float, ...] | None = None,
 ) -> Match:
     """Largest sum of votes whose displacements lie in one ``box`` x ``box`` window (cells, odd).
 
@@ -80,7 +80,7 @@ def displacement_score(
     reach = np.maximum(grid.reach, matched.database.grid.reach)
     peaks = [
         _peak(np.floor(step - (scale - 1.0) * from_middle + 0.5).astype(np.int64), vote, reach, box)
-        for scale in scales
+        for scale in scales or SCALES
     ]
     best, inside = max(peaks, key=lambda peak: peak[0])
     most = ceiling * min(len(matched.query.descriptors), len(matched.database.descriptors))

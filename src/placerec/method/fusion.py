@@ -10,8 +10,8 @@ import numpy as np
 
 from placerec.errors import UsageError
 from placerec.records import Array
+from placerec.settings import FUSIONS
 
-FUSIONS = ("raw", "z-score")
 PUBLISHED_SIZES = ((2, 2), (5, 5), (8, 8))
 PUBLISHED_WEIGHTS = (0.45, 0.15, 0.4)
 

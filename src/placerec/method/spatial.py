@@ -11,8 +11,7 @@ import numpy as np
 from placerec.errors import UsageError
 from placerec.method.matching import Matched
 from placerec.records import Match
-
-FORMS = ("program", "paper", "paper-absolute")
+from placerec.settings import FORMS
 
 
 def spatial_score(matched: Matched, form: str = "program") -> Match:

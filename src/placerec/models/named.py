@@ -5,6 +5,8 @@
 * ``generic``: EfficientNet-Lite0 with the fit that ships in the package.
 * ``efficientnet-lite0``, ``vgg16`` or an ONNX file: that trunk, fitted on the photos at hand.
 * a ``.safetensors`` file: what ``placerec fit`` wrote.
+
+The library also takes a ``Trunk`` object (such as ``TorchTrunk``) in place of a name.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ DEFAULT_TRUNK = "efficientnet-lite0"
 GENERIC = "generic.safetensors"
 
 
-def trunk_named(model: str, threads: int = 1, device: str = "cpu") -> Trunk | None:
-    """The trunk that ``model`` names and that needs a fit; ``None`` for auto and ready models."""
+def trunk_named(model: str | Trunk, threads: int = 1, device: str = "cpu") -> Trunk | None:
+    """The trunk that ``model`` names (or is) and that needs a fit; ``None`` for other models."""
+    if not isinstance(model, str):
+        return model
     if model in TRUNKS:
         return open_trunk(model, threads, device)
     if model.lower().endswith(".onnx"):
@@ -33,9 +37,11 @@ def trunk_named(model: str, threads: int = 1, device: str = "cpu") -> Trunk | No
     return None
 
 
-def open_named(model: str, threads: int = 1, device: str = "cpu") -> Model | None:
+def open_named(model: str | Trunk, threads: int = 1, device: str = "cpu") -> Model | None:
     """The ready model that ``model`` names; ``None`` where it must be fitted first."""
-    if model == "auto" or model in TRUNKS or model.lower().endswith(".onnx"):
+    if not isinstance(model, str) or model == "auto" or model in TRUNKS:
+        return None
+    if model.lower().endswith(".onnx"):
         return None
     if model == "generic":
         return generic_model(threads, device)

@@ -11,6 +11,7 @@ from placerec.models.named import open_named
 from placerec.recognise.rerank import rerank
 from placerec.records import Place
 from placerec.settings import Settings
+from placerec.trunks import Trunk
 from placerec.workers import available_threads, single_threaded_blas
 
 
@@ -18,7 +19,7 @@ def match_photos(
     first: str | Path,
     second: str | Path,
     *,
-    model: str = "auto",
+    model: str | Trunk = "auto",
     settings: Settings | None = None,
     threads: int | None = None,
     device: str = "cpu",

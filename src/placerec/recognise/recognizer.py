@@ -19,6 +19,7 @@ from placerec.recognise.rerank import rerank
 from placerec.recognise.shortlist import shortlist
 from placerec.records import Answer, Array, Features, Place
 from placerec.settings import Settings
+from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
 
@@ -36,7 +37,7 @@ class PlaceRecognizer:
         cls,
         index: str | Path,
         *,
-        model: str = "auto",
+        model: str | Trunk = "auto",
         threads: int | None = None,
         device: str = "cpu",
         **changes: Any,

@@ -1,0 +1,107 @@
+"""The pages are true: examples run, commands are listed, figures come from results."""
+
+import csv
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from placerec.cli import cli
+from placerec.demo import write_demo_photos
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", read("README.md"), re.DOTALL)
+
+
+def benchmark(name):
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def demo_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    write_demo_photos(folder / "demo" / "photos", 4)
+    return folder
+
+
+def test_the_python_example_runs_and_finds_the_place(demo_folder):
+    (example,) = blocks("python")
+    assert len(example.strip().splitlines()) <= 5
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example],
+        cwd=demo_folder, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout.startswith("place_000.jpg 0.")
+
+
+def test_the_command_line_example_runs(demo_folder):
+    lines = [line for line in blocks("sh")[0].splitlines() if line]
+    assert lines
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program == ".venv/bin/placerec"
+        subprocess.run(
+            [sys.executable, "-m", "placerec", *words],
+            cwd=demo_folder, capture_output=True, check=True,
+        )  # fmt: skip
+    assert (demo_folder / "match.png").is_file()
+
+
+def test_the_two_start_commands_are_targets():
+    for line in blocks("sh")[1].splitlines():
+        target = line.split()[1]
+        assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE)
+
+
+def test_every_command_is_on_the_page_and_has_help():
+    page = read("docs/COMMANDS.md")
+    for name, command in cli.commands.items():
+        assert command.help
+        for child in getattr(command, "commands", {None: None}):
+            assert f"`{name}{' ' + child if child else ''}" in page, (name, child)
+
+
+def test_every_exit_code_is_on_the_page():
+    import placerec.errors as errors
+
+    codes = {c.exit_code for c in vars(errors).values() if hasattr(c, "exit_code")}
+    page = read("docs/PROMISES.md")
+    assert all(f"| {code} |" in page for code in codes)
+
+
+@pytest.mark.parametrize("name", ["table", "choices"])
+def test_a_measured_table_on_a_page_is_its_results_file(name):
+    module = benchmark(name)
+    with (ROOT / "results" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        table = module.markdown(list(csv.DictReader(file)))
+    assert table in module.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_no_page_names_a_folder_of_a_machine():
+    for page in PAGES:
+        assert os.sep + "home" + os.sep not in page.read_text(encoding="utf-8")
