@@ -92,7 +92,9 @@ class Settings:
             _require(getattr(self, name) in known, name, " or ".join(known))
         weights = self.scale_weights
         if weights is not None:
-            _require(len(weights) == len(sizes), "scale_weights", f"{len(sizes)} numbers")
+            _require(
+                len(weights) == len(sizes), "scale_weights", f"one a patch size, {len(sizes)} here"
+            )
             _require(min(weights, default=0.0) >= 0.0, "scale_weights", "at least 0")
             _require(abs(sum(weights) - 1.0) < 1e-6, "scale_weights", "of sum 1")
 

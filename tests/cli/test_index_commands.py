@@ -119,7 +119,8 @@ def test_an_interrupted_build_leaves_no_file(placerec, many_photos, signal_, cod
 def test_positions_come_from_a_table(placerec, photos, tmp_path):
     table = tmp_path / "where.csv"
     table.write_text("image,latitude,longitude\nplace_000.jpg,52.5,13.25\n")
-    placerec("index", "build", "town.placerec", photos, "--positions", table)
+    built = placerec("index", "build", "town.placerec", photos, "--positions", table)
+    assert "with a position: 6 of 6" in built.stdout
     told = placerec("query", "town.placerec", photos / "place_000.jpg", "--json").stdout
     best = json.loads(told)[0]["places"][0]
     assert (best["path"], best["latitude"], best["longitude"]) == ("place_000.jpg", 52.5, 13.25)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import click
 
 from placerec.cli.talk import progress_bars
+from placerec.errors import UsageError
 
 PLACES = 60
 
@@ -33,8 +33,9 @@ def demo(out: Path, places: int) -> None:
     from placerec.recognise.recognizer import PlaceRecognizer
 
     photos, index, picture = out / "photos", out / "town.placerec", out / "match.png"
+    if photos.exists() and not (photos / "poses.csv").is_file():
+        raise UsageError(f"{photos}: is not of this demo; choose another folder with --out")
     with progress_bars() as progress:
-        shutil.rmtree(photos, ignore_errors=True)
         write_demo_photos(photos, places)
         build_index(index, photos / "database", replace=True, progress=progress)
     with PlaceRecognizer.open(index) as recognizer:

@@ -173,6 +173,8 @@ def _tell(index: Path, report: Report) -> int:
     counts = {name: getattr(report, name) for name in ("added", "changed", "unchanged", "removed")}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no change"
     click.echo(f"{index}: {told}, {len(report.skipped)} skipped")
+    if report.added or report.changed:
+        click.echo(f"with a position: {report.located} of {report.added + report.changed}")
     if report.model:
         click.echo(f"model: {report.model}")
     sys.stdout.flush()

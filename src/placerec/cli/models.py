@@ -36,6 +36,8 @@ def fit(
     from placerec.index.fit import fit_on_folder
     from placerec.models.files import save_model
 
+    if not out.absolute().parent.is_dir():
+        raise NotFound(out.parent, "no such folder", "make it first")
     settings = chosen_settings(method, options)
     with progress_bars() as progress:
         fitted, skipped = fit_on_folder(

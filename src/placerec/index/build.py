@@ -29,12 +29,16 @@ BATCH = 32
 
 @dataclass(slots=True)
 class Report:
-    """What became of the photos: the counts and the skipped list add up to what was looked at."""
+    """What became of the photos: the counts and the skipped list add up to what was looked at.
+
+    ``located`` of the added and changed photos have a position.
+    """
 
     added: int = 0
     changed: int = 0
     unchanged: int = 0
     removed: int = 0
+    located: int = 0
     skipped: list[PhotoError] = field(default_factory=list)
     model: str = ""
 
@@ -140,6 +144,7 @@ class _Builder:
                 position = self.positions.get(one.name, one.position)
                 writer.put(one.name, one.sha256, position, one.features)
                 report.added += 1
+                report.located += position is not None
                 if report.added % BATCH == 0:
                     writer.commit()
             if not report.added:

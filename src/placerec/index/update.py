@@ -118,7 +118,9 @@ def _update(
             if isinstance(one, PhotoError):
                 report.skipped.append(one)
                 continue
-            writer.put(one.name, one.sha256, positions.get(one.name, one.position), one.features)
+            position = positions.get(one.name, one.position)
+            writer.put(one.name, one.sha256, position, one.features)
+            report.located += position is not None
             if one.name in known:
                 report.changed += 1
             else:
