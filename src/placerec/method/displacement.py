@@ -76,25 +76,29 @@ def displacement_score(
         ceiling = background.ceiling
     grid = matched.query.grid
     from_middle = grid.corners(matched.pairs[:, 0]) - grid.reach / 2
-    step = matched.displacements()
+    zoom = np.array(scales or SCALES)[:, None, None] - 1.0
+    step = np.floor(matched.displacements() - zoom * from_middle + 0.5).astype(np.int64)
     reach = np.maximum(grid.reach, matched.database.grid.reach)
-    peaks = [
-        _peak(np.floor(step - (scale - 1.0) * from_middle + 0.5).astype(np.int64), vote, reach, box)
-        for scale in scales or SCALES
-    ]
-    best, inside = max(peaks, key=lambda peak: peak[0])
+    peak, inside = _peak(step, vote, reach, box)
     most = ceiling * min(len(matched.query.descriptors), len(matched.database.descriptors))
-    return matched.scored(best / most if most else 0.0, inside & (vote > 0))
+    return matched.scored(peak / most if most else 0.0, inside & (vote > 0))
 
 
 def _peak(step: Array, vote: Array, reach: Array, box: int) -> tuple[float, Array]:
-    """The best window's sum, and which steps (M, 2) lie in it; a step beyond ``reach`` is lost."""
+    """The best window's sum of ``vote`` (M,), and which matches lie in it.
+
+    ``step`` (S, M, 2) at S scales; a step beyond ``reach`` is lost. The maps of the scales lie below
+    each other, so far apart that no window sees two of them.
+    """
     half = box // 2
-    valid = (np.abs(step) <= reach).all(axis=1)
-    column, row = (step + reach + half).T
     width, height = 2 * (reach + half) + 1
-    counted = np.bincount((row * width + column)[valid], vote[valid], minlength=height * width)
-    sums = box_sum(counted.reshape(height, width, 1), (box, box))[:, :, 0]
+    kept = (np.abs(step) <= reach).all(axis=2)
+    column, row = np.moveaxis(step + reach + half, 2, 0)
+    row = row + height * np.arange(len(step))[:, None]
+    votes_kept = np.broadcast_to(vote, kept.shape)[kept]
+    size = len(step) * height * width
+    counted = np.bincount((row * width + column)[kept], votes_kept, minlength=size)
+    sums = box_sum(counted.reshape(-1, width, 1), (box, box))[:, :, 0]
     top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    inside = valid & (np.abs(column - left - half) <= half) & (np.abs(row - top - half) <= half)
-    return float(sums[top, left]), inside
+    inside = (row >= top) & (row < top + box) & (column >= left) & (column < left + box)
+    return float(sums[top, left]), (inside & kept).any(axis=0)
