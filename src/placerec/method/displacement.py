@@ -87,8 +87,8 @@ def displacement_score(
 def _peak(step: Array, vote: Array, reach: Array, box: int) -> tuple[float, Array]:
     """The best window's sum of ``vote`` (M,), and which matches lie in it.
 
-    ``step`` (S, M, 2) at S scales; a step beyond ``reach`` is lost. The maps of the scales lie below
-    each other, so far apart that no window sees two of them.
+    ``step`` (S, M, 2) at S scales; a step beyond ``reach`` is lost. The maps of the scales lie one
+    below the other, so far apart that no window sees two of them.
     """
     half = box // 2
     width, height = 2 * (reach + half) + 1
