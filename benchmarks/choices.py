@@ -204,7 +204,8 @@ def main() -> None:
                         global_row(one, choice) if choices is GLOBAL
                         else patch_row(one, choice, found)
                     )  # fmt: skip
-                    row |= {**told(ranked, one.data.folder), "bytes_per_photo": size}
+                    row |= told(ranked, one.data.folder)
+                    row.setdefault("bytes_per_photo", size)  # of the largest set, the first
                 append(row)
     write_page(PAGE, "choices", markdown(read_results()))
 
