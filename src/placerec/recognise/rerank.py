@@ -77,6 +77,9 @@ def score_matches(
 ) -> tuple[Array, list[tuple[Match, ...]]]:
     """Fused score (n,) float64 of each candidate, larger is better, and its matches a size."""
     scorer = SCORERS[settings.scorer]
+    # OpenCV frees the interpreter's lock; the small NumPy calls of the others only fight for it
+    # (two threads took twice as long as one).
+    threads = threads if settings.scorer == "ransac" else 1
 
     def score(item: tuple[tuple[Matched, ...], list[Background]]) -> tuple[Match, ...]:
         return tuple(scorer(one, others, settings) for one, others in zip(*item, strict=True))

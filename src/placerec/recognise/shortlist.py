@@ -16,6 +16,7 @@ def shortlist(query: Array, database: Array, count: int) -> tuple[Array, Array]:
     Returns row numbers (n,) int64 and cosines (n,) float64, n = min(count, N). Of equal
     similarities the lower row comes first; rows are in the order of the photos' paths.
     """
-    similarity = np.einsum("ng,g->n", database, query, dtype=np.float64)
+    # einsum, not a matrix product: it sums every row alike, so equal photos stay exactly equal.
+    similarity = np.einsum("ng,g->n", database, query).astype(np.float64)
     order = np.argsort(-similarity, kind="stable")[:count]
     return order, similarity[order]
