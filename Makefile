@@ -1,5 +1,5 @@
 # make demo   from nothing to a recognised photo    make test   the whole test suite
-# make check  style, types, layers                  make results  the measured tables (about an hour)
+# make check  style, types, layers                  make results DATA=folder  the measured tables (1.5 h)
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -22,6 +22,12 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# What is in results/ already is not measured again: delete a file to start it anew.
+results: $(READY)
+	$(BIN)/python benchmarks/table.py $(DATA)
+	$(BIN)/python benchmarks/choices.py $(DATA)
+	$(BIN)/python benchmarks/query_time.py $(DATA)/gsv_cambridge_train/photos
 
 # The environment, and the VGG16 weights in the cache folder (~/.cache/placerec).
 $(READY): pyproject.toml constraints.txt
