@@ -10,7 +10,6 @@ anew) and the table in docs/ARCHITECTURE.md.
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from table import ROOT, THREADS, Set, bytes_per_photo, read_set, stored, write_page
+from table import (
+    ROOT,
+    THREADS,
+    Set,
+    append_rows,
+    bytes_per_photo,
+    read_rows,
+    read_set,
+    stored,
+    write_page,
+)
 
 from placerec.evaluation.dataset import read_dataset
 from placerec.evaluation.metrics import recalls
@@ -186,7 +195,7 @@ def told(ranked: dict[str, list[str]], folder: Path) -> dict[str, str]:
 
 def main() -> None:
     data = Path(sys.argv[1])
-    done = {(row["part"], row["choice"]) for row in read_results()}
+    done = {(row["part"], row["choice"]) for row in read_rows(RESULTS)}
     with single_threaded_blas():
         read = {False: [read_set(data / name) for name in SETS],
                 True: [read_set(data / name, with_bars) for name in SETS]}  # fmt: skip
@@ -206,25 +215,9 @@ def main() -> None:
                     )  # fmt: skip
                     row |= told(ranked, one.data.folder)
                     row.setdefault("bytes_per_photo", size)  # of the largest set, the first
-                append(row)
-    write_page(PAGE, "choices", markdown(read_results()))
-
-
-def append(row: dict[str, object]) -> None:
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row, flush=True)
-
-
-def read_results() -> list[dict[str, str]]:
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+                append_rows(RESULTS, COLUMNS, [row])
+                print(row, flush=True)
+    write_page(PAGE, "choices", markdown(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":

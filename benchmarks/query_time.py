@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from table import ROOT, write_page
+from table import ROOT, read_rows, write_page
 
 from placerec.index.build import build_index
 from placerec.photos.find import find_photos
@@ -101,8 +101,7 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("stage", "ms"))
         writer.writerows((stage, f"{value:.2f}") for stage, value in found.items())
-    with RESULTS.open(newline="", encoding="utf-8") as file:
-        write_page(PAGE, "query_time", markdown(list(csv.DictReader(file))))
+    write_page(PAGE, "query_time", markdown(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":

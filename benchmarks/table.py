@@ -217,20 +217,15 @@ def markdown(rows: list[dict[str, str]]) -> str:
 def main() -> None:
     data = Path(sys.argv[1])
     TABLE.parent.mkdir(exist_ok=True)
-    done = read_table()
+    done = read_rows(TABLE)
     with single_threaded_blas():
         for name in SETS:
             if any(row["set"].startswith(name) for row in done):
                 continue
             rows = sorted(rows_of(data / name), key=lambda row: str(row["set"]))
-            new = not TABLE.exists()
-            with TABLE.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                if new:
-                    writer.writeheader()
-                writer.writerows(rows)
+            append_rows(TABLE, COLUMNS, rows)
             print(name, "done", flush=True)
-    write_page(PAGE, "table", markdown(read_table()))
+    write_page(PAGE, "table", markdown(read_rows(TABLE)))
 
 
 def write_page(page: Path, name: str, table: str) -> None:
@@ -240,10 +235,21 @@ def write_page(page: Path, name: str, table: str) -> None:
     page.write_text(f"{text[:start]}<!-- {name}:start -->\n{table}\n{text[end:]}", encoding="utf-8")
 
 
-def read_table() -> list[dict[str, str]]:
-    if not TABLE.exists():
+def append_rows(path: Path, columns: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
+    """Add rows to a results file, which begins with its columns."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a results file; none where there is no file yet."""
+    if not path.exists():
         return []
-    with TABLE.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

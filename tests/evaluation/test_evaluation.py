@@ -9,6 +9,7 @@ from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import read_dataset
 from placerec.evaluation.evaluate import evaluate
 from placerec.evaluation.metrics import recalls
+from placerec.settings import METHODS, Settings
 
 
 def test_recall_counts_queries_with_a_positive_among_the_first_n():
@@ -51,13 +52,32 @@ def test_a_query_that_cannot_be_read_is_listed_and_counts_as_missed(town, tmp_pa
 
 
 def test_retrieval_and_reranking_agree_on_the_global_ranking(town):
-    from placerec.settings import METHODS
-
     data = read_dataset(town)
     whole = evaluate(data, threads=2)
     retrieval = evaluate(data, threads=2, settings=METHODS["default"].replace(candidates=0))
     assert whole.global_recalls == retrieval.global_recalls
     assert retrieval.reranked_recalls is None
+
+
+def test_an_onnx_file_can_be_evaluated(town, tmp_path):
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    kernel = np.random.default_rng(0).standard_normal((16, 3, 16, 16)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], strides=[16, 16])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "H", "W"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, "h", "w"])],
+        [numpy_helper.from_array(kernel, "w")],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), tmp_path / "mine.onnx")
+    settings = Settings(pca_dim=16, clusters=8)
+    result = evaluate(read_dataset(town), model=str(tmp_path / "mine.onnx"), settings=settings)
+    assert result.model.startswith("mine.onnx fitted on")
+    assert result.queries == 6
+    assert result.ms_per_query > 0
 
 
 @pytest.mark.parametrize("part", ["database", "queries", "ground_truth.csv"])

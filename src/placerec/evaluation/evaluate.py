@@ -71,7 +71,7 @@ def evaluate(
             index, dataset.database_folder, model=model, settings=settings, threads=threads,
             device=device, progress=progress,
         )  # fmt: skip
-        with PlaceRecognizer.open(index, threads=threads, device=device) as recognizer:
+        with PlaceRecognizer.open(index, model=model, threads=threads, device=device) as recognizer:
             return _ask(dataset, recognizer, report.skipped, progress)
 
 
@@ -80,10 +80,11 @@ def _ask(
 ) -> Evaluation:
     by_global: dict[str, list[str]] = {}
     by_score: dict[str, list[str]] = {}
-    seconds = 0.0
+    seconds, answered = 0.0, 0
     top = max(*RECALL_AT, recognizer.settings.candidates)
     for done, query in enumerate(dataset.queries, start=1):
         by_global[query], by_score[query] = [], []
+        progress("asking queries", done, len(dataset.queries))
         start = time.perf_counter()
         try:
             places = recognizer.query(dataset.queries_folder / query, top=top).places
@@ -94,7 +95,7 @@ def _ask(
         by_score[query] = [place.path for place in places]
         similar = sorted(places, key=lambda place: (-place.global_score, place.path))
         by_global[query] = [place.path for place in similar]
-        progress("asking queries", done, len(dataset.queries))
+        answered += 1
     reranks = recognizer.settings.reranks
     return Evaluation(
         queries=len(dataset.queries),
@@ -103,7 +104,7 @@ def _ask(
         reranked_recalls=recalls(by_score, dataset.positives) if reranks else None,
         scorer=recognizer.settings.scorer if reranks else None,
         model=recognizer.model.name,
-        ms_per_query=1000.0 * seconds / len(dataset.queries),
+        ms_per_query=1000.0 * seconds / max(answered, 1),
         bytes_per_photo=recognizer.index.info.bytes_per_photo,
         skipped=tuple(skipped),
     )
