@@ -15,6 +15,7 @@ from placerec.trunks import TRUNKS, open_trunk
 from placerec.trunks.convert import VGG16_LAYERS, _take_normalised_rgb, convert
 from placerec.trunks.efficientnet_lite import SHA256, WEIGHTS, EfficientNetLite0
 from placerec.trunks.external import OnnxTrunk, TorchTrunk, as_feature_map
+from placerec.trunks.vgg16 import vgg16_module
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 
@@ -95,17 +96,19 @@ def test_vgg16_is_convolutions_and_poolings_without_a_last_relu():
     import torch
 
     trunk, x = open_trunk("vgg16"), torch.from_numpy(image(4, (32, 48)))
-    state = trunk._module.state_dict()
+    state = {key: torch.from_numpy(tensor) for key, tensor in trunk.state.items()}
     y = x
     for position, number in enumerate(VGG16_LAYERS):
         y = torch.nn.functional.conv2d(
-            y, state[f"{number}.weight"], state[f"{number}.bias"], padding=1
+            y, state[f"encoder.{number}.weight"], state[f"encoder.{number}.bias"], padding=1
         )
         if position < 12:
             y = y.relu()
         if position in (1, 3, 6, 9):
             y = torch.nn.functional.max_pool2d(y, 2)
     assert np.allclose(trunk(x.numpy()), y[0].numpy(), atol=1e-4)
+    with torch.inference_mode():
+        assert np.allclose(vgg16_module(trunk.state)(x)[0].numpy(), y[0].numpy(), atol=1e-4)
 
 
 def test_missing_vgg16_weights_say_how_to_make_them(monkeypatch, tmp_path):
