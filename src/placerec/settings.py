@@ -18,10 +18,12 @@ Size = tuple[int, int]
 
 SCORER_NAMES = ("displacement", "spatial", "ransac")
 FUSIONS = ("raw", "z-score")
+PATCH_SUMS = ("direct", "integral")
 FORMS = ("program", "paper", "paper-absolute")  # of the rapid spatial score
 FIXED_BY_INDEX = (
     "image_size", "pooling", "image_centring", "local_dim", "local_whitening", "clusters", "bands",
     "global_dim", "whitening", "patch_sizes", "stride", "k_patch", "pca_dim", "patch_whitening",
+    "shared_pca", "patch_sums",
 )  # fmt: skip
 
 
@@ -45,11 +47,16 @@ class Settings:
     Of the patches: ``patch_sizes`` ((height, width) in cells; none = global only), ``stride``
     (cells between the patches of a database photo; those of a query are 1 apart), ``k_patch``
     (their clusters, 1 = pooled features), ``pca_dim`` (their dimensions), ``patch_whitening``.
+    ``shared_pca`` is the published form: patches take vocabulary and PCA of the global descriptor,
+    so ``k_patch`` is ``clusters`` and ``pca_dim`` is ``global_dim`` (0 there: no PCA at all).
+    ``patch_sums`` is direct, or, to be compared only, the published float32 integral image.
 
     Chosen at query time: ``scorer`` (ransac, spatial, displacement), ``scale_weights`` (one a
     patch size, sum 1; none = the default rule), ``fusion`` (raw, z-score), ``spatial_form``,
     ``box`` (cells, odd: width of the displacement peak), ``candidates`` (how many photos of the
     shortlist are re-ranked; 0 = retrieval only).
+
+    ``trunk`` is what ``--model auto`` means with these settings; a fitted model has its own.
     """
 
     image_size: Size = (480, 640)
@@ -66,6 +73,8 @@ class Settings:
     k_patch: int = 1
     pca_dim: int = 64
     patch_whitening: float = 0.5
+    shared_pca: bool = False
+    patch_sums: str = "direct"
 
     scorer: str = "displacement"
     scale_weights: tuple[float, ...] | None = None
@@ -73,6 +82,8 @@ class Settings:
     spatial_form: str = "program"
     box: int = 7
     candidates: int = 100
+
+    trunk: str = "efficientnet-lite0"
 
     def __post_init__(self) -> None:
         _require(len(self.image_size) == 2, "image_size", "two numbers, height and width")
@@ -88,8 +99,11 @@ class Settings:
         _require(len(set(sizes)) == len(sizes), "patch_sizes", "different from each other")
         for name, known in (
             ("scorer", SCORER_NAMES), ("fusion", FUSIONS), ("spatial_form", FORMS),
+            ("patch_sums", PATCH_SUMS),
         ):  # fmt: skip
             _require(getattr(self, name) in known, name, " or ".join(known))
+        if self.shared_pca:
+            self._check_shared()
         weights = self.scale_weights
         if weights is not None:
             _require(
@@ -98,16 +112,38 @@ class Settings:
             _require(min(weights, default=0.0) >= 0.0, "scale_weights", "at least 0")
             _require(abs(sum(weights) - 1.0) < 1e-6, "scale_weights", "of sum 1")
 
+    def _check_shared(self) -> None:
+        _require(self.k_patch == self.clusters, "k_patch", "equal to clusters with shared_pca")
+        same = self.pca_dim == (self.global_dim or self.pca_dim)
+        _require(same, "pca_dim", "equal to global_dim with shared_pca")
+        for name, plain in (
+            ("pooling", 1),
+            ("image_centring", 0.0),
+            ("local_dim", 0),
+            ("bands", 1),
+        ):
+            _require(getattr(self, name) == plain, name, f"{plain} with shared_pca")
+
     @property
     def reranks(self) -> bool:
         """Whether answers are re-ranked by their patches."""
         return bool(self.candidates and self.patch_sizes)
 
     def replace(self, **changes: Any) -> Settings:
-        """These settings with ``changes``; an unknown name is a ``UsageError``."""
+        """These settings with ``changes``; an unknown name is a ``UsageError``.
+
+        With ``shared_pca`` a change of ``pca_dim`` or ``k_patch`` is one of ``global_dim`` or
+        ``clusters`` too.
+        """
         known = {field.name for field in dataclasses.fields(self)}
         for name in changes:
             _require(name in known, name, f"one of {', '.join(sorted(known))}")
+        if self.shared_pca and changes.get("shared_pca", True):
+            for mine, theirs in (("pca_dim", "global_dim"), ("k_patch", "clusters")):
+                if mine in changes:
+                    changes.setdefault(theirs, changes[mine])
+                elif changes.get(theirs):
+                    changes[mine] = changes[theirs]
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> str:
@@ -128,6 +164,10 @@ NETVLAD = Settings(
     pooling=1, image_centring=0.0, local_dim=0, bands=1, global_dim=512, whitening=1.0,
     patch_sizes=(), stride=1, candidates=0,
 )  # fmt: skip
+PAPER = NETVLAD.replace(
+    clusters=16, k_patch=16, pca_dim=512, shared_pca=True, patch_sizes=((5, 5),), candidates=100,
+    scorer="spatial", fusion="z-score", trunk="vgg16",
+)  # fmt: skip
 METHODS: dict[str, Settings] = {
     "default": Settings(),
     "netvlad": NETVLAD,
@@ -135,6 +175,12 @@ METHODS: dict[str, Settings] = {
         patch_sizes=((2, 2), (5, 5), (8, 8)), k_patch=64, pca_dim=128, patch_whitening=1.0,
         candidates=100, scorer="ransac", fusion="z-score",
     ),
+    "paper-performance": PAPER.replace(
+        global_dim=4096, patch_sizes=((2, 2), (5, 5), (8, 8)), scale_weights=(0.45, 0.15, 0.4),
+        scorer="ransac",
+    ),
+    "paper-speed": PAPER,
+    "paper-storage": PAPER.replace(global_dim=128),
 }  # fmt: skip
 
 
