@@ -18,7 +18,8 @@ from placerec.cli.ask import match, query
 from placerec.cli.demo import demo
 from placerec.cli.evaluate import evaluate
 from placerec.cli.index import index
-from placerec.cli.models import fit, weights
+from placerec.cli.models import features, fit, weights
+from placerec.cli.train import train
 from placerec.errors import PlacerecError
 
 BUG, NO_ROOM, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 6, 130, 141, 143
@@ -30,7 +31,7 @@ def cli() -> None:
     """Visual place recognition: index a folder of photos, ask where a new one was taken."""
 
 
-for command in (index, query, match, evaluate, fit, weights, demo):
+for command in (index, query, match, evaluate, fit, features, train, weights, demo):
     cli.add_command(command)
 
 

@@ -80,7 +80,7 @@ def query(
 @model_options
 @setting_options
 def match(
-    first: Path, second: Path, out: Path | None, as_json: bool, method: str, model: str,
+    first: Path, second: Path, out: Path | None, as_json: bool, method: str | None, model: str,
     threads: int | None, device: str, **options: Any,
 ) -> None:  # fmt: skip
     """Compare two photos: how well FIRST (as the query) and SECOND agree.
@@ -92,8 +92,8 @@ def match(
     from placerec.recognise.picture import draw_match
 
     place, used = match_photos(
-        first, second, model=model, settings=chosen_settings(method, options), threads=threads,
-        device=device,
+        first, second, model=model, settings=chosen_settings(model, method, options),
+        threads=threads, device=device,
     )  # fmt: skip
     if out:
         draw_match(decode(first).pixels, decode(second).pixels, place, out)

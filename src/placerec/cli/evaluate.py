@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @setting_options
 def evaluate(
     folder: Path, ground_truth: Path | None, queries_list: Path | None, half: str | None,
-    as_json: bool, method: str, model: str, threads: int | None, device: str, **options: Any,
+    as_json: bool, method: str | None, model: str, threads: int | None, device: str, **options: Any,
 ) -> int:  # fmt: skip
     """Recall on FOLDER, which has database/, queries/ and ground_truth.csv (query,database).
 
@@ -47,7 +47,7 @@ def evaluate(
     from placerec.evaluation.evaluate import evaluate as run
 
     dataset = read_dataset(folder, ground_truth, queries_list, half)
-    settings = chosen_settings(method, options)
+    settings = chosen_settings(model, method, options)
     with progress_bars() as progress:
         result = run(
             dataset, model=model, settings=settings, threads=threads, device=device,

@@ -37,7 +37,7 @@ def index() -> None:
 @model_options
 @setting_options
 def build(
-    index: Path, folder: Path, positions: Path | None, force: bool, method: str, model: str,
+    index: Path, folder: Path, positions: Path | None, force: bool, method: str | None, model: str,
     threads: int | None, device: str, **options: Any,
 ) -> int:  # fmt: skip
     """Describe every photo below FOLDER and write the file INDEX.
@@ -50,7 +50,7 @@ def build(
         index, folder = folder, index
     if index.is_dir():
         raise UsageError(f"{index}: is a folder; name the index file, e.g. {index}.placerec")
-    settings = chosen_settings(method, options)
+    settings = chosen_settings(model, method, options)
     with progress_bars() as progress:
         report = build_index(
             index, folder, model=model, settings=settings, positions=positions, threads=threads,

@@ -9,7 +9,7 @@ import click
 
 from placerec.cli.options import chosen_settings, method_option, model_options, setting_options
 from placerec.cli.talk import list_skipped, progress_bars
-from placerec.errors import NotFound
+from placerec.errors import NotFound, UsageError
 
 CONVERTED = {"efficientnet-lite0": "efficientnet-lite0.onnx", "vgg16": "vgg16.safetensors"}
 
@@ -26,7 +26,7 @@ CONVERTED = {"efficientnet-lite0": "efficientnet-lite0.onnx", "vgg16": "vgg16.sa
 @model_options
 @setting_options
 def fit(
-    photos: Path, out: Path, method: str, model: str, threads: int | None, device: str,
+    photos: Path, out: Path, method: str | None, model: str, threads: int | None, device: str,
     **options: Any,
 ) -> int:  # fmt: skip
     """Fit a model on the folder PHOTOS, without labels, to be used as --model.
@@ -36,9 +36,8 @@ def fit(
     from placerec.index.fit import fit_on_folder
     from placerec.models.files import save_model
 
-    if not out.absolute().parent.is_dir():
-        raise NotFound(out.parent, "no such folder", "make it first")
-    settings = chosen_settings(method, options)
+    _model_file(out)
+    settings = chosen_settings(model, method, options)
     with progress_bars() as progress:
         fitted, skipped = fit_on_folder(
             photos, model=model, settings=settings, threads=threads, device=device,
@@ -49,9 +48,87 @@ def fit(
     return list_skipped(skipped)
 
 
+@click.command()
+@click.argument("photo", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A model file: what placerec weights import wrote.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz to write.")
+def features(photo: Path, weights: Path, out: Path) -> None:
+    """Write what the published method computes of PHOTO, all float32, for comparison.
+
+    encoder (C,h,w), global_vlad, global_pca, patch2_pca, patch5_pca, patch8_pca (D,P). In Python:
+    placerec.models.features.published_features.
+    """
+    import numpy as np
+
+    from placerec.models.features import published_features
+    from placerec.models.files import load_model
+    from placerec.workers import available_threads, single_threaded_blas
+
+    _folder_of(out)
+    model = load_model(weights, available_threads())
+    with single_threaded_blas():
+        arrays: dict[str, Any] = published_features(model, model.read(photo).pixels)
+    partial = out.with_name(out.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    click.echo(f"{out}: {', '.join(f'{name} {a.shape}' for name, a in arrays.items())}")
+
+
 @click.group()
 def weights() -> None:
-    """Convert published weight files. Nothing is downloaded."""
+    """Convert, import and export published weights. Nothing is downloaded."""
+
+
+@weights.command(name="import")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--name", help="What the model is called; default: the file's name.")
+@click.option("--training-data", default="", help="What it was trained on, for the record.")
+@click.option("--licence", help="The licence of the weights, for the record.")
+def import_(
+    checkpoint: Path, out: Path, name: str | None, training_data: str, licence: str | None
+) -> None:
+    """Turn CHECKPOINT (.pth.tar of Patch-NetVLAD or pytorch-NetVlad) into the model OUT.
+
+    The checkpoint is a pickle: it is read safely or refused, and nothing in it is run. In Python:
+    placerec.models.checkpoints.import_checkpoint and placerec.save_model.
+    """
+    from placerec.models.checkpoints import UNNAMED_LICENCE, import_checkpoint
+    from placerec.models.files import save_model
+
+    _model_file(out)
+    model = import_checkpoint(
+        checkpoint, name=name, training_data=training_data, licence=licence or UNNAMED_LICENCE
+    )
+    save_model(model, out)
+    fitted = model.fitted
+    pca = f"PCA {fitted.projection.dimensions}" if fitted.projection else "no PCA"
+    click.echo(f"{out}: {model.name}, K = {len(fitted.vocabulary)}, {pca}")
+
+
+@weights.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+def export(model: Path, out: Path) -> None:
+    """Write the model file MODEL as a checkpoint OUT (.pth.tar) of the published format.
+
+    In Python: placerec.models.checkpoints.export_checkpoint.
+    """
+    from placerec.models.checkpoints import export_checkpoint
+    from placerec.models.files import load_model
+
+    _folder_of(out)
+    export_checkpoint(load_model(model), out)
+    click.echo(f"{out}: written")
 
 
 @weights.command()
@@ -75,3 +152,15 @@ def convert(name: str, source: Path, out: Path | None) -> None:
     target = out or cache_folder() / CONVERTED[name]
     digest = convert_weights(name, source, target)
     click.echo(f"{target}: sha256 {digest}")
+
+
+def _folder_of(out: Path) -> None:
+    if not out.absolute().parent.is_dir():
+        raise NotFound(out.parent, "no such folder", "make it first")
+
+
+def _model_file(out: Path) -> None:
+    """A model is only recognised by its suffix later on, so it is asked for now."""
+    _folder_of(out)
+    if out.suffix.lower() != ".safetensors":
+        raise UsageError(f"{out}: name a model file .safetensors")

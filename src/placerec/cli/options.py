@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from placerec.settings import FORMS, FUSIONS, METHODS, SCORER_NAMES, Settings, named_settings
+from placerec.settings import FORMS, FUSIONS, METHODS, PATCH_SUMS, SCORER_NAMES, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,6 +51,8 @@ _SETTINGS = (
     click.option("--fusion", type=click.Choice(FUSIONS), help="How patch sizes are joined."),
     click.option("--spatial-form", type=click.Choice(FORMS),
                  help="The rapid spatial score as published in code or in the paper."),
+    click.option("--patch-sums", type=click.Choice(PATCH_SUMS),
+                 help="integral: the published float32 integral image, for comparison only."),
     click.option("--candidates", type=click.IntRange(0),
                  help="Photos of the shortlist that are re-ranked; 0 = retrieval only."),
     click.option("--image-size", type=_Numbers("480,640", int), callback=_image_size,
@@ -64,8 +66,9 @@ _MODEL = (
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
 )  # fmt: skip
 _METHOD = click.option(
-    "--method", type=click.Choice(list(METHODS)), default="default", show_default=True,
-    help="The algorithm: netvlad = retrieval only.",
+    "--method", type=click.Choice(list(METHODS)),
+    help="The algorithm; without it, that of a model file, else default. netvlad = retrieval only, "
+         "paper-* = the published presets on VGG16.",
 )  # fmt: skip
 
 
@@ -84,9 +87,11 @@ def method_option(command: Command) -> Command:
     return _METHOD(command)
 
 
-def chosen_settings(method: str, options: dict[str, Any]) -> Settings:
-    """The settings of a method with the options that were given."""
-    return named_settings(method).replace(**given(options))
+def chosen_settings(model: str, method: str | None, options: dict[str, Any]) -> Settings:
+    """The settings of a model and a method with the options that were given."""
+    from placerec.models.named import settings_for
+
+    return settings_for(model, method, **given(options))
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,14 @@ from placerec.index.writer import IndexWriter
 from placerec.models.files import model_bytes
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
-from placerec.models.named import DEFAULT_TRUNK, generic_model, open_named, trunk_named
+from placerec.models.named import (
+    DEFAULT_TRUNK,
+    auto_model,
+    generic_model,
+    open_named,
+    settings_for,
+    trunk_named,
+)
 from placerec.photos.find import find_photos
 from placerec.photos.position import read_positions
 from placerec.records import Position
@@ -66,8 +73,9 @@ def build_index(
         raise NotFound(folder, "no photo in this folder", "give a folder with .jpg or .png files")
     if Path(index).exists() and not replace:
         raise UsageError(f"{index}: already exists; add to it with index add, or say --force")
+    settings = settings or settings_for(model)
     builder = _Builder(
-        Path(index), Path(folder), model, settings or Settings(),
+        Path(index), Path(folder), auto_model(model, settings), settings,
         read_positions(Path(positions)) if positions else {}, threads, device, progress,
     )  # fmt: skip
     return builder.run(names)
@@ -89,9 +97,10 @@ def refit_index(
         info = reader.info
         positions = {entry.name: entry.position for entry in reader.entries if entry.position}
         names = [entry.name for entry in reader.entries]
+    settings = Settings.from_json(info.settings)
     builder = _Builder(
-        Path(index), info.root, model, Settings.from_json(info.settings), positions, threads,
-        device, progress,
+        Path(index), info.root, auto_model(model, settings), settings, positions, threads, device,
+        progress,
     )  # fmt: skip
     return builder.run(names)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from placerec.errors import NotFound, PhotoError
+from placerec.method.vlad import Vocabulary
 from placerec.models.fit import FeatureMaps, chosen_for_fit, fit_model
 from placerec.models.model import Model
 from placerec.photos.decode import decode
@@ -64,8 +65,13 @@ class PhotoSource:
         self._maps = FeatureMaps()
         self._kept: dict[str, Mapped | PhotoError] = {}
 
-    def fit(self, names: Sequence[str], fewest: int = 1) -> Model | None:
-        """A model fitted on at most 1000 of the photos; ``None`` with fewer than ``fewest``."""
+    def fit(
+        self, names: Sequence[str], fewest: int = 1, vocabulary: Vocabulary | None = None
+    ) -> Model | None:
+        """A model fitted on at most 1000 of the photos; ``None`` with fewer than ``fewest``.
+
+        With a ``vocabulary`` only the PCA of the published form is fitted.
+        """
         chosen = chosen_for_fit(names)
         for done, one in enumerate(map_in_order(self._map, chosen, self._threads), start=1):
             name = chosen[done - 1]
@@ -81,6 +87,7 @@ class PhotoSource:
             self._trunk, self._settings, self._maps,
             name=f"{self._trunk.name} fitted on {folder} ({count} photos)",
             training_data=f"{count} photos of {folder}, without labels",
+            vocabulary=vocabulary,
             progress=lambda done, total: self._progress("fitting the model", done, total),
         )  # fmt: skip
 

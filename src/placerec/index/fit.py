@@ -7,7 +7,7 @@ from pathlib import Path
 from placerec.errors import PhotoError, UsageError
 from placerec.index.describe import PhotoSource, Progress, no_progress
 from placerec.models.model import Model
-from placerec.models.named import DEFAULT_TRUNK, trunk_named
+from placerec.models.named import open_named, settings_for, trunk_named
 from placerec.photos.find import find_photos
 from placerec.settings import Settings
 from placerec.trunks import Trunk
@@ -25,17 +25,25 @@ def fit_on_folder(
 ) -> tuple[Model, list[PhotoError]]:
     """A model of the trunk ``model`` fitted on at most 1000 photos below the folder ``photos``.
 
-    Returns it with the photos that were skipped. ``save_model`` writes it to a file that is
-    accepted wherever a model is named. Raises ``PhotoError`` where no photo can be used.
+    Of an imported or trained model (``.safetensors``) only the PCA is fitted. Returns the model
+    with the photos that were skipped. ``save_model`` writes it to a file that is accepted wherever
+    a model is named. Raises ``PhotoError`` where no photo can be used.
     """
-    trunk = trunk_named(DEFAULT_TRUNK if model == "auto" else model, 1, device)
-    if trunk is None:
+    settings = settings or settings_for(model)
+    start = open_named(model, 1, device)
+    if start and not start.settings.shared_pca:
         raise UsageError(f"model {model!r}: already fitted; name a trunk or an .onnx file")
-    source = PhotoSource(
-        Path(photos), trunk, settings or Settings(), threads or available_threads(), progress
-    )
+    if start:
+        start.check_form(settings)
+        trunk: Trunk | None = start.trunk
+    else:
+        trunk = trunk_named(settings.trunk if model == "auto" else model, 1, device)
+    if trunk is None:
+        raise UsageError(f"model {model!r}: name a trunk, an .onnx or a .safetensors file")
+    vocabulary = start.fitted.vocabulary if start else None
+    source = PhotoSource(Path(photos), trunk, settings, threads or available_threads(), progress)
     with source, single_threaded_blas():
-        fitted = source.fit(find_photos(Path(photos)))
+        fitted = source.fit(find_photos(Path(photos)), vocabulary=vocabulary)
         if fitted is None:
             raise PhotoError(photos, "no photo in it that can be used; give a folder of photos")
         return fitted, source.skipped

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from placerec.errors import FixedByIndex, ModelMismatch
+from placerec.errors import FixedByIndex, ModelMismatch, UsageError
 from placerec.index.reader import Entry, IndexInfo, IndexReader
 from placerec.models.files import model_from_bytes
 from placerec.models.model import Model
@@ -111,12 +111,17 @@ def model_of(
             f"{inside.name} {inside.fingerprint[:12]}", "build the index again with this version",
         )  # fmt: skip
     given = None if trunk is not None else open_named(asked, threads, device)
-    if given is not None:
-        given = given.with_settings(inside.settings)
-        if given.fingerprint != inside.fingerprint:
-            raise ModelMismatch(
-                path, f"{inside.name} {inside.fingerprint[:12]}",
-                f"{given.name} {given.fingerprint[:12]}",
-                "leave --model away, or build a new index with it",
-            )  # fmt: skip
+    if given is not None and not _same(given, inside):
+        raise ModelMismatch(
+            path, f"{inside.name} {inside.fingerprint[:12]}",
+            f"{given.name} {given.fingerprint[:12]}",
+            "leave --model away, or build a new index with it",
+        )  # fmt: skip
     return inside
+
+
+def _same(given: Model, inside: Model) -> bool:
+    try:
+        return given.with_settings(inside.settings).fingerprint == inside.fingerprint
+    except UsageError:  # it cannot have these settings at all
+        return False

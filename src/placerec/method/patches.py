@@ -2,17 +2,22 @@
 
 Source: Patch-NetVLAD, sections 3.2 and 3.3 (the descriptor of a patch is the VLAD of the features
 inside it). Sums are direct: the published integral image in float32 turns patches of a sharp
-assignment into rounding noise, because intra-normalisation lifts clusters of almost no weight.
+assignment into rounding noise, because intra-normalisation lifts clusters of almost no weight. It
+can be had for comparison (``sums="integral"``, see ``integral``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from placerec.errors import UsageError
+from placerec.method.integral import integral_sum
 from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary, normalise, soft_assign
 from placerec.records import Array, PatchSet
+from placerec.settings import PATCH_SUMS, Size
 
 
 def patch_grid(map_size: tuple[int, int], size: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -48,42 +53,54 @@ def patch_vlad(
     projection: Projection | None,
     size: tuple[int, int],
     stride: int = 1,
+    sums: str = "direct",
 ) -> PatchSet:
-    """Patch descriptors of one size from unit features (h, w, D).
+    """Patch descriptors of one size from unit features (h, w, D), float32 or float64.
 
-    Per patch: residual sums a cluster, intra-normalisation, L2, PCA, L2. Without ``projection``
+    Per patch: mean residual a cluster, intra-normalisation, L2, PCA, L2. Without ``projection``
     the descriptors are the K * D VLAD values. Works a cluster at a time, so the K x h x w x D
-    residual volume never exists. Returns (rows * columns, D_out) float32.
+    residual volume never exists; sums have the type of the features. ``sums``: direct, or integral
+    for comparison only (float32, noisy). Returns (rows * columns, D_out) float32.
     """
+    window, area = _window(sums), size[0] * size[1]
     rows, columns = patch_grid(features.shape[:2], size, stride)
     height, width, depth = features.shape
     assignment = soft_assign(features.reshape(-1, depth), vocabulary).reshape(height, width, -1)
-    weights = assignment.astype(np.float32)
+    weights = assignment.astype(features.dtype, copy=False)
     parts: list[Array] = []
     projected = np.zeros((rows * columns, projection.dimensions if projection else 0), np.float32)
     filled = np.zeros(rows * columns, np.float32)
     for k, centre in enumerate(vocabulary.centres):
         residual = weights[:, :, k, None] * (features - centre)
-        cluster = normalise(box_sum(residual, size, stride).reshape(rows * columns, depth))
+        mean = window(residual, size, stride) / area  # matters only at the floor of normalise
+        cluster = normalise(mean.reshape(rows * columns, depth))
         if projection is None:
             parts.append(cluster)
             continue
         filled += np.einsum("pd,pd->p", cluster, cluster)
         projected += cluster @ projection.weight[:, k * depth : (k + 1) * depth].T
     if projection is None:
-        descriptors = normalise(np.concatenate(parts, axis=1))
+        descriptors = normalise(np.concatenate(parts, axis=1)).astype(np.float32, copy=False)
     else:
         length = np.maximum(np.sqrt(filled), np.float32(1e-12))[:, None]
         descriptors = normalise(projected / length + projection.bias)
     return PatchSet(size, rows, columns, stride, descriptors)
 
 
-def pooled_patches(cells: Array, size: tuple[int, int], stride: int = 1) -> PatchSet:
+def pooled_patches(
+    cells: Array, size: tuple[int, int], stride: int = 1, sums: str = "direct"
+) -> PatchSet:
     """K_patch = 1: the sum of centred, projected cells (h, w, D) over each window, then L2.
 
     Equal to ``patch_vlad`` with a vocabulary of one centre and a projection without bias, at the
-    cost of one projection a cell.
+    cost of one projection a cell. ``sums`` as in ``patch_vlad``.
     """
     rows, columns = patch_grid(cells.shape[:2], size, stride)
-    pooled = box_sum(cells, size, stride).reshape(rows * columns, -1)
+    pooled = _window(sums)(cells, size, stride).reshape(rows * columns, -1)
     return PatchSet(size, rows, columns, stride, normalise(pooled))
+
+
+def _window(sums: str) -> Callable[[Array, Size, int], Array]:
+    if sums not in PATCH_SUMS:
+        raise UsageError(f"patch sums {sums!r}: choose one of {', '.join(PATCH_SUMS)}")
+    return box_sum if sums == "direct" else integral_sum

@@ -1,12 +1,15 @@
 """Model files: fitted tensors as float32 safetensors, with who made them and of what.
 
 The same bytes are a file (``placerec fit --out MODEL.safetensors``) and the model inside an index.
-A file names its trunk by name and sha256 and carries the settings that it was fitted for. Loading
-runs no code; missing, extra, misshapen and non-finite tensors are refused by name.
+A file names its trunk by name and sha256 and carries the settings that it was fitted for, its
+training data, provenance and licence, and the sha256 of its tensors. The tensors of an imported or
+trained VGG16 (``encoder.*``) travel in it. Loading runs no code; missing, extra, misshapen and
+non-finite tensors are refused by name.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -20,8 +23,10 @@ from placerec.models.model import Fitted, Model, fitted_tensors
 from placerec.records import Array
 from placerec.settings import Settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
+from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
 
 FORMAT = "placerec-model-1"
+LONGEST_HEADER = 1 << 20  # bytes
 REQUIRED = ("format", "name", "trunk", "trunk_sha256", "settings", "training_data")
 
 
@@ -41,22 +46,34 @@ def save_model(model: Model, path: Path) -> None:
 def load_model(path: Path, threads: int = 1, device: str = "cpu") -> Model:
     """The model in the file ``path``, with its trunk opened by name."""
     if not path.is_file():
-        raise NotFound(path, "no such model file")
+        raise NotFound(path, "no such model file", "make one: placerec fit PHOTOS --out FILE")
     return model_from_bytes(path.read_bytes(), path, threads=threads, device=device)
 
 
+def read_settings(path: Path) -> Settings:
+    """The settings that the model file ``path`` was fitted for, from its header alone."""
+    if not path.is_file():
+        raise NotFound(path, "no such model file", "make one: placerec fit PHOTOS --out FILE")
+    with path.open("rb") as file:
+        start = file.read(8)
+        header = file.read(min(int.from_bytes(start, "little"), LONGEST_HEADER))
+    return Settings.from_json(_metadata(start + header, path)["settings"])
+
+
 def model_bytes(model: Model) -> bytes:
-    """``model`` without its trunk as safetensors."""
+    """``model`` as safetensors, without its trunk unless that is a VGG16 of its own."""
     from safetensors.numpy import save
 
+    carried = model.trunk.state if isinstance(model.trunk, VGG16) and model.trunk.own else {}
     tensors = {
         name: np.ascontiguousarray(tensor, np.float32)
-        for name, tensor in fitted_tensors(model.fitted).items()
+        for name, tensor in {**carried, **fitted_tensors(model.fitted)}.items()
     }
     metadata = {
         "format": FORMAT, "name": model.name, "trunk": model.trunk.name,
         "trunk_sha256": model.trunk.sha256, "settings": model.settings.to_json(),
-        "training_data": model.training_data,
+        "training_data": model.training_data, "provenance": model.provenance,
+        "licence": model.licence, "sha256": _tensors_sha256(tensors),
     }  # fmt: skip
     encoded: bytes = save(tensors, metadata)
     return encoded
@@ -72,10 +89,13 @@ def model_from_bytes(
 ) -> Model:
     """The model that ``model_bytes`` wrote; ``origin`` is named in errors.
 
-    ``trunk`` is needed where the trunk is not one of placerec's own.
+    ``trunk`` is needed where the trunk is neither one of placerec's own nor in ``data``.
     """
     tensors, metadata = _parse(data, origin)
     settings = Settings.from_json(metadata["settings"])
+    digest = _tensors_sha256(tensors)
+    if any(name.startswith("encoder.") for name in tensors):
+        trunk = _carried_vgg16(tensors, origin, threads, device)
     if trunk is None:
         if metadata["trunk"] not in TRUNKS:
             raise UsageError(
@@ -91,7 +111,32 @@ def model_from_bytes(
             "use the trunk it was made with, or fit it again",
         )
     fitted = _fitted(tensors, settings, trunk.channels, origin)
-    return Model(metadata["name"], trunk, fitted, settings, metadata["training_data"])
+    if metadata.get("sha256", digest) != digest:
+        raise UnsafeWeights(origin, "its tensors are not those of its sha256", "make it again")
+    return Model(
+        metadata["name"], trunk, fitted, settings, metadata["training_data"],
+        metadata.get("provenance", ""), metadata.get("licence", ""),
+    )  # fmt: skip
+
+
+def _carried_vgg16(tensors: dict[str, Array], origin: Path, threads: int, device: str) -> VGG16:
+    """The VGG16 whose tensors are in ``tensors``; they are taken out of it."""
+    state = {}
+    for name, shape in state_shapes().items():
+        if name not in tensors:
+            raise UnsafeWeights(origin, f"tensor {name} is missing", "make it again")
+        state[name] = tensors.pop(name)
+        if state[name].shape != shape:
+            raise UnsafeWeights(origin, f"tensor {name} is not {shape}", "make it again")
+    return VGG16(state, state_sha256(state), threads, device)
+
+
+def _tensors_sha256(tensors: dict[str, Array]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tensor.shape}".encode())
+        digest.update(np.ascontiguousarray(tensor).data)
+    return digest.hexdigest()
 
 
 def _parse(data: bytes, origin: Path) -> tuple[dict[str, Array], dict[str, str]]:
@@ -99,9 +144,21 @@ def _parse(data: bytes, origin: Path) -> tuple[dict[str, Array], dict[str, str]]
 
     try:
         tensors = load(data)
+    except Exception as error:  # safetensors' own exception is not public
+        raise UnsafeWeights(origin, f"no safetensors file: {error}", "make it again") from error
+    metadata = _metadata(data, origin)
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise UnsafeWeights(origin, f"tensor {name} is not finite", "make it again")
+    return tensors, metadata
+
+
+def _metadata(data: bytes, origin: Path) -> dict[str, str]:
+    """What the header at the begin of ``data`` says besides the tensors."""
+    try:
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except Exception as error:  # safetensors' own exception is not public
+    except ValueError as error:
         raise UnsafeWeights(origin, f"no safetensors file: {error}", "make it again") from error
     missing = [key for key in REQUIRED if key not in metadata]
     if missing or metadata["format"] != FORMAT:
@@ -109,10 +166,7 @@ def _parse(data: bytes, origin: Path) -> tuple[dict[str, Array], dict[str, str]]
             origin, f"no {FORMAT} file, missing: {', '.join(missing) or 'format'}",
             "make one: placerec fit PHOTOS --out MODEL.safetensors",
         )  # fmt: skip
-    for name, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
-            raise UnsafeWeights(origin, f"tensor {name} is not finite", "make it again")
-    return tensors, metadata
+    return dict(metadata)
 
 
 def _fitted(tensors: dict[str, Array], settings: Settings, channels: int, origin: Path) -> Fitted:
@@ -152,6 +206,8 @@ def _fitted(tensors: dict[str, Array], settings: Settings, channels: int, origin
     if "patch_vocabulary.centres" in remaining:
         patch_vocabulary = vocabulary("patch_", settings.k_patch, channels)
         patch_projection = projection("patch_", settings.k_patch * channels)
+    if settings.shared_pca:
+        patch_vocabulary, patch_projection = main, whole
     if remaining:
         raise UnsafeWeights(origin, f"unknown tensor {min(remaining)}", "make it again")
     return Fitted(local, main, whole, patch_vocabulary, patch_projection)

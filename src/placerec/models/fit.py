@@ -32,6 +32,10 @@ VOCABULARY_SAMPLES = 50_000
 PATCH_SAMPLES = 4096
 SEED = 0
 STEPS = 3
+# Of the published form: a PCA is fitted on a quarter more vectors than it has dimensions.
+VECTORS_A_DIMENSION = 1.25
+MOST_WINDOWS = 64  # of one photo
+SMALLEST_WINDOW = 0.4  # of the map's height and width
 
 
 class FeatureMaps(Sequence[Array]):
@@ -82,15 +86,22 @@ def fit_model(
     *,
     name: str,
     training_data: str,
+    vocabulary: Vocabulary | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Model:
     """A model for ``trunk`` and ``settings`` from feature maps (h, w, C), one a photo.
 
-    Where there are too few photos for ``global_dim``, as many dimensions as they allow are kept.
-    ``progress`` hears how many of the three steps are done.
+    Where there are too few photos for ``global_dim``, as many dimensions as they allow are kept;
+    the published form (``shared_pca``) takes windows of their maps as well instead, and may take
+    a ``vocabulary`` that is known. ``progress`` hears how many of the three steps are done.
     """
     rng = np.random.default_rng(SEED)
     progress(0, STEPS)
+    if settings.shared_pca:
+        fitted, added = _fit_shared(settings, maps, rng, vocabulary, progress)
+        if added:
+            training_data += f", {added} windows of their feature maps added for the PCA"
+        return Model(name, trunk, fitted, settings, training_data)
     local, vocabulary = _fit_local(settings, maps, rng)
     fitted = Fitted(local, vocabulary, None, None, None)
     progress(1, STEPS)
@@ -108,6 +119,58 @@ def fit_model(
         )
     progress(STEPS, STEPS)
     return Model(name, trunk, fitted, settings, training_data)
+
+
+def _fit_shared(
+    settings: Settings,
+    maps: Sequence[Array],
+    rng: np.random.Generator,
+    vocabulary: Vocabulary | None,
+    progress: Callable[[int, int], None],
+) -> tuple[Fitted, int]:
+    """The published form, and how many windows were added to the photos for its PCA.
+
+    Source: Patch-NetVLAD, section 4.1, and the published program: k-means of unit features, then a
+    PCA with whitening of global vectors.
+    """
+    if vocabulary is None:
+        samples = _sample(maps, rng, local_features)
+        if len(samples) < settings.clusters:
+            raise UsageError(f"{settings.clusters} clusters need as many features: more photos")
+        vocabulary = fit_vocabulary(samples, settings.clusters, SEED)
+    fitted = Fitted.shared(vocabulary, None)
+    progress(1, STEPS)
+    if not settings.global_dim:
+        return fitted, 0
+    wanted = round(VECTORS_A_DIMENSION * settings.global_dim) + 1
+    each = max(0, -(-wanted // len(maps)) - 1)
+    width = len(vocabulary) * maps[0].shape[2]
+    if settings.global_dim > width or each > MOST_WINDOWS:
+        most = min(width, round(len(maps) * (MOST_WINDOWS + 1) / VECTORS_A_DIMENSION) - 1)
+        raise UsageError(
+            f"PCA to {settings.global_dim} dimensions: {len(maps)} photos and vectors of {width} "
+            f"values allow at most {most}; give more photos, or fewer dimensions with --pca-dim"
+        )
+    vectors = [
+        global_descriptor(view, fitted, settings)
+        for features in maps
+        for view in (features, *_windows(np.asarray(features), each, rng))
+    ]
+    progress(2, STEPS)
+    projection = fit_pca(np.stack(vectors), settings.global_dim, settings.whitening)
+    progress(STEPS, STEPS)
+    return Fitted.shared(vocabulary, projection), each * len(maps)
+
+
+def _windows(features: Array, count: int, rng: np.random.Generator) -> list[Array]:
+    """``count`` random windows of a map (h, w, C), in place of crops of the photo."""
+    size = np.array(features.shape[:2])
+    windows = []
+    for _ in range(count):
+        shape = np.ceil(size * rng.uniform(SMALLEST_WINDOW, 1.0, 2)).astype(int)
+        top, left = rng.integers(0, size - shape + 1)
+        windows.append(features[top : top + shape[0], left : left + shape[1]])
+    return windows
 
 
 def _fit_local(

@@ -1,10 +1,11 @@
 """What ``--model`` means: a name, a model file, or a trunk that is yet to be fitted.
 
 * ``auto``: EfficientNet-Lite0, fitted on the photos at hand where there are at least 50, else
-  ``generic``.
+  ``generic``; with a preset of the paper VGG16, fitted on the photos at hand.
 * ``generic``: EfficientNet-Lite0 with the fit that ships in the package.
 * ``efficientnet-lite0``, ``vgg16`` or an ONNX file: that trunk, fitted on the photos at hand.
-* a ``.safetensors`` file: what ``placerec fit`` wrote.
+* a ``.safetensors`` file: what ``placerec fit``, ``train`` or ``weights import`` wrote. It brings
+  its own settings; a named method changes what its weights leave open.
 
 The library also takes a ``Trunk`` object (such as ``TorchTrunk``) in place of a name.
 """
@@ -14,14 +15,68 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from placerec.errors import NotFound, UsageError
-from placerec.models.files import load_model, model_from_bytes
+from placerec.errors import UsageError
+from placerec.models.files import load_model, model_from_bytes, read_settings
 from placerec.models.model import Model
+from placerec.settings import METHODS, Settings, named_settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
 
-DEFAULT_TRUNK = "efficientnet-lite0"
+DEFAULT_TRUNK = Settings().trunk
+LARGEST_AUTO_DIM = 1024  # a larger PCA is not fitted in passing
+# What a method may change of a model file: all that its weights leave open.
+OPEN_TO_METHODS = ("patch_sizes", "stride", "patch_sums", "global_dim", "pca_dim", "scorer",
+                   "scale_weights", "fusion", "spatial_form", "box", "candidates")  # fmt: skip
 GENERIC = "generic.safetensors"
+
+
+def settings_for(
+    model: str | Trunk = "auto", method: str | None = None, **changes: Any
+) -> Settings:
+    """The settings that ``model``, a named ``method`` and single ``changes`` come to.
+
+    Without a method a model file brings its own settings, everything else those of ``default``.
+    """
+    base = named_settings(method or "default")
+    if isinstance(model, str) and model.lower().endswith(".safetensors"):
+        own = read_settings(Path(model))
+        base = _on_weights(own, base, method) if method else own
+    return base.replace(**changes)
+
+
+def _on_weights(own: Settings, named: Settings, method: str) -> Settings:
+    """The settings of a model file, changed by a method as far as its weights leave it open."""
+    if named.patch_sizes and named.shared_pca != own.shared_pca:
+        form = "imported or trained weights" if named.shared_pca else "a fit of its own"
+        fitting = ", ".join(n for n, s in METHODS.items() if s.shared_pca == own.shared_pca)
+        raise UsageError(
+            f"method {method}: needs {form}, and this model is not of that form; leave --method "
+            f"away, or choose one of {fitting}"
+        )
+    changes = {name: getattr(named, name) for name in OPEN_TO_METHODS}
+    if not named.patch_sizes:  # retrieval alone: no more dimensions than there are
+        changes["global_dim"] = min(named.global_dim, own.global_dim)
+        changes["pca_dim"] = changes["global_dim"] or own.pca_dim
+    return own.replace(**changes)
+
+
+def auto_model(model: str | Trunk, settings: Settings) -> str | Trunk:
+    """``model``, where ``auto`` becomes the trunk of ``settings`` if that is not the default one.
+
+    Raises ``UsageError`` for ``paper-performance`` without a model: its PCA is too large to be
+    fitted in passing or to ship.
+    """
+    if model != "auto" or settings.trunk == DEFAULT_TRUNK:
+        return model
+    if settings.global_dim > LARGEST_AUTO_DIM:
+        raise UsageError(
+            f"PCA to {settings.global_dim} dimensions: no model is named, and one so large neither "
+            f"ships nor is fitted in passing; fit one: placerec fit PHOTOS --method "
+            f"paper-performance --out MODEL.safetensors; or import one: placerec weights import "
+            f"CHECKPOINT.pth.tar MODEL.safetensors; then say --model MODEL.safetensors"
+        )
+    return settings.trunk
 
 
 def trunk_named(model: str | Trunk, threads: int = 1, device: str = "cpu") -> Trunk | None:
@@ -48,8 +103,6 @@ def open_named(model: str | Trunk, threads: int = 1, device: str = "cpu") -> Mod
     if not model.lower().endswith(".safetensors"):
         choices = ", ".join(("auto", "generic", *TRUNKS))
         raise UsageError(f"model {model!r}: choose {choices}, an .onnx or a .safetensors file")
-    if not Path(model).is_file():
-        raise NotFound(model, "no such model file", "make one: placerec fit PHOTOS --out FILE")
     return load_model(Path(model), threads, device)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from placerec.errors import UsageError
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
-from placerec.models.named import open_named
+from placerec.models.named import auto_model, open_named, settings_for
 from placerec.recognise.rerank import rerank
 from placerec.records import Place
 from placerec.settings import Settings
@@ -30,13 +30,15 @@ def match_photos(
     The photos are described by several threads, never differently for it.
     """
     threads = threads or available_threads()
+    settings = settings or settings_for(model)
+    model = auto_model(model, settings)
     ready = open_named("generic" if model == "auto" else model, threads, device)
     if ready is None:
         raise UsageError(
             f"model {model}: it must be fitted on photos, at least {FEWEST_PHOTOS}; fit one: "
             f"placerec fit PHOTOS --model {model} --out MODEL.safetensors"
         )
-    ready = ready.with_settings(settings or ready.settings)
+    ready = ready.with_settings(settings)
     with single_threaded_blas():
         query = ready.describe(ready.read(Path(first)).pixels, stride=1)
         other = ready.describe(ready.read(Path(second)).pixels)

@@ -53,17 +53,24 @@ class VGG16:
     """VGG16 up to conv5_3, 512 channels, stride 16, both signs (no last ReLU).
 
     ``state`` holds float arrays ``encoder.N.weight`` (Cout, Cin, 3, 3) and ``encoder.N.bias``
-    (Cout,) for the 13 layer numbers; ``sha256`` names them.
+    (Cout,) for the 13 layer numbers; ``sha256`` names them. ``own`` weights, unlike those of the
+    cache folder, travel in the files of a model.
     """
 
     name = "vgg16"
     channels, stride = 512, 16
 
     def __init__(
-        self, state: Mapping[str, Array], sha256: str, threads: int = 1, device: str = "cpu"
+        self,
+        state: Mapping[str, Array],
+        sha256: str,
+        threads: int = 1,
+        device: str = "cpu",
+        *,
+        own: bool = True,
     ) -> None:
         self.state = {key: np.asarray(state[key], np.float32) for key in state_shapes()}
-        self.sha256 = sha256
+        self.sha256, self.own = sha256, own
         self._engine: OnnxTrunk | TorchTrunk
         if device.startswith("cuda"):
             module = vgg16_module(self.state)
@@ -90,7 +97,7 @@ class VGG16:
             state = load(data)
         except Exception as error:  # safetensors' own exception is not public
             raise UnsafeWeights(path, str(error), "convert the weights again") from error
-        return cls(state, hashlib.sha256(data).hexdigest(), threads, device)
+        return cls(state, hashlib.sha256(data).hexdigest(), threads, device, own=False)
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
         """Input at ``size``; JPEGs are decoded at full size, as the published numbers are."""
