@@ -12,6 +12,7 @@ import torch
 
 from placerec.errors import NotFound, UnsafeWeights, UsageError
 from placerec.index.build import build_index
+from placerec.index.fit import fit_on_folder
 from placerec.method.pca import Projection
 from placerec.models.checkpoints import export_checkpoint, import_checkpoint
 from placerec.models.features import published_features
@@ -145,6 +146,25 @@ def test_a_training_checkpoint_without_pca_is_a_model_that_retrieves(write, tmp_
     assert not model.settings.reranks
     export_checkpoint(model, tmp_path / "again.pth.tar")
     assert same(import_checkpoint(tmp_path / "again.pth.tar"), model)
+
+
+def test_a_model_without_pca_gets_one_by_a_fit_and_keeps_its_vocabulary(
+    write, tmp_path, many_photos
+):
+    file = tmp_path / "trained.safetensors"
+    save_model(import_checkpoint(write(WPCA__0__weight=None, WPCA__0__bias=None,
+                                       extra={"num_pcs": None})), file)  # fmt: skip
+    settings = settings_for(str(file), "paper-speed", pca_dim=20, image_size=SMALL)
+    fitted, skipped = fit_on_folder(many_photos, model=str(file), settings=settings)
+    assert not skipped
+    before = load_model(file)
+    assert np.array_equal(fitted.fitted.vocabulary.weights, before.fitted.vocabulary.weights)
+    assert fitted.trunk.sha256 == before.trunk.sha256
+    assert fitted.fitted.patch_projection.dimensions == 20
+    assert fitted.provenance == before.provenance
+    assert "the PCA: 52 photos" in fitted.training_data
+    save_model(fitted, tmp_path / "whole.safetensors")
+    assert same(load_model(tmp_path / "whole.safetensors"), fitted)
 
 
 @pytest.mark.parametrize(("key", "change"), [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from placerec.errors import PhotoError, UsageError
@@ -46,4 +47,10 @@ def fit_on_folder(
         fitted = source.fit(find_photos(Path(photos)), vocabulary=vocabulary)
         if fitted is None:
             raise PhotoError(photos, "no photo in it that can be used; give a folder of photos")
+        if start:
+            fitted = replace(
+                fitted, name=f"{start.name}, {fitted.name}", provenance=start.provenance,
+                licence=start.licence,
+                training_data=f"{start.training_data}; the PCA: {fitted.training_data}",
+            )  # fmt: skip
         return fitted, source.skipped

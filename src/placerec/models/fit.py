@@ -101,7 +101,7 @@ def fit_model(
         fitted, added = _fit_shared(settings, maps, rng, vocabulary, progress)
         if added:
             training_data += f", {added} windows of their feature maps added for the PCA"
-        return Model(name, trunk, fitted, settings, training_data)
+        return Model(name, trunk, fitted, settings, training_data, _origin(trunk))
     local, vocabulary = _fit_local(settings, maps, rng)
     fitted = Fitted(local, vocabulary, None, None, None)
     progress(1, STEPS)
@@ -118,7 +118,11 @@ def fit_model(
             fitted, patch_vocabulary=patch_vocabulary, patch_projection=patch_projection
         )
     progress(STEPS, STEPS)
-    return Model(name, trunk, fitted, settings, training_data)
+    return Model(name, trunk, fitted, settings, training_data, _origin(trunk))
+
+
+def _origin(trunk: Trunk) -> str:
+    return f"fitted with the trunk {trunk.name} {trunk.sha256[:12]}"
 
 
 def _fit_shared(

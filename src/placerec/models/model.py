@@ -129,9 +129,11 @@ class Model:
                 )
 
     def _too_many(self, what: str, asked: int, have: int) -> UsageError:
+        method = "--method paper-speed " if self.settings.shared_pca else ""
         return UsageError(
             f"{what} {asked}: model {self.name} has only {have} dimensions; choose at most that "
-            f"many, or fit one: placerec fit PHOTOS --pca-dim {asked} --out MODEL.safetensors"
+            f"many, or fit one: placerec fit PHOTOS {method}--pca-dim {asked} --out "
+            f"MODEL.safetensors"
         )
 
     @property
