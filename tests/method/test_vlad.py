@@ -26,8 +26,11 @@ def random_features(rng, height=6, width=8, depth=7):
     return normalise(rng.standard_normal((height, width, depth))).astype(np.float32)
 
 
-def plain_vlad(features, vocabulary):
-    """Equations 1-4 of NetVLAD, one feature and one cluster at a time, in float64."""
+def plain_vlad(features, vocabulary, area=1):
+    """Equations 1-4 of NetVLAD, one feature and one cluster at a time, in float64.
+
+    A patch's floor holds for the mean over its ``area`` cells, a photo's for the sum.
+    """
     rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
     sums = np.zeros(vocabulary.centres.shape)
     for x in rows:
@@ -37,7 +40,7 @@ def plain_vlad(features, vocabulary):
         for k, centre in enumerate(vocabulary.centres):
             sums[k] += share[k] * (x - centre)
     for k, row in enumerate(sums):
-        sums[k] = row / max(np.linalg.norm(row), 1e-12)
+        sums[k] = row / max(np.linalg.norm(row), 1e-12 * area)
     return (sums / np.linalg.norm(sums)).reshape(-1)
 
 
@@ -129,7 +132,8 @@ def test_patch_descriptors_equal_the_vlad_of_each_window(size, stride, sharpness
     for number in range(plain.rows * plain.columns):
         row, column = divmod(number, plain.columns)
         top, left = row * stride, column * stride
-        expected = plain_vlad(features[top : top + size[0], left : left + size[1]], vocabulary)
+        window = features[top : top + size[0], left : left + size[1]]
+        expected = plain_vlad(window, vocabulary, size[0] * size[1])
         assert np.allclose(plain.descriptors[number], expected, atol=1e-5)
         assert np.allclose(
             projected.descriptors[number], normalise(projection(expected)), atol=1e-4

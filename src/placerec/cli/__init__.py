@@ -19,6 +19,7 @@ from placerec.cli.demo import demo
 from placerec.cli.evaluate import evaluate
 from placerec.cli.index import index
 from placerec.cli.models import features, fit, weights
+from placerec.cli.reproduce import reproduce
 from placerec.cli.train import train
 from placerec.errors import PlacerecError
 
@@ -31,7 +32,7 @@ def cli() -> None:
     """Visual place recognition: index a folder of photos, ask where a new one was taken."""
 
 
-for command in (index, query, match, evaluate, fit, features, train, weights, demo):
+for command in (index, query, match, evaluate, reproduce, fit, features, train, weights, demo):
     cli.add_command(command)
 
 

@@ -26,7 +26,8 @@ def match_photos(
 ) -> tuple[Place, Model]:
     """How well ``first`` (as the query) agrees with ``second``; also the model that was used.
 
-    Two photos are too few to fit a model: ``auto`` is the generic one, a trunk alone is refused.
+    Two photos are too few to fit a model: ``auto`` is the generic one, a trunk alone is refused. The
+    fusion is always raw, as in the published two-image tool: one candidate has no z-score.
     The photos are described by several threads, never differently for it.
     """
     threads = threads or available_threads()
@@ -44,5 +45,5 @@ def match_photos(
         other = ready.describe(ready.read(Path(second)).pixels)
         similar = query.global_descriptor[None] @ other.global_descriptor
         candidates = [other.patches] if ready.settings.reranks else []
-        one = rerank(query.patches, candidates, similar, ready.settings)[0]
+        one = rerank(query.patches, candidates, similar, ready.settings.replace(fusion="raw"))[0]
     return Place(1, str(second), one.score, float(similar[0]), None, one.matches), ready

@@ -1,0 +1,132 @@
+"""How much noise the published float32 integral image puts into patch descriptors.
+
+    python benchmarks/patch_sums.py GOLDEN_FOLDER
+
+Takes two photos of the same building and seeded weights (GOLDEN_FOLDER/README.md; its own figures,
+of the published program, stand beside ours), computes the patches of photo q1 with direct and with
+integral sums, and compares both with float64: 1 - cosine of each patch before PCA, and the mutual
+matches with photo db2 after PCA. The assignment weights are 10 long (mild), 100 and 300 (sharp; the
+published initialisation gives 222 on the seeded example). Takes half a minute.
+
+Writes results/patch_sums.csv and the table in docs/METHOD.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from table import ROOT, append_rows, read_rows, write_page
+
+from placerec.method.matching import mutual_nearest
+from placerec.method.patches import patch_vlad
+from placerec.method.pca import Projection
+from placerec.method.vlad import Vocabulary, normalise, soft_assign
+from placerec.photos.decode import decode
+from placerec.photos.prepare import prepare
+from placerec.records import Array, PatchSet
+from placerec.settings import PATCH_SUMS
+from placerec.trunks.vgg16 import VGG16
+from placerec.workers import single_threaded_blas
+
+sys.path.insert(0, str(ROOT / "tests" / "golden"))
+from recipe import MILD, SIZES, seeded_weights
+
+RESULTS = ROOT / "results" / "patch_sums.csv"
+PAGE = ROOT / "docs" / "METHOD.md"
+SCALES = (MILD, 100.0, 300.0)
+COLUMNS = ("assignment_scale", "patch_size", "sums", "worst", "median", "matches", "exact_matches",
+           "in_common", "published_worst", "published_in_common")  # fmt: skip
+
+
+def feature_map(trunk: VGG16, photo: Path) -> Array:
+    """Features (h, w, C) float32 of a photo."""
+    image = prepare(decode(photo).pixels, trunk.preprocessing((480, 640)))
+    return np.ascontiguousarray(trunk(image).transpose(1, 2, 0))
+
+
+def exact_vlad(features: Array, vocabulary: Vocabulary, size: int) -> Array:
+    """The values (P, K * D) float64 of every patch, window means in float64."""
+    depth = features.shape[2]
+    unit = normalise(features.astype(np.float64))
+    assignment = soft_assign(unit.reshape(-1, depth), vocabulary).reshape(*unit.shape[:2], -1)
+    parts = []
+    for k, centre in enumerate(vocabulary.centres.astype(np.float64)):
+        residual = assignment[:, :, k, None] * (unit - centre)
+        windows = np.lib.stride_tricks.sliding_window_view(residual, (size, size), axis=(0, 1))
+        parts.append(normalise(windows.mean(axis=(3, 4)).reshape(-1, depth)))
+    return normalise(np.concatenate(parts, axis=1))
+
+
+def project(patches: PatchSet, values: Array, pca: Projection) -> PatchSet:
+    """The patch set of ``values`` (P, K * D) after the PCA, in float64."""
+    projected = values.astype(np.float64) @ pca.weight.astype(np.float64).T + pca.bias
+    return PatchSet(patches.size, patches.rows, patches.columns, patches.stride,
+                    normalise(projected))  # fmt: skip
+
+
+def rows(golden: Path) -> Iterator[dict[str, object]]:
+    """The rows of the table, mild first."""
+    state, _, pca = seeded_weights()
+    with np.load(golden / "q1.npz") as file:
+        query = np.ascontiguousarray(file["encoder"].transpose(1, 2, 0))
+    database = feature_map(VGG16(state, "seeded"), golden / "photos" / "db2.png")
+    report = json.loads((golden / "precision_report.json").read_text(encoding="utf-8"))
+    for scale in SCALES:
+        _, vocabulary, _ = seeded_weights(scale)
+        published = report["sharper_assignment_q1"][f"assignment_scale_{scale:.0f}"]
+        for size in SIZES:
+            yield from rows_of_size(query, database, vocabulary, pca, size, scale, published)
+
+
+def rows_of_size(
+    query: Array, database: Array, vocabulary: Vocabulary, pca: Projection, size: int,
+    scale: float, published: dict[str, dict[str, dict[str, float]]],
+) -> Iterator[dict[str, object]]:  # fmt: skip
+    """Direct and integral sums of one patch size, from features in float32."""
+    maps = query, database
+    exact = [exact_vlad(one, vocabulary, size) for one in maps]
+    for sums in PATCH_SUMS:
+        found = [patch_vlad(normalise(one), vocabulary, None, (size, size), sums=sums)
+                 for one in maps]  # fmt: skip
+        values = normalise(found[0].descriptors.astype(np.float64))
+        noise = 1.0 - np.einsum("pd,pd->p", values, exact[0])
+        ours = mutual_nearest(*(project(one, one.descriptors, pca) for one in found)).pairs
+        true = mutual_nearest(*(project(*pair, pca) for pair in zip(found, exact, strict=True)))
+        both = set(map(tuple, ours.tolist())) & set(map(tuple, true.pairs.tolist()))
+        direct = sums == "direct"
+        worst = (
+            published["alternatives"][f"p{size}"]["direct_float32_box_1_minus_cos_max"]
+            if direct else published[f"p{size}"]["vlad_1_minus_cos_max"]
+        )  # fmt: skip
+        common = "" if direct else int(published["matches"][f"q1-db2-p{size}"]["common"])
+        yield {
+            "assignment_scale": f"{scale:.0f}", "patch_size": size, "sums": sums,
+            "worst": f"{noise.max():.2e}", "median": f"{np.median(noise):.2e}",
+            "matches": len(ours), "exact_matches": len(true.pairs), "in_common": len(both),
+            "published_worst": f"{worst:.2e}", "published_in_common": common,
+        }  # fmt: skip
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    """The table as it stands in docs/METHOD.md."""
+    head = ("assignment", "p", "sums", "1 - cos, worst", "1 - cos, median", "matches",
+            "in float64", "in common", "recorded: worst", "recorded: in common")  # fmt: skip
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines += [" | ".join(row[name] for name in COLUMNS) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def main() -> None:
+    with single_threaded_blas():
+        found = list(rows(Path(sys.argv[1])))
+    RESULTS.unlink(missing_ok=True)
+    append_rows(RESULTS, COLUMNS, found)
+    write_page(PAGE, "patch_sums", markdown(read_rows(RESULTS)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""``placerec reproduce``: the paper's tables and figures on any data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from placerec.cli.talk import progress_bars
+
+
+def _image_size(_context: click.Context, _param: click.Parameter, value: str) -> tuple[int, int]:
+    height, _, width = value.partition(",")
+    if not (height.strip().isdecimal() and width.strip().isdecimal()):
+        raise click.BadParameter("give two numbers, HEIGHT,WIDTH")
+    return int(height), int(width)
+
+
+def _queries(_context: click.Context, _param: click.Parameter, value: str | None) -> Any:
+    if value is None or value == "all":
+        return value
+    if not value.isdecimal() or not int(value):
+        raise click.BadParameter("give a number of at least 1, or all")
+    return int(value)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("datasets", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the table; started again, a run goes on there.",
+)
+@click.option(
+    "--model",
+    help="A trunk, an .onnx trunk, or a .safetensors model in the published "
+    "form. Default: vgg16; k-patch: efficientnet-lite0.",
+)
+@click.option(
+    "--distractors",
+    multiple=True,
+    metavar="[SET=]FOLDER",
+    help="Photos that join the database (of SET alone) and are never correct.",
+)
+@click.option(
+    "--ground-truth",
+    type=click.Path(path_type=Path),
+    help="CSV file query,database, for one data set.",
+)
+@click.option(
+    "--queries-list",
+    type=click.Path(path_type=Path),
+    help="CSV file with a column query (and half), or a folder with a SET.csv each.",
+)
+@click.option(
+    "--half", type=click.Choice(["validation", "test"]), help="Of --queries-list, only this half."
+)
+@click.option(
+    "--queries",
+    callback=_queries,
+    metavar="N|all",
+    help="How many queries, a seeded choice. Default: 100; speed, methods: 50.",
+)
+@click.option(
+    "--candidates",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Photos of the shortlist that are re-ranked.",
+)
+@click.option(
+    "--image-size",
+    callback=_image_size,
+    default="480,640",
+    show_default=True,
+    help="Height,width in pixels that photos are resized to.",
+)
+@click.option(
+    "--clusters",
+    type=click.IntRange(2),
+    default=16,
+    show_default=True,
+    help="Clusters of the published form.",
+)
+@click.option(
+    "--pca-dim",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    help="Dimensions of the one PCA of a set; smaller ones are its leading dimensions.",
+)
+@click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores.")
+def reproduce(
+    name: str, datasets: tuple[Path, ...], out: Path, model: str | None, queries: Any,
+    threads: int | None, **options: Any,
+) -> None:  # fmt: skip
+    """Make a table or figure of the paper: OUT/NAME.csv, .md and .png.
+
+    NAME: ablation, sizes, speed, methods, pictures, grid, robustness or k-patch. DATASETS are
+    folders with database/, queries/ and ground_truth.csv (query,database). In Python:
+    placerec.evaluation.reproduce.reproduce.
+    """
+    from placerec.errors import UsageError
+    from placerec.evaluation.reproduce import TABLES
+    from placerec.evaluation.reproduce import reproduce as run
+    from placerec.evaluation.reproduce.options import Options
+    from placerec.workers import available_threads
+
+    if name not in TABLES:
+        raise UsageError(f"table {name!r}: choose one of {', '.join(TABLES)}")
+    table = TABLES[name]
+    chosen = Options(
+        model=model or table.model,
+        queries={None: table.queries, "all": None}.get(queries, queries),
+        threads=threads or available_threads(),
+        **options,
+    )
+    with progress_bars() as progress:
+        result = run(name, datasets, out, chosen, progress)
+    click.echo(result.csv.with_suffix(".md").read_text(encoding="utf-8").strip())

@@ -1,0 +1,71 @@
+"""Every table and figure of the paper as a command, on any data set in the evaluation format.
+
+``reproduce(NAME, folders, out, options)`` is one page: options checked, then for each set the rows,
+then the table, its notes and its plot. Reading order: ``options``, ``folder`` (what is written,
+and how it resumes), ``maps`` (trunk maps, computed once), ``matches`` (the engine), ``scores``,
+``study`` (one data set), then a file a table. Adding a table is one file and one line in
+``TABLES``. Which command makes what: docs/REPRODUCE.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from placerec.errors import UsageError
+from placerec.evaluation.reproduce import (
+    ablation,
+    grid,
+    k_patch,
+    methods,
+    pictures,
+    robustness,
+    sizes,
+    speed,
+)
+from placerec.evaluation.reproduce.folder import ResultFolder, Row
+from placerec.evaluation.reproduce.options import Options
+from placerec.evaluation.reproduce.plots import draw
+from placerec.evaluation.reproduce.study import open_study
+from placerec.evaluation.reproduce.table import OF, Table
+from placerec.index.describe import Progress, no_progress
+from placerec.workers import single_threaded_blas
+
+TABLES: dict[str, Table] = {
+    "ablation": ablation.TABLE,
+    "sizes": sizes.TABLE,
+    "speed": speed.TABLE,
+    "methods": methods.TABLE,
+    "pictures": pictures.TABLE,
+    "grid": grid.TABLE,
+    "robustness": robustness.TABLE,
+    "k-patch": k_patch.TABLE,
+}
+
+
+def reproduce(
+    name: str,
+    folders: Sequence[Path],
+    out: Path,
+    options: Options,
+    progress: Progress = no_progress,
+) -> ResultFolder:
+    """Write the table ``name`` of the data sets ``folders`` to ``out``: csv, md and png.
+
+    A run that was killed goes on where it was; rows of a finished set are not computed again.
+    Raises ``UsageError`` where ``out`` has this table with other options.
+    """
+    if name not in TABLES:
+        raise UsageError(f"table {name!r}: choose one of {', '.join(TABLES)}")
+    table, sets = TABLES[name], [folder.resolve().name for folder in folders]
+    options.check_sets(sets)
+    result = ResultFolder(out, name, options.as_json(), sets)
+    rows: list[Row] = []
+    with single_threaded_blas():
+        for folder in folders:
+            study = open_study(folder, options, result, progress)
+            rows += result.once(study.name, partial(table.rows, study))
+    result.write((*OF, *table.columns), rows, table.notes)
+    draw(out / f"{name}.png", result.rows(), table.panel)
+    return result

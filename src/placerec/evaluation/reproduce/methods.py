@@ -1,0 +1,148 @@
+"""Methods x data sets: global and re-ranked recall (the paper's Table 1).
+
+Every method is fitted on the database photos alone and answers the same queries, each with its own
+retrieval. A method whose weights are only seeded, or that is not here, shows no recall.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from placerec.evaluation.dataset import Dataset
+from placerec.evaluation.evaluate import evaluate
+from placerec.evaluation.metrics import RECALL_AT
+from placerec.evaluation.reproduce.claims import cell, verdict
+from placerec.evaluation.reproduce.folder import Row
+from placerec.evaluation.reproduce.plots import TextRow, bars
+from placerec.evaluation.reproduce.study import Study
+from placerec.evaluation.reproduce.table import RECALLS, Table
+from placerec.settings import METHODS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BY_INDEX = ("netvlad", "default", "patch-netvlad")  # as `placerec evaluate --method` has them
+PAPER = ("paper-storage", "paper-speed", "paper-performance")
+WITHOUT_WEIGHTS = ("published Mapillary weights", "keypoint re-ranker")
+GLOBAL = tuple(f"global_{name}" for name in RECALLS)
+
+NOTE = (
+    "Recall is of the queries named in the row; '-' stands where there are no trained or fitted "
+    "weights. The paper's presets share one NetVLAD shortlist."
+)
+
+
+def rows(study: Study) -> list[Row]:
+    """Our methods through an index, the paper's presets on the trunk of ``--model``."""
+    found: list[Row] = []
+    for name in BY_INDEX:
+        found += study.result.once(f"{study.name}-{name}", partial(_by_index, study, name))
+    absent = [_blank(study, method=name, weights="none here") for name in WITHOUT_WEIGHTS]
+    return [*found, *_paper(study), *absent]
+
+
+def _by_index(study: Study, name: str) -> list[Row]:
+    settings = METHODS[name]
+    count = study.candidates if settings.reranks else 0
+    settings = settings.replace(image_size=study.options.image_size, candidates=count)
+    with tempfile.TemporaryDirectory(prefix="placerec-") as scratch:
+        result = evaluate(
+            _joined(study, Path(scratch)), model=settings.trunk, settings=settings,
+            threads=study.options.threads, progress=study.progress,
+        )  # fmt: skip
+    reranked = result.reranked_recalls or dict.fromkeys(RECALLS)
+    return [{
+        **study.label(), "method": name, "trunk": settings.trunk, "weights": "fitted",
+        "scorer": result.scorer, **_global(result.global_recalls), **reranked,
+    }]  # fmt: skip
+
+
+def _joined(study: Study, scratch: Path) -> Dataset:
+    """The query list and the database, with distractors linked into one folder where there are."""
+    positives = {name: study.data.positives[name] for name in study.queries}
+    data = replace(study.data, queries=study.queries, positives=positives)
+    if len(study.database) == len(data.database):
+        return data
+    for name, path in study.photos.items():
+        link = scratch / "database" / name.replace("/distractors-", "distractors-", 1)
+        if name in data.database:
+            link = scratch / "database" / "photos" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve())
+    (scratch / "queries").symlink_to(data.queries_folder.resolve())
+    moved = {query: frozenset(f"photos/{name}" for name in names)
+             for query, names in positives.items()}  # fmt: skip
+    return replace(data, folder=scratch, positives=moved)
+
+
+def _paper(study: Study) -> list[Row]:
+    """The paper's presets on one list of candidates, re-ranked by their own sizes and scorers."""
+    model = study.model
+    wanted = {}
+    for name in PAPER:
+        dim = min(METHODS[name].pca_dim, study.dimensions)
+        wanted[name] = (METHODS[name], dim)
+    kinds = {(size, dim) for preset, dim in wanted.values() for size in preset.patch_sizes}
+    common = {"trunk": study.trunk.name, "weights": "fitted"}
+    if "seeded" in f"{model.training_data} {model.provenance}".lower():
+        common["weights"] = "seeded"
+        return [_blank(study, method=name, **common) for name in PAPER]
+    scores = study.scores(sorted(kinds))
+    found = []
+    for name, (preset, dim) in wanted.items():
+        ranked = study.ranked(
+            scores.orders(preset.scorer, preset.patch_sizes, dim, preset.scale_weights)
+        )
+        netvlad = study.row(study.ranked(scores.lists))
+        cells = {"method": name, "scorer": preset.scorer, "dim": dim, **common, **_global(netvlad)}
+        found.append(study.row(ranked, **cells))
+    return found
+
+
+def _global(found: Row) -> Row:
+    return {f"global_{name}": found[name] for name in RECALLS}
+
+
+def _blank(study: Study, **cells: object) -> Row:
+    return {**study.label(), **cells}
+
+
+def notes(written: list[TextRow]) -> list[str]:
+    """Re-ranking against its own retrieval, and the order of the presets."""
+    shown = [row for row in written if row["recall@1"]]
+    known = {row["method"] for row in shown}
+    answers = [NOTE]
+    for name in [name for name in (*BY_INDEX, *PAPER) if name in known]:
+        told = f"{name}: re-ranking is above its own retrieval (recall@1)"
+        answers.append(verdict(told, shown, cell(method=name), cell(GLOBAL[0], method=name)))
+    for low, high in pairwise(name for name in PAPER if name in known):
+        told = f"{low} < {high} (recall@1)"
+        answers.append(verdict(told, shown, cell(method=high), cell(method=low)))
+    return answers
+
+
+def panel(axes: Axes, mine: list[TextRow]) -> None:
+    """recall@1 of each method, retrieval and re-ranked."""
+    known = [row for row in mine if row[GLOBAL[0]]]
+    bars(
+        axes, [row["method"] for row in known],
+        {"retrieval": [_number(row, GLOBAL[0]) for row in known],
+         "re-ranked": [_number(row, RECALLS[0]) for row in known]},
+        f"recall@{RECALL_AT[0]} (share of queries)",
+    )  # fmt: skip
+    axes.set_xlabel("method")
+
+
+def _number(row: TextRow, key: str) -> float | None:
+    return float(row[key]) if row[key] else None
+
+
+TABLE = Table(
+    ("method", "trunk", "weights", "scorer", "dim", *GLOBAL, *RECALLS), rows, notes, panel,
+    queries=50,
+)  # fmt: skip

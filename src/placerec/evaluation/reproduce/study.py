@@ -1,0 +1,264 @@
+"""One data set as the tables see it: photos, query list, maps, model, shortlists, matches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from placerec.errors import UsageError
+from placerec.evaluation.dataset import Dataset, read_dataset
+from placerec.evaluation.metrics import recalls
+from placerec.evaluation.reproduce.folder import ResultFolder, Row, digest, file_name, whole
+from placerec.evaluation.reproduce.maps import Maps
+from placerec.evaluation.reproduce.matches import Kind, Matches
+from placerec.evaluation.reproduce.options import DIM, LIST_SEED, RETRIEVAL_DIM, Options
+from placerec.evaluation.reproduce.scores import Scores
+from placerec.index.describe import Progress
+from placerec.models.files import model_from_bytes, save_model
+from placerec.models.fit import MOST_WINDOWS, VECTORS_A_DIMENSION, chosen_for_fit, fit_model
+from placerec.models.model import Model
+from placerec.models.named import open_named, trunk_named
+from placerec.photos.find import find_photos
+from placerec.recognise.shortlist import shortlist
+from placerec.records import Array
+from placerec.settings import METHODS, Settings
+from placerec.trunks import Trunk
+from placerec.workers import map_in_order
+
+
+@dataclass(frozen=True)
+class Study:
+    """A data set under a table's options.
+
+    ``database`` are the names of the database photos, in the order of their rows; those of
+    distractors begin with a slash, which no name in a ground truth does, so they are never
+    correct. ``queries`` is the list that is asked.
+    """
+
+    name: str
+    data: Dataset
+    options: Options
+    result: ResultFolder = field(repr=False)
+    progress: Progress = field(repr=False)
+
+    @cached_property
+    def photos(self) -> dict[str, Path]:
+        """The database photos by name."""
+        found = {name: self.data.database_folder / name for name in self.data.database}
+        for number, folder in enumerate(self.options.distractors_of(self.name), start=1):
+            for name in find_photos(folder):
+                found[f"/distractors-{number}/{name}"] = folder / name
+        return found
+
+    @cached_property
+    def database(self) -> tuple[str, ...]:
+        """The names of the database photos, distractors behind them."""
+        return tuple(self.photos)
+
+    @cached_property
+    def queries(self) -> tuple[str, ...]:
+        """The query list: a seeded choice, in the order of the names."""
+        names = list(self.data.queries)
+        some = np.random.default_rng(LIST_SEED).permutation(len(names))[: self.options.queries]
+        return tuple(names[number] for number in sorted(some.tolist()))
+
+    @property
+    def query_photos(self) -> list[Path]:
+        """The photos of the query list."""
+        return [self.data.queries_folder / name for name in self.queries]
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates each query has."""
+        return min(self.options.candidates, len(self.database))
+
+    @property
+    def list_digest(self) -> str:
+        """What names the query list."""
+        return digest(self.queries)
+
+    def row(self, ranked: Mapping[str, Sequence[str]], **cells: object) -> Row:
+        """A row of a table: what it is of, ``cells``, and the recalls of the answers ``ranked``."""
+        return {**self.label(), **cells, **recalls(ranked, self.data.positives)}
+
+    def label(self) -> Row:
+        """What a row is of: set, number of queries and candidates, list."""
+        return {"set": self.name, "queries": len(self.queries), "candidates": self.candidates,
+                "list": self.list_digest}  # fmt: skip
+
+    @cached_property
+    def trunk(self) -> Trunk:
+        """The trunk of ``--model``, run by one thread a photo."""
+        trunk = trunk_named(self.options.model)
+        if trunk is not None:
+            return trunk
+        if self._ready is None:
+            raise UsageError(f"model {self.options.model}: name a trunk, such as vgg16, or a file")
+        return self._ready.trunk
+
+    @cached_property
+    def database_maps(self) -> Maps:
+        """The trunk maps of the database photos."""
+        maps = Maps(self.trunk, self.options.image_size, list(self.photos.values()))
+        maps.fill(self.options.threads, self.progress, "database photos")
+        return maps
+
+    @cached_property
+    def query_maps(self) -> Maps:
+        """The trunk maps of the query list."""
+        maps = Maps(self.trunk, self.options.image_size, self.query_photos)
+        maps.fill(self.options.threads, self.progress, "query photos")
+        return maps
+
+    @cached_property
+    def cache(self) -> Path:
+        """Where what is expensive and belongs to this database lies."""
+        photos = digest(self.database_maps.sha256)
+        named = digest((photos, self.trunk.sha256, str(self.options.image_size)))
+        folder = self.result.cache / file_name(f"{self.name}-{named}")
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @cached_property
+    def _ready(self) -> Model | None:
+        """The model file of ``--model``; ``None`` where that is a trunk."""
+        return open_named(self.options.model)
+
+    @cached_property
+    def model(self) -> Model:
+        """The model of ``--model``; a trunk is fitted in the published form, PCA ``pca_dim``."""
+        ready = self._ready
+        if ready is None:
+            o = self.options
+            count = len(chosen_for_fit(self.database))
+            samples = round(count * (MOST_WINDOWS + 1) / VECTORS_A_DIMENSION) - 1
+            dim = min(o.pca_dim, o.clusters * self.trunk.channels, samples)
+            published = METHODS["paper-speed"].replace(clusters=o.clusters, global_dim=dim)
+            ready = self.fitted(published)
+        elif not (ready.settings.shared_pca and ready.fitted.patch_projection):
+            raise UsageError(
+                f"model {self.options.model}: has no PCA in the published form; import one with "
+                f"placerec weights import, fit one with placerec fit PHOTOS --method paper-speed, "
+                f"or name a trunk"
+            )
+        self.remember(ready)
+        return ready
+
+    def remember(self, model: Model, of: str = "") -> None:
+        """Note the model (``of`` a part of the table) that this set's rows are made with."""
+        told = f"{model.name}, {model.training_data}; PCA to {_dimensions(model)}"
+        self.result.remember_set(
+            self.name, **{f"model{of}": model.fingerprint, f"training{of}": told}
+        )
+
+    def fitted(self, settings: Settings) -> Model:
+        """A model of the trunk fitted on the database photos, kept in the cache."""
+        settings = settings.replace(image_size=self.options.image_size)
+        path = self.cache / f"model-{digest((settings.to_json(),))}.safetensors"
+        if not path.is_file():
+            chosen = set(chosen_for_fit(self.database))
+            photos = [self.photos[name] for name in sorted(chosen)]
+            maps = Maps(self.trunk, self.options.image_size, photos)
+            told = f"{len(photos)} photos of {self.name}, without labels"
+            model = fit_model(
+                self.trunk, settings, maps, name=f"{self.trunk.name} fitted on {self.name}",
+                training_data=told,
+                progress=lambda done, total: self.progress("fitting the model", done, total),
+            )  # fmt: skip
+            save_model(model, path)
+        return model_from_bytes(path.read_bytes(), path, self.trunk)
+
+    @property
+    def dimensions(self) -> int:
+        """The most dimensions that the model's descriptors can have."""
+        return _dimensions(self.model)
+
+    @property
+    def dim(self) -> int:
+        """The dimensions of patch descriptors where a table does not vary them."""
+        return min(DIM, self.dimensions)
+
+    def retrieval(self, model: Model) -> Model:
+        """``model`` without patches, its global vector of at most 512 dimensions."""
+        changes: Row = {"patch_sizes": (), "scale_weights": None}
+        if model.settings.shared_pca:
+            changes["pca_dim"] = min(RETRIEVAL_DIM, model.settings.pca_dim)
+        return model.with_settings(model.settings.replace(**changes))
+
+    def lists(self, model: Model, questions: Sequence[Array]) -> list[Array]:
+        """The candidates of each question (a trunk map): database rows, best first."""
+        model = self.retrieval(model)
+        database = self._global_vectors(model)
+
+        def ask(features: Array) -> Array:
+            vector = model.describe_map(features).global_descriptor
+            return shortlist(vector, database, self.candidates)[0]
+
+        return list(map_in_order(ask, iter(questions), self.options.threads))
+
+    def matches(
+        self, model: Model, questions: Sequence[Array], kinds: Sequence[Kind], label: str
+    ) -> Scores:
+        """The matches of each question with its candidates, ready to be scored.
+
+        ``label`` names the questions; equal questions have equal labels.
+        """
+        lists = self.lists(model, questions)
+        listed = digest((label, model.fingerprint, *(str(rows.tolist()) for rows in lists)))
+        matches = Matches(self.cache / f"matches-{listed}", lists)
+        matches.compute(
+            model, questions, self.database_maps, kinds, self.options.threads, self.progress
+        )
+        return Scores(matches, self.options.threads, self.progress)
+
+    def scores(self, kinds: Sequence[Kind]) -> Scores:
+        """The matches of the query list, with the published form."""
+        label = digest(self.query_maps.sha256)
+        return self.matches(self.model, self.query_maps, kinds, label)
+
+    def ranked(self, orders: Sequence[Array], queries: Sequence[str] = ()) -> dict[str, list[str]]:
+        """The names of the database photos in ``orders`` (rows, best first), a query each."""
+        named = queries or self.queries
+        return {name: [self.database[row] for row in rows]
+                for name, rows in zip(named, orders, strict=True)}  # fmt: skip
+
+    def _global_vectors(self, model: Model) -> Array:
+        path = self.cache / f"global-{model.fingerprint[:12]}.npy"
+        if not path.is_file():
+
+            def describe(row: int) -> Array:
+                return model.describe_map(self.database_maps[row]).global_descriptor
+
+            vectors = []
+            for one in map_in_order(describe, range(len(self.database)), self.options.threads):
+                vectors.append(one)
+                self.progress("global descriptors", len(vectors), len(self.database))
+            with whole(path) as partial, partial.open("wb") as file:
+                np.save(file, np.stack(vectors))
+        found: Array = np.load(path, allow_pickle=False)
+        return found
+
+
+def _dimensions(model: Model) -> int:
+    projection = model.fitted.patch_projection
+    return projection.dimensions if projection else model.settings.pca_dim
+
+
+def open_study(folder: Path, options: Options, result: ResultFolder, progress: Progress) -> Study:
+    """The data set in ``folder``; its list and database are noted in ``result``."""
+    name = folder.resolve().name
+    table = options.queries_list
+    if table is not None and table.is_dir():
+        table = table / f"{name}.csv"
+    data = read_dataset(folder, options.ground_truth, table, options.half)
+    study = Study(name, data, options, result, progress)
+    result.remember_set(
+        name, queries=len(study.queries), list=study.list_digest,
+        candidates=study.candidates, database=len(study.database),
+        database_list=digest(study.database),
+    )  # fmt: skip
+    return study

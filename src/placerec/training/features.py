@@ -1,0 +1,120 @@
+"""Photos to what leaves the frozen layers of VGG16, kept on disk, because it never changes.
+
+The frozen part is two thirds of a forward pass and would run again at every renewal of the mining
+cache. A photo runs alone through ONNX Runtime (on a GPU, PyTorch), so its features have the same
+bits whatever the batch or the threads. A file is named by the trunk, the image size and the
+sha256 of the photo, so it can never be mistaken for another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from placerec.errors import UsageError
+from placerec.photos.decode import decode
+from placerec.photos.prepare import prepare
+from placerec.records import Array
+from placerec.trunks.external import OnnxTrunk, TorchTrunk
+from placerec.trunks.vgg16 import VGG16, cache_folder, vgg16_module, vgg16_onnx
+from placerec.workers import map_in_order
+
+FROZEN_LAYERS = 24  # up to and with the max-pooling behind conv4_3
+CELL = 16  # pixels of a photo that are one cell of the features
+CHANNELS = 512
+
+
+class FrozenFeatures:
+    """The frozen layers of ``trunk`` at one image size, with or without files on disk."""
+
+    def __init__(
+        self,
+        trunk: VGG16,
+        size: tuple[int, int],
+        *,
+        cached: bool = True,
+        threads: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        self._preprocessing, self._threads = trunk.preprocessing(size), threads
+        self.shape = (size[0] // CELL, size[1] // CELL, CHANNELS)
+        name = f"{trunk.sha256[:16]}-{size[0]}x{size[1]}-frozen"
+        self.folder = cache_folder() / "features" / name if cached else None
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._digests: dict[Path, str] = {}
+        self._layers: OnnxTrunk | TorchTrunk
+        if device.startswith("cuda"):
+            module = vgg16_module(trunk.state)[:FROZEN_LAYERS]
+            self._layers = TorchTrunk(module, name="vgg16 to conv4", threads=threads, device=device)
+        else:
+            data = vgg16_onnx(trunk.state, FROZEN_LAYERS)
+            self._layers = OnnxTrunk(data, name="vgg16 to conv4", threads=1)
+
+    def batch(self, paths: Sequence[Path]) -> Array:
+        """Features (n, h, w, 512) float32, in the order of ``paths``."""
+        return np.stack(list(map_in_order(self._one, paths, self._threads)))
+
+    def check_room(self, photos: int) -> None:
+        """Refuse a cache that cannot fit the disk: ``photos`` at 4 bytes a value."""
+        if self.folder is None:
+            return
+        there = sum(1 for _ in self.folder.glob("*.npy"))
+        needed = max(photos - there, 0) * int(np.prod(self.shape)) * 4
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise UsageError(
+                f"{self.folder}: the frozen features of {photos} photos need "
+                f"{needed / 1e9:.0f} GB more, {free / 1e9:.0f} GB are free; use --no-cache, or "
+                f"point PLACEREC_CACHE to a larger disk"
+            )
+
+    def _one(self, path: Path) -> Array:
+        if self.folder is None:
+            return self._compute(decode(path).pixels)
+        known = self._digests.get(path)
+        if known is None:
+            known = self._digests[path] = _sha256(path)
+        file = self.folder / f"{known}.npy"
+        kept = self._read(file)
+        if kept is None:
+            kept = self._compute(decode(path).pixels)
+            _write(file, kept)
+        return kept
+
+    def _compute(self, pixels: Array) -> Array:
+        features = self._layers(prepare(pixels, self._preprocessing))
+        return np.ascontiguousarray(features.transpose(1, 2, 0))
+
+    def _read(self, file: Path) -> Array | None:
+        try:
+            kept: Array = np.load(file, allow_pickle=False)
+        except (FileNotFoundError, ValueError, EOFError):
+            return None  # not there, or not whole: it is made (again)
+        return kept if kept.shape == self.shape and kept.dtype == np.float32 else None
+
+
+def _sha256(path: Path) -> str:
+    """Digest of a file's bytes, which is that of ``decode``; what cannot be read, decode names."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return decode(path).sha256
+
+
+def _write(file: Path, features: Array) -> None:
+    # Threads and processes may compute the same photo at once: each writes a file of its own.
+    partial = file.with_name(f"{file.stem}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        with partial.open("wb") as stream:
+            np.save(stream, features)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)

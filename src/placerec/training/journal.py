@@ -1,0 +1,97 @@
+"""What a training tells: to a person, to ``log.csv``, and to TensorBoard where it is installed.
+
+``log.csv`` has one row every few steps and one after an epoch (with recalls; epoch 0 is the start).
+A resumed run cuts the file back to the rows that its checkpoint knows of, so no step stands in it
+twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from placerec.evaluation.metrics import RECALL_AT
+
+if TYPE_CHECKING:
+    from placerec.training.checkpoint import Run
+
+LOG, TENSORBOARD = "log.csv", "tensorboard"
+RECALLS = tuple(f"recall@{n}" for n in RECALL_AT)
+COLUMNS = ("epoch", "step", "seconds", "learning_rate", "loss", *RECALLS)
+Say = Callable[[str], None]
+
+
+class Journal:
+    """The log of the run in ``folder``; without a folder (not the first process) it is silent."""
+
+    def __init__(self, folder: Path | None, run: Run, say: Say) -> None:
+        self._folder, self._run, self._say = folder, run, say
+        self._before, self._begun = run.seconds, time.perf_counter()
+        self._board: Any = None
+        if folder is not None:
+            _cut(folder / LOG, run.rows)
+            self._board = _tensorboard(folder / TENSORBOARD, run.step, say)
+
+    def steps(self, learning_rate: float, loss: float) -> None:
+        """One row of the mean ``loss`` of the last steps."""
+        epoch = self._run.epoch + 1
+        self._row(epoch, learning_rate, {"loss": loss})
+        self.say(f"epoch {epoch}, step {self._run.step}: loss {loss:.4f}")
+
+    def validated(self, learning_rate: float, recalls: Mapping[str, float]) -> None:
+        """One row of recalls, at the start (epoch 0) and after an epoch."""
+        self._row(self._run.epoch, learning_rate, recalls)
+        told = "  ".join(f"{name} {share:.3f}" for name, share in recalls.items())
+        self.say(f"after epoch {self._run.epoch}, step {self._run.step}: {told}")
+
+    def say(self, line: str) -> None:
+        """Tell a person, once."""
+        if self._folder is not None:
+            self._say(line)
+
+    def clock(self) -> None:
+        """Note in the run how many seconds it has taken, over all its pieces."""
+        self._run.seconds = self._before + time.perf_counter() - self._begun
+
+    def close(self) -> None:
+        """Finish the TensorBoard file."""
+        if self._board is not None:
+            self._board.close()
+
+    def _row(self, epoch: int, learning_rate: float, values: Mapping[str, float]) -> None:
+        self.clock()
+        run = self._run
+        run.rows += 1
+        if self._folder is None:
+            return
+        row = {
+            "epoch": epoch, "step": run.step, "seconds": f"{run.seconds:.1f}",
+            "learning_rate": f"{learning_rate:g}",
+            **{name: f"{value:.6f}" for name, value in values.items()},
+        }  # fmt: skip
+        with (self._folder / LOG).open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+        if self._board is not None:
+            for name, value in {**values, "learning_rate": learning_rate}.items():
+                self._board.add_scalar(name, value, run.step)
+
+
+def _cut(path: Path, rows: int) -> None:
+    """Keep the header and the first ``rows`` rows."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kept = [",".join(COLUMNS), *lines[1 : rows + 1]]
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _tensorboard(folder: Path, step: int, say: Say) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        say("no TensorBoard files: pip install tensorboard, if you want them")
+        return None
+    return SummaryWriter(str(folder), purge_step=step)

@@ -1,0 +1,271 @@
+"""``placerec reproduce``: every table runs on a tiny drawn town, resumes, and is never mixed."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from placerec.cli import cli
+from placerec.demo import Town, demo_pose, render
+from placerec.errors import UsageError
+from placerec.evaluation.dataset import read_dataset
+from placerec.evaluation.reproduce import TABLES, methods, reproduce, robustness
+from placerec.evaluation.reproduce.folder import ResultFolder
+from placerec.evaluation.reproduce.options import Options
+from placerec.evaluation.reproduce.study import Study, open_study
+from placerec.models.files import load_model, read_settings, save_model
+from placerec.photos.find import find_photos
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("cv2")
+
+PLACES, QUERIES = 12, 6
+TINY = Options(
+    model="efficientnet-lite0", queries=QUERIES, candidates=10, image_size=(160, 160), threads=2,
+    clusters=2, pca_dim=16,
+)  # fmt: skip
+TIMES = ("_ms",)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Trunk maps of these tests, away from a person's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLACEREC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory) -> Path:
+    """12 places by day and by night, small; the last query has no positive."""
+    folder, drawn, truth = tmp_path_factory.mktemp("reproduce") / "town", Town(3), "query,database"
+    for name, night in (("database", False), ("queries", True)):
+        (folder / name).mkdir(parents=True)
+        for place in range(PLACES):
+            pixels = render(drawn, demo_pose(drawn, place, night), night, size=(120, 160))
+            Image.fromarray(pixels).save(folder / name / f"{place:02}.png")
+    for place in range(PLACES - 1):
+        truth += f"\n{place:02}.png,{place:02}.png"
+    (folder / "ground_truth.csv").write_text(truth + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory) -> Path:
+    """One result folder for all tables."""
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def ablation(town, out) -> ResultFolder:
+    """An uninterrupted ablation."""
+    return reproduce("ablation", [town], out, TINY)
+
+
+def without_times(rows):
+    return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in rows]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_writes_csv_markdown_and_plot(name, town, out, monkeypatch):
+    few = {"none": (0.0,), "rotation": (10.0,), "noise": (25.0,)}
+    monkeypatch.setattr(robustness, "LEVELS", few)
+    result = reproduce(name, [town], out, TINY)
+    rows = result.rows()
+    assert rows
+    assert list(rows[0])[:4] == ["set", "queries", "candidates", "list"]
+    assert {row["set"] for row in rows} == {"town"}
+    assert {(row["queries"], row["candidates"]) for row in rows} == {(str(QUERIES), "10")}
+    told = (out / f"{name}.md").read_text(encoding="utf-8")
+    for row in rows:
+        assert "| " + " | ".join(value or "-" for value in row.values()) + " |" in told
+        assert all(0 <= float(row[key] or 0) <= 1 for key in row if "recall@" in key)
+    assert "\n- " in told
+    with Image.open(out / f"{name}.png") as plot:
+        assert min(plot.size) > 300
+    facts = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+    assert facts["options"]["candidates"] == 10
+    assert facts["versions"]["numpy"] == np.__version__
+    assert len(facts["sets"]["town"]["list"]) == 12
+    assert any(len(v) == 64 for v in facts["sets"]["town"].values() if isinstance(v, str))
+    assert not [path for path in out.rglob("*") if "disturbed" in path.name]
+
+
+def test_a_model_says_how_its_pca_got_enough_samples(ablation):
+    told = ablation.csv.with_suffix(".md").read_text(encoding="utf-8")
+    assert "windows of their feature maps added for the PCA; PCA to 16." in told
+
+
+def test_a_model_file_gives_the_table_of_its_fit(town, out, ablation, tmp_path):
+    (file,) = (p for p in out.rglob("model-*.safetensors") if read_settings(p).shared_pca)
+    result = reproduce("ablation", [town], tmp_path, replace(TINY, model=str(file)))
+    assert result.rows() == ablation.rows()
+
+
+@pytest.mark.parametrize("model", ["auto", "generic"])
+def test_a_model_in_another_form_is_refused(model, town, tmp_path):
+    with pytest.raises(UsageError, match=f"model {model}"):
+        reproduce("ablation", [town], tmp_path, replace(TINY, model=model))
+
+
+def test_pictures_show_query_and_both_answers(town, out):
+    rows = reproduce("pictures", [town], out, TINY).rows()
+    drawn = [row for row in rows if row["picture"]]
+    assert drawn
+    for row in drawn:
+        with Image.open(out / row["picture"]) as picture:
+            assert picture.height > 2 * 480
+
+
+def test_a_finished_set_is_not_computed_again(town, out, ablation, monkeypatch):
+    monkeypatch.setattr(Study, "scores", None)
+    before = ablation.csv.read_bytes()
+    assert reproduce("ablation", [town], out, TINY).csv.read_bytes() == before
+
+
+def test_a_method_without_weights_shows_no_number(town, out):
+    rows = reproduce("methods", [town], out, TINY).rows()
+    blank = [row for row in rows if row["method"] in methods.WITHOUT_WEIGHTS]
+    assert len(blank) == len(methods.WITHOUT_WEIGHTS)
+    assert not any(row[key] for row in blank for key in row if "recall@" in key)
+
+
+def test_a_model_of_seeded_weights_shows_no_number(town, out, ablation, tmp_path):
+    (file,) = (p for p in out.rglob("model-*.safetensors") if read_settings(p).shared_pca)
+    seeded = replace(load_model(file), training_data="none: seeded weights")
+    save_model(seeded, tmp_path / "seeded.safetensors")
+    options = replace(TINY, model=str(tmp_path / "seeded.safetensors"))
+    study = open_study(town, options, ResultFolder(tmp_path, "methods", {}, []), lambda *_: None)
+    rows = methods._paper(study)
+    assert {row["weights"] for row in rows} == {"seeded"}
+    assert not any("recall@" in key for row in rows for key in row)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from placerec.evaluation.reproduce import matches, reproduce
+from placerec.evaluation.reproduce.options import Options
+whole = matches.Matches._read
+def read(self, row, label=""):
+    if list(self.folder.glob("*.npz")):
+        (self.folder / "000999.npz.partial").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(self, row, label)
+matches.Matches._read = read
+reproduce("ablation", [Path(sys.argv[1])], Path(sys.argv[2]), Options(**eval(sys.argv[3])))
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_table(town, ablation, tmp_path):
+    one = replace(TINY, threads=1)
+    values = {name: getattr(one, name) for name in one.__slots__}
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, town, tmp_path, repr(values)], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "ablation.csv").exists()
+    (kept,) = tmp_path.rglob("*.npz")
+    written = kept.stat().st_mtime_ns
+    result = reproduce("ablation", [town], tmp_path, one)
+    assert kept.stat().st_mtime_ns == written
+    assert without_times(result.rows()) == without_times(ablation.rows())
+
+
+def test_other_options_in_the_same_folder_are_refused(town, out, ablation):
+    before = ablation.csv.read_bytes()
+    with pytest.raises(UsageError, match=r"candidates 10 then, 11 now.*another --out"):
+        reproduce("ablation", [town], out, replace(TINY, candidates=11))
+    assert ablation.csv.read_bytes() == before
+
+
+def test_a_changed_query_list_is_refused(town, out, ablation, tmp_path):
+    copy = Path(shutil.copytree(town, tmp_path / "town"))
+    (copy / "queries" / "11.png").rename(copy / "queries" / "12.png")
+    with pytest.raises(UsageError, match="list"):
+        reproduce("ablation", [copy], out, TINY)
+
+
+def test_distractors_join_the_database_and_are_never_correct(town, tmp_path):
+    """The distractors are the queries themselves: nothing is more alike."""
+    options = replace(TINY, distractors=(f"town={town / 'queries'}",))
+    result = reproduce("ablation", [town], tmp_path, options)
+    rows = result.rows()
+    assert {float(row["recall@1"]) for row in rows} == {0.0}
+    study = open_study(town, options, result, lambda *_: None)
+    assert len(study.database) == 2 * PLACES
+    joined = methods._joined(study, tmp_path / "joined")
+    found = find_photos(joined.database_folder)
+    assert len(found) == 2 * PLACES
+    assert all(names <= set(found) for names in joined.positives.values())
+    assert joined.queries == study.queries
+
+
+def test_several_sets_are_one_table_with_their_own_lists(town, tmp_path):
+    other = Path(shutil.copytree(town, tmp_path / "other"))
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for name, half in (("town", range(0, 12, 2)), ("other", range(1, 12, 2))):
+        lines = "".join(f"{i:02}.png,validation\n" for i in half)
+        (lists / f"{name}.csv").write_text(f"query,half\n{lines}", encoding="utf-8")
+    options = replace(TINY, queries_list=lists, half="validation")
+    result = reproduce("ablation", [town, other], tmp_path / "out", options)
+    with result.csv.open(newline="", encoding="utf-8") as file:
+        listed = {(row["set"], row["list"]) for row in csv.DictReader(file)}
+    assert len(listed) == 2
+    assert {name for name, _ in listed} == {"town", "other"}
+
+
+def test_options_that_cannot_be_meant_are_named(town, tmp_path):
+    with pytest.raises(UsageError, match="given twice"):
+        reproduce("ablation", [town, town], tmp_path, TINY)
+    options = replace(TINY, ground_truth=town / "ground_truth.csv")
+    with pytest.raises(UsageError, match="one data set"):
+        reproduce("ablation", [town, tmp_path / "other"], tmp_path, options)
+    with pytest.raises(UsageError, match="no such set"):
+        reproduce("ablation", [town], tmp_path, replace(TINY, distractors=("towm=x",)))
+    with pytest.raises(UsageError, match="recall@10"):
+        replace(TINY, candidates=9)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_query_list_is_seeded_and_all_means_all(town, tmp_path):
+    result = ResultFolder(tmp_path, "ablation", {}, [])
+    few = open_study(town, TINY, result, lambda *_: None)
+    assert few.queries == Study("town", few.data, TINY, result, lambda *_: None).queries
+    assert len(few.queries) == QUERIES
+    everything = Study("town", few.data, replace(TINY, queries=None), result, lambda *_: None)
+    assert everything.queries == read_dataset(town).queries
+
+
+def test_the_command_names_every_table_and_refuses_others(town, tmp_path):
+    told = CliRunner().invoke(cli, ["reproduce", "--help"]).output
+    assert all(name in told for name in TABLES)
+    result = CliRunner().invoke(cli, ["reproduce", "tables", str(town), "--out", str(tmp_path)])
+    assert isinstance(result.exception, UsageError)
+    for option in (["--queries", "0"], ["--image-size", "480"]):
+        result = CliRunner().invoke(
+            cli, ["reproduce", "ablation", str(town), "--out", str(tmp_path), *option]
+        )
+        assert result.exit_code == 2
+
+
+def test_the_command_prints_the_table(town, out, ablation):
+    given = (
+        f"--model {TINY.model} --queries {QUERIES} --candidates 10 --image-size 160,160 "
+        "--threads 2 --clusters 2 --pca-dim 16"
+    ).split()
+    result = CliRunner().invoke(
+        cli, ["reproduce", "ablation", str(town), "--out", str(out), *given],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert ablation.csv.with_suffix(".md").read_text(encoding="utf-8").strip() in result.stdout

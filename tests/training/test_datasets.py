@@ -1,0 +1,174 @@
+"""Training data on disk: each layout in its real file formats, and what is refused."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_support import at, write_evaluation_format, write_folder, write_msls, write_table
+
+from placerec.errors import BadTable, Damaged, NotFound
+from placerec.records import Position
+from placerec.training.datasets import open_training_data, validation_folder
+from placerec.training.matlab import read_mat
+from placerec.training.msls import TRAIN_CITIES
+from placerec.training.places import EARTH_RADIUS, neighbours, on_the_sphere
+
+HERE = Path(__file__).parent
+
+
+def write_pittsburgh(folder):
+    for name in ("pitts30k_train.mat", "pitts30k_val.mat"):
+        (folder / "datasets").mkdir(parents=True, exist_ok=True)
+        shutil.copy(HERE / name, folder / "datasets" / name)
+    return folder
+
+
+def test_mapillary_has_its_cities_without_panoramas_and_validates_on_its_own(tmp_path):
+    data = open_training_data(write_msls(tmp_path))
+    assert data.preset == "mapillary"
+    assert len(data.training.queries) == len(data.training.database) == 10  # 2 cities, 5 of 6
+    names = [path.name for path in data.training.queries.paths]
+    assert names[0] == "trondheim_query_0.jpg"
+    assert all(path.is_file() for path in data.training.database.paths)
+    assert not any("5.jpg" in name for name in names)  # the panorama
+    assert [search.name for search in data.validation] == ["cph"]
+    assert data.validation[0].positives == tuple(frozenset([n]) for n in range(5))
+
+
+def test_mapillary_cities_are_never_neighbours_though_their_coordinates_are_equal(tmp_path):
+    data = open_training_data(write_msls(tmp_path)).training
+    near = neighbours(data.queries.positions, data.database.positions, 25.0)
+    assert [n.tolist() for n in near] == [[n] for n in range(10)]
+
+
+def test_mapillary_draws_night_and_sideways_queries_more_often_as_published(tmp_path):
+    data = open_training_data(write_msls(tmp_path)).training
+    # 10 queries, 2 by night, 2 sideways: weight 1 + 10 / 2.
+    assert data.weights.tolist() == [1, 6, 6, 1, 1] * 2
+
+
+def test_all_22_published_training_cities_are_known():
+    assert len(set(TRAIN_CITIES)) == 22
+    assert not {"cph", "sf", "miami"} & set(TRAIN_CITIES)
+
+
+def test_pittsburgh_is_read_from_its_matlab_files(tmp_path):
+    data = open_training_data(write_pittsburgh(tmp_path))
+    assert data.preset == "pittsburgh"
+    assert data.training.database.paths[3] == tmp_path / "000/000003_pitch1_yaw1.jpg"
+    assert data.training.queries.paths[3] == tmp_path / "queries_real/000/000003_pitch1_yaw1.jpg"
+    apart = data.training.queries.positions - data.training.database.positions[:6]
+    assert np.allclose(apart, [[4.0, 0.0, 0.0]])
+    (validation,) = data.validation
+    assert len(validation.database) == 5
+    assert validation.positives == tuple(frozenset([n]) for n in range(4))
+
+
+@pytest.mark.parametrize("name", ["pitts30k_train.mat", "pitts30k_val.mat"])
+def test_a_matlab_file_that_is_cut_anywhere_is_an_error_that_names_it(tmp_path, name):
+    whole = (HERE / name).read_bytes()
+    path = tmp_path / "cut.mat"
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(Damaged, match=r"cut\.mat"):
+            read_mat(path)
+
+
+def test_a_matlab_file_of_another_format_says_which(tmp_path):
+    path = tmp_path / "new.mat"
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(128))
+    with pytest.raises(Damaged, match=r"7\.3.*-v7"):
+        read_mat(path)
+
+
+def test_a_folder_with_coordinates_is_its_own_database(tmp_path):
+    data = open_training_data(write_folder(tmp_path, places=3))
+    assert data.preset == "photos"
+    assert data.training.queries is data.training.database
+    assert [path.name for path in data.training.queries.paths[:2]] == ["p00_0.jpg", "p00_1.jpg"]
+    assert data.training.queries.headings.tolist() == [90.0] * 6
+    assert data.validation == ()
+
+
+def test_the_evaluation_format_trains_and_validates(tmp_path):
+    folder = write_evaluation_format(tmp_path, places=4)
+    data = open_training_data(folder).training
+    assert {path.parent.name for path in data.queries.paths} == {"queries"}
+    assert {path.parent.name for path in data.database.paths} == {"database"}
+    assert np.isnan(data.queries.headings).all()
+    (search,) = validation_folder(folder)
+    assert search.positives == tuple(frozenset([n]) for n in range(4))
+
+
+def test_distances_are_metres_everywhere_on_earth():
+    for latitude in (0.0, 52.2, -89.9):
+        places = [Position(latitude, 0.12), Position(latitude + 1e-4, 0.12),
+                  Position(latitude, 0.12 + 1e-4)]  # fmt: skip
+        points = on_the_sphere(places)
+        north, east = np.linalg.norm(points[1:] - points[0], axis=1)
+        step = np.radians(1e-4) * EARTH_RADIUS
+        assert north == pytest.approx(step, abs=1e-4)
+        assert east == pytest.approx(step * np.cos(np.radians(latitude)), abs=1e-4)
+
+
+def test_neighbours_are_those_of_comparing_all_pairs():
+    rng = np.random.default_rng(0)
+    queries, database = rng.uniform(-60, 60, (40, 3)), rng.uniform(-60, 60, (200, 3))
+    database[0] = queries[0] + [25.0, 0.0, 0.0]  # on the rim, which counts
+    found = neighbours(queries, database, 25.0)
+    distance = np.linalg.norm(queries[:, None] - database, axis=2)
+    for query, numbers in enumerate(found):
+        assert numbers.tolist() == np.flatnonzero(distance[query] <= 25.0).tolist()
+    assert 0 in found[0]
+
+
+def test_a_folder_without_training_data_says_what_is_looked_for(tmp_path):
+    with pytest.raises(NotFound, match=r"coordinates\.csv.*TRAINING"):
+        open_training_data(tmp_path)
+    with pytest.raises(NotFound, match="no such folder"):
+        open_training_data(tmp_path / "nowhere")
+
+
+def test_a_listed_photo_that_is_not_there_is_named(tmp_path):
+    write_folder(tmp_path, places=2)
+    (tmp_path / "photos" / "p01_1.jpg").unlink()
+    with pytest.raises(NotFound, match=r"p01_1\.jpg"):
+        open_training_data(tmp_path)
+
+
+def city(folder):
+    return write_msls(folder) / "train_val" / "london" / "query"
+
+
+def test_missing_and_malformed_files_of_a_city_are_named_with_their_line(tmp_path):
+    where = city(tmp_path)
+    raw, table = where / "raw.csv", where / "postprocessed.csv"
+    good = table.read_text("utf-8")
+    table.write_text(good.replace("500104.0", "east"), "utf-8")
+    with pytest.raises(BadTable, match=r"postprocessed\.csv, line 3: 'east' is no number"):
+        open_training_data(tmp_path)
+    table.write_text(good.replace("night", "nacht"), "utf-8")
+    with pytest.raises(BadTable, match="no column night"):
+        open_training_data(tmp_path)
+    table.write_text(good, "utf-8")
+    write_table(raw, [{"key": "other", "pano": False}])
+    with pytest.raises(BadTable, match=r"london_query_0 is not in raw\.csv"):
+        open_training_data(tmp_path)
+    raw.unlink()
+    with pytest.raises(NotFound, match=r"london.*raw\.csv"):
+        open_training_data(tmp_path)
+
+
+def test_a_mapillary_folder_without_training_cities_is_refused(tmp_path):
+    (tmp_path / "train_val").mkdir()
+    with pytest.raises(NotFound, match="none of the 22"):
+        open_training_data(tmp_path)
+
+
+def test_a_coordinates_file_without_rows_is_refused(tmp_path):
+    write_table(tmp_path / "coordinates.csv", [{"image": "x.jpg", **at(0.0)}])
+    text = (tmp_path / "coordinates.csv").read_text("utf-8").splitlines()[0]
+    (tmp_path / "coordinates.csv").write_text(text + "\n", "utf-8")
+    with pytest.raises(NotFound, match="lists no photo"):
+        open_training_data(tmp_path)

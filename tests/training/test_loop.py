@@ -1,0 +1,252 @@
+"""A training from photos to a model file: the same to the bit, resumable, and shared."""
+
+import csv
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from training_support import (
+    SIZE,
+    TINY,
+    batch_gradients,
+    random_trunk,
+    tiny_session,
+    write_evaluation_format,
+    write_folder,
+)
+
+from placerec.cli import cli
+from placerec.errors import Damaged, PlacerecError, UsageError
+from placerec.method.vlad import normalise
+from placerec.models.files import load_model
+from placerec.models.model import global_descriptor
+from placerec.photos.decode import decode
+from placerec.training import checkpoint
+from placerec.training.datasets import open_training_data, validation_folder
+from placerec.training.features import FrozenFeatures
+from placerec.training.loop import Options, train
+from placerec.training.network import Network, conv5
+
+HERE = Path(__file__).parent
+ONE = Options(threads=1, saved_every=3)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """A training folder and a validation folder."""
+    root = tmp_path_factory.mktemp("sets")
+    return write_folder(root / "training"), write_evaluation_format(root / "validation")
+
+
+@pytest.fixture(scope="module")
+def finished(sets, tmp_path_factory):
+    """The folder of a whole run, and what it said."""
+    out, said = tmp_path_factory.mktemp("run") / "whole", []
+    path = go(sets, out, say=said.append)
+    assert path == out / "model.safetensors"
+    return out, said
+
+
+@pytest.fixture
+def session(sets, tmp_path):
+    started = tiny_session(sets[0], tmp_path / "session")
+    yield started
+    started.journal.close()
+
+
+def go(sets, out, schedule=TINY, options=ONE, validated=True, **more):
+    searches = validation_folder(sets[1]) if validated else ()
+    data = open_training_data(sets[0]).training
+    return train(data, out, schedule, trunk=random_trunk(), validation=searches,
+                 options=options, **more)  # fmt: skip
+
+
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": str(HERE), **more}
+
+
+def rows(out):
+    with (out / "log.csv").open(newline="", encoding="utf-8") as file:
+        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+
+
+def weights(out):
+    content = torch.load(out / "checkpoint.pt", weights_only=True)
+    return {name: tensor.numpy() for name, tensor in content["network"].items()}
+
+
+def same_result(first, second):
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert rows(first) == rows(second)
+    models = [load_model(out / "model.safetensors").fingerprint for out in (first, second)]
+    assert models[0] == models[1]
+
+
+def test_a_run_leaves_a_model_that_describes_as_the_network_did(finished, sets):
+    out, _ = finished
+    model = load_model(out / "model.safetensors")
+    assert model.settings.clusters == model.settings.k_patch == 4
+    assert model.settings.global_dim == model.fitted.projection.dimensions == 4
+    assert "16 queries and 16 database photos" in model.training_data
+    photo = sets[0] / "photos" / "p03_0.jpg"
+    found = global_descriptor(model.feature_map(decode(photo).pixels), model.fitted, model.settings)
+    network = Network(conv5(random_trunk().state), model.fitted.vocabulary)
+    checkpoint.load_best(out, network)
+    frozen = FrozenFeatures(random_trunk(), SIZE).batch([photo])
+    vector = network(torch.from_numpy(frozen).permute(0, 3, 1, 2)).detach().numpy()
+    assert np.abs(normalise(model.fitted.projection(vector))[0] - found).max() < 1e-4
+    assert sorted(path.name for path in out.iterdir() if path.name != "tensorboard") == [
+        "best.safetensors", "checkpoint.pt", "log.csv", "model.safetensors",
+    ]  # fmt: skip
+
+
+def test_the_log_has_the_start_every_tenth_step_and_every_epoch(finished):
+    out, said = finished
+    found = rows(out)
+    assert [(row["epoch"], row["step"]) for row in found] == [("0", "0"), ("1", "4"), ("2", "8")]
+    assert all(0.0 <= float(row["recall@1"]) <= float(row["recall@10"]) <= 1.0 for row in found)
+    assert any(line.startswith("after epoch 2, step 8: recall@1") for line in said)
+
+
+def test_tensorboard_files_are_written_where_it_is_installed_and_else_a_line_says_so(finished):
+    out, said = finished
+    if find_spec("tensorboard") is None:
+        assert any("pip install tensorboard" in line for line in said)
+    else:
+        assert list((out / "tensorboard").glob("events.*"))
+
+
+def test_steps_lower_the_loss_of_their_triplets(session):
+    rows = np.array([[0, 1, 6, 8]])
+    losses = [session.step(rows) for _ in range(4)]
+    assert losses[3] < losses[0] - 0.001
+
+
+def test_the_same_seed_gives_the_same_run(finished, sets, tmp_path):
+    out, _ = finished
+    go(sets, tmp_path / "again")
+    same_result(tmp_path / "again", out)
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(finished, sets, tmp_path):
+    """Killed right after step 4; the last checkpoint is of step 3, in the middle of a portion."""
+    out, killed = finished[0], tmp_path / "killed"
+    words = [sys.executable, "-W", "error", HERE / "run_and_die.py", *sets, killed, "4"]
+    died = subprocess.run(words, env=environment(), capture_output=True, check=False)
+    assert died.returncode == -9, died.stderr.decode()
+    assert not (killed / "model.safetensors").exists()
+    run = torch.load(killed / "checkpoint.pt", weights_only=True)["run"]
+    assert (run["step"], run["portion"], run["batch"]) == (3, 1, 1)
+    go(sets, killed, options=Options(threads=1, saved_every=3, resume=True))
+    same_result(killed, out)
+
+
+def test_a_folder_with_a_run_is_neither_overwritten_nor_mixed(finished, sets, tmp_path):
+    out, _ = finished
+    with pytest.raises(UsageError, match="--resume"):
+        go(sets, out)
+    resume = Options(threads=1, resume=True)
+    with pytest.raises(UsageError, match=r"begun with learning_rate 0\.001, not 0\.5"):
+        go(sets, out, TINY.replace(learning_rate=0.5), resume)
+    with pytest.raises(UsageError, match="other photos"):
+        go((write_folder(tmp_path, places=9), sets[1]), out, TINY, resume)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_one_clear_error(finished, tmp_path):
+    good = (finished[0] / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(good[: len(good) // 2])
+    with pytest.raises(Damaged, match=r"checkpoint\.pt: no checkpoint"):
+        checkpoint.load_checkpoint(tmp_path, None, None)
+    torch.save({"format": "another"}, tmp_path / "checkpoint.pt")
+    with pytest.raises(Damaged, match="its format is 'another'"):
+        checkpoint.load_checkpoint(tmp_path, None, None)
+    torch.save(Network, tmp_path / "checkpoint.pt")  # a class: weights_only refuses it
+    with pytest.raises(Damaged, match="no checkpoint"):
+        checkpoint.load_checkpoint(tmp_path, None, None)
+
+
+def test_it_stops_when_the_recall_gets_no_better(sets, tmp_path):
+    go(sets, tmp_path / "out", TINY.replace(epochs=9, patience=0, learning_rate=1e-9))
+    assert [row["epoch"] for row in rows(tmp_path / "out")] == ["0", "1"]
+
+
+def test_a_run_that_diverges_says_what_to_check(sets, tmp_path):
+    with pytest.raises(PlacerecError, match=r"collapsed.*--lr"):
+        go(sets, tmp_path / "out", TINY.replace(learning_rate=1e12, epochs=9), validated=False)
+
+
+def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_last_one(session, monkeypatch):
+    session.save()
+    before = (session.out / "checkpoint.pt").read_bytes()
+
+    def full(_content, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        session.save()
+    assert (session.out / "checkpoint.pt").read_bytes() == before
+    assert not list(session.out.glob("*.partial"))
+
+
+def test_two_processes_have_the_gradients_of_one(sets, tmp_path):
+    """Batches of 3 queries (2 and 1) and of 1 (1 and none, the idle process takes no part)."""
+    words = [sys.executable, "-W", "error", HERE / "one_of_two.py", sets[0], tmp_path, "3", "1"]
+    port = str(29000 + os.getpid() % 2000)
+    started = [
+        subprocess.Popen(
+            words, stderr=subprocess.PIPE,
+            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
+                            MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    told = [process.communicate(timeout=120)[1].decode() for process in started]
+    assert [process.returncode for process in started] == [0, 0], told
+    alone = tiny_session(sets[0], tmp_path / "alone")
+    alone.journal.close()
+    descriptors = alone.describe(alone.data.database.paths, "a test")
+    with np.load(tmp_path / "found.npz") as both:
+        assert np.allclose(both["descriptors"], descriptors, atol=1e-6)
+        for batch in (3, 1):
+            for name, one in batch_gradients(alone, batch).items():
+                scale = np.abs(one).max()
+                assert scale > 0.0, name
+                assert np.abs(both[f"{batch} {name}"] - one).max() <= 1e-4 * scale, name
+
+
+def test_the_command_trains_and_begins_from_a_model(sets, finished, tmp_path):
+    out, _ = finished
+    words = [
+        "train", str(sets[0]), "--out", str(tmp_path / "out"), "--validation", str(sets[1]),
+        "--model", str(out / "model.safetensors"), "--image-size", "48,64", "--epochs", "1",
+        "--queries", "4", "--batch", "2", "--negatives", "2", "--pca-dim", "3", "--pool", "16",
+        "--threads", "1", "--precision", "bf16", "--best-by", "1", "--mining", "published",
+    ]  # fmt: skip
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert result.stdout.startswith(str(tmp_path / "out" / "model.safetensors"))
+    assert "after epoch 1" in result.stderr
+    assert load_model(tmp_path / "out" / "model.safetensors").settings.global_dim == 3
+
+
+def test_clusters_that_do_not_fit_the_given_model_are_refused(sets, finished, tmp_path):
+    vocabulary = load_model(finished[0] / "model.safetensors").fitted.vocabulary
+    with pytest.raises(UsageError, match=r"clusters \(5, 512\)"):
+        go(sets, tmp_path / "out", TINY.replace(clusters=5),
+           Options(threads=1, vocabulary=vocabulary))  # fmt: skip
+
+
+def test_more_pca_dimensions_than_photos_are_refused_before_training(sets, tmp_path):
+    with pytest.raises(UsageError, match=r"at most 15.*--pca-dim"):
+        go(sets, tmp_path / "out", TINY.replace(pca_dim=16))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,127 @@
+"""Miniature data sets in their real file formats, and a VGG16 of random weights."""
+
+import csv
+import math
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from placerec.method.vlad import Vocabulary
+from placerec.training.datasets import open_training_data
+from placerec.training.loop import Options, Session, begin
+from placerec.training.processes import Processes
+from placerec.training.schedule import Schedule
+from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
+
+SIZE = (48, 64)
+# 2 epochs of 2 portions of 2 steps
+TINY = Schedule(
+    clusters=4, image_size=SIZE, pca_dim=4, queries=4, portion=2, pool=16, avoid="query",
+    negatives=2, batch=1, epochs=2, learning_rate=1e-3, margin=2.0,
+)  # fmt: skip
+METRES_A_DEGREE = 6_371_008.8 * math.pi / 180
+
+
+@cache
+def random_trunk() -> VGG16:
+    rng = np.random.default_rng(0)
+    state = {}
+    for key, shape in state_shapes().items():
+        scale = math.sqrt(2 / np.prod(shape[1:])) if len(shape) == 4 else 0.1
+        state[key] = rng.standard_normal(shape, np.float32) * np.float32(scale)
+    return VGG16(state, state_sha256(state))
+
+
+def draw_photo(path: Path, place: int, view: int) -> None:
+    """Noise of a place's own, with a little of the view's; the same each time."""
+    own = np.random.default_rng(place).integers(0, 256, (6, 8, 3))
+    seen = np.random.default_rng(1000 * place + view + 1).integers(0, 40, (6, 8, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = Image.fromarray(np.clip(own * 0.8 + seen, 0, 255).astype(np.uint8))
+    pixels.resize(SIZE[::-1], Image.Resampling.NEAREST).save(path, quality=95)
+
+
+def write_table(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def at(east: float, north: float = 0.0) -> dict[str, object]:
+    """Columns latitude and longitude of a place in metres near 0 N, 0 E."""
+    return {"latitude": north / METRES_A_DEGREE, "longitude": east / METRES_A_DEGREE}
+
+
+def write_folder(folder: Path, places: int = 8, views: int = 2) -> Path:
+    """``photos/`` and ``coordinates.csv``: places 100 m apart, their views 4 m apart."""
+    rows = []
+    for place in range(places):
+        for view in range(views):
+            name = f"photos/p{place:02}_{view}.jpg"
+            draw_photo(folder / name, place, view)
+            rows.append({"image": name, **at(100.0 * place + 4.0 * view), "heading": 90})
+    write_table(folder / "coordinates.csv", rows)
+    return folder
+
+
+def write_evaluation_format(folder: Path, places: int = 4) -> Path:
+    """``database/``, ``queries/``, ``coordinates.csv`` and ``ground_truth.csv``."""
+    rows, truth = [], []
+    for place in range(places):
+        for view, part in enumerate(("database", "queries")):
+            name = f"{part}/{place}.jpg"
+            draw_photo(folder / name, 100 + place, view)
+            rows.append({"image": name, **at(100.0 * place + 4.0 * view)})
+        truth.append({"query": f"{place}.jpg", "database": f"{place}.jpg"})
+    write_table(folder / "coordinates.csv", rows)
+    write_table(folder / "ground_truth.csv", truth)
+    return folder
+
+
+def write_msls(folder: Path) -> Path:
+    """Two training cities and one to validate on, with a panorama, a night and a side view."""
+    for number, city in enumerate(("trondheim", "london", "cph")):
+        for side in ("query", "database"):
+            root = folder / "train_val" / city / side
+            table, raw = [], []
+            for place in range(6):
+                key = f"{city}_{side}_{place}"
+                draw_photo(root / "images" / f"{key}.jpg", 10 * number + place, side == "query")
+                table.append({
+                    "": place, "key": key, "easting": 5e5 + 100 * place + 4 * (side == "query"),
+                    "northing": 7e6, "control_panel": False, "night": place == 1,
+                    "unique_cluster": place,
+                    "view_direction": "Sideways" if place == 2 else "Forward",
+                })  # fmt: skip
+                raw.append({
+                    "": place, "key": key, "lon": 10.0, "lat": 63.0, "ca": 0.0,
+                    "captured_at": "2019-01-01", "pano": place == 5,
+                })  # fmt: skip
+            write_table(root / "postprocessed.csv", table)
+            write_table(root / "raw.csv", raw)
+    return folder
+
+
+def tiny_session(folder: Path, out: Path, processes: Processes | None = None) -> Session:
+    """A training at its start, without validation."""
+    data = open_training_data(folder).training
+    centres = np.random.default_rng(3).standard_normal((TINY.clusters, 512), np.float32)
+    options = Options(threads=1, vocabulary=Vocabulary(centres / 25, centres))
+    return begin(data, out, TINY, random_trunk(), (), options, processes or Processes())
+
+
+def batch_gradients(session: Session, batch: int) -> dict[str, np.ndarray]:
+    """Gradients by name over a batch of ``batch`` queries, and the ``loss``."""
+    # Queries with views of their own place, negatives of two others: a loss for each.
+    rows = np.array([[2 * n, 2 * n + 1, 2 * n + 6, 2 * n + 8] for n in range(batch)])
+    session.learner.optimiser.zero_grad()
+    loss = session.backward(rows)
+    found = {
+        name: parameter.grad.numpy().copy()
+        for name, parameter in session.learner.network.named_parameters()
+    }
+    return {**found, "loss": np.array(loss)}
