@@ -103,8 +103,10 @@ def test_a_folder_without_photos_is_not_found(placerec, tmp_path, kind):
 
 
 @pytest.mark.parametrize(("signal_", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_build_leaves_no_file(placerec, many_photos, signal_, code):
-    words = [sys.executable, "-m", "placerec", "index", "build", "a.placerec", str(many_photos)]
+def test_an_interrupted_build_leaves_no_file(placerec, many_photos, tmp_path, signal_, code):
+    for copy in range(12):  # so many that the build cannot be done when the signal comes
+        shutil.copytree(many_photos, tmp_path / "photos" / str(copy))
+    words = [sys.executable, "-m", "placerec", "index", "build", "a.placerec", tmp_path / "photos"]
     with subprocess.Popen(
         words, cwd=placerec.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -6,6 +6,8 @@ What needs neither photos nor weights is in ``test_golden_numbers.py`` and runs 
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from placerec.method.patches import patch_vlad
 from placerec.method.ransac import ransac_score
 from placerec.method.spatial import spatial_score
 from placerec.method.vlad import Vocabulary, assignment_sharpness, normalise, vlad
+from placerec.models.checkpoints import export_checkpoint
 from placerec.models.model import Fitted, Model
 from placerec.records import PatchSet
 from placerec.settings import METHODS
@@ -154,3 +157,22 @@ def test_the_table_of_patch_sums_agrees_with_the_recorded_report():
         else:
             assert float(row["worst"]) < 1e-11
             assert row["in_common"] == row["exact_matches"]
+
+
+def test_the_commands_from_checkpoint_to_arrays_give_the_published_numbers(model, tmp_path):
+    checkpoint, file, out = (tmp_path / name for name in ("c.pth.tar", "m.safetensors", "f.npz"))
+    export_checkpoint(model, checkpoint)
+    photo = GOLDEN / "photos" / "q1.png"
+    for words in (
+        ("weights", "import", checkpoint, file),
+        ("features", photo, "--weights", file, "--out", out),
+    ):
+        subprocess.run([sys.executable, "-m", "placerec", *map(str, words)], check=True)
+    expected = load("q1")
+    with np.load(out) as found:
+        assert np.abs(found["encoder"] - expected["encoder"]).max() < 2e-5
+        assert np.abs(found["global_vlad"] - expected["global_vlad"]).max() < 1e-7
+        assert np.abs(found["global_pca"] - expected["global_pca"]).max() < 2e-6
+        for size in SIZES:
+            exact = expected[f"patch{size}_pca_exact"]
+            assert np.abs(found[f"patch{size}_pca"] - exact).max() < 2e-6

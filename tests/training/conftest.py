@@ -1,16 +1,10 @@
-"""One cache folder for all tests of the room, so that nothing outside it is touched."""
-
-import os
+"""A cache folder of its own for each file of tests, so that nothing outside is touched."""
 
 import pytest
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _cache_of_its_own(tmp_path_factory):
-    before = os.environ.get("PLACEREC_CACHE")
-    os.environ["PLACEREC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["PLACEREC_CACHE"]
-    else:
-        os.environ["PLACEREC_CACHE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLACEREC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

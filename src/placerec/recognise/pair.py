@@ -26,8 +26,8 @@ def match_photos(
 ) -> tuple[Place, Model]:
     """How well ``first`` (as the query) agrees with ``second``; also the model that was used.
 
-    Two photos are too few to fit a model: ``auto`` is the generic one, a trunk alone is refused. The
-    fusion is always raw, as in the published two-image tool: one candidate has no z-score.
+    Two photos are too few to fit a model: ``auto`` is the generic one, a trunk alone is refused.
+    The fusion is always raw, as in the published two-image tool: one candidate has no z-score.
     The photos are described by several threads, never differently for it.
     """
     threads = threads or available_threads()

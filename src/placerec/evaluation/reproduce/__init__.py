@@ -53,7 +53,8 @@ def reproduce(
 ) -> ResultFolder:
     """Write the table ``name`` of the data sets ``folders`` to ``out``: csv, md and png.
 
-    A run that was killed goes on where it was; rows of a finished set are not computed again.
+    They are written anew after each set. A run that was killed goes on where it was; rows of a
+    finished set are not computed again.
     Raises ``UsageError`` where ``out`` has this table with other options.
     """
     if name not in TABLES:
@@ -66,6 +67,6 @@ def reproduce(
         for folder in folders:
             study = open_study(folder, options, result, progress)
             rows += result.once(study.name, partial(table.rows, study))
-    result.write((*OF, *table.columns), rows, table.notes)
-    draw(out / f"{name}.png", result.rows(), table.panel)
+            result.write((*OF, *table.columns), rows, table.notes)
+            draw(out / f"{name}.png", result.rows(), table.panel)
     return result

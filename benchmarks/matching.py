@@ -1,0 +1,121 @@
+"""Matching and scoring of 100 candidates: ours against the published program's operations.
+
+    python benchmarks/matching.py GOLDEN_FOLDER
+
+Both get the same descriptors in turn, in one process, on 2 threads: those of real photos by VGG16
+with a seeded vocabulary and PCA (times do not depend on what the weights were trained for). The
+published operations are PyTorch's: one matrix product on all threads, distances with a square
+root, two arg-mins; then OpenCV's homography a candidate, or the spatial score, one candidate after
+the other. Ours is ``recognise.rerank``. The accelerator plays no part. Writes results/matching.csv
+and the table in docs/REPRODUCE.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from table import ROOT, append_rows, read_rows, write_page
+
+from placerec.method.matching import Matched
+from placerec.method.pca import Projection
+from placerec.method.ransac import ransac_score
+from placerec.method.spatial import spatial_score
+from placerec.method.vlad import Vocabulary, normalise
+from placerec.models.model import Fitted, Model
+from placerec.recognise.rerank import match_candidates, score_matches
+from placerec.records import PatchSet
+from placerec.settings import METHODS
+from placerec.trunks import open_trunk
+from placerec.workers import single_threaded_blas
+
+RESULTS = ROOT / "results" / "matching.csv"
+PAGE = ROOT / "docs" / "REPRODUCE.md"
+COLUMNS = ("dimensions", "sizes", "scorer", "ours_s", "published_form_s", "ratio")
+THREADS, CANDIDATES, REPEATS, CLUSTERS = 2, 100, 3, 16
+SIZES = {"5": ((5, 5),), "2,5,8": ((2, 2), (5, 5), (8, 8))}
+WORK = ((128, "5", "spatial"), (512, "5", "spatial"), (512, "2,5,8", "ransac"),
+        (4096, "2,5,8", "ransac"))  # fmt: skip
+SCORE = {"spatial": spatial_score, "ransac": ransac_score}
+
+
+def seeded_model(dimensions: int) -> Model:
+    draw = np.random.default_rng(0).standard_normal
+    centres = normalise(draw((CLUSTERS, 512))).astype(np.float32)
+    weight = (draw((dimensions, CLUSTERS * 512)) / np.sqrt(CLUSTERS * 512)).astype(np.float32)
+    projection = Projection(weight, np.zeros(dimensions, np.float32))
+    settings = METHODS["paper-performance"].replace(global_dim=dimensions, fusion="raw")
+    vocabulary = Vocabulary(0.8 * centres, 30 * centres)
+    return Model("seeded", open_trunk("vgg16", THREADS), Fitted.shared(vocabulary, projection),
+                 settings)  # fmt: skip
+
+
+def published(query: PatchSet, database: PatchSet) -> Matched:
+    """Mutual nearest neighbours as the published program finds them."""
+    similarity = torch.from_numpy(query.descriptors) @ torch.from_numpy(database.descriptors).T
+    distance = torch.sqrt(2.0 - 2.0 * similarity + 1e-9)
+    forward, backward = distance.argmin(dim=0), distance.argmin(dim=1)
+    kept = torch.nonzero(backward[forward] == torch.arange(len(forward)))[:, 0]
+    pairs = torch.stack((forward[kept], kept), dim=1).numpy()
+    empty = np.empty(0, np.float32)
+    return Matched(query, database, pairs, empty, empty)
+
+
+def seconds(work: object, *arguments: object) -> float:
+    start = time.perf_counter()
+    work(*arguments)  # type: ignore[operator]
+    return time.perf_counter() - start
+
+
+def measure(dimensions: int, label: str, scorer: str, maps: list[np.ndarray]) -> dict[str, object]:
+    """Fastest of three runs each, in turn; every candidate is another copy of its arrays."""
+    model = seeded_model(dimensions)
+    settings = model.settings.replace(patch_sizes=SIZES[label], scale_weights=None, scorer=scorer)
+    model = model.with_settings(settings)
+    first, *others = [model.describe_map(one, 1).patches for one in maps]
+    some = [others[n % len(others)] for n in range(CANDIDATES if dimensions < 4096 else 20)]
+
+    def ours() -> None:
+        with single_threaded_blas():
+            score_matches(match_candidates(first, some, THREADS), settings, THREADS)
+
+    def theirs() -> None:
+        for candidate in some:
+            for mine, other in zip(first, candidate, strict=True):
+                SCORE[scorer](published(mine, other))
+
+    spent: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(REPEATS):
+        spent["ours"].append(seconds(ours))
+        spent["theirs"].append(seconds(theirs))
+    scale = CANDIDATES / len(some)
+    mine, other = (scale * min(spent[name]) for name in ("ours", "theirs"))
+    return {"dimensions": dimensions, "sizes": label, "scorer": scorer, "ours_s": f"{mine:.2f}",
+            "published_form_s": f"{other:.2f}", "ratio": f"{mine / other:.2f}"}  # fmt: skip
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    head = ("PCA", "patch sizes", "scorer", "ours, s", "published operations, s", "ratio")
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines += [" | ".join(row[name] for name in COLUMNS) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def main() -> None:
+    torch.set_num_threads(THREADS)
+    model = seeded_model(1)
+    photos = sorted((Path(sys.argv[1]) / "photos").glob("*.png"), key=lambda p: p.name != "q1.png")
+    maps = [model.feature_map(model.read(photo).pixels) for photo in photos]
+    torch.set_num_threads(THREADS)
+    RESULTS.unlink(missing_ok=True)
+    for work in WORK:
+        append_rows(RESULTS, COLUMNS, [measure(*work, maps)])
+        print(work, "done", flush=True)
+    write_page(PAGE, "matching", markdown(read_rows(RESULTS)))
+
+
+if __name__ == "__main__":
+    main()
