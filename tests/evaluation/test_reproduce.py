@@ -16,12 +16,12 @@ from PIL import Image
 
 from placerec.cli import cli
 from placerec.demo import Town, demo_pose, render
-from placerec.errors import UsageError
+from placerec.errors import NotFound, UsageError
 from placerec.evaluation.dataset import read_dataset
 from placerec.evaluation.reproduce import TABLES, methods, reproduce, robustness
 from placerec.evaluation.reproduce.folder import ResultFolder
 from placerec.evaluation.reproduce.options import Options
-from placerec.evaluation.reproduce.study import Study, open_study
+from placerec.evaluation.reproduce.study import Study, open_study, read_set
 from placerec.models.files import load_model, read_settings, save_model
 from placerec.photos.find import find_photos
 
@@ -144,7 +144,12 @@ def test_a_model_of_seeded_weights_shows_no_number(town, out, ablation, tmp_path
     seeded = replace(load_model(file), training_data="none: seeded weights")
     save_model(seeded, tmp_path / "seeded.safetensors")
     options = replace(TINY, model=str(tmp_path / "seeded.safetensors"))
-    study = open_study(town, options, ResultFolder(tmp_path, "methods", {}, []), lambda *_: None)
+    study = open_study(
+        *read_set(town, options),
+        options,
+        ResultFolder(tmp_path, "methods", {}, []),
+        lambda *_: None,
+    )
     rows = methods._paper(study)
     assert {row["weights"] for row in rows} == {"seeded"}
     assert not any("recall@" in key for row in rows for key in row)
@@ -201,7 +206,7 @@ def test_distractors_join_the_database_and_are_never_correct(town, tmp_path):
     result = reproduce("ablation", [town], tmp_path, options)
     rows = result.rows()
     assert {float(row["recall@1"]) for row in rows} == {0.0}
-    study = open_study(town, options, result, lambda *_: None)
+    study = open_study(*read_set(town, options), options, result, lambda *_: None)
     assert len(study.database) == 2 * PLACES
     joined = methods._joined(study, tmp_path / "joined")
     found = find_photos(joined.database_folder)
@@ -240,7 +245,7 @@ def test_options_that_cannot_be_meant_are_named(town, tmp_path):
 
 def test_a_query_list_is_seeded_and_all_means_all(town, tmp_path):
     result = ResultFolder(tmp_path, "ablation", {}, [])
-    few = open_study(town, TINY, result, lambda *_: None)
+    few = open_study(*read_set(town, TINY), TINY, result, lambda *_: None)
     assert few.queries == Study("town", few.data, TINY, result, lambda *_: None).queries
     assert len(few.queries) == QUERIES
     everything = Study("town", few.data, replace(TINY, queries=None), result, lambda *_: None)
@@ -269,3 +274,9 @@ def test_the_command_prints_the_table(town, out, ablation):
         catch_exceptions=False,
     )  # fmt: skip
     assert ablation.csv.with_suffix(".md").read_text(encoding="utf-8").strip() in result.stdout
+
+
+def test_a_missing_data_set_leaves_no_folder(town, tmp_path):
+    with pytest.raises(NotFound, match="nowhere: no such folder"):
+        reproduce("ablation", [town, tmp_path / "nowhere"], tmp_path / "out", TINY)
+    assert not any(tmp_path.iterdir())

@@ -134,9 +134,10 @@ def _read(path: Path) -> tuple[dict[str, Array], int | None]:
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises nearly anything
-        reason = " ".join(str(error).split(". ")[0].split()) or type(error).__name__
+        why = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
+        reason = why.splitlines()[0].split(". ")[0][:160]
         raise UnsafeWeights(
-            path, f"PyTorch's safe reader refuses it: {reason[:160]}",
+            path, f"PyTorch's safe reader refuses it: {reason}",
             "give an unchanged .pth.tar of tensors",
         ) from error  # fmt: skip
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None

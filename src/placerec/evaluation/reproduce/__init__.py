@@ -27,7 +27,7 @@ from placerec.evaluation.reproduce import (
 from placerec.evaluation.reproduce.folder import ResultFolder, Row
 from placerec.evaluation.reproduce.options import Options
 from placerec.evaluation.reproduce.plots import draw
-from placerec.evaluation.reproduce.study import open_study
+from placerec.evaluation.reproduce.study import open_study, read_set
 from placerec.evaluation.reproduce.table import OF, Table
 from placerec.index.describe import Progress, no_progress
 from placerec.workers import single_threaded_blas
@@ -61,11 +61,12 @@ def reproduce(
         raise UsageError(f"table {name!r}: choose one of {', '.join(TABLES)}")
     table, sets = TABLES[name], [folder.resolve().name for folder in folders]
     options.check_sets(sets)
+    read = [read_set(folder, options) for folder in folders]  # all, before anything is written
     result = ResultFolder(out, name, options.as_json(), sets)
     rows: list[Row] = []
     with single_threaded_blas():
-        for folder in folders:
-            study = open_study(folder, options, result, progress)
+        for set_name, data in read:
+            study = open_study(set_name, data, options, result, progress)
             rows += result.once(study.name, partial(table.rows, study))
             result.write((*OF, *table.columns), rows, table.notes)
             draw(out / f"{name}.png", result.rows(), table.panel)

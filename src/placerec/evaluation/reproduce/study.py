@@ -248,13 +248,19 @@ def _dimensions(model: Model) -> int:
     return projection.dimensions if projection else model.settings.pca_dim
 
 
-def open_study(folder: Path, options: Options, result: ResultFolder, progress: Progress) -> Study:
-    """The data set in ``folder``; its list and database are noted in ``result``."""
+def read_set(folder: Path, options: Options) -> tuple[str, Dataset]:
+    """The name and the photos of the data set in ``folder``."""
     name = folder.resolve().name
     table = options.queries_list
     if table is not None and table.is_dir():
         table = table / f"{name}.csv"
-    data = read_dataset(folder, options.ground_truth, table, options.half)
+    return name, read_dataset(folder, options.ground_truth, table, options.half)
+
+
+def open_study(
+    name: str, data: Dataset, options: Options, result: ResultFolder, progress: Progress
+) -> Study:
+    """The data set ``data``; its list and database are noted in ``result``."""
     study = Study(name, data, options, result, progress)
     result.remember_set(
         name, queries=len(study.queries), list=study.list_digest,
