@@ -102,6 +102,14 @@ def test_a_folder_without_photos_is_not_found(placerec, tmp_path, kind):
     assert list(placerec.folder.iterdir()) == []
 
 
+def wait_for_library(pid, name):
+    for _ in range(600):
+        if name in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8"):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{name} was never loaded")
+
+
 @pytest.mark.parametrize(("signal_", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_build_leaves_no_file(placerec, many_photos, tmp_path, signal_, code):
     for copy in range(12):  # so many that the build cannot be done when the signal comes
@@ -110,7 +118,7 @@ def test_an_interrupted_build_leaves_no_file(placerec, many_photos, tmp_path, si
     with subprocess.Popen(
         words, cwd=placerec.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        time.sleep(2.0)
+        wait_for_library(process.pid, "onnxruntime")  # by then the command is at work
         process.send_signal(signal_)
         _, error = process.communicate(timeout=20)
     assert process.returncode == code, error
