@@ -44,9 +44,16 @@ class Options:
             raise UsageError(f"candidates: recall@{max(RECALL_AT)} needs at least as many")
 
     def as_json(self) -> dict[str, object]:
-        """These options as a table's ``.json`` file keeps them."""
+        """These options as a table's ``.json`` file keeps them.
+
+        Of a path its end alone: where photos lie is no option (their hashes are kept elsewhere).
+        """
         values = asdict(self)
-        return {key: str(v) if isinstance(v, Path) else v for key, v in values.items()}
+        values["distractors"] = [
+            f"{named}{equals}{_end(path)}"
+            for named, equals, path in (text.rpartition("=") for text in self.distractors)
+        ]
+        return {key: _end(v) if isinstance(v, Path) else v for key, v in values.items()}
 
     def distractors_of(self, set_name: str) -> list[Path]:
         """The distractor folders of one set."""
@@ -73,3 +80,7 @@ class Options:
             raise UsageError(
                 "queries list: one file is for one data set; give a folder with a SET.csv for each"
             )
+
+
+def _end(path: Path | str) -> str:
+    return "/".join(Path(path).parts[-2:])
