@@ -29,6 +29,7 @@ results: $(READY)
 	$(BIN)/python benchmarks/choices.py $(DATA)
 	$(BIN)/python benchmarks/query_time.py $(DATA)/gsv_cambridge_train/photos
 	$(BIN)/python benchmarks/patch_sums.py $(DATA)/../golden
+	$(BIN)/python benchmarks/matching.py $(DATA)/../golden
 
 # The environment, and the VGG16 weights in the cache folder (~/.cache/placerec).
 $(READY): pyproject.toml constraints.txt

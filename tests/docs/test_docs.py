@@ -88,7 +88,9 @@ def test_every_exit_code_is_on_the_page():
     assert all(f"| {code} |" in page for code in codes)
 
 
-@pytest.mark.parametrize("name", ["table", "choices", "query_time", "patch_sums", "training"])
+@pytest.mark.parametrize(
+    "name", ["table", "choices", "query_time", "patch_sums", "training", "matching"]
+)
 def test_a_measured_table_on_a_page_is_its_results_file(name):
     module = benchmark(MODULES.get(name, name))
     with (ROOT / "results" / f"{name}.csv").open(newline="", encoding="utf-8") as file:

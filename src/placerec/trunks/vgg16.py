@@ -3,8 +3,8 @@
 Source: Patch-NetVLAD, section 4 (VGG16, conv5_3); Simonyan and Zisserman, ICLR 2015. Layer numbers
 are those of the usual layer list, so that published state dictionaries fit. The weights (29 MB) do
 not ship: ``placerec weights convert vgg16`` writes them into the cache folder, and a model that
-``placerec weights import`` wrote carries its own. Runs on ONNX Runtime (a third faster than PyTorch
-on a CPU, the same numbers to float32 rounding), on a GPU with PyTorch.
+``placerec weights import`` wrote carries its own. Runs on ONNX Runtime (on a CPU in less time
+than PyTorch, docs/REPRODUCE.md, with the same numbers to rounding), on a GPU with PyTorch.
 """
 
 from __future__ import annotations
