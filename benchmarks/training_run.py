@@ -4,8 +4,8 @@
 
 Recall is the global one without PCA on the validation half of gsv_cambridge_test (docs/splits/),
 before the first step (the k-means start) and after every epoch. An interrupted run goes on when the
-command is given again. About 35 minutes on 2 cores, once the frozen features of both sets are in
-the cache folder (the first run writes them, which takes about half an hour more).
+command is given again. The first run also writes the frozen features of both sets to the cache
+folder.
 Writes results/training.csv (the run's log), docs/training.png and the table in docs/TRAINING.md.
 """
 

@@ -80,7 +80,7 @@ class Network(nn.Module):
         self, encoder: nn.Sequential, vocabulary: Vocabulary, precision: str = "float32"
     ) -> None:
         super().__init__()
-        # A third faster than the usual layout, and the one that the frozen features come in.
+        # The layout that the frozen features come in.
         self.encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pool = NetVLAD(vocabulary)
         self._precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
