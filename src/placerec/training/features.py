@@ -1,8 +1,8 @@
 """Photos to what leaves the frozen layers of VGG16, kept on disk, because it never changes.
 
-The frozen part is nine tenths of the multiplications and would run again at every renewal of the mining
-cache. A photo runs alone through ONNX Runtime (on a GPU, PyTorch), so its features have the same
-bits whatever the batch or the threads. A file is named by the trunk, the image size and the
+The frozen part is nine tenths of the multiplications and would run again at every renewal of the
+mining cache. A photo runs alone through ONNX Runtime (on a GPU, PyTorch), so its features have the
+same bits whatever the batch or the threads. A file is named by the trunk, the image size and the
 sha256 of the photo, so it can never be mistaken for another.
 """
 
