@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from placerec.cli.options import chosen_settings, method_option, model_options, setting_options
+from placerec.cli.options import (
+    chosen_settings,
+    method_option,
+    model_options,
+    query_list_options,
+    setting_options,
+)
 from placerec.cli.talk import list_skipped, progress_bars
 
 if TYPE_CHECKING:
@@ -23,14 +29,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="CSV file query,database; default: FOLDER/ground_truth.csv.",
 )
-@click.option(
-    "--queries-list",
-    type=click.Path(path_type=Path),
-    help="CSV file with a column query (and half): only these are asked.",
-)
-@click.option(
-    "--half", type=click.Choice(["validation", "test"]), help="Of --queries-list, only this half."
-)
+@query_list_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @method_option
 @model_options

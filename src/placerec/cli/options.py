@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -38,6 +39,10 @@ def _image_size(context: click.Context, param: click.Parameter, value: Any) -> A
     return value
 
 
+image_size_option = click.option(
+    "--image-size", type=_Numbers("480,640", int), callback=_image_size,
+    help="Height,width in pixels that photos are resized to; default: 480,640.",
+)  # fmt: skip
 _SETTINGS = (
     click.option("--scorer", type=click.Choice(SCORER_NAMES), help="How patch matches are scored."),
     click.option("--patch-sizes", type=_Numbers("2,5,8 or 2x4", _size),
@@ -55,8 +60,7 @@ _SETTINGS = (
                  help="integral: the published float32 integral image, for comparison only."),
     click.option("--candidates", type=click.IntRange(0),
                  help="Photos of the shortlist that are re-ranked; 0 = retrieval only."),
-    click.option("--image-size", type=_Numbers("480,640", int), callback=_image_size,
-                 help="Height,width in pixels that photos are resized to."),
+    image_size_option,
 )  # fmt: skip
 _MODEL = (
     click.option("--model", default="auto", show_default=True,
@@ -64,6 +68,12 @@ _MODEL = (
                       "(.safetensors model, .onnx trunk)."),
     click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores."),
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+)  # fmt: skip
+_QUERY_LIST = (
+    click.option("--queries-list", type=click.Path(path_type=Path),
+                 help="CSV file with a column query (and half): only these queries are asked."),
+    click.option("--half", type=click.Choice(["validation", "test"]),
+                 help="Of --queries-list, only this half."),
 )  # fmt: skip
 _METHOD = click.option(
     "--method", type=click.Choice(list(METHODS)),
@@ -85,6 +95,11 @@ def setting_options(command: Command) -> Command:
 def method_option(command: Command) -> Command:
     """--method."""
     return _METHOD(command)
+
+
+def query_list_options(command: Command) -> Command:
+    """--queries-list, --half."""
+    return _decorate(command, _QUERY_LIST)
 
 
 def chosen_settings(model: str, method: str | None, options: dict[str, Any]) -> Settings:

@@ -7,14 +7,8 @@ from typing import Any
 
 import click
 
+from placerec.cli.options import given, image_size_option, query_list_options
 from placerec.cli.talk import progress_bars
-
-
-def _image_size(_context: click.Context, _param: click.Parameter, value: str) -> tuple[int, int]:
-    height, _, width = value.partition(",")
-    if not (height.strip().isdecimal() and width.strip().isdecimal()):
-        raise click.BadParameter("give two numbers, HEIGHT,WIDTH")
-    return int(height), int(width)
 
 
 def _queries(_context: click.Context, _param: click.Parameter, value: str | None) -> Any:
@@ -50,14 +44,7 @@ def _queries(_context: click.Context, _param: click.Parameter, value: str | None
     type=click.Path(path_type=Path),
     help="CSV file query,database, for one data set.",
 )
-@click.option(
-    "--queries-list",
-    type=click.Path(path_type=Path),
-    help="CSV file with a column query (and half), or a folder with a SET.csv each.",
-)
-@click.option(
-    "--half", type=click.Choice(["validation", "test"]), help="Of --queries-list, only this half."
-)
+@query_list_options
 @click.option(
     "--queries",
     callback=_queries,
@@ -71,13 +58,7 @@ def _queries(_context: click.Context, _param: click.Parameter, value: str | None
     show_default=True,
     help="Photos of the shortlist that are re-ranked.",
 )
-@click.option(
-    "--image-size",
-    callback=_image_size,
-    default="480,640",
-    show_default=True,
-    help="Height,width in pixels that photos are resized to.",
-)
+@image_size_option
 @click.option(
     "--clusters",
     type=click.IntRange(2),
@@ -116,7 +97,7 @@ def reproduce(
         model=model or table.model,
         queries={None: table.queries, "all": None}.get(queries, queries),
         threads=threads or available_threads(),
-        **options,
+        **given(options),
     )
     with progress_bars() as progress:
         result = run(name, datasets, out, chosen, progress)

@@ -8,18 +8,8 @@ from typing import Any
 
 import click
 
-from placerec.cli.options import given
+from placerec.cli.options import given, image_size_option, query_list_options
 from placerec.cli.talk import progress_bars
-
-
-def _image_size(context: click.Context, param: click.Parameter, value: str | None) -> Any:
-    if value is None:
-        return None
-    try:
-        height, width = (int(part) for part in value.split(","))
-    except ValueError as error:
-        raise click.BadParameter("give two numbers, HEIGHT,WIDTH", context, param) from error
-    return height, width
 
 
 @click.command()
@@ -36,14 +26,7 @@ def _image_size(context: click.Context, param: click.Parameter, value: str | Non
     type=click.Path(path_type=Path),
     help="Folder in the evaluation format; default: the data set's own, if it has one.",
 )
-@click.option(
-    "--queries-list",
-    type=click.Path(path_type=Path),
-    help="CSV file with a column query (and half): only these queries validate.",
-)
-@click.option(
-    "--half", type=click.Choice(["validation", "test"]), help="Of --queries-list, only this half."
-)
+@query_list_options
 @click.option(
     "--preset",
     "preset_name",
@@ -85,7 +68,7 @@ def _image_size(context: click.Context, param: click.Parameter, value: str | Non
     help="Of the convolutions; fp16 needs cuda.",
 )
 @click.option("--pca-dim", type=click.IntRange(1), help="Dimensions of the model.")
-@click.option("--image-size", callback=_image_size, help="HEIGHT,WIDTH in pixels.")
+@image_size_option
 @click.option("--seed", type=click.IntRange(0), help="The same seed gives the same run.")
 @click.option(
     "--model",
