@@ -116,8 +116,10 @@ def test_an_interrupted_build_leaves_no_file(placerec, many_photos, tmp_path, si
         shutil.copytree(many_photos, tmp_path / "photos" / str(copy))
     words = [sys.executable, "-m", "placerec", "index", "build", "a.placerec", tmp_path / "photos"]
     with subprocess.Popen(
-        words, cwd=placerec.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+        words, cwd=placerec.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A suite that runs in the background of a shell has inherited that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         wait_for_library(process.pid, "onnxruntime")  # by then the command is at work
         process.send_signal(signal_)
         _, error = process.communicate(timeout=20)
