@@ -69,6 +69,10 @@ def _run() -> int:
     except Exception as error:
         if os.environ.get("PLACEREC_DEBUG"):
             raise
+        if isinstance(error.__cause__, KeyboardInterrupt):  # while a package was being loaded
+            return _fail("interrupted", INTERRUPTED)
+        if isinstance(error.__cause__, SystemExit):
+            return TERMINATED
         kind = type(error).__name__
         return _fail(f"a bug in placerec ({kind}: {error}); PLACEREC_DEBUG=1 shows where", BUG)
     return code if isinstance(code, int) else 0
