@@ -30,7 +30,8 @@ from table import (
     write_page,
 )
 
-from placerec.evaluation.dataset import read_dataset
+from placerec.evaluation.datasets import open_dataset
+from placerec.evaluation.lists import listed
 from placerec.evaluation.metrics import recalls
 from placerec.method import displacement
 from placerec.models.fit import fit_model
@@ -125,9 +126,9 @@ def fit(one: Set, settings: Settings) -> Model:
 
 def validation(one: Set) -> list[int]:
     """Numbers of the queries of the validation half, at most 124 of them, evenly spread."""
-    table = ROOT / "docs" / "splits" / f"{one.data.folder.name}.csv"
-    chosen = set(read_dataset(one.data.folder, queries_list=table, half="validation").queries)
-    numbers = [i for i, name in enumerate(one.data.queries) if name in chosen]
+    table = ROOT / "docs" / "splits" / f"{one.folder.name}.csv"
+    chosen = set(listed(open_dataset(one.folder), table, "validation").searches[0].queries.names)
+    numbers = [i for i, name in enumerate(one.data.queries.names) if name in chosen]
     return numbers[:: -(-len(numbers) // MOST_QUERIES)]
 
 
@@ -146,7 +147,7 @@ def shortlists(one: Set, model: Model) -> dict[int, np.ndarray]:
 def global_row(one: Set, choice: Choice) -> tuple[dict[str, list[str]], int]:
     model = fit(one, DEFAULT.replace(patch_sizes=()).replace(**choice.settings))
     ranked = {
-        one.data.queries[i]: [one.data.database[row] for row in rows]
+        one.data.queries.names[i]: [one.data.database.names[row] for row in rows]
         for i, rows in shortlists(one, model).items()
     }
     return ranked, bytes_per_photo(model.describe_map(np.asarray(one.database[0])))
@@ -165,7 +166,7 @@ def patch_row(
             some = rows[: settings.candidates]
             matched = match_candidates(query, [sets[row] for row in some], THREADS)
             order = np.argsort(-score_matches(matched, settings, THREADS)[0], kind="stable")
-            ranked[one.data.queries[i]] = [one.data.database[some[n]] for n in order]
+            ranked[one.data.queries.names[i]] = [one.data.database.names[some[n]] for n in order]
     return ranked, bytes_per_photo(model.describe_map(np.asarray(one.database[0])))
 
 
@@ -188,7 +189,8 @@ def told(ranked: dict[str, list[str]], folder: Path) -> dict[str, str]:
     """``recall@1 / recall@5`` for each ground truth of a set."""
     cells = {}
     for label, truth in SETS[folder.name].items():
-        found = recalls(ranked, read_dataset(folder, folder / truth).positives)
+        answers = open_dataset(folder, ground_truth=folder / truth).searches[0].answers
+        found = recalls(ranked, answers)
         cells[label] = f"{found['recall@1']:.3f} / {found['recall@5']:.3f}"
     return cells
 
@@ -213,7 +215,7 @@ def main() -> None:
                         global_row(one, choice) if choices is GLOBAL
                         else patch_row(one, choice, found)
                     )  # fmt: skip
-                    row |= told(ranked, one.data.folder)
+                    row |= told(ranked, one.folder)
                     row.setdefault("bytes_per_photo", size)  # of the largest set, the first
                 append_rows(RESULTS, COLUMNS, [row])
                 print(row, flush=True)

@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from placerec.evaluation.dataset import Dataset, read_dataset
+from placerec.evaluation.dataset import Search
+from placerec.evaluation.datasets import open_dataset
 from placerec.evaluation.metrics import recalls
 from placerec.index.codec import decode_patches, encode_patches, encode_vector
 from placerec.models.fit import FeatureMaps, fit_model
@@ -69,7 +70,8 @@ COLUMNS = ("set", "queries", "descriptor", "k_patch", "scorer", "recall@1", "rec
 class Set:
     """One set with its feature maps, in the order of its names."""
 
-    data: Dataset
+    folder: Path
+    data: Search
     database: FeatureMaps
     queries: FeatureMaps
 
@@ -87,7 +89,7 @@ class Asked:
 def read_set(folder: Path, change: Callable[[Array], Array] = lambda pixels: pixels) -> Set:
     """The set in ``folder``, the pixels of each photo changed by ``change``."""
     trunk = open_trunk("efficientnet-lite0")
-    data = read_dataset(folder)
+    data = open_dataset(folder).searches[0]
     preprocessing = trunk.preprocessing(DEFAULT.image_size)
 
     def feature_map(path: Path) -> Array:
@@ -96,11 +98,11 @@ def read_set(folder: Path, change: Callable[[Array], Array] = lambda pixels: pix
         return np.ascontiguousarray(trunk(image).transpose(1, 2, 0))
 
     both = []
-    for part, names in (("database", data.database), ("queries", data.queries)):
+    for photos in (data.database, data.queries):
         both.append(FeatureMaps())
-        for one in map_in_order(feature_map, [folder / part / n for n in names], THREADS):
+        for one in map_in_order(feature_map, photos.paths, THREADS):
             both[-1].append(one)
-    return Set(data, *both)
+    return Set(folder, data, *both)
 
 
 def trunk_milliseconds(maps: FeatureMaps) -> float:
@@ -114,7 +116,7 @@ def trunk_milliseconds(maps: FeatureMaps) -> float:
 
 
 def ask(one: Set, model: Model, database: Array) -> Iterator[Asked]:
-    for name, maps in zip(one.data.queries, one.queries, strict=True):
+    for name, maps in zip(one.data.queries.names, one.queries, strict=True):
         start = time.perf_counter()
         features = np.asarray(maps)
         descriptor = model.describe_map(features).global_descriptor
@@ -140,7 +142,7 @@ def compare(
             start = time.perf_counter()
             scores, _ = score_matches(matched, model.settings.replace(scorer=scorer), THREADS)
             order = np.argsort(-scores, kind="stable")
-            ranked[scorer][query.name] = [one.data.database[query.rows[i]] for i in order]
+            ranked[scorer][query.name] = [one.data.database.names[query.rows[i]] for i in order]
             spent[scorer] += matching + time.perf_counter() - start
     return {s: (ranked[s], 1000 * spent[s] / len(ranked[s])) for s in scorers}
 
@@ -160,13 +162,13 @@ def bytes_per_photo(features: Features) -> int:
 def rows_of(folder: Path) -> Iterator[dict[str, object]]:
     """The rows of one set, computed one after the other."""
     one = read_set(folder)
-    queries = one.data.queries
+    queries = one.data.queries.names
     listed = set(np.random.default_rng(LIST_SEED).permutation(queries)[:LIST_SIZE])
     trunk = trunk_milliseconds(one.database)
 
     def rows(ranked: dict[str, list[str]], **values: object) -> Iterator[dict[str, object]]:
         for rule, truth in SETS[folder.name].items():
-            positives = read_dataset(folder, folder / truth).positives
+            positives = open_dataset(folder, ground_truth=folder / truth).searches[0].answers
             label = ", ".join(filter(None, (folder.name, rule)))
             yield {"set": label, "queries": len(ranked), **recalls(ranked, positives), **values}
 
@@ -181,7 +183,7 @@ def rows_of(folder: Path) -> Iterator[dict[str, object]]:
         database = np.stack([features.global_descriptor for features in described])
         asked = list(ask(one, model, database))
         yield from rows(
-            {q.name: [one.data.database[i] for i in q.rows] for q in asked},
+            {q.name: [one.data.database.names[i] for i in q.rows] for q in asked},
             descriptor=name, k_patch="", scorer="", bytes_per_photo=bytes_per_photo(described[0]),
             ms_per_query=trunk + np.mean([q.milliseconds for q in asked]),
             model=model.fingerprint[:12],

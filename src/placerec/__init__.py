@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from placerec.evaluation.dataset import read_dataset
+    from placerec.evaluation.datasets import open_dataset
     from placerec.evaluation.evaluate import evaluate
     from placerec.index.build import build_index, refit_index
     from placerec.index.fit import fit_on_folder
@@ -37,7 +37,7 @@ _HOMES = {
     "fit_on_folder": "placerec.index.fit",
     "load_model": "placerec.models.files",
     "match_photos": "placerec.recognise.pair",
-    "read_dataset": "placerec.evaluation.dataset",
+    "open_dataset": "placerec.evaluation.datasets",
     "refit_index": "placerec.index.build",
     "refresh_index": "placerec.index.update",
     "remove_photos": "placerec.index.update",
@@ -56,7 +56,7 @@ __all__ = [
     "fit_on_folder",
     "load_model",
     "match_photos",
-    "read_dataset",
+    "open_dataset",
     "refit_index",
     "refresh_index",
     "remove_photos",

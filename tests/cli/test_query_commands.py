@@ -1,4 +1,4 @@
-"""``placerec query``, ``match``, ``evaluate`` from a shell."""
+"""``placerec query`` and ``match`` from a shell."""
 
 import json
 import shutil
@@ -78,55 +78,6 @@ def test_match_tells_and_draws(placerec, town):
     told = json.loads(placerec("match", *pair, "--json", "--out", "m.png").stdout)
     assert set(told) == {"first", "second", "score", "global_score", "inliers", "model"}
     assert (placerec.folder / "m.png").is_file()
-
-
-def test_evaluate_json_has_the_documented_keys(placerec, town):
-    told = json.loads(placerec("evaluate", town, "--json").stdout)
-    assert set(told) == {
-        "queries", "queries_with_positive", "global", "reranked", "scorer", "model",
-        "ms_per_query", "bytes_per_photo",
-    }  # fmt: skip
-    assert told["queries"] == told["queries_with_positive"] == 6
-    for part in ("global", "reranked"):
-        assert set(told[part]) == {"recall@1", "recall@5", "recall@10"}
-        assert all(0.0 <= value <= 1.0 for value in told[part].values())
-        assert told[part]["recall@10"] == 1.0  # six photos
-    retrieval = json.loads(placerec("evaluate", town, "--json", "--candidates", 0).stdout)
-    assert retrieval["reranked"] is None
-    assert retrieval["scorer"] is None
-    assert retrieval["global"] == told["global"]
-
-
-def test_evaluate_asks_only_the_listed_half(placerec, town, tmp_path):
-    table = tmp_path / "halves.csv"
-    table.write_text("query,half\nnight_000.jpg,validation\nnight_001.jpg,test\n")
-    words = ("evaluate", town, "--json", "--queries-list", table)
-    assert json.loads(placerec(*words).stdout)["queries"] == 2
-    assert json.loads(placerec(*words, "--half", "test").stdout)["queries"] == 1
-
-
-@pytest.mark.parametrize(
-    ("row", "why"),
-    [
-        ("night_009.jpg,place_000.jpg", "night_009.jpg"),
-        ("night_000.jpg,place_9.jpg", "place_9.jpg"),
-    ],
-)
-def test_an_unknown_name_in_the_ground_truth_is_named_with_its_line(
-    placerec, town, tmp_path, row, why
-):
-    truth = tmp_path / "truth.csv"
-    truth.write_text(f"query,database\nnight_000.jpg,place_000.jpg\n{row}\n")
-    refused = placerec("evaluate", town, "--ground-truth", truth, code=4)
-    assert "truth.csv, line 3" in refused.stderr
-    assert why in refused.stderr
-
-
-def test_a_query_without_a_positive_is_left_out_of_the_denominator(placerec, town, tmp_path):
-    truth = tmp_path / "truth.csv"
-    truth.write_text("query,database\nnight_000.jpg,place_000.jpg\n")
-    told = placerec("evaluate", town, "--ground-truth", truth).stdout
-    assert "queries: 6, with a positive: 1" in told
 
 
 def test_a_closed_pipe_and_a_full_disk_are_no_traceback(town_index):

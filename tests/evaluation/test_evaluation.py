@@ -1,66 +1,232 @@
-"""Data sets and recall: every count by hand."""
+"""A run: every query asked once, whatever happens in between; any method; lists and distractors."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from evaluation_support import Darkest, MeanColour
 
-from placerec.errors import BadTable, NotFound, UsageError
-from placerec.evaluation.dataset import read_dataset
-from placerec.evaluation.evaluate import evaluate
-from placerec.evaluation.metrics import recalls
-from placerec.settings import METHODS, Settings
-
-
-def test_recall_counts_queries_with_a_positive_among_the_first_n():
-    ranked = {
-        "a": ["x", "y"],
-        "b": ["y", "z", "w", "v", "x"],
-        "c": ["y"],
-        "d": [],
-    }
-    positives = {
-        "a": frozenset("x"),
-        "b": frozenset("x"),
-        "c": frozenset(),
-        "d": frozenset("x"),
-    }
-    assert recalls(ranked, positives) == {
-        "recall@1": 1 / 3,
-        "recall@5": 2 / 3,
-        "recall@10": 2 / 3,
-    }
+from placerec.errors import BadTable, NotFound, PhotoError, UsageError
+from placerec.evaluation.dataset import Dataset
+from placerec.evaluation.datasets import open_dataset
+from placerec.evaluation.evaluate import PREDICTIONS, WORK, evaluate
+from placerec.evaluation.lists import listed, sampled, with_distractors
+from placerec.evaluation.methods import Method, named_method, own_method
+from placerec.evaluation.predictions import read_predictions
+from placerec.settings import Settings
 
 
-def test_no_query_with_a_positive_is_zero_and_no_error():
-    assert recalls({"a": ["x"]}, {"a": frozenset()})["recall@1"] == 0.0
+def rankings(run):
+    found = run.predictions.predictions.values()
+    return {one.query: (one.retrieved, one.reranked) for one in found}
 
 
-def test_a_data_set_is_read_in_sorted_order_with_its_positives(town):
-    data = read_dataset(town)
-    assert data.database == tuple(f"place_00{i}.jpg" for i in range(6))
-    assert data.positives["night_003.jpg"] == {"place_003.jpg"}
+def recall_at_1(run):
+    return run.scores.pooled.retrieved["recall@1"].value
 
 
-def test_a_query_that_cannot_be_read_is_listed_and_counts_as_missed(town, tmp_path):
+@pytest.fixture
+def dataset(town) -> Dataset:
+    return open_dataset(town)
+
+
+def test_a_query_that_cannot_be_read_is_listed_and_counts_as_not_found(town, tmp_path):
     copy = Path(shutil.copytree(town, tmp_path / "town"))
     (copy / "queries" / "night_000.jpg").write_bytes(b"")
-    result = evaluate(read_dataset(copy), threads=2)
-    assert [error.path.name for error in result.skipped] == ["night_000.jpg"]
-    assert result.queries == 6
-    assert result.global_recalls["recall@10"] == pytest.approx(5 / 6)
+    run = evaluate(open_dataset(copy), "netvlad", threads=2)
+    assert [error.path.name for error in run.skipped] == ["night_000.jpg"]
+    assert run.scores.pooled.queries == 6
+    assert run.scores.pooled.unanswered == 1
+    assert run.scores.pooled.retrieved["recall@10"].value == pytest.approx(5 / 6)
+    assert run.outcomes[0].error.endswith(str(run.skipped[0]))
 
 
-def test_retrieval_and_reranking_agree_on_the_global_ranking(town):
-    data = read_dataset(town)
-    whole = evaluate(data, threads=2)
-    retrieval = evaluate(data, threads=2, settings=METHODS["default"].replace(candidates=0))
-    assert whole.global_recalls == retrieval.global_recalls
-    assert retrieval.reranked_recalls is None
+def test_a_database_photo_that_cannot_be_read_is_listed_and_never_found(town, tmp_path):
+    copy = Path(shutil.copytree(town, tmp_path / "town"))
+    (copy / "database" / "place_002.jpg").write_bytes(b"no photo")
+    for method in ("netvlad", Method(MeanColour(), None, 0)):
+        run = evaluate(open_dataset(copy), method, threads=2)
+        assert [error.path.name for error in run.skipped] == ["place_002.jpg"]
+        answers = {name for one, _ in rankings(run).values() for name, _ in one}
+        assert answers == {f"place_00{i}.jpg" for i in (0, 1, 3, 4, 5)}
 
 
-def test_an_onnx_file_can_be_evaluated(town, tmp_path):
-    import numpy as np
+def test_a_database_without_a_single_usable_photo_is_an_error(town, tmp_path):
+    copy = Path(shutil.copytree(town, tmp_path / "town"))
+    for photo in (copy / "database").iterdir():
+        photo.write_bytes(b"")
+    with pytest.raises(PhotoError, match="none of its 6 photos"):
+        evaluate(open_dataset(copy), Method(MeanColour(), None, 0))
+
+
+def test_without_reranking_the_shortlist_is_the_same_and_there_is_no_second_ranking(dataset):
+    whole = evaluate(dataset, threads=2)
+    retrieval = evaluate(dataset, named_method(changes={"candidates": 0}), threads=2)
+    for one, two in zip(rankings(whole).values(), rankings(retrieval).values(), strict=True):
+        assert one[0] == two[0]
+        assert one[1] is not None
+        assert two[1] is None
+    assert retrieval.scores.pooled.reranked is None
+    assert retrieval.as_json()["reranked"] is None
+
+
+def test_a_run_answers_as_an_index_does(town, dataset, tmp_path):
+    from placerec import PlaceRecognizer, build_index
+
+    build_index(tmp_path / "town.placerec", town / "database")
+    with PlaceRecognizer.open(tmp_path / "town.placerec") as recognizer:
+        places = recognizer.query(town / "queries" / "night_003.jpg", top=6).places
+    answered = rankings(evaluate(dataset))["night_003.jpg"][1]
+    assert [name for name, _ in answered] == [place.path for place in places]
+    assert [score for _, score in answered] == pytest.approx([place.score for place in places])
+
+
+def test_without_a_folder_nothing_is_written(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evaluate(dataset, "netvlad")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_like_one_that_was_not(dataset, tmp_path):
+    method, out = Method(MeanColour(), Darkest(), 3), tmp_path / "run"
+    whole = rankings(evaluate(dataset, method))
+
+    def stop(stage, done, total):
+        if stage.startswith("asking") and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(dataset, method, out=out, progress=stop)
+    assert len(read_predictions(out / PREDICTIONS).predictions) == 3
+    with (out / PREDICTIONS).open("ab") as file:
+        file.write(b'{"search": "town0", "query": "night_0')  # killed while it wrote
+    again = MeanColour()
+    run = evaluate(dataset, Method(again, Darkest(), 3), out=out)
+    assert again.described == 3  # the queries that were left; no database photo again
+    assert rankings(run) == whole
+    assert [query for _, query in read_predictions(out / PREDICTIONS).predictions] == list(whole)
+    finished = (out / PREDICTIONS).read_bytes()
+    evaluate(dataset, method, out=out)
+    assert (out / PREDICTIONS).read_bytes() == finished
+
+
+def test_a_finished_run_needs_its_work_folder_no_more(dataset, tmp_path):
+    first = evaluate(dataset, "netvlad", out=tmp_path)
+    shutil.rmtree(tmp_path / WORK)
+    again = evaluate(dataset, "netvlad", out=tmp_path)
+    assert again.scores.as_json() == first.scores.as_json()
+    assert again.facts == first.facts
+
+
+def test_a_folder_holds_one_run_and_says_what_differs(dataset, tmp_path):
+    evaluate(dataset, "netvlad", out=tmp_path)
+    with pytest.raises(UsageError, match="another method"):
+        evaluate(dataset, named_method("netvlad", changes={"clusters": 8}), out=tmp_path)
+    with pytest.raises(UsageError, match="another protocol"):
+        evaluate(sampled(dataset, 3), "netvlad", out=tmp_path)
+
+
+def test_a_line_that_is_no_prediction_is_an_error_with_its_number(dataset, tmp_path):
+    evaluate(dataset, "netvlad", out=tmp_path)
+    path = tmp_path / PREDICTIONS
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b'{"query": 3}\n', *lines[2:]]))
+    with pytest.raises(BadTable, match="line 3"):
+        evaluate(dataset, "netvlad", out=tmp_path)
+    with pytest.raises(NotFound, match="no such run"):
+        read_predictions(tmp_path / "nothing" / PREDICTIONS)
+
+
+def test_any_retriever_combines_with_any_reranker(dataset):
+    colour = Method(MeanColour(), None, 0)
+    by_colour = evaluate(dataset, colour)
+    assert recall_at_1(by_colour) is not None
+    own = own_method()
+    mixed = evaluate(dataset, replace(own, retrieval=MeanColour(), candidates=6), threads=1)
+    assert mixed.facts["method"]["name"] == "mean-colour + default"
+    for query, (retrieved, reranked) in rankings(mixed).items():
+        assert retrieved == rankings(by_colour)[query][0]
+        assert {name for name, _ in reranked} == {name for name, _ in retrieved}
+    dark = evaluate(dataset, Method(own.retrieval, Darkest(), 2), threads=1)
+    for retrieved, reranked in rankings(dark).values():
+        assert {name for name, _ in reranked[:2]} == {name for name, _ in retrieved[:2]}
+        assert [name for name, _ in reranked[2:]] == [name for name, _ in retrieved[2:]]
+        assert reranked[0][1] >= reranked[1][1] >= reranked[2][1]
+
+
+def test_what_cannot_be_combined_is_named():
+    with pytest.raises(UsageError, match="choose one of default, netvlad"):
+        named_method("netvald")
+    with pytest.raises(UsageError, match="only retrieves"):
+        named_method("default", "netvlad")
+    with pytest.raises(UsageError, match="keypoints: an option of a baseline"):
+        named_method("default", baseline={"keypoints": 512})
+
+
+def test_of_a_panorama_only_the_best_photo_stays_and_the_order_is_kept(dataset):
+    method = Method(MeanColour(), None, 0)
+    plain = rankings(evaluate(dataset, method))
+    pairs = replace(dataset, protocol=replace(dataset.protocol, photos_a_panorama=2))
+    for query, (kept, _) in rankings(evaluate(pairs, method)).items():
+        seen, best = set(), []
+        for name, similar in plain[query][0]:
+            panorama = int(name[-5]) // 2
+            if panorama not in seen:
+                best.append((name, similar))
+            seen.add(panorama)
+        assert list(kept) == best
+    assert pairs.hash != dataset.hash
+
+
+def test_distractors_join_the_database_and_the_hash_and_are_never_correct(town, dataset):
+    crowded = with_distractors(dataset, [town / "queries"])
+    run = evaluate(crowded, Method(MeanColour(), None, 0))
+    assert recall_at_1(run) == 0.0  # each query finds itself among the distractors
+    assert all(one[0][0][0].startswith("/distractors-1/") for one in rankings(run).values())
+    assert crowded.hash != dataset.hash
+    assert run.facts["photos"] == 12
+
+
+def test_the_hash_tells_lists_and_truth_apart_but_not_where_photos_lie(town, dataset, tmp_path):
+    copy = Path(shutil.copytree(town, tmp_path / "elsewhere" / "town"))
+    assert open_dataset(copy).hash == dataset.hash
+    truth = (copy / "ground_truth.csv").read_text(encoding="utf-8")
+    (copy / "ground_truth.csv").write_text(truth.replace("place_005", "place_004"), "utf-8")
+    assert open_dataset(copy).hash != dataset.hash
+    assert sampled(dataset, 3).hash not in {dataset.hash, sampled(dataset, 2).hash}
+
+
+def test_a_list_of_queries_is_kept_in_order_and_joins_the_name(dataset, tmp_path):
+    table = tmp_path / "half.csv"
+    table.write_text(
+        "query,half\nnight_004.jpg,test\nnight_001.jpg,test\nnight_000.jpg,validation\n"
+    )
+    some = listed(dataset, table, "test")
+    assert some.searches[0].queries.names == ("night_001.jpg", "night_004.jpg")
+    assert some.protocol.name == f"{dataset.protocol.name}, test half of half.csv"
+    assert sampled(dataset, 100) is dataset
+    assert sampled(dataset, 3) == sampled(dataset, 3)
+    assert sampled(dataset, 3).queries == 3
+
+
+def test_a_list_that_does_not_fit_is_named(dataset, tmp_path):
+    table = tmp_path / "half.csv"
+    with pytest.raises(UsageError, match="queries-list"):
+        listed(dataset, half="test")
+    table.write_text("query,half\nnight_000.jpg,test\n")
+    with pytest.raises(UsageError, match="validation or test"):
+        listed(dataset, table, "tset")
+    with pytest.raises(NotFound, match="no query"):
+        listed(dataset, table, "validation")
+    table.write_text("query\nnight_777.jpg\n")
+    with pytest.raises(BadTable, match="line 2"):
+        listed(dataset, table)
+
+
+def test_an_onnx_file_can_be_evaluated(dataset, tmp_path):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -74,34 +240,18 @@ def test_an_onnx_file_can_be_evaluated(town, tmp_path):
     opsets = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), tmp_path / "mine.onnx")
     settings = Settings(pca_dim=16, clusters=8)
-    result = evaluate(read_dataset(town), model=str(tmp_path / "mine.onnx"), settings=settings)
-    assert result.model.startswith("mine.onnx fitted on")
-    assert result.queries == 6
-    assert result.ms_per_query > 0
+    run = evaluate(dataset, own_method(model=str(tmp_path / "mine.onnx"), settings=settings))
+    assert run.facts["model"].startswith("mine.onnx fitted on")
+    assert run.facts["ms_per_query"] > 0
 
 
-@pytest.mark.parametrize("part", ["database", "queries", "ground_truth.csv"])
-def test_a_missing_part_is_named(town, tmp_path, part):
-    copy = Path(shutil.copytree(town, tmp_path / "town"))
-    target = copy / part
-    shutil.rmtree(target) if target.is_dir() else target.unlink()
-    with pytest.raises(NotFound, match=part):
-        read_dataset(copy)
-
-
-def test_a_table_without_the_columns_says_which(town, tmp_path):
-    table = tmp_path / "t.csv"
-    table.write_text("query,positive\na,b\n")
-    with pytest.raises(BadTable, match="no column database"):
-        read_dataset(town, table)
-
-
-def test_a_half_needs_a_list_and_a_known_name(town, tmp_path):
-    with pytest.raises(UsageError, match="queries-list"):
-        read_dataset(town, half="test")
-    table = tmp_path / "t.csv"
-    table.write_text("query,half\nnight_000.jpg,test\n")
-    with pytest.raises(UsageError, match="validation or test"):
-        read_dataset(town, queries_list=table, half="tset")
-    with pytest.raises(NotFound, match="no query"):
-        read_dataset(town, queries_list=table, half="validation")
+def test_a_run_says_what_it_was_made_with(dataset, tmp_path):
+    run = evaluate(dataset, "netvlad", out=tmp_path, threads=1)
+    facts = json.loads(json.dumps(run.facts))
+    assert facts["protocol"]["hash"] == dataset.hash
+    assert {"placerec", "numpy", "onnxruntime"} <= set(facts["versions"])
+    assert facts["threads"] == 1
+    assert facts["photos"] == facts["queries"] == 6
+    assert len(facts["searches"][dataset.name]["retrieval"]["fingerprint"]) == 64
+    assert set(facts["milliseconds"]) == {"encode", "search"}
+    assert 64 * 64 < facts["bytes_per_photo"] < 64 * 65 + 64  # K x local dimensions, a byte each

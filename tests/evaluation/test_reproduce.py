@@ -17,13 +17,12 @@ from PIL import Image
 from placerec.cli import cli
 from placerec.demo import Town, demo_pose, render
 from placerec.errors import NotFound, UsageError
-from placerec.evaluation.dataset import read_dataset
+from placerec.evaluation.datasets import open_dataset
 from placerec.evaluation.reproduce import TABLES, methods, reproduce, robustness
 from placerec.evaluation.reproduce.folder import ResultFolder
 from placerec.evaluation.reproduce.options import Options
 from placerec.evaluation.reproduce.study import Study, open_study, read_set
 from placerec.models.files import load_model, read_settings, save_model
-from placerec.photos.find import find_photos
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("cv2")
@@ -208,11 +207,7 @@ def test_distractors_join_the_database_and_are_never_correct(town, tmp_path):
     assert {float(row["recall@1"]) for row in rows} == {0.0}
     study = open_study(*read_set(town, options), options, result, lambda *_: None)
     assert len(study.database) == 2 * PLACES
-    joined = methods._joined(study, tmp_path / "joined")
-    found = find_photos(joined.database_folder)
-    assert len(found) == 2 * PLACES
-    assert all(names <= set(found) for names in joined.positives.values())
-    assert joined.queries == study.queries
+    assert study.data.distractors == PLACES
 
 
 def test_several_sets_are_one_table_with_their_own_lists(town, tmp_path):
@@ -249,7 +244,7 @@ def test_a_query_list_is_seeded_and_all_means_all(town, tmp_path):
     assert few.queries == Study("town", few.data, TINY, result, lambda *_: None).queries
     assert len(few.queries) == QUERIES
     everything = Study("town", few.data, replace(TINY, queries=None), result, lambda *_: None)
-    assert everything.queries == read_dataset(town).queries
+    assert everything.queries == open_dataset(town).searches[0].queries.names
 
 
 def test_the_command_names_every_table_and_refuses_others(town, tmp_path):

@@ -9,20 +9,23 @@ import torch
 from training_support import TINY
 
 from placerec.errors import PlacerecError, UsageError
+from placerec.evaluation.dataset import Photos
+from placerec.evaluation.places import on_the_map
 from placerec.training.collapse import check_descriptors, check_loss
 from placerec.training.losses import triplet_loss
 from placerec.training.mining import draw_pool, draw_queries, mine, portions, surroundings, violates
-from placerec.training.places import PlacePhotos, TrainingSet, on_the_map
 from placerec.training.schedule import PRESETS, Schedule, check_amounts, preset
+from placerec.training.sets import TrainingSet
 
 MARGIN = math.sqrt(0.1)
 
 
 def photos(side, east, headings=None):
     east = np.asarray(east, float)
-    headings = np.full(len(east), np.nan) if headings is None else np.asarray(headings, float)
+    headings = None if headings is None else np.asarray(headings, float)
     paths = tuple(Path(f"{side}/{n}.jpg") for n in range(len(east)))
-    return PlacePhotos(paths, on_the_map(east, np.zeros(len(east))), headings)
+    names = tuple(path.name for path in paths)
+    return Photos(names, paths, on_the_map(east, np.zeros(len(east))), headings)
 
 
 def described(vectors):

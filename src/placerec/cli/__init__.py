@@ -16,9 +16,10 @@ import click
 import placerec
 from placerec.cli.ask import match, query
 from placerec.cli.demo import demo
-from placerec.cli.evaluate import evaluate
+from placerec.cli.evaluate import compare, evaluate
 from placerec.cli.index import index
 from placerec.cli.models import features, fit, weights
+from placerec.cli.predictions import predictions
 from placerec.cli.reproduce import reproduce
 from placerec.cli.train import train
 from placerec.errors import PlacerecError
@@ -32,7 +33,10 @@ def cli() -> None:
     """Visual place recognition: index a folder of photos, ask where a new one was taken."""
 
 
-for command in (index, query, match, evaluate, reproduce, fit, features, train, weights, demo):
+for command in (
+    index, query, match, evaluate, compare, predictions, reproduce, fit, features, train, weights,
+    demo,
+):  # fmt: skip
     cli.add_command(command)
 
 

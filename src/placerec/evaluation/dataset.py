@@ -1,105 +1,192 @@
-"""A data set on disk: ``database/``, ``queries/`` and ``ground_truth.csv``.
+"""A data set as the evaluation sees it: photos, what is known of them, and who answers whom.
 
-The ground truth has the columns query,database: names relative to the two folders, one row a
-positive pair. A name that is not there is an error with its line.
+``datasets/`` fills these records from the layouts that the owners publish; everything after that
+(``evaluate``, ``score``, ``report``, ``reproduce/``, training's validation) reads only these.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
-from placerec.errors import BadTable, NotFound, UsageError
-from placerec.photos.find import find_photos
+import numpy as np
 
-HALVES = ("validation", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """Database and query photos with the positives of each query (may be empty)."""
-
-    folder: Path
-    database: tuple[str, ...]
-    queries: tuple[str, ...]
-    positives: dict[str, frozenset[str]]
-
-    @property
-    def database_folder(self) -> Path:
-        """Where the database photos lie."""
-        return self.folder / "database"
-
-    @property
-    def queries_folder(self) -> Path:
-        """Where the query photos lie."""
-        return self.folder / "queries"
+from placerec.errors import UsageError
+from placerec.records import Array
 
 
-def read_dataset(
-    folder: Path,
-    ground_truth: Path | None = None,
-    queries_list: Path | None = None,
-    half: str | None = None,
-) -> Dataset:
-    """The data set in ``folder``.
+@dataclass(frozen=True)
+class Photos:
+    """One side of a search: n photos in a fixed order, and what is known of each.
 
-    ``queries_list`` is a CSV file with a column query, and a column half where ``half``
-    (validation or test) chooses one of them; only the queries in it are kept, in sorted order.
+    ``names`` are unique and as the owner's lists write them (relative posix paths); they go into
+    predictions and hashes. ``paths`` are the files. ``positions`` (n, 3) float64 metres as in
+    ``places``; ``headings`` (n,) float64 degrees clockwise from north; ``poses`` (n, 4, 4) float64,
+    camera to world: NaN where unknown, ``None`` where no photo has one. ``places`` are n labels:
+    photos of one place are no independent trials; ``conditions`` are n labels that tables are split
+    by (night, snow); both empty where there are none.
     """
-    for part in (folder, folder / "database", folder / "queries"):
-        if not part.is_dir():
-            raise NotFound(
-                part, "no such folder",
-                "a data set has database/, queries/ and ground_truth.csv",
-            )  # fmt: skip
-    database = tuple(find_photos(folder / "database"))
-    queries = tuple(find_photos(folder / "queries"))
-    positives: dict[str, set[str]] = {name: set() for name in queries}
-    known = frozenset(database)
-    truth = ground_truth or folder / "ground_truth.csv"
-    for line, row in _rows(truth, ("query", "database")):
-        if row["query"] not in positives:
-            raise BadTable(truth, line, f"{row['query']} is not in {folder / 'queries'}")
-        if row["database"] not in known:
-            raise BadTable(truth, line, f"{row['database']} is not in {folder / 'database'}")
-        positives[row["query"]].add(row["database"])
-    if half is not None and queries_list is None:
-        raise UsageError("half: needs --queries-list, a CSV file with the columns query,half")
-    if queries_list is not None:
-        chosen = _chosen(queries_list, half, positives)
-        queries = tuple(name for name in queries if name in chosen)
-    if not database or not queries:
-        raise NotFound(folder, "no database photo or no query", "check database/ and queries/")
-    return Dataset(folder, database, queries, {q: frozenset(positives[q]) for q in queries})
+
+    names: tuple[str, ...]
+    paths: tuple[Path, ...] = field(repr=False)
+    positions: Array | None = field(default=None, repr=False)
+    headings: Array | None = field(default=None, repr=False)
+    poses: Array | None = field(default=None, repr=False)
+    places: tuple[str, ...] = field(default=(), repr=False)
+    conditions: tuple[str, ...] = field(default=(), repr=False)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def chosen(self, numbers: Sequence[int]) -> Photos:
+        """The photos with these numbers, in this order."""
+        rows = list(numbers)
+
+        def array(values: Array | None) -> Array | None:
+            return None if values is None else values[rows]
+
+        def labels(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[n] for n in rows) if values else ()
+
+        return Photos(
+            tuple(self.names[n] for n in rows), tuple(self.paths[n] for n in rows),
+            array(self.positions), array(self.headings), array(self.poses),
+            labels(self.places), labels(self.conditions),
+        )  # fmt: skip
 
 
-def _chosen(path: Path, half: str | None, known: dict[str, set[str]]) -> set[str]:
-    columns = ("query", "half") if half else ("query",)
-    if half not in (None, *HALVES):
-        raise UsageError(f"half {half!r}: choose {' or '.join(HALVES)}")
-    chosen = set()
-    for line, row in _rows(path, columns):
-        if row["query"] not in known:
-            raise BadTable(path, line, f"{row['query']} is no query of this data set")
-        if half is None or row["half"] == half:
-            chosen.add(row["query"])
-    return chosen
+@dataclass(frozen=True)
+class Search:
+    """One database that is searched by its queries.
+
+    ``positives``: for each query the numbers of the database photos that answer it; may be empty.
+    The last ``distractors`` photos of the database joined it from elsewhere and answer nothing.
+    """
+
+    name: str
+    queries: Photos
+    database: Photos
+    positives: tuple[frozenset[int], ...] = field(repr=False)
+    distractors: int = 0
+
+    @cached_property
+    def answers(self) -> dict[str, frozenset[str]]:
+        """The names of the database photos that answer each query."""
+        names = self.database.names
+        return {
+            query: frozenset(names[number] for number in numbers)
+            for query, numbers in zip(self.queries.names, self.positives, strict=True)
+        }
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    if not path.is_file():
-        raise NotFound(path, "no such file", f"it is a CSV file with {', '.join(columns)}")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            if missing:
-                raise BadTable(path, 1, f"no column {missing[0]}; it needs {', '.join(columns)}")
-            for row in reader:
-                if any(not row[name] for name in columns):
-                    raise BadTable(path, reader.line_num, f"needs {', '.join(columns)}")
-                yield reader.line_num, row
-    except UnicodeDecodeError as error:
-        raise BadTable(path, 1, f"not UTF-8 text ({error.reason})") from error
+@dataclass(frozen=True)
+class Protocol:
+    """By which rule an answer counts; ``name`` is unique among all protocols.
+
+    ``rule`` says in words what a positive is. ``photos_a_panorama``: of so many consecutive
+    database photos only the best one stays on a shortlist (12 for Tokyo 24/7). ``hidden``: the
+    owner keeps the truth, so a run only writes what is to be handed in. ``poses``: answers are also
+    judged by the pose of the first photo.
+    """
+
+    name: str
+    rule: str
+    photos_a_panorama: int = 1
+    hidden: bool = False
+    poses: bool = False
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photos and a protocol. Most sets are one search; Mapillary SLS is one a city."""
+
+    name: str
+    protocol: Protocol
+    searches: tuple[Search, ...]
+
+    @cached_property
+    def queries(self) -> int:
+        """How many queries there are in all searches."""
+        return sum(len(search.queries) for search in self.searches)
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 (hex) of protocol, names and positives: equal hashes, comparable recalls.
+
+        Neither where the photos lie nor what they show enters it.
+        """
+        digest = hashlib.sha256()
+        rule = self.protocol
+        _add(digest, [rule.name, rule.rule, rule.photos_a_panorama, rule.hidden, rule.poses])
+        for search in self.searches:
+            name = search.name if len(self.searches) > 1 else ""  # else it is the folder's
+            _add(digest, [name, search.distractors])
+            _add(digest, search.queries.names)
+            _add(digest, search.database.names)
+            for numbers in search.positives:
+                _add(digest, sorted(numbers))
+        return digest.hexdigest()
+
+    def with_queries(self, names: Iterable[str], label: str) -> Dataset:
+        """Only the queries ``names``, in the set's order; ``label`` joins the protocol's name."""
+        wanted = set(names)
+        searches = []
+        for search in self.searches:
+            rows = [n for n, name in enumerate(search.queries.names) if name in wanted]
+            wanted -= {search.queries.names[n] for n in rows}
+            positives = tuple(search.positives[n] for n in rows)
+            searches.append(
+                replace(search, queries=search.queries.chosen(rows), positives=positives)
+            )
+        if wanted:
+            raise UsageError(f"query {sorted(wanted)[0]}: not in {self.name}; check the list")
+        protocol = replace(self.protocol, name=f"{self.protocol.name}, {label}")
+        return replace(self, protocol=protocol, searches=tuple(s for s in searches if s.positives))
+
+    def with_distractors(self, photos: Sequence[Photos]) -> Dataset:
+        """The same with photos that answer nothing behind the database of every search."""
+        searches = []
+        for search in self.searches:
+            more = [one for one in photos if len(one)]
+            database = joined([search.database, *more])
+            count = len(database) - len(search.database)
+            searches.append(
+                replace(search, database=database, distractors=search.distractors + count)
+            )
+        return replace(self, searches=tuple(searches))
+
+
+def joined(parts: Sequence[Photos]) -> Photos:
+    """Several groups of photos as one; what only some of them know becomes NaN or empty text."""
+
+    def rows(name: str, shape: tuple[int, ...]) -> Array | None:
+        if all(getattr(part, name) is None for part in parts):
+            return None
+        unknown = (np.full((len(part), *shape), np.nan) for part in parts)
+        return np.concatenate([
+            blank if (known := getattr(part, name)) is None else known
+            for part, blank in zip(parts, unknown, strict=True)
+        ])  # fmt: skip
+
+    def labels(name: str) -> tuple[str, ...]:
+        if not any(getattr(part, name) for part in parts):
+            return ()
+        return tuple(
+            label for part in parts for label in getattr(part, name) or [""] * len(part)
+        )  # fmt: skip
+
+    return Photos(
+        tuple(name for part in parts for name in part.names),
+        tuple(path for part in parts for path in part.paths),
+        rows("positions", (3,)), rows("headings", ()), rows("poses", (4, 4)),
+        labels("places"), labels("conditions"),
+    )  # fmt: skip
+
+
+def _add(digest: hashlib._Hash, values: Iterable[object]) -> None:
+    text = json.dumps(list(values), ensure_ascii=True)
+    digest.update(text.encode("ascii") + b"\n")

@@ -5,6 +5,7 @@ The index appears under its name only when it is complete; until then an older o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ def build_index(
     index: str | Path,
     folder: str | Path,
     *,
+    names: Sequence[str] | None = None,
     model: str | Trunk = "auto",
     settings: Settings | None = None,
     positions: str | Path | None = None,
@@ -64,11 +66,12 @@ def build_index(
 ) -> Report:
     """Describe every photo below ``folder`` and write the index file ``index``.
 
+    ``names`` are the photos to take, relative to ``folder`` (``../`` is allowed); default: all.
     ``positions`` is a CSV file (image,latitude,longitude[,heading]) that takes precedence over
     EXIF. An existing index is only replaced where ``replace`` says so. Raises ``NotFound`` for a
     folder without photos and ``PhotoError`` where none of them can be used.
     """
-    names = find_photos(Path(folder))
+    names = find_photos(Path(folder)) if names is None else sorted(names, key=os.fsencode)
     if not names:
         raise NotFound(folder, "no photo in this folder", "give a folder with .jpg or .png files")
     if Path(index).exists() and not replace:

@@ -140,6 +140,11 @@ class IndexReader:
             for ordinal, blob in rows
         )
 
+    def descriptor_bytes(self) -> float:
+        """Mean size of a photo's descriptors as they are stored, global and patches together."""
+        sizes = "SELECT SUM(LENGTH(descriptor)) FROM photos", "SELECT SUM(LENGTH(descriptors)) FROM patches"
+        return float(sum(self._read(one)[0][0] or 0 for one in sizes)) / len(self.entries)
+
     def weights(self) -> bytes:
         """Return the fitted model as it was given to ``IndexWriter.create``."""
         rows = self._read("SELECT data FROM weights WHERE id = 1")

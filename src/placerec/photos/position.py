@@ -8,15 +8,15 @@ Whatever is missing, infinite or out of range gives no position, never a wrong o
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
 
-from placerec.errors import BadTable, NotFound
+from placerec.errors import BadTable
+from placerec.photos.tables import number_in, read_table
 from placerec.records import Position
 
 COLUMNS = ("image", "latitude", "longitude")  # and, if there, "heading"
@@ -44,12 +44,11 @@ def position_from_exif(exif: Image.Exif) -> Position | None:
 def read_positions(path: Path) -> dict[str, Position]:
     """Read a CSV file with the columns image, latitude, longitude and, if wished, heading.
 
-    UTF-8 (a byte order mark is ignored), comma-separated, columns in any order, other columns
-    ignored. Degrees; an empty heading is none, others are brought into [0, 360). A row that
-    cannot be believed raises ``BadTable`` with its line.
+    Degrees; an empty heading is none, others are brought into [0, 360). A row that cannot be
+    believed raises ``BadTable`` with its line (``tables``).
     """
     positions: dict[str, Position] = {}
-    for line, row in _rows(path):
+    for line, row in read_table(path, COLUMNS, optional=("heading",)):
         image = row["image"]
         if not image:
             raise BadTable(path, line, "no image name")
@@ -100,48 +99,9 @@ def _turned(heading: float) -> float:
     return 0.0 if turned == 360.0 else turned
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield each row with its line number; names keep undecodable bytes as surrogates."""
-    try:
-        stream = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except FileNotFoundError as error:
-        raise NotFound(path, "no such file") from error
-    except OSError as error:
-        raise NotFound(path, f"cannot be read ({error.strerror})", "give a CSV file") from error
-    with stream:
-        reader = csv.reader(stream, strict=True)
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in COLUMNS if header.count(name) != 1]
-            if missing or header.count("heading") > 1:
-                which = ", ".join(missing or ["heading"])
-                raise BadTable(path, 1, f"the header, separated by commas, needs one {which}")
-            for values in reader:
-                if values and len(values) != len(header):
-                    why = f"{len(values)} values for {len(header)} columns (a decimal comma?)"
-                    raise BadTable(path, reader.line_num, why)
-                if values:
-                    yield reader.line_num, dict(zip(header, values, strict=True))
-        except csv.Error as error:
-            raise BadTable(path, reader.line_num, f"not a CSV row ({error})") from error
-
-
 def _position(path: Path, line: int, row: dict[str, str]) -> Position:
-    values: dict[str, float] = {}
-    for column, limit in (
-        ("latitude", MAX_LATITUDE),
-        ("longitude", MAX_LONGITUDE),
-        ("heading", math.inf),
-    ):
-        text = row.get(column, "").strip()
-        if not text and column == "heading":
-            continue
-        number = _number(text)
-        if number is None or abs(number) > limit:
-            wanted = "a number" if limit == math.inf else f"a number from {-limit:g} to {limit:g}"
-            raise BadTable(path, line, f"{column} is {text!r}, not {wanted}")
-        values[column] = number
-    heading = values.get("heading")
-    return Position(
-        values["latitude"], values["longitude"], None if heading is None else _turned(heading)
-    )
+    latitude = number_in(path, line, row, "latitude", MAX_LATITUDE)
+    longitude = number_in(path, line, row, "longitude", MAX_LONGITUDE)
+    heading = row.get("heading", "").strip()
+    turned = _turned(number_in(path, line, row, "heading")) if heading else None
+    return Position(latitude, longitude, turned)

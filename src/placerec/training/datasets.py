@@ -15,17 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from placerec.errors import NotFound
-from placerec.evaluation.dataset import read_dataset
-from placerec.photos.position import read_positions
-from placerec.records import Position
+from placerec.evaluation.dataset import Photos, Search
+from placerec.evaluation.datasets import open_dataset
+from placerec.evaluation.datasets.folder import DATABASE, QUERIES
+from placerec.evaluation.datasets.placed import COORDINATES, Placed, put, read_coordinates
+from placerec.evaluation.lists import listed
 from placerec.training.msls import read_msls
 from placerec.training.pittsburgh import read_pittsburgh
-from placerec.training.places import PlacePhotos, Search, TrainingSet, on_the_sphere
-
-COORDINATES = "coordinates.csv"
+from placerec.training.sets import TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,49 +52,32 @@ def open_training_data(folder: Path) -> TrainingData:
 def validation_folder(
     folder: Path, queries_list: Path | None = None, half: str | None = None
 ) -> tuple[Search, ...]:
-    """A folder in the evaluation format as one search; arguments as in ``read_dataset``."""
-    dataset = read_dataset(folder, None, queries_list, half)
-    number = {name: n for n, name in enumerate(dataset.database)}
-    return (
-        Search(
-            folder.name,
-            tuple(dataset.queries_folder / name for name in dataset.queries),
-            tuple(dataset.database_folder / name for name in dataset.database),
-            tuple(
-                frozenset(number[name] for name in dataset.positives[query])
-                for query in dataset.queries
-            ),
-        ),
-    )
+    """The data set in ``folder``, whatever its layout; the queries of a list as in ``lists``."""
+    return listed(open_dataset(folder), queries_list, half).searches
 
 
 def _read_folder(folder: Path) -> tuple[TrainingSet, tuple[Search, ...]]:
-    photos = _placed(folder, read_positions(folder / COORDINATES))
+    photos = _placed(folder, read_coordinates(folder / COORDINATES))
     return TrainingSet(folder.name, photos, photos), ()
 
 
 def _read_evaluation_format(folder: Path) -> tuple[TrainingSet, tuple[Search, ...]]:
-    positions = read_positions(folder / COORDINATES)
+    table = read_coordinates(folder / COORDINATES)
     queries, database = (
-        _placed(folder, {name: at for name, at in positions.items() if name.startswith(part)})
-        for part in ("queries/", "database/")
+        _placed(folder, {name: at for name, at in table.items() if name.startswith(part)})
+        for part in (QUERIES, DATABASE)
     )
     return TrainingSet(folder.name, queries, database), ()
 
 
-def _placed(folder: Path, positions: dict[str, Position]) -> PlacePhotos:
-    if not positions:
+def _placed(folder: Path, table: dict[str, Placed]) -> Photos:
+    if not table:
         raise NotFound(folder / COORDINATES, "it lists no photo", "list the photos to train on")
-    for name in positions:
+    for name in table:
         if not (folder / name).is_file():
             raise NotFound(folder / name, f"no such photo, but {COORDINATES} lists it")
-    ordered = sorted(positions)
-    headings = [positions[name].heading for name in ordered]
-    return PlacePhotos(
-        tuple(folder / name for name in ordered),
-        on_the_sphere([positions[name] for name in ordered]),
-        np.array([np.nan if heading is None else heading for heading in headings]),
-    )
+    names = tuple(sorted(table))
+    return put(Photos(names, tuple(folder / name for name in names)), table)
 
 
 Reader = Callable[[Path], tuple[TrainingSet, tuple[Search, ...]]]

@@ -18,8 +18,8 @@ from placerec.records import Array
 from placerec.settings import named_settings
 from placerec.training.mining import Describe
 from placerec.training.network import Network, trained_state
-from placerec.training.places import TrainingSet
 from placerec.training.schedule import Schedule
+from placerec.training.sets import TrainingSet
 from placerec.trunks.vgg16 import VGG16, state_sha256
 
 METHOD = "paper-speed"

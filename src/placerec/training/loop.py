@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from placerec.errors import UsageError
+from placerec.evaluation.dataset import Search
 from placerec.index.describe import Progress, no_progress
 from placerec.method.vlad import Vocabulary
 from placerec.records import Array
@@ -42,9 +43,9 @@ from placerec.training.journal import Journal, Say
 from placerec.training.losses import triplet_loss
 from placerec.training.mining import Surroundings, draw_queries, mine, portions, surroundings
 from placerec.training.network import Network, conv5
-from placerec.training.places import Search, TrainingSet
 from placerec.training.processes import Processes, joined_processes
 from placerec.training.schedule import Schedule, check_amounts
+from placerec.training.sets import TrainingSet
 from placerec.training.start import start_vocabulary
 from placerec.training.validation import validate
 from placerec.trunks.vgg16 import VGG16

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from placerec.errors import UsageError
+from placerec.evaluation.places import headings_of, look_alike, neighbours, positions_of
 from placerec.records import Array
 from placerec.training.collapse import check_descriptors
-from placerec.training.places import TrainingSet, look_alike, neighbours
 from placerec.training.schedule import Schedule
+from placerec.training.sets import TrainingSet
 
 Describe = Callable[[Sequence[Path]], Array]
 
@@ -41,15 +42,13 @@ def surroundings(data: TrainingSet, schedule: Schedule) -> Surroundings:
     Near: within ``negative_metres`` whatever the heading; they are never negatives.
     """
     queries, database = data.queries, data.database
-    near = neighbours(queries.positions, database.positions, schedule.negative_metres)
+    here, there = positions_of(queries), positions_of(database)
+    heading, others = headings_of(queries), headings_of(database)
+    near = neighbours(here, there, schedule.negative_metres)
     positives = []
     for query, numbers in enumerate(near):
-        distance = np.sqrt(
-            np.square(database.positions[numbers] - queries.positions[query]).sum(axis=1)
-        )
-        alike = look_alike(
-            queries.headings[query], database.headings[numbers], schedule.heading_degrees
-        )
+        distance = np.sqrt(np.square(there[numbers] - here[query]).sum(axis=1))
+        alike = look_alike(heading[query], others[numbers], schedule.heading_degrees)
         another = [database.paths[n] != queries.paths[query] for n in numbers]
         kept = (distance <= schedule.positive_metres) & alike & np.array(another, bool)
         positives.append(numbers[kept])

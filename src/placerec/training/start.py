@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from placerec.errors import UsageError
+from placerec.evaluation.dataset import Photos
 from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise
 from placerec.models.files import load_model
 from placerec.records import Array
 from placerec.training.features import FrozenFeatures
-from placerec.training.places import PlacePhotos
 from placerec.trunks.vgg16 import VGG16
 
 PHOTOS = 500
@@ -37,7 +37,7 @@ def starting_model(path: Path | None) -> tuple[VGG16, Vocabulary | None]:
 
 
 def start_vocabulary(
-    database: PlacePhotos,
+    database: Photos,
     features: FrozenFeatures,
     encoder: nn.Sequential,
     clusters: int,

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from placerec.evaluation.dataset import Search
 from placerec.evaluation.metrics import RECALL_AT, recalls
 from placerec.training.mining import Describe
-from placerec.training.places import Search
 
 
 def validate(searches: Sequence[Search], describe: Describe) -> dict[str, float]:
@@ -23,8 +23,8 @@ def validate(searches: Sequence[Search], describe: Describe) -> dict[str, float]
     ranked: dict[str, list[str]] = {}
     positives: dict[str, frozenset[str]] = {}
     for part, search in enumerate(searches):
-        database = describe(search.database)
-        similarity = describe(search.queries) @ database.T
+        database = describe(search.database.paths)
+        similarity = describe(search.queries.paths) @ database.T
         order = np.argsort(-similarity, axis=1, kind="stable")[:, : max(RECALL_AT)]
         for query, found in enumerate(order.tolist()):
             name = f"{part} {query}"

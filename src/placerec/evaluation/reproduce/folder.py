@@ -12,17 +12,16 @@ import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from placerec.errors import NoRoom, UsageError
+from placerec.evaluation.machine import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Row = dict[str, Any]
-PACKAGES = ("placerec", "numpy", "onnxruntime", "pillow", "opencv-python-headless")
 
 
 class ResultFolder:
@@ -36,7 +35,7 @@ class ResultFolder:
         except OSError as error:
             raise NoRoom(out, error.strerror or str(error)) from error
         self._facts: dict[str, Any] = {
-            "table": name, "options": json.loads(json.dumps(options)), "versions": _versions(),
+            "table": name, "options": json.loads(json.dumps(options)), "versions": versions(),
             "data sets": sets, "sets": {},
         }  # fmt: skip
         known = self._known()
@@ -163,13 +162,3 @@ def _cell(value: object) -> object:
     if not isinstance(value, float):
         return value
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "none"
-    return found

@@ -87,7 +87,7 @@ def _rank(keys: Array, number: int) -> int:
 
 def _correct(study: Study, scores: Scores) -> tuple[Array, Array]:
     """The queries (A,) that have a positive, and whether each of their candidates is one (A, C)."""
-    positives = [study.data.positives[name] for name in study.queries]
+    positives = [study.data.answers[name] for name in study.queries]
     asked = np.array([number for number, known in enumerate(positives) if known], int)
     found = [[study.database[row] in positives[q] for row in scores.lists[q]] for q in asked]
     return asked, np.array(found, bool).reshape(len(asked), study.candidates)

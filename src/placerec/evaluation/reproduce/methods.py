@@ -6,16 +6,14 @@ retrieval. A method whose weights are only seeded, or that is not here, shows no
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from placerec.evaluation.dataset import Dataset
+from placerec.evaluation.dataset import Dataset, Protocol
 from placerec.evaluation.evaluate import evaluate
-from placerec.evaluation.metrics import RECALL_AT
+from placerec.evaluation.methods import own_method
+from placerec.evaluation.metrics import RECALL_AT, recalls
 from placerec.evaluation.reproduce.claims import cell, verdict
 from placerec.evaluation.reproduce.folder import Row
 from placerec.evaluation.reproduce.plots import TextRow, bars
@@ -50,34 +48,23 @@ def _by_index(study: Study, name: str) -> list[Row]:
     settings = METHODS[name]
     count = study.candidates if settings.reranks else 0
     settings = settings.replace(image_size=study.options.image_size, candidates=count)
-    with tempfile.TemporaryDirectory(prefix="placerec-") as scratch:
-        result = evaluate(
-            _joined(study, Path(scratch)), model=settings.trunk, settings=settings,
-            threads=study.options.threads, progress=study.progress,
-        )  # fmt: skip
-    reranked = result.reranked_recalls or dict.fromkeys(RECALLS)
+    rule = Protocol("reproduce", "as the data set says")
+    dataset = Dataset(study.name, rule, (study.data,)).with_queries(study.queries, "list")
+    run = evaluate(
+        dataset, own_method(name, settings.trunk, settings), threads=study.options.threads,
+        progress=study.progress,
+    )  # fmt: skip
+    answers = run.predictions.predictions.values()
+    retrieved = {one.query: [photo for photo, _ in one.retrieved] for one in answers}
+    reranked: Row = dict.fromkeys(RECALLS)
+    if settings.reranks:
+        ranked = {one.query: [photo for photo, _ in one.reranked or ()] for one in answers}
+        reranked = dict(recalls(ranked, study.data.answers))
     return [{
         **study.label(), "method": name, "trunk": settings.trunk, "weights": "fitted",
-        "scorer": result.scorer, **_global(result.global_recalls), **reranked,
+        "scorer": settings.scorer if settings.reranks else None,
+        **_global(recalls(retrieved, study.data.answers)), **reranked,
     }]  # fmt: skip
-
-
-def _joined(study: Study, scratch: Path) -> Dataset:
-    """The query list and the database, with distractors linked into one folder where there are."""
-    positives = {name: study.data.positives[name] for name in study.queries}
-    data = replace(study.data, queries=study.queries, positives=positives)
-    if len(study.database) == len(data.database):
-        return data
-    for name, path in study.photos.items():
-        link = scratch / "database" / name.replace("/distractors-", "distractors-", 1)
-        if name in data.database:
-            link = scratch / "database" / "photos" / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path.resolve())
-    (scratch / "queries").symlink_to(data.queries_folder.resolve())
-    moved = {query: frozenset(f"photos/{name}" for name in names)
-             for query, names in positives.items()}  # fmt: skip
-    return replace(data, folder=scratch, positives=moved)
 
 
 def _paper(study: Study) -> list[Row]:

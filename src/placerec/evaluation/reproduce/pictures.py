@@ -50,7 +50,7 @@ def rows(study: Study) -> list[Row]:
     orders = scores.orders(SCORER, MULTI, dim)
     found = []
     for number, name in enumerate(study.queries):
-        correct = study.data.positives[name]
+        correct = study.data.answers[name]
         if not correct:
             continue
         first = [study.database[rows[number][0]] for rows in (scores.lists, orders)]
@@ -74,11 +74,11 @@ def rows(study: Study) -> list[Row]:
 def _draw(study: Study, row: Row, matches: dict[str, tuple[Match, ...]]) -> str:
     folder = study.result.path / "pictures"
     folder.mkdir(exist_ok=True)
-    query = decode(study.data.queries_folder / row["query"]).pixels
+    query = decode(study.query_photos[row["query"]]).pixels
     strips = []
     for who, told in (("netvlad", "NetVLAD's answer"), ("ours", "ours")):
         name = row[who]
-        right = "right" if name in study.data.positives[row["query"]] else "wrong"
+        right = "right" if name in study.data.answers[row["query"]] else "wrong"
         place = Place(1, name, 0.0, 0.0, None, matches[name])
         pixels = decode(study.photos[name]).pixels
         strips.append((f"query  |  {told}: {right}", _strip(query, pixels, place)))

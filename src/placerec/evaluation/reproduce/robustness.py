@@ -118,7 +118,7 @@ def rows(study: Study) -> list[Row]:
         if kind == "none":
             maps.append(study.query_maps)
             continue
-        one = Maps(study.trunk, study.options.image_size, study.query_photos, folder,
+        one = Maps(study.trunk, study.options.image_size, list(study.query_photos.values()), folder,
                    f"-{kind}-{level:g}")  # fmt: skip
         one.fill(
             study.options.threads, study.progress, f"queries, {kind} {level:g}",

@@ -6,6 +6,8 @@ Recall is of all queries of the list; times are of its first query with its cand
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING
 
 from placerec.evaluation.reproduce.claims import Value, verdict
@@ -15,7 +17,6 @@ from placerec.evaluation.reproduce.scores import MULTI, SINGLE
 from placerec.evaluation.reproduce.study import Study
 from placerec.evaluation.reproduce.table import RECALLS, Table, size_label
 from placerec.evaluation.reproduce.timing import Stopwatch, fastest_ms, trunk_ms
-from placerec.records import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,37 +49,52 @@ KEYPOINTS_NOTE = (
 
 
 def rows(study: Study) -> list[Row]:
-    """NetVLAD, then every dimension, one and three sizes, and scorer on the same candidates."""
-    dims = [dim for dim in DIMS if dim < study.dimensions] + [study.dimensions]
-    scores = study.scores([(size, dim) for size in MULTI for dim in dims])
-    watch = Stopwatch(study, study.model, scores.lists[0], MULTI, dims)
-    trunk, threads = trunk_ms(study), study.options.threads
-    retrieval = study.retrieval(study.model)
-    spent = {
-        "trunk_ms": trunk,
-        "describe_ms": fastest_ms(lambda: retrieval.describe_map(study.query_maps[0])),
-        "match_ms": 0.0,
-        "verify_ms": 0.0,
-    }
-    found = [_row(study, scores.lists, spent, method="NetVLAD")]
-    for dim in dims:
-        for sizes in (SINGLE, MULTI):
-            described = watch.describe_ms(sizes, dim)
-            for scorer in SCORERS:
-                orders = scores.orders(scorer, sizes, dim)
-                spent = {"trunk_ms": trunk, "describe_ms": described}
-                spent |= watch.spent(sizes, dim, scorer)
-                cells = {"sizes": size_label(sizes), "scorer": scorer, "dim": dim}
-                found.append(_row(study, orders, spent, method="re-ranked", **cells))
-        scores.drop()
-    keypoints = {"method": KEYPOINTS, "threads": threads, **dict.fromkeys(RECALLS)}
+    """NetVLAD, then every dimension, one and three sizes, and scorer on the same candidates.
+
+    Recalls and times are kept apart: times that other work has disturbed can be taken again alone.
+    """
+    answered = study.result.once(f"{study.name}-recalls", partial(_recalls, study))
+    times = study.result.once(f"{study.name}-times", partial(_times, study))
+    found = [
+        {**recall, **spent, "threads": study.options.threads, "total_ms": sum(spent.values())}
+        for recall, spent in zip(answered, times, strict=True)
+    ]
+    keypoints = {"method": KEYPOINTS, "threads": study.options.threads, **dict.fromkeys(RECALLS)}
     return [*found, {**study.label(), **keypoints}]
 
 
-def _row(study: Study, orders: Sequence[Array], spent: dict[str, float], **cells: object) -> Row:
-    total = sum(spent.values())
-    threads = study.options.threads
-    return study.row(study.ranked(orders), **cells, threads=threads, **spent, total_ms=total)
+def _dims(study: Study) -> list[int]:
+    return [dim for dim in DIMS if dim < study.dimensions] + [study.dimensions]
+
+
+def _recalls(study: Study) -> list[Row]:
+    dims = _dims(study)
+    scores = study.scores([(size, dim) for size in MULTI for dim in dims])
+    found = [study.row(study.ranked(scores.lists), method="NetVLAD")]
+    for dim in dims:
+        for sizes, scorer in product((SINGLE, MULTI), SCORERS):
+            ranked = study.ranked(scores.orders(scorer, sizes, dim))
+            cells = {"sizes": size_label(sizes), "scorer": scorer, "dim": dim}
+            found.append(study.row(ranked, method="re-ranked", **cells))
+        scores.drop()
+    return found
+
+
+def _times(study: Study) -> list[Row]:
+    """Milliseconds of each row of ``_recalls``, stage by stage."""
+    dims, retrieval = _dims(study), study.retrieval(study.model)
+    first = study.lists(study.model, [study.query_maps[0]])[0]
+    watch, trunk = Stopwatch(study, study.model, first, MULTI, dims), trunk_ms(study)
+    described = fastest_ms(lambda: retrieval.describe_map(study.query_maps[0]))
+    found: list[Row] = [
+        {"trunk_ms": trunk, "describe_ms": described, "match_ms": 0.0, "verify_ms": 0.0}
+    ]
+    for dim, sizes in product(dims, (SINGLE, MULTI)):
+        described = watch.describe_ms(sizes, dim)
+        for scorer in SCORERS:
+            spent = watch.spent(sizes, dim, scorer)
+            found.append({"trunk_ms": trunk, "describe_ms": described, **spent})
+    return found
 
 
 def notes(written: list[TextRow]) -> list[str]:

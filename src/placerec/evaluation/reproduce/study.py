@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.evaluation.dataset import Dataset, read_dataset
+from placerec.evaluation.dataset import Search
+from placerec.evaluation.datasets import open_dataset
+from placerec.evaluation.lists import listed, with_distractors
 from placerec.evaluation.metrics import recalls
 from placerec.evaluation.reproduce.folder import ResultFolder, Row, digest, file_name, whole
 from placerec.evaluation.reproduce.maps import Maps
@@ -22,7 +24,6 @@ from placerec.models.files import model_from_bytes, save_model
 from placerec.models.fit import MOST_WINDOWS, VECTORS_A_DIMENSION, chosen_for_fit, fit_model
 from placerec.models.model import Model
 from placerec.models.named import open_named, trunk_named
-from placerec.photos.find import find_photos
 from placerec.recognise.shortlist import shortlist
 from placerec.records import Array
 from placerec.settings import METHODS, Settings
@@ -34,13 +35,12 @@ from placerec.workers import map_in_order
 class Study:
     """A data set under a table's options.
 
-    ``database`` are the names of the database photos, in the order of their rows; those of
-    distractors begin with a slash, which no name in a ground truth does, so they are never
-    correct. ``queries`` is the list that is asked.
+    ``database`` are the names of the database photos, in the order of their rows, distractors
+    behind them. ``queries`` is the list that is asked.
     """
 
     name: str
-    data: Dataset
+    data: Search
     options: Options
     result: ResultFolder = field(repr=False)
     progress: Progress = field(repr=False)
@@ -48,28 +48,25 @@ class Study:
     @cached_property
     def photos(self) -> dict[str, Path]:
         """The database photos by name."""
-        found = {name: self.data.database_folder / name for name in self.data.database}
-        for number, folder in enumerate(self.options.distractors_of(self.name), start=1):
-            for name in find_photos(folder):
-                found[f"/distractors-{number}/{name}"] = folder / name
-        return found
+        return dict(zip(self.data.database.names, self.data.database.paths, strict=True))
 
     @cached_property
     def database(self) -> tuple[str, ...]:
         """The names of the database photos, distractors behind them."""
-        return tuple(self.photos)
+        return self.data.database.names
 
     @cached_property
     def queries(self) -> tuple[str, ...]:
         """The query list: a seeded choice, in the order of the names."""
-        names = list(self.data.queries)
+        names = self.data.queries.names
         some = np.random.default_rng(LIST_SEED).permutation(len(names))[: self.options.queries]
         return tuple(names[number] for number in sorted(some.tolist()))
 
-    @property
-    def query_photos(self) -> list[Path]:
-        """The photos of the query list."""
-        return [self.data.queries_folder / name for name in self.queries]
+    @cached_property
+    def query_photos(self) -> dict[str, Path]:
+        """The photos of the query list by name."""
+        paths = dict(zip(self.data.queries.names, self.data.queries.paths, strict=True))
+        return {name: paths[name] for name in self.queries}
 
     @property
     def candidates(self) -> int:
@@ -83,7 +80,7 @@ class Study:
 
     def row(self, ranked: Mapping[str, Sequence[str]], **cells: object) -> Row:
         """A row of a table: what it is of, ``cells``, and the recalls of the answers ``ranked``."""
-        return {**self.label(), **cells, **recalls(ranked, self.data.positives)}
+        return {**self.label(), **cells, **recalls(ranked, self.data.answers)}
 
     def label(self) -> Row:
         """What a row is of: set, number of queries and candidates, list."""
@@ -110,7 +107,7 @@ class Study:
     @cached_property
     def query_maps(self) -> Maps:
         """The trunk maps of the query list."""
-        maps = Maps(self.trunk, self.options.image_size, self.query_photos)
+        maps = Maps(self.trunk, self.options.image_size, list(self.query_photos.values()))
         maps.fill(self.options.threads, self.progress, "query photos")
         return maps
 
@@ -248,17 +245,21 @@ def _dimensions(model: Model) -> int:
     return projection.dimensions if projection else model.settings.pca_dim
 
 
-def read_set(folder: Path, options: Options) -> tuple[str, Dataset]:
+def read_set(folder: Path, options: Options) -> tuple[str, Search]:
     """The name and the photos of the data set in ``folder``."""
     name = folder.resolve().name
     table = options.queries_list
     if table is not None and table.is_dir():
         table = table / f"{name}.csv"
-    return name, read_dataset(folder, options.ground_truth, table, options.half)
+    dataset = open_dataset(folder, ground_truth=options.ground_truth)
+    dataset = with_distractors(dataset, options.distractors_of(name))
+    if len(dataset.searches) != 1:
+        raise UsageError(f"{folder}: {len(dataset.searches)} searches, and a table is of one")
+    return name, listed(dataset, table, options.half).searches[0]
 
 
 def open_study(
-    name: str, data: Dataset, options: Options, result: ResultFolder, progress: Progress
+    name: str, data: Search, options: Options, result: ResultFolder, progress: Progress
 ) -> Study:
     """The data set ``data``; its list and database are noted in ``result``."""
     study = Study(name, data, options, result, progress)

@@ -1,4 +1,4 @@
-"""Photos with positions, and who is whose neighbour.
+"""Positions of photos, and who is whose neighbour.
 
 Positions are three numbers in metres, so that latitude and longitude (points of a sphere) and map
 coordinates (east, north, and a number of the region) are treated alike: the distance of two
@@ -7,65 +7,18 @@ photos is Euclidean, and photos of different regions are far apart.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
+from placerec.errors import UsageError
+from placerec.evaluation.dataset import Photos
 from placerec.records import Array, Position
 
 EARTH_RADIUS = 6_371_008.8  # metres, mean
 REGIONS_APART = 1e8  # metres: more than any map coordinate, so regions never touch
-
-
-@dataclass(frozen=True, slots=True)
-class PlacePhotos:
-    """Photos with ``positions`` (n, 3) float64 metres and ``headings`` (n,) degrees or NaN."""
-
-    paths: tuple[Path, ...] = field(repr=False)
-    positions: Array = field(repr=False)
-    headings: Array = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSet:
-    """Queries and the database that their positives and negatives come from.
-
-    ``weights`` (Q,): queries are drawn with replacement in proportion to them; without, each
-    comes once an epoch, in random order.
-    """
-
-    name: str
-    queries: PlacePhotos
-    database: PlacePhotos
-    weights: Array | None = field(default=None, repr=False)
-
-    @property
-    def digest(self) -> str:
-        """sha256 (hex) of names and positions: a resumed run must find the same photos."""
-        digest = hashlib.sha256()
-        for photos in (self.queries, self.database):
-            for path in photos.paths:
-                digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0")
-            digest.update(np.ascontiguousarray(photos.positions).tobytes())
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """One database that is searched by its queries; ``positives`` are database numbers."""
-
-    name: str
-    queries: tuple[Path, ...] = field(repr=False)
-    database: tuple[Path, ...] = field(repr=False)
-    positives: tuple[frozenset[int], ...] = field(repr=False)
 
 
 def on_the_sphere(positions: Sequence[Position]) -> Array:
@@ -87,36 +40,66 @@ def on_the_map(easting: Array, northing: Array, region: int = 0) -> Array:
     return np.stack((east, np.asarray(northing, np.float64), third), axis=-1)
 
 
-def no_headings(count: int) -> Array:
-    """``count`` headings that are not known."""
-    return np.full(count, np.nan)
+def positions_of(photos: Photos) -> Array:
+    """The positions (n, 3) of photos that must have some."""
+    if photos.positions is None:
+        raise UsageError(f"{photos.paths[0]} and the photos beside it have no positions")
+    return photos.positions
 
 
-def joined(parts: Sequence[PlacePhotos]) -> PlacePhotos:
-    """Several groups of photos as one."""
-    return PlacePhotos(
-        tuple(path for part in parts for path in part.paths),
-        np.concatenate([part.positions for part in parts]),
-        np.concatenate([part.headings for part in parts]),
+def headings_of(photos: Photos) -> Array:
+    """The headings (n,) of photos; NaN where they are not known."""
+    return np.full(len(photos), np.nan) if photos.headings is None else photos.headings
+
+
+def one_place(positions: Array) -> tuple[str, ...]:
+    """N labels: photos taken at exactly one point (the views of a panorama) share theirs.
+
+    A photo whose point is not known is a place of its own.
+    """
+    first: dict[tuple[float, ...], int] = {}
+    return tuple(
+        str(n if np.isnan(point).any() else first.setdefault(tuple(point.tolist()), n))
+        for n, point in enumerate(positions)
     )
+
+
+def within(
+    queries: Photos, database: Photos, metres: float, degrees: float | None = None
+) -> tuple[frozenset[int], ...]:
+    """For each query the numbers of the database photos within ``metres``.
+
+    With ``degrees`` both also look the same way, turned by at most so much; a photo whose heading
+    is not known is not kept out by it.
+    """
+    found = neighbours(positions_of(queries), positions_of(database), metres)
+    if degrees is not None:
+        others = headings_of(database)
+        found = [
+            numbers[look_alike(heading, others[numbers], degrees)]
+            for heading, numbers in zip(headings_of(queries), found, strict=True)
+        ]
+    return tuple(frozenset(numbers.tolist()) for numbers in found)
 
 
 def neighbours(queries: Array, database: Array, radius: float) -> list[Array]:
     """For each query point (n, 3) the sorted numbers of the database points within ``radius``.
 
-    The distance is Euclidean and inclusive. Points are sorted into cubes of side ``radius`` first,
-    so that a million photos take seconds.
+    The distance is Euclidean and inclusive; a point that is not known (NaN) is near none. Points
+    are sorted into cubes of side ``radius`` first, so that a million photos take seconds.
     """
     cubes: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for number, cube in enumerate(_cubes(database, radius)):
+    known = np.flatnonzero(~np.isnan(database).any(axis=1))
+    for number, cube in zip(known.tolist(), _cubes(database[known], radius), strict=True):
         cubes[cube].append(number)
     steps = list(product((-1, 0, 1), repeat=3))
-    found = []
-    for point, (x, y, z) in zip(queries, _cubes(queries, radius), strict=True):
+    found = [np.empty(0, np.int64) for _ in queries]
+    asked = np.flatnonzero(~np.isnan(queries).any(axis=1))
+    for query, (x, y, z) in zip(asked.tolist(), _cubes(queries[asked], radius), strict=True):
         near = [n for a, b, c in steps for n in cubes.get((x + a, y + b, z + c), ())]
         numbers = np.array(sorted(near), np.int64)
-        distance = np.sqrt(np.square(database[numbers] - point).sum(axis=1))
-        found.append(numbers[distance <= radius])
+        distance = np.sqrt(np.square(database[numbers] - queries[query]).sum(axis=1))
+        found[query] = numbers[distance <= radius]
     return found
 
 

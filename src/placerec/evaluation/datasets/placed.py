@@ -1,0 +1,73 @@
+"""Photos put where they were taken by ``coordinates.csv``.
+
+The columns are image and either latitude,longitude (WGS 84 degrees) or easting,northing (metres of
+one map, such as a UTM zone), and heading (degrees clockwise from north) where it is known. Names
+are relative to the data set's folder: ``queries/...``, ``database/...``.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from placerec.errors import BadTable
+from placerec.evaluation.dataset import Photos
+from placerec.evaluation.places import on_the_map, on_the_sphere, one_place
+from placerec.photos.position import read_positions
+from placerec.photos.tables import number_in, read_table
+from placerec.records import Array, Position
+
+COORDINATES = "coordinates.csv"
+MAP_COLUMNS = ("image", "easting", "northing")
+
+Placed = tuple[Array, float]  # point (3,) in metres, heading in degrees or NaN
+UNKNOWN: Placed = (np.full(3, np.nan), np.nan)
+
+
+def read_coordinates(path: Path) -> dict[str, Placed]:
+    """Point and heading of the photos in a CSV file, by name."""
+    if path.is_file() and "easting" in _header(path):
+        return _on_a_map(path)
+    return on_earth(read_positions(path))
+
+
+def on_earth(positions: Mapping[str, Position]) -> dict[str, Placed]:
+    """The same of positions in latitude and longitude."""
+    points = on_the_sphere(list(positions.values()))
+    headings = [np.nan if at.heading is None else at.heading for at in positions.values()]
+    return dict(zip(positions, zip(points, headings, strict=True), strict=True))
+
+
+def put(photos: Photos, table: Mapping[str, Placed], side: str = "") -> Photos:
+    """``photos`` where ``table`` has them by ``side`` and name; NaN where it has no row."""
+    placed = [table.get(f"{side}{name}", UNKNOWN) for name in photos.names]
+    positions = np.stack([point for point, _ in placed])
+    headings = np.array([heading for _, heading in placed])
+    return replace(
+        photos, positions=positions, headings=None if np.isnan(headings).all() else headings,
+        places=one_place(positions),
+    )  # fmt: skip
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return [name.strip() for name in next(csv.reader(file), [])]
+
+
+def _on_a_map(path: Path) -> dict[str, Placed]:
+    placed: dict[str, Placed] = {}
+    for line, row in read_table(path, MAP_COLUMNS, optional=("heading",)):
+        name = row["image"]
+        if not name:
+            raise BadTable(path, line, "no image name")
+        if name in placed:
+            raise BadTable(path, line, f"{name!r} stands twice")
+        east, north = (number_in(path, line, row, column) for column in MAP_COLUMNS[1:])
+        known = row.get("heading", "").strip()
+        heading = number_in(path, line, row, "heading") % 360.0 if known else np.nan
+        placed[name] = on_the_map(np.array([east]), np.array([north]))[0], heading
+    return placed

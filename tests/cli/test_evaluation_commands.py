@@ -1,0 +1,133 @@
+"""``placerec evaluate``, ``compare`` and ``predictions`` from a shell."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+def test_evaluate_json_has_the_documented_keys(placerec, town):
+    told = json.loads(placerec("evaluate", town, "--json").stdout)
+    assert set(told) == {
+        "queries", "queries_with_positive", "global", "reranked", "scorer", "model",
+        "ms_per_query", "bytes_per_photo", "method", "protocol", "scores",
+    }  # fmt: skip
+    assert told["method"] == "default"
+    assert set(told["protocol"]) == {"name", "rule", "hash"}
+    assert told["queries"] == told["queries_with_positive"] == 6
+    for part in ("global", "reranked"):
+        assert set(told[part]) == {f"recall@{n}" for n in (1, 5, 10, 20, 50, 100)}
+        assert all(0.0 <= value <= 1.0 for value in told[part].values())
+        assert told[part]["recall@10"] == 1.0  # six photos
+    retrieval = json.loads(placerec("evaluate", town, "--json", "--candidates", 0).stdout)
+    assert retrieval["reranked"] is None
+    assert retrieval["scorer"] is None
+    assert retrieval["global"] == told["global"]
+
+
+def test_evaluate_asks_only_the_listed_half(placerec, town, tmp_path):
+    table = tmp_path / "halves.csv"
+    table.write_text("query,half\nnight_000.jpg,validation\nnight_001.jpg,test\n")
+    words = ("evaluate", town, "--json", "--queries-list", table)
+    assert json.loads(placerec(*words).stdout)["queries"] == 2
+    assert json.loads(placerec(*words, "--half", "test").stdout)["queries"] == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("night_009.jpg,place_000.jpg", "night_009.jpg"),
+        ("night_000.jpg,place_9.jpg", "place_9.jpg"),
+    ],
+)
+def test_an_unknown_name_in_the_ground_truth_is_named_with_its_line(
+    placerec, town, tmp_path, row, why
+):
+    truth = tmp_path / "truth.csv"
+    truth.write_text(f"query,database\nnight_000.jpg,place_000.jpg\n{row}\n")
+    refused = placerec("evaluate", town, "--ground-truth", truth, code=4)
+    assert "truth.csv, line 3" in refused.stderr
+    assert why in refused.stderr
+
+
+def test_a_query_without_a_positive_is_left_out_of_the_denominator(placerec, town, tmp_path):
+    truth = tmp_path / "truth.csv"
+    truth.write_text("query,database\nnight_000.jpg,place_000.jpg\n")
+    told = placerec("evaluate", town, "--ground-truth", truth).stdout
+    assert "queries: 6, with a positive: 1" in told
+
+
+@pytest.fixture
+def run(placerec, town) -> Path:
+    """A finished run of retrieval alone, in the folder ``run``."""
+    placerec("evaluate", town, "--method", "netvlad", "--out", "run")
+    return placerec.folder / "run"
+
+
+def test_a_run_leaves_predictions_scores_queries_and_a_report(run):
+    names = {path.name for path in run.iterdir()}
+    assert names == {"predictions.jsonl", "scores.json", "queries.csv", "report.html", "work"}
+    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    assert scores["facts"]["protocol"]["hash"] == scores["hash"]
+    assert len((run / "queries.csv").read_text(encoding="utf-8").splitlines()) == 1 + 6
+
+
+def test_a_run_in_a_folder_of_another_run_is_refused_and_changes_nothing(placerec, town, run):
+    before = {path.name: path.read_bytes() for path in run.glob("*.*")}
+    refused = placerec("evaluate", town, "--out", "run", code=2)
+    assert "another method" in refused.stderr
+    assert {path.name: path.read_bytes() for path in run.glob("*.*")} == before
+
+
+def test_compare_has_a_line_a_measure_that_begins_with_its_name(placerec, town, run):
+    placerec("evaluate", town, "--out", "other")
+    lines = placerec("compare", "run", "other").stdout.splitlines()
+    assert lines[0].startswith("recall@1 ")
+    told = json.loads(placerec("compare", "run", "other", "--json").stdout)
+    assert [line.split()[0] for line in lines] == list(told["measures"])
+    assert told["queries"] == 6
+
+
+def test_runs_of_different_protocols_are_not_compared(placerec, town, run):
+    placerec("evaluate", town, "--method", "netvlad", "--queries", 3, "--out", "few")
+    refused = placerec("compare", "run", "few", code=2)
+    assert "3 queries, seed 0" in refused.stderr
+    placerec("compare", "run", "nothing", code=3)
+
+
+def test_predictions_leave_and_come_back_with_the_same_recall(placerec, town, run):
+    for form in ("hloc", "kapture", "text"):
+        placerec("predictions", "export", town, "run", f"{form}.txt", "--form", form)
+        placerec("predictions", "import", town, f"{form}.txt", "--form", form, "--out", form)
+        told = json.loads(placerec("compare", "run", form, "--json").stdout)
+        assert all(one["difference"] == 0.0 for one in told["measures"].values())
+    refused = placerec(
+        "predictions", "export", town, "run", "x.txt", "--form", "hloc", "--queries", 2, code=2
+    )
+    assert "2 queries" in refused.stderr
+    assert not (placerec.folder / "x.txt").exists()
+
+
+def test_check_names_a_query_that_is_in_the_database_too(placerec, town, tmp_path):
+    copy = Path(shutil.copytree(town, tmp_path / "town"))
+    assert placerec("evaluate", copy, "--check").stdout.startswith("0 equal")
+    shutil.copy(copy / "queries" / "night_002.jpg", copy / "database" / "again.jpg")
+    told = placerec("evaluate", copy, "--check").stdout
+    assert "night_002.jpg" in told
+    assert "again.jpg" in told
+    (found,) = json.loads(placerec("evaluate", copy, "--check", "--json").stdout)
+    assert found["query"] == "night_002.jpg"
+
+
+def test_an_unknown_protocol_or_method_is_named_with_the_choices(placerec, town):
+    assert "folder" in placerec("evaluate", town, "--protocol", "fodler", code=2).stderr
+    assert "netvlad" in placerec("evaluate", town, "--method", "netvald", code=2).stderr
+    refused = placerec("evaluate", town, "--radius", 10, "--ground-truth", "x.csv", code=3)
+    assert "ground_truth" in refused.stderr or "radius" in refused.stderr
+
+
+def test_only_retrieval_has_no_reranked_recalls(placerec, town):
+    told = json.loads(placerec("evaluate", town, "--rerank", "none", "--json").stdout)
+    assert told["reranked"] is None
+    assert told["scorer"] is None

@@ -1,0 +1,36 @@
+"""A retriever and a re-ranker that are quick and plain, for what does not depend on the method."""
+
+import numpy as np
+
+from placerec.baselines.contract import Provenance, Verified
+
+
+class MeanColour:
+    """The plainest retriever: mean colour of 4 x 4 boxes; remembers what it was asked to do."""
+
+    name, provenance, fingerprint = "mean-colour", Provenance("MIT", "none"), "a" * 64
+
+    def __init__(self):
+        self.fitted, self.described = [], 0
+
+    def fit(self, photos, count, progress):
+        self.fitted.append((sum(1 for _ in photos()), count))
+
+    def describe(self, pixels):
+        self.described += 1
+        rows = np.array_split(pixels.astype(np.float32), 4)
+        boxes = [box.mean(axis=(0, 1)) for row in rows for box in np.array_split(row, 4, axis=1)]
+        found = np.concatenate(boxes) - np.mean(boxes)
+        return (found / np.linalg.norm(found)).astype(np.float32)
+
+
+class Darkest:
+    """A re-ranker of no sense: the darker the better; keeps one number a photo."""
+
+    name, provenance, fingerprint = "darkest", Provenance("MIT", "none"), "b" * 64
+
+    def describe(self, pixels):
+        return {"mean": np.array([pixels.mean()], np.float32)}
+
+    def score(self, query, candidates):
+        return [Verified(-float(one["mean"][0]), np.zeros((0, 4))) for one in candidates]
