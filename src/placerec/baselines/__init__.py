@@ -8,8 +8,38 @@ with any of the latter. Adding one is a file here and a line below (docs/BASELIN
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from placerec.baselines.ap_gem import ap_gem
 from placerec.baselines.contract import Reranker, Retriever
+from placerec.baselines.densevlad import DenseVlad
+from placerec.baselines.lightglue import aliked_lightglue, disk_lightglue
+from placerec.baselines.superglue import superpoint_superglue
+from placerec.baselines.vlad import Vlad
+from placerec.baselines.xfeat import xfeat
 
-RETRIEVERS: dict[str, Callable[..., Retriever]] = {}
-RERANKERS: dict[str, Callable[..., Reranker]] = {}
+Made = TypeVar("Made", bound=Retriever | Reranker)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline(Generic[Made]):
+    """How one is made, and the options of ``evaluate`` that it takes."""
+
+    make: Callable[..., Made]
+    options: tuple[str, ...]
+
+
+KEYPOINTS = ("keypoints", "longer_side", "threads")
+
+RETRIEVERS: dict[str, Baseline[Retriever]] = {
+    "vlad": Baseline(Vlad, ("weights",)),
+    "densevlad": Baseline(DenseVlad, ("weights",)),
+    "ap-gem": Baseline(ap_gem, ("longer_side", "threads")),
+}
+RERANKERS: dict[str, Baseline[Reranker]] = {
+    "aliked-lightglue": Baseline(aliked_lightglue, KEYPOINTS),
+    "disk-lightglue": Baseline(disk_lightglue, KEYPOINTS),
+    "xfeat": Baseline(xfeat, KEYPOINTS),
+    "superpoint-superglue": Baseline(superpoint_superglue, (*KEYPOINTS, "weights")),
+}

@@ -161,12 +161,12 @@ def open_module(spec: str, threads: int = 1, device: str = "cpu") -> Retriever:
         import torch
     except ImportError as error:
         raise MissingExtra("--torch-module", "torch") from error
-    from placerec.trunks.external import TorchTrunk, _module_digest
+    from placerec.trunks.external import TorchTrunk, module_digest
 
     made = _made(spec)
     about = _about(made, spec)
     module = made if isinstance(made, torch.nn.Module) else _as_module(made)
-    sha256 = _module_digest(module)
+    sha256 = module_digest(module)
     torch.set_num_threads(threads)
     module.eval().to(torch.device(device))
     network = _torch_network(module, spec, device)
@@ -183,14 +183,14 @@ def open_module(spec: str, threads: int = 1, device: str = "cpu") -> Retriever:
 
 def _open_onnx(path: Path, threads: int, device: str) -> Retriever:
     """The same for an ONNX file with one output (1, D)."""
-    from placerec.trunks.external import EXTERNAL_DATA, _session
+    from placerec.trunks.external import EXTERNAL_DATA, onnx_session
 
     if not path.is_file():
         raise NotFound(path, "no such ONNX file")
     data = path.read_bytes()
     if EXTERNAL_DATA in data:
         raise UnsafeWeights(path, "it refers to data in other files", "save it as one file")
-    session = _session(data, path.name, threads, device)
+    session = onnx_session(data, path.name, threads, device)
     known = session.get_inputs()[0]
     size = known.shape[2:] if len(known.shape) == 4 else []
     about = About()

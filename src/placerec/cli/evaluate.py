@@ -26,31 +26,32 @@ if TYPE_CHECKING:
 BASELINE = ("keypoints", "longer_side", "weights")
 
 
+# fmt: off
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @dataset_options
-@click.option("--method", help="default, netvlad, patch-netvlad, paper-*, or a baseline "
-                               "(docs/BASELINES.md).")  # fmt: skip
-@click.option("--rerank", help="Another method for the shortlist's order, or none.")
+@click.option("--method", metavar="NAME",
+              help="default, netvlad, patch-netvlad, paper-*, or a baseline (docs/BASELINES.md).")
+@click.option("--rerank", metavar="NAME", help="Another method for the shortlist's order, or none.")
 @click.option("--torch-module", metavar="PACKAGE:FUNCTION",
-              help="A function that returns a torch module: global descriptor or feature map.")  # fmt: skip
+              help="A network of your own (or an .onnx file) makes the shortlist.")
 @click.option("--keypoints", type=click.IntRange(1), help="Of a keypoint re-ranker; default: 512.")
 @click.option("--longer-side", type=click.IntRange(32),
-              help="Pixels, of a keypoint re-ranker; default: 640.")  # fmt: skip
-@click.option("--weights", type=click.Path(path_type=Path), help="Folder or file of a baseline's "
-                                                                 "weights.")  # fmt: skip
+              help="Pixels, of a keypoint re-ranker; default: 640.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights of a baseline.")
 @click.option("--out", type=click.Path(path_type=Path),
               help="Folder of the run: predictions, scores, report.html; started again, a run goes "
-                   "on there. Without it nothing is written.")  # fmt: skip
+                   "on there. Without it nothing is written.")
 @click.option("--check", is_flag=True,
-              help="Only look for photos that are query and database, or nearly so.")  # fmt: skip
+              help="Only look for photos that are query and database, or nearly so.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @model_options
 @setting_options
 def evaluate(
     folder: Path, out: Path | None, check: bool, as_json: bool, threads: int | None, device: str,
     **options: Any,
-) -> int:  # fmt: skip
+) -> int:
+    # fmt: on
     """Recall on the data set in FOLDER, with the protocol it was measured by.
 
     A model is fitted on the database photos, as index build would; queries are only asked. In
@@ -59,7 +60,9 @@ def evaluate(
     dataset = chosen_dataset(folder, options)
     if check:
         return _check(dataset, as_json)
-    method = _method(options)
+    from placerec.workers import available_threads
+
+    method = _method(options, threads or available_threads(), device)
     from placerec.evaluation.evaluate import evaluate as run
     from placerec.evaluation.results import write_results
 
@@ -90,7 +93,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(found.lines()))
 
 
-def _method(options: dict[str, Any]) -> Method:
+def _method(options: dict[str, Any], threads: int, device: str) -> Method:
     from placerec.evaluation.methods import named_method
 
     model, name, rerank = (options.pop(key) for key in ("model", "method", "rerank"))
@@ -100,10 +103,11 @@ def _method(options: dict[str, Any]) -> Method:
     if module is not None:
         from placerec.baselines.torch_module import open_module
 
-        retriever = open_module(module)
+        retriever = open_module(module, threads, device)
     return named_method(
-        name, rerank, model=model, changes=given(options), baseline=baseline, retriever=retriever
-    )
+        name, rerank, model=model, changes=given(options), baseline=baseline,
+        threads=threads, retriever=retriever,
+    )  # fmt: skip
 
 
 def _check(dataset: Dataset, as_json: bool) -> int:

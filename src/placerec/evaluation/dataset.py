@@ -123,8 +123,7 @@ class Dataset:
         rule = self.protocol
         _add(digest, [rule.name, rule.rule, rule.photos_a_panorama, rule.hidden, rule.poses])
         for search in self.searches:
-            name = search.name if len(self.searches) > 1 else ""  # else it is the folder's
-            _add(digest, [name, search.distractors])
+            _add(digest, [search.name, search.distractors])
             _add(digest, search.queries.names)
             _add(digest, search.database.names)
             for numbers in search.positives:

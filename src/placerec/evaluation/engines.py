@@ -28,6 +28,7 @@ from placerec.records import Array, Features, Match
 from placerec.settings import Settings
 from placerec.trunks import Trunk
 
+SEEDED = "seeded: not trained, its recall says nothing of the method"
 BLOCK = 64  # photos whose descriptors are kept together: what a killed run may lose
 
 
@@ -112,7 +113,7 @@ class IndexEngine:
     @property
     def bytes_per_photo(self) -> float:
         """Of the descriptors in the index; the model in it is not counted."""
-        return self.recognizer.index.reader.descriptor_bytes()
+        return float(self.recognizer.index.reader.descriptor_bytes())
 
     @property
     def facts(self) -> dict[str, str]:
@@ -189,7 +190,7 @@ class DescriptorSearcher:
     @property
     def bytes_per_photo(self) -> float:
         """Four a number, as they are kept."""
-        return 4.0 * self.descriptors.shape[1]
+        return 4.0 * len(self.descriptors[0])
 
     @property
     def facts(self) -> dict[str, str]:
@@ -315,7 +316,8 @@ def _reason(path: Path) -> PhotoError:
 def _facts(baseline: Retriever | Reranker) -> dict[str, str]:
     provenance = baseline.provenance
     return {"model": baseline.name, "fingerprint": baseline.fingerprint,
-            "licence": provenance.licence, "training_data": provenance.training_data}  # fmt: skip
+            "licence": provenance.licence, "training_data": provenance.training_data,
+            "weights": "real" if provenance.real else SEEDED}  # fmt: skip
 
 
 def _points(sizes: Sequence[Match]) -> Array:

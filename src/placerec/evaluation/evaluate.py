@@ -20,7 +20,7 @@ import numpy as np
 from placerec.baselines.contract import Progress, Verified
 from placerec.errors import PhotoError, UsageError
 from placerec.evaluation.dataset import Dataset, Search
-from placerec.evaluation.engines import Searcher, Verifier
+from placerec.evaluation.engines import SEEDED, Searcher, Verifier
 from placerec.evaluation.exchange import import_predictions
 from placerec.evaluation.intervals import Estimate
 from placerec.evaluation.machine import machine, versions
@@ -78,6 +78,7 @@ class Run:
         for name, measures in rows:
             told = (f"recall@{n} {_told(measures[f'recall@{n}'])}" for n in RECALL_AT)
             lines.append(f"{name:{width}}  {'  '.join(told)}")
+        lines += [f"weights: {told}" for told in facts["seeded"]]
         protocol = facts["protocol"]
         lines.append(f"protocol: {protocol['name']} ({protocol['rule']}), {protocol['hash'][:12]}")
         lines.append(f"model: {facts['model']}")
@@ -314,6 +315,8 @@ def _facts(dataset: Dataset, file: PredictionFile) -> dict[str, Any]:
     begun = list(file.begun.values())
     models = dict.fromkeys(part["model"] for one in begun[:1] for part in one.values())
     facts["model"] = " + ".join(models) or "of another program"
+    parts = [part for one in begun[:1] for part in one.values()]
+    facts["seeded"] = [part["weights"] for part in parts if part.get("weights") == SEEDED]
     facts["scorer"] = file.header["method"].get("scorer")
     if stages:
         facts |= {"milliseconds": stages, "ms_per_query": sum(stages.values())}

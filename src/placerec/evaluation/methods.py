@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from placerec.baselines import RERANKERS, RETRIEVERS
+from placerec.baselines import RERANKERS, RETRIEVERS, Baseline, Made
 from placerec.baselines.contract import Progress, Reranker, Retriever
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
@@ -113,47 +113,52 @@ def named_method(
     model: str | Trunk = "auto",
     changes: Mapping[str, Any] | None = None,
     baseline: Mapping[str, Any] | None = None,
+    threads: int = 1,
     retriever: Retriever | None = None,
 ) -> Method:
     """The method ``name``, re-ranked by ``rerank`` (a name, none, or what the method itself has).
 
-    ``changes`` are settings of our own methods, ``baseline`` options of a baseline, ``retriever``
-    is taken in place of a named one. Raises ``UsageError`` for what cannot be combined.
+    ``changes`` are settings of our own methods; ``baseline`` are options of a baseline, of the
+    re-ranker where it takes them; ``retriever`` is taken in place of a named one. Raises
+    ``UsageError`` for what cannot be combined.
     """
     changes, options = dict(changes or {}), dict(baseline or {})
-    candidates = changes.get("candidates")
     if name in RERANKERS and rerank is None:
         name, rerank = None, name
-    first = retriever or _retrieval(name, model, changes, options)
-    second: Own | Reranker | None
-    if rerank == NO_RERANKING:
-        second = None
-    elif rerank in RERANKERS:
-        second = RERANKERS[rerank](**options)
-    elif rerank is not None:
+    second: Own | Reranker | None = None
+    if rerank in RERANKERS:
+        second = _made(RERANKERS[rerank], options, threads)
+    elif rerank not in (None, NO_RERANKING):
         second = _own(rerank, model, changes)
         if not second.settings.patch_sizes:
             raise UsageError(f"--rerank {rerank}: it only retrieves; choose another one")
+    first: Own | Retriever
+    if retriever is not None:
+        first = retriever
+    elif name in RETRIEVERS:
+        if model != "auto":
+            raise UsageError(f"--model {model}: {name} has a descriptor of its own; leave it away")
+        first = _made(RETRIEVERS[name], options, threads)
     else:
-        second = first if isinstance(first, Own) and first.settings.reranks else None
-    if options and rerank not in RERANKERS and name not in RETRIEVERS:
-        raise UsageError(f"{', '.join(sorted(options))}: an option of a baseline; leave it away")
+        first = _own(name, model, changes)
+    if options:
+        raise UsageError(f"{', '.join(sorted(options))}: no option of this method; leave it away")
+    if rerank is None and isinstance(first, Own) and first.settings.reranks:
+        second = first
     if isinstance(first, Own) and second is not first:  # no patches are kept for nothing
         bare = first.settings.replace(patch_sizes=(), scale_weights=None, candidates=0)
         first = replace(first, settings=bare)
     if isinstance(second, Own):
-        candidates = second.settings.candidates
-    return Method(first, second, BASELINE_CANDIDATES if candidates is None else candidates)
+        return Method(first, second, second.settings.candidates)
+    return Method(first, second, changes.get("candidates", BASELINE_CANDIDATES))
 
 
-def _retrieval(
-    name: str | None, model: str | Trunk, changes: dict[str, Any], options: dict[str, Any]
-) -> Own | Retriever:
-    if name in RETRIEVERS:
-        if model != "auto":
-            raise UsageError(f"--model {model}: {name} has a descriptor of its own; leave it away")
-        return RETRIEVERS[name](**options)
-    return _own(name, model, changes)
+def _made(entry: Baseline[Made], options: dict[str, Any], threads: int) -> Made:
+    """The baseline with the ``options`` that it takes; they are taken out."""
+    taken = {key: options.pop(key) for key in entry.options if key in options}
+    if "threads" in entry.options:
+        taken["threads"] = threads
+    return entry.make(**taken)
 
 
 def _own(name: str | None, model: str | Trunk, changes: dict[str, Any]) -> Own:

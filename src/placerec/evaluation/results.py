@@ -28,8 +28,8 @@ def write_results(
 ) -> None:
     """Write what a scored run is read by: machines (JSON, CSV) and people (HTML).
 
-    With its ``method`` the report's pictures show the matched points. Where the owner keeps the truth
-    there is also ``submission.txt``, to be handed in.
+    With its ``method`` the report's pictures show the matched points. Where the owner keeps the
+    truth there is also ``submission.txt``, to be handed in.
     """
     write_run(out, run.scores, run.outcomes, run.facts)
     rule = run.dataset.protocol

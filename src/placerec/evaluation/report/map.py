@@ -68,8 +68,7 @@ def search_map(
         right = one.final.ranks[:1] == (1,)
         asked.append(Asked(one.query, here[rows[one.query]], answer, right))
     own = len(search.database) - search.distractors
-    title = f"Queries of {search.name}" if search.name else "Queries"
-    return query_map(title, asked, there[:own], maps)
+    return query_map("Queries", asked, there[:own], maps)
 
 
 def query_map(title: str, asked: Sequence[Asked], database: Array, maps: int = 1) -> Markup | None:
