@@ -1,0 +1,189 @@
+"""Every method with real weights on the real sets: recall with intervals, milliseconds, bytes.
+
+    python benchmarks/methods.py DATA_FOLDER RUNS_FOLDER
+
+Each run is one of ``placerec evaluate --out RUNS_FOLDER/SET/METHOD``: it can be killed and goes on,
+and its report.html can be looked at. The answers do not depend on the ground truth, so one run is
+scored by several protocols of its set. Keypoint re-rankers take 10 candidates of the default
+method's shortlist, and on the larger sets they answer a seeded list of 100 queries; rows say how
+many queries they are of, and our default method is scored on that list too.
+
+Models are fitted on the database photos alone. Milliseconds are of one query on 2 threads, from the
+file to the answer; other work on the machine lengthens them, so compare rows of one set roughly.
+Bytes are descriptors as they are kept, without the model.
+
+Writes results/methods.csv run by run (a run that is there is not asked or scored again: delete the
+file to start anew), then the table in docs/BASELINES.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from table import ROOT, append_rows, read_rows, write_page
+
+from placerec.evaluation.dataset import Dataset
+from placerec.evaluation.datasets import open_dataset
+from placerec.evaluation.evaluate import Run, evaluate
+from placerec.evaluation.lists import sampled, with_distractors
+from placerec.evaluation.methods import named_method
+from placerec.evaluation.results import write_results
+from placerec.evaluation.score import outcomes, scores
+
+TABLE = ROOT / "results" / "methods.csv"
+PAGE = ROOT / "docs" / "BASELINES.md"
+THREADS, LISTED = 2, 100
+AT, STAGES = (1, 5, 10), ("encode", "search", "rerank")
+
+
+@dataclass(frozen=True)
+class Set:
+    """A folder, what joins its database, and the protocols that its answers are scored by.
+
+    ``only``: the methods that are run here; none = all but those of ``without``.
+    """
+
+    name: str
+    folder: str
+    protocols: dict[str, dict[str, Any]] = field(default_factory=lambda: {"": {}})
+    distractors: str = ""
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A method by the names that ``placerec evaluate`` takes; ``listed``: at most 100 queries."""
+
+    method: str
+    rerank: str | None = None
+    listed: bool = False
+
+    @property
+    def label(self) -> str:
+        """As tables show it."""
+        return f"{self.method} + {self.rerank}" if self.rerank else self.method
+
+
+GSV = "gsv_cambridge_test"
+SETS = (
+    Set(GSV, GSV, {
+        "25 m": {}, "strict": {"ground_truth": Path("ground_truth_strict.csv")},
+        "25 m, 40 degrees": {"protocol": "coordinates", "radius": 25.0, "degrees": 40.0},
+    }),
+    Set(f"{GSV}, best of a panorama", GSV, {"25 m": {"photos_a_panorama": 4}},
+        only=("netvlad", "default")),
+    Set("corridor", "corridor"),
+    Set("amos_day_night", "amos_day_night"),
+    Set("amos_day_night + gsv_cambridge_train", "amos_day_night",
+        distractors="gsv_cambridge_train/photos",
+        without=("paper-storage", "paper-speed")),  # 0.75 h of VGG16: see REPRODUCE.md, methods
+)  # fmt: skip
+METHODS = (
+    Asked("vlad"), Asked("densevlad"), Asked("netvlad"), Asked("default"),
+    Asked("patch-netvlad", listed=True), Asked("paper-storage"), Asked("paper-speed"),
+    Asked("default", "xfeat", listed=True), Asked("default", "aliked-lightglue", listed=True),
+    Asked("default", "disk-lightglue", listed=True), Asked("densevlad", "default"),
+)  # fmt: skip
+MEASURES = tuple(
+    f"{part}_{name}{end}" for part in ("global", "final") for name in (f"recall@{n}" for n in AT)
+    for end in ("", "_low", "_high")
+)  # fmt: skip
+COLUMNS = ("set", "protocol", "hash", "queries", "method", "fitted_on", *MEASURES,
+           *(f"ms_{stage}" for stage in STAGES), "bytes_per_photo")  # fmt: skip
+
+
+def rows_of(data: Path, runs: Path, one: Set, asked: Asked) -> Iterator[dict[str, object]]:
+    """The rows of one run: a protocol each; of the default also on the list of 100 queries."""
+    count = LISTED if asked.listed else None
+    asks = sampled(open_all(data, one, next(iter(one.protocols.values()))), count)
+    out = runs / one.name / asked.label
+    method = named_method(asked.method, asked.rerank, threads=THREADS)
+    run = evaluate(asks, method, out=out, threads=THREADS)
+    write_results(out, run, method, THREADS)
+    for protocol, options in one.protocols.items():
+        judged = open_all(data, one, options)
+        counts = [LISTED if asked.listed else judged.queries]
+        if asked.label == "default" and judged.queries > LISTED:
+            counts.append(LISTED)
+        for dataset in [sampled(judged, count) for count in counts]:
+            yield {
+                "set": one.name, "protocol": protocol, "hash": dataset.hash,
+                "method": asked.label, "fitted_on": fitted_on(run), **measured(dataset, run),
+            }  # fmt: skip
+
+
+def open_all(data: Path, one: Set, options: dict[str, Any]) -> Dataset:
+    """The set's photos, with its distractors, under one protocol."""
+    dataset = open_dataset(data / one.folder, **options)
+    return with_distractors(dataset, [data / one.distractors] if one.distractors else [])
+
+
+def measured(dataset: Dataset, run: Run) -> dict[str, object]:
+    """What the answers of ``run`` to the queries of ``dataset`` come to by its protocol."""
+    names = {name for search in dataset.searches for name in search.queries.names}
+    answers = {key: one for key, one in run.predictions.predictions.items() if key[1] in names}
+    group = scores(dataset, outcomes(dataset, answers)).pooled
+    told: dict[str, object] = {"queries": group.queries}
+    for part, measures in (("global", group.retrieved), ("final", group.reranked)):
+        for n in AT if measures else ():
+            estimate = measures[f"recall@{n}"]
+            for end, value in (
+                ("", estimate.value),
+                ("_low", estimate.low),
+                ("_high", estimate.high),
+            ):
+                told[f"{part}_recall@{n}{end}"] = f"{value:.4f}"
+    stages = run.facts["milliseconds"]
+    told |= {f"ms_{stage}": f"{ms:.1f}" for stage, ms in stages.items()}
+    return told | {"bytes_per_photo": f"{run.facts['bytes_per_photo']:.0f}"}
+
+
+def fitted_on(run: Run) -> str:
+    """What the parts of a method were trained or fitted on."""
+    parts = next(iter(run.facts["searches"].values())).values()
+    return "; ".join(dict.fromkeys(part["training_data"] for part in parts))
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    """The table as it stands on the page: the final ranking, and the global one before it."""
+    head = ("set", "queries", "method", "global R@1", "R@1", "R@5", "R@10", "ms a query",
+            "bytes a photo")  # fmt: skip
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    for row in rows:
+        part = "final" if row["final_recall@1"] else "global"
+        milliseconds = sum(float(row[f"ms_{stage}"] or 0) for stage in STAGES)
+        lines.append(" | ".join([
+            ", ".join(filter(None, (row["set"], row["protocol"]))), row["queries"], row["method"],
+            interval(row, "global"), interval(row, "final") if part == "final" else "-",
+            *(f"{float(row[f'{part}_recall@{n}']):.3f}" for n in (5, 10)),
+            f"{milliseconds:.0f}", row["bytes_per_photo"],
+        ]))  # fmt: skip
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def interval(row: dict[str, str], part: str) -> str:
+    """recall@1 with its 95 % interval."""
+    value, low, high = (float(row[f"{part}_recall@1{end}"]) for end in ("", "_low", "_high"))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main() -> None:
+    data, runs = Path(sys.argv[1]), Path(sys.argv[2])
+    for one in SETS:
+        for asked in METHODS:
+            done = {(row["set"], row["method"]) for row in read_rows(TABLE)}
+            left_out = asked.label in one.without or (one.only and asked.label not in one.only)
+            if left_out or (one.name, asked.label) in done:
+                continue
+            append_rows(TABLE, COLUMNS, list(rows_of(data, runs, one, asked)))
+            print(one.name, asked.label, "done", flush=True)
+            write_page(PAGE, "methods", markdown(read_rows(TABLE)))
+
+
+if __name__ == "__main__":
+    main()
