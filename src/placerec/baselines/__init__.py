@@ -35,7 +35,7 @@ KEYPOINTS = ("keypoints", "longer_side", "threads")
 RETRIEVERS: dict[str, Baseline[Retriever]] = {
     "vlad": Baseline(Vlad, ("weights",)),
     "densevlad": Baseline(DenseVlad, ("weights",)),
-    "ap-gem": Baseline(ap_gem, ("longer_side", "threads")),
+    "ap-gem": Baseline(ap_gem, ("longer_side",)),
 }
 RERANKERS: dict[str, Baseline[Reranker]] = {
     "aliked-lightglue": Baseline(aliked_lightglue, KEYPOINTS),

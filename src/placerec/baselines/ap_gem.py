@@ -33,18 +33,18 @@ LARGEST = 1024  # pixels of the longer side
 POOLING_FLOOR = 1e-6
 
 
-def ap_gem(*, longer_side: int = LARGEST, threads: int = 1) -> ApGem:
+def ap_gem(*, longer_side: int = LARGEST) -> ApGem:
     """The converted checkpoint of the cache folder; ``longer_side`` is the largest, in pixels."""
-    return ApGem(read_weights(METHOD, HOW), longer_side=longer_side, threads=threads)
+    return ApGem(read_weights(METHOD, HOW), longer_side=longer_side)
 
 
 class ApGem:
     """AP-GeM, a ``Retriever``: 2048 values a photo."""
 
-    def __init__(self, weights: Weights, *, longer_side: int = LARGEST, threads: int = 1) -> None:
+    def __init__(self, weights: Weights, *, longer_side: int = LARGEST) -> None:
         if longer_side < STRIDE:
             raise UsageError(f"longer-side: {longer_side}; give {STRIDE} pixels or more")
-        torch = use_torch(METHOD, threads)
+        torch = use_torch(METHOD)
         check(weights.tensors, weights.path)
         tensors = {key: np.asarray(value, np.float32) for key, value in weights.tensors.items()}
         encoder = weights.part("encoder")
@@ -56,7 +56,7 @@ class ApGem:
             self._whitening = Projection(tensors["whitening.weight"], tensors["whitening.bias"])
         mean, deviation = ((255 * tensors[name]).tolist() for name in ("mean", "std"))
         self._preprocessing = Preprocessing((0, 0), tuple(mean), tuple(deviation))
-        self._weights, self._longer_side, self._threads = weights, longer_side, threads
+        self._weights, self._longer_side = weights, longer_side
 
     @property
     def name(self) -> str:
@@ -82,7 +82,7 @@ class ApGem:
 
     def describe(self, pixels: Array) -> Array:
         """(H, W, 3) uint8 RGB to (2048,) float32 of unit length."""
-        torch = use_torch(METHOD, self._threads)
+        torch = use_torch(METHOD)
         if max(pixels.shape[:2]) > self._longer_side:
             pixels = with_longer_side(pixels, self._longer_side)
         image = torch.from_numpy(prepare(pixels, self._preprocessing))

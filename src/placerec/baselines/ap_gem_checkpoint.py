@@ -29,7 +29,7 @@ POWER = 0.25  # of the variances; the authors' --whitenp
 ARCHITECTURES = ("resnet101_rmac", "resnet50_rmac")
 # The only values of these options that are implemented; all others change no descriptor.
 OPTIONS = {"norm_features": False, "without_fc": False, "center_bias": 0, "pooling": "gem"}
-LICENCE = "BSD-3-Clause (the authors' program; nothing is said of the weights)"
+LICENCE = "not stated with the weights"
 TRAINING_DATA = "as its name says: -LM18 is Google-Landmarks, the others are Landmarks-clean"
 
 

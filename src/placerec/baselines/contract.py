@@ -65,7 +65,10 @@ class Retriever(Protocol):
         """
 
     def describe(self, pixels: Array) -> Array:
-        """(H, W, 3) uint8 RGB to (D,) float32 of unit length."""
+        """(H, W, 3) uint8 RGB to (D,) float32 of unit length, or all zero for a blank photo.
+
+        Called from several threads.
+        """
 
 
 class Reranker(Protocol):
@@ -84,7 +87,10 @@ class Reranker(Protocol):
         """sha256 (hex) of everything that decides a score."""
 
     def describe(self, pixels: Array) -> Local:
-        """(H, W, 3) uint8 RGB to local features, as they are stored for a database photo."""
+        """(H, W, 3) uint8 RGB to local features, as they are stored for a database photo.
+
+        Called from several threads.
+        """
 
     def score(self, query: Local, candidates: Sequence[Local]) -> list[Verified]:
         """One result a candidate, in their order; equal scores keep the global order."""

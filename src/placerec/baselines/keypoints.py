@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from PIL import Image
 from placerec.baselines.contract import Local, Provenance, Verified
 from placerec.errors import MissingExtra, UsageError
 from placerec.records import Array
+from placerec.workers import map_in_order
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +58,11 @@ class Network(Protocol):
 
 
 class KeypointReranker:
-    """A ``Reranker`` that counts verified keypoint matches."""
+    """A ``Reranker`` that counts verified keypoint matches.
+
+    A photo, or a pair, runs on one thread, and pairs are spread over ``threads``: no bit depends
+    on their number, and a busy machine does not slow them out of proportion.
+    """
 
     def __init__(
         self,
@@ -106,7 +112,7 @@ class KeypointReranker:
 
         With ``size`` (2,) int32: width and height of the resized photo. A blank photo has none.
         """
-        torch = use_torch(self._method, self._threads)
+        torch = use_torch(self._method)
         resized = with_longer_side(pixels, self._longer_side)
         size = np.array(resized.shape[1::-1], np.int32)
         blank = int(resized.max()) - int(resized.min()) < LEAST_CONTRAST or min(size) < SLIVER
@@ -118,15 +124,14 @@ class KeypointReranker:
         return {**{key: rows[:0] if blank else rows for key, rows in found.items()}, "size": size}
 
     def score(self, query: Local, candidates: Sequence[Local]) -> list[Verified]:
-        """The number of verified matches with each candidate, one pair at a time."""
-        torch = use_torch(self._method, self._threads)
-        with torch.inference_mode():
-            return [self._score(query, candidate) for candidate in candidates]
+        """The number of verified matches with each candidate."""
+        return list(map_in_order(partial(self._score, query), candidates, self._threads))
 
     def _score(self, query: Local, candidate: Local) -> Verified:
         if min(len(query["keypoints"]), len(candidate["keypoints"])) < FEWEST_MATCHES:
             return Verified(0.0, np.empty((0, 4), np.float32))
-        pairs = self._network.match(query, candidate)
+        with use_torch(self._method).inference_mode():
+            pairs = self._network.match(query, candidate)
         points = np.concatenate(
             [query["keypoints"][pairs[:, 0]], candidate["keypoints"][pairs[:, 1]]], axis=1
         )
@@ -172,12 +177,12 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def use_torch(method: str, threads: int) -> Any:
-    """PyTorch, set to ``threads`` threads."""
+def use_torch(method: str) -> Any:
+    """PyTorch on one thread: several of its own wait for each other where a core is taken."""
     try:
         import torch
     except ImportError as error:
         raise MissingExtra(f"method {method}", "baselines") from error
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
     return torch

@@ -15,6 +15,7 @@ of its input where that is fixed. A dense ONNX file is a trunk: ``--model NET.on
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
@@ -217,12 +218,14 @@ def _made(spec: str) -> Any:
     package, colon, name = spec.partition(":")
     if not (package and colon and name):
         raise UsageError(f"--torch-module {spec}: give PACKAGE:FUNCTION, such as mynet.model:build")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # as python does, and an installed program does not
     try:
         function = getattr(import_module(package), name)
     except Exception as error:  # the import runs the code of others
         raise UsageError(
             f"--torch-module {spec}: cannot be imported ({type(error).__name__}: {error}); install "
-            f"the package, or put its folder on PYTHONPATH"
+            f"the package, run this beside it, or put its folder on PYTHONPATH"
         ) from error
     try:
         made = function()

@@ -13,7 +13,6 @@ that kornia's modules have. Nothing is downloaded when a method runs.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights
+from placerec.models.files import tensors_sha256
 from placerec.records import Array
 from placerec.trunks.convert import Source, read_source, write_whole
 from placerec.trunks.vgg16 import cache_folder
@@ -143,15 +143,6 @@ def read_weight_file(path: Path, name: str, how: str) -> Weights:
     if told.get("sha256") != digest:
         raise UnsafeWeights(path, "its tensors are not those of its sha256", f"again: {how}")
     return Weights(tensors, digest, told, path)
-
-
-def tensors_sha256(tensors: Mapping[str, Array]) -> str:
-    """sha256 (hex) of tensors with their names, types and shapes, whatever their order."""
-    digest = hashlib.sha256()
-    for key, value in sorted(tensors.items()):
-        digest.update(f"{key} {value.dtype} {value.shape}\n".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
 
 
 def how_to_make(name: str) -> str:

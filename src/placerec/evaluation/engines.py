@@ -27,6 +27,7 @@ from placerec.recognise.shortlist import shortlist
 from placerec.records import Array, Features, Match
 from placerec.settings import Settings
 from placerec.trunks import Trunk
+from placerec.workers import map_in_order
 
 SEEDED = "seeded: not trained, its recall says nothing of the method"
 BLOCK = 64  # photos whose descriptors are kept together: what a killed run may lose
@@ -167,7 +168,9 @@ class DescriptorSearcher:
     skipped: tuple[PhotoError, ...] = field(default=(), repr=False)
 
     @classmethod
-    def open(cls, search: Search, retriever: Retriever, work: Path, progress: Progress) -> Self:
+    def open(
+        cls, search: Search, retriever: Retriever, work: Path, threads: int, progress: Progress
+    ) -> Self:
         """Fit on the database, and describe what an earlier run has not described yet."""
         paths = search.database.paths
         retriever.fit(lambda: _readable(paths), len(paths), progress)
@@ -176,7 +179,7 @@ class DescriptorSearcher:
         for first in range(0, len(paths), BLOCK):
             kept, some = folder / f"{first}.npy", paths[first : first + BLOCK]
             if not kept.is_file():
-                save_array(kept, _describe(retriever, some))
+                save_array(kept, _describe(retriever, some, threads))
             rows.extend(np.load(kept, allow_pickle=False))
             progress("describing photos", len(rows), len(paths))
         descriptors = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
@@ -215,11 +218,13 @@ class LocalVerifier:
     reranker: Reranker
     paths: tuple[Path, ...] = field(repr=False)
     folder: Path = field(repr=False)
+    threads: int = 1
 
     @classmethod
-    def open(cls, search: Search, reranker: Reranker, work: Path) -> Self:
+    def open(cls, search: Search, reranker: Reranker, work: Path, threads: int) -> Self:
         """Ready to score photos of the search's database."""
-        return cls(reranker, search.database.paths, _folder(work / reranker.fingerprint[:16]))
+        folder = _folder(work / reranker.fingerprint[:16])
+        return cls(reranker, search.database.paths, folder, threads)
 
     @property
     def bytes_per_photo(self) -> float:
@@ -238,15 +243,22 @@ class LocalVerifier:
 
     def prepare(self, numbers: Sequence[int]) -> None:
         """Describe those that are not described yet."""
-        for number in numbers:
-            kept = self.folder / f"{number}.npz"
-            if not kept.is_file():
-                save_array(kept, self.reranker.describe(decode(self.paths[number]).pixels))
+        missing = [n for n in numbers if not self._kept(n).is_file()]
+
+        def describe(number: int) -> Local:
+            return self.reranker.describe(decode(self.paths[number]).pixels)
+
+        described = map_in_order(describe, missing, self.threads)
+        for number, local in zip(missing, described, strict=True):
+            save_array(self._kept(number), local)
 
     def verify(self, query: Local, numbers: Sequence[int]) -> list[Verified]:
         """The re-ranker's scores."""
         self.prepare(numbers)
-        return self.reranker.score(query, [_load(self.folder / f"{n}.npz") for n in numbers])
+        return self.reranker.score(query, [_load(self._kept(n)) for n in numbers])
+
+    def _kept(self, number: int) -> Path:
+        return self.folder / f"{number}.npz"
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
@@ -290,18 +302,19 @@ def _readable(paths: Sequence[Path]) -> Iterator[Array]:
             continue  # it is listed when it is to be described
 
 
-def _describe(retriever: Retriever, paths: Sequence[Path]) -> Array:
+def _describe(retriever: Retriever, paths: Sequence[Path], threads: int) -> Array:
     """Descriptors (n, D) float32; a row of NaN for a photo that cannot be used."""
-    found: dict[int, Array] = {}
-    for number, path in enumerate(paths):
+
+    def describe(path: Path) -> Array:
         try:
-            found[number] = retriever.describe(decode(path).pixels)
+            return retriever.describe(decode(path).pixels)
         except PhotoError:
-            continue
-    width = max((len(one) for one in found.values()), default=1)
-    rows = np.full((len(paths), width), np.nan, np.float32)
-    for number, one in found.items():
-        rows[number] = one
+            return np.empty(0, np.float32)
+
+    found = list(map_in_order(describe, paths, threads))
+    rows = np.full((len(paths), max(1, *map(len, found))), np.nan, np.float32)
+    for row, one in zip(rows, found, strict=True):
+        row[: len(one)] = one
     return rows
 
 

@@ -30,7 +30,7 @@ from placerec.evaluation.predictions import Prediction, PredictionFile
 from placerec.evaluation.score import Outcome, Scores, outcomes, scores
 from placerec.index.describe import no_progress
 from placerec.records import Array
-from placerec.workers import available_threads, single_threaded_blas
+from placerec.workers import single_threaded_blas
 
 PREDICTIONS, WORK = "predictions.jsonl", "work"
 FORMAT = 1
@@ -215,7 +215,7 @@ def _ask(
         kept += verifier.bytes_per_photo
     file.end(search.name, {
         "photos": len(search.database), "bytes_per_photo": kept, "machine": machine(),
-        "threads": where.threads or available_threads(), "seconds": time.perf_counter() - start,
+        "threads": where.cores, "seconds": time.perf_counter() - start,
         "skipped": [str(error) for error in skipped],
     })  # fmt: skip
     return skipped

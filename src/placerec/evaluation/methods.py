@@ -27,6 +27,7 @@ from placerec.evaluation.engines import (
 from placerec.models.named import settings_for
 from placerec.settings import METHODS, Settings
 from placerec.trunks import Trunk
+from placerec.workers import available_threads
 
 BASELINE_CANDIDATES = 10  # a keypoint re-ranker takes 0.1 to 1 s a pair on a CPU
 NO_RERANKING = "none"
@@ -49,6 +50,11 @@ class Workplace:
     threads: int | None
     device: str
     progress: Progress
+
+    @property
+    def cores(self) -> int:
+        """The number of threads: all cores where none is named."""
+        return self.threads or available_threads()
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,9 @@ class Method:
         """What makes the shortlists of ``search``; what took long is kept in the work folder."""
         if isinstance(self.retrieval, Own):
             return _index(self.retrieval, search, where)
-        return DescriptorSearcher.open(search, self.retrieval, where.work, where.progress)
+        return DescriptorSearcher.open(
+            search, self.retrieval, where.work, where.cores, where.progress
+        )
 
     def verifier(
         self, search: Search, where: Workplace, searcher: Searcher | None = None
@@ -95,7 +103,7 @@ class Method:
             return searcher
         if isinstance(self.reranking, Own):
             return _index(self.reranking, search, where)
-        return LocalVerifier.open(search, self.reranking, where.work)
+        return LocalVerifier.open(search, self.reranking, where.work, where.cores)
 
 
 def own_method(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def model_bytes(model: Model) -> bytes:
         "format": FORMAT, "name": model.name, "trunk": model.trunk.name,
         "trunk_sha256": model.trunk.sha256, "settings": model.settings.to_json(),
         "training_data": model.training_data, "provenance": model.provenance,
-        "licence": model.licence, "sha256": _tensors_sha256(tensors),
+        "licence": model.licence, "sha256": tensors_sha256(tensors),
     }  # fmt: skip
     encoded: bytes = save(tensors, metadata)
     return encoded
@@ -93,7 +94,7 @@ def model_from_bytes(
     """
     tensors, metadata = _parse(data, origin)
     settings = Settings.from_json(metadata["settings"])
-    digest = _tensors_sha256(tensors)
+    digest = tensors_sha256(tensors)
     if any(name.startswith("encoder.") for name in tensors):
         trunk = _carried_vgg16(tensors, origin, threads, device)
     if trunk is None:
@@ -131,7 +132,8 @@ def _carried_vgg16(tensors: dict[str, Array], origin: Path, threads: int, device
     return VGG16(state, state_sha256(state), threads, device)
 
 
-def _tensors_sha256(tensors: dict[str, Array]) -> str:
+def tensors_sha256(tensors: Mapping[str, Array]) -> str:
+    """sha256 (hex) of tensors with their names and shapes, whatever their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tensor.shape}".encode())
