@@ -32,7 +32,7 @@ from table import (
 
 from placerec.evaluation.datasets import open_dataset
 from placerec.evaluation.lists import listed
-from placerec.evaluation.metrics import recalls
+from placerec.evaluation.scoring.metrics import recalls
 from placerec.method import displacement
 from placerec.models.fit import fit_model
 from placerec.models.model import Model

@@ -32,7 +32,7 @@ from placerec.evaluation.evaluate import Run, evaluate
 from placerec.evaluation.lists import sampled, with_distractors
 from placerec.evaluation.methods import named_method
 from placerec.evaluation.results import write_results
-from placerec.evaluation.score import outcomes, scores
+from placerec.evaluation.scoring.outcomes import outcomes, scores
 
 TABLE = ROOT / "results" / "methods.csv"
 PAGE = ROOT / "docs" / "BASELINES.md"

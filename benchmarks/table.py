@@ -26,7 +26,7 @@ import numpy as np
 
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.datasets import open_dataset
-from placerec.evaluation.metrics import recalls
+from placerec.evaluation.scoring.metrics import recalls
 from placerec.index.codec import decode_patches, encode_patches, encode_vector
 from placerec.models.fit import FeatureMaps, fit_model
 from placerec.models.model import Model

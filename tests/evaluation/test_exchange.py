@@ -13,7 +13,7 @@ from placerec.evaluation.exchange import (
     import_predictions,
     quaternion,
 )
-from placerec.evaluation.score import outcomes
+from placerec.evaluation.scoring.outcomes import outcomes
 
 READ = [form for form, one in FORMS.items() if one.parse]
 

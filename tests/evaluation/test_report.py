@@ -16,7 +16,7 @@ from placerec.evaluation.report import write_report
 from placerec.evaluation.report.map import Asked, Frame, Plane, query_map
 from placerec.evaluation.report.markup import element, number, text
 from placerec.evaluation.report.pictures import thumbnail
-from placerec.evaluation.score import outcomes, scores
+from placerec.evaluation.scoring.outcomes import outcomes, scores
 from placerec.records import Position
 
 COUNT = 12  # queries, and twice as many database photos: 2n and 2n + 1 answer query n

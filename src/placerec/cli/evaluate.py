@@ -86,8 +86,8 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
 
     Both are folders of evaluate --out, and of the same protocol; others are refused.
     """
-    from placerec.evaluation.compare import compare as compare_runs
-    from placerec.evaluation.scored import read_run
+    from placerec.evaluation.scoring.compare import compare as compare_runs
+    from placerec.evaluation.scoring.files import read_run
 
     found = compare_runs(read_run(first), read_run(second))
     click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(found.lines()))

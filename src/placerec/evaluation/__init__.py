@@ -1,5 +1,13 @@
-"""How often the right place is found: a data set, its ground truth, recall.
+"""How often the right place is found, and how sure that is.
 
-``dataset`` reads a folder, ``metrics`` counts, ``evaluate`` runs a model over it, exactly as an
-index of the database photos would be built and queried.
+Read in this order:
+
+1. ``dataset``       the records: photos, who answers whom, by which protocol (and its hash)
+2. ``datasets``      a layout a file, from a folder to these records; ``places``: who is near whom
+3. ``lists``         which queries are asked; distractors; ``leakage``: queries in the database
+4. ``methods``       by name: what makes the shortlist, what re-ranks it; ``engines`` do it
+5. ``evaluate``      the two phases; ``predictions``: the file between them
+6. ``scoring``       what each answer was worth; measures, intervals, comparison of runs
+7. ``results``       a run's folder; ``report``: its page; ``exchange``: other programs' forms
+8. ``reproduce``     the tables and figures of the paper
 """

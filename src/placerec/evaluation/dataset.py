@@ -1,7 +1,7 @@
 """A data set as the evaluation sees it: photos, what is known of them, and who answers whom.
 
 ``datasets/`` fills these records from the layouts that the owners publish; everything after that
-(``evaluate``, ``score``, ``report``, ``reproduce/``, training's validation) reads only these.
+(``evaluate``, ``scoring``, ``report``, ``reproduce/``, training's validation) reads only these.
 """
 
 from __future__ import annotations

@@ -22,12 +22,12 @@ from placerec.errors import PhotoError, UsageError
 from placerec.evaluation.dataset import Dataset, Search
 from placerec.evaluation.engines import SEEDED, Searcher, Verifier
 from placerec.evaluation.exchange import import_predictions
-from placerec.evaluation.intervals import Estimate
 from placerec.evaluation.machine import machine, versions
 from placerec.evaluation.methods import Method, Workplace, named_method
-from placerec.evaluation.metrics import CUTS, RECALL_AT
 from placerec.evaluation.predictions import Prediction, PredictionFile
-from placerec.evaluation.score import Outcome, Scores, outcomes, scores
+from placerec.evaluation.scoring.intervals import Estimate
+from placerec.evaluation.scoring.metrics import CUTS, RECALL_AT
+from placerec.evaluation.scoring.outcomes import Outcome, Scores, outcomes, scores
 from placerec.index.describe import no_progress
 from placerec.records import Array
 from placerec.workers import single_threaded_blas

@@ -28,7 +28,7 @@ from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Search
 from placerec.evaluation.photo_names import PhotoNames
 from placerec.evaluation.predictions import Prediction, Ranking
-from placerec.evaluation.scored import write_whole
+from placerec.evaluation.scoring.files import write_whole
 from placerec.records import Array
 
 NO_SCORE = math.nan  # of an answer whose form has none: then there is no confidence either

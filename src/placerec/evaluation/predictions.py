@@ -2,7 +2,7 @@
 
 ``predictions.jsonl``: the first line is the header (what was asked of what by which method), each
 further line is one query's ``Prediction``. Lines are only ever added, so a killed run goes on
-behind the last whole line. Scores are computed from this file alone (``score``).
+behind the last whole line. Scores are computed from this file alone (``scoring``).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from placerec.evaluation.evaluate import WORK, Run, matched
 from placerec.evaluation.exchange import export_predictions
 from placerec.evaluation.methods import Method, Workplace
 from placerec.evaluation.report import write_report
-from placerec.evaluation.scored import write_run
+from placerec.evaluation.scoring.files import write_run
 from placerec.index.describe import no_progress
 from placerec.records import Array
 

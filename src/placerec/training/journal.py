@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from placerec.evaluation.metrics import RECALL_AT
+from placerec.evaluation.scoring.metrics import RECALL_AT
 
 if TYPE_CHECKING:
     from placerec.training.checkpoint import Run

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from placerec.evaluation.dataset import Search
-from placerec.evaluation.metrics import RECALL_AT, recalls
+from placerec.evaluation.scoring.metrics import RECALL_AT, recalls
 from placerec.training.mining import Describe
 
 

@@ -10,7 +10,7 @@ from placerec.evaluation.datasets import PROTOCOLS, open_dataset
 from placerec.evaluation.evaluate import evaluate
 from placerec.evaluation.methods import Method
 from placerec.evaluation.results import SUBMISSION, write_results
-from placerec.evaluation.scored import read_run
+from placerec.evaluation.scoring.files import read_run
 
 
 def test_there_is_a_miniature_of_every_protocol():

@@ -18,7 +18,7 @@ from placerec.evaluation.predictions import Prediction, Ranking
 from placerec.evaluation.report.map import metres
 from placerec.evaluation.report.markup import Markup, element
 from placerec.evaluation.report.pictures import Panel, row, thumbnail
-from placerec.evaluation.score import Outcome
+from placerec.evaluation.scoring.outcomes import Outcome
 from placerec.records import Array
 
 MOST = 8  # cases of a kind

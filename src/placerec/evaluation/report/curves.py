@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from placerec.evaluation.metrics import CUTS
 from placerec.evaluation.report.charts import Axis, Line, chart, percent_axis
 from placerec.evaluation.report.markup import Markup
 from placerec.evaluation.report.tables import rankings
-from placerec.evaluation.score import Scores
+from placerec.evaluation.scoring.metrics import CUTS
+from placerec.evaluation.scoring.outcomes import Scores
 
 
 def curves(scores: Scores) -> list[Markup]:

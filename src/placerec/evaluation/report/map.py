@@ -19,7 +19,7 @@ from placerec.evaluation.places import EARTH_RADIUS, REGIONS_APART
 from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.report.charts import path
 from placerec.evaluation.report.markup import Markup, element, number
-from placerec.evaluation.score import Outcome
+from placerec.evaluation.scoring.outcomes import Outcome
 from placerec.records import Array
 
 WIDTH = 720  # units of the view box

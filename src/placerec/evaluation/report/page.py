@@ -29,7 +29,7 @@ from placerec.evaluation.report.tables import (
     size,
     stages,
 )
-from placerec.evaluation.score import Outcome, Scores
+from placerec.evaluation.scoring.outcomes import Outcome, Scores
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 MOST_ERRORS = 20  # unanswered queries that are listed

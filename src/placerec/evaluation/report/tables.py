@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from placerec.evaluation.intervals import Estimate
-from placerec.evaluation.metrics import AUC, CUTS, FULL_PRECISION, POSE_WITHIN
 from placerec.evaluation.report.markup import Markup, element
-from placerec.evaluation.score import Group, Scores
+from placerec.evaluation.scoring.intervals import Estimate
+from placerec.evaluation.scoring.metrics import AUC, CUTS, FULL_PRECISION, POSE_WITHIN
+from placerec.evaluation.scoring.outcomes import Group, Scores
 
 UNKNOWN = "–"
 DEEPEST = 2  # names of a fact inside facts; what lies deeper shares one line

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placerec.evaluation.metrics import RECALL_AT
 from placerec.evaluation.reproduce.folder import Row
 from placerec.evaluation.reproduce.plots import TextRow, bars
 from placerec.evaluation.reproduce.scores import MULTI, Scores
 from placerec.evaluation.reproduce.sizes import SQUARES
 from placerec.evaluation.reproduce.study import Study
 from placerec.evaluation.reproduce.table import RECALLS, Table, size_label
+from placerec.evaluation.scoring.metrics import RECALL_AT
 from placerec.method.fusion import PUBLISHED_WEIGHTS, standardise
 from placerec.records import Array
 from placerec.settings import Size

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from placerec.evaluation.dataset import Dataset, Protocol
 from placerec.evaluation.evaluate import evaluate
 from placerec.evaluation.methods import own_method
-from placerec.evaluation.metrics import RECALL_AT, recalls
 from placerec.evaluation.reproduce.claims import cell, verdict
 from placerec.evaluation.reproduce.folder import Row
 from placerec.evaluation.reproduce.plots import TextRow, bars
 from placerec.evaluation.reproduce.study import Study
 from placerec.evaluation.reproduce.table import RECALLS, Table
+from placerec.evaluation.scoring.metrics import RECALL_AT, recalls
 from placerec.settings import METHODS
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.datasets import open_dataset
 from placerec.evaluation.lists import listed, with_distractors
-from placerec.evaluation.metrics import recalls
 from placerec.evaluation.reproduce.folder import ResultFolder, Row, digest, file_name, whole
 from placerec.evaluation.reproduce.maps import Maps
 from placerec.evaluation.reproduce.matches import Kind, Matches
 from placerec.evaluation.reproduce.options import DIM, LIST_SEED, RETRIEVAL_DIM, Options
 from placerec.evaluation.reproduce.scores import Scores
+from placerec.evaluation.scoring.metrics import recalls
 from placerec.index.describe import Progress
 from placerec.models.files import model_from_bytes, save_model
 from placerec.models.fit import MOST_WINDOWS, VECTORS_A_DIMENSION, chosen_for_fit, fit_model

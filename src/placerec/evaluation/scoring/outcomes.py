@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.evaluation import intervals
 from placerec.evaluation.dataset import Dataset, Photos, Search
-from placerec.evaluation.intervals import Estimate
-from placerec.evaluation.metrics import Curve, Found, Measures, precision_recall
 from placerec.evaluation.predictions import Prediction, Ranking
+from placerec.evaluation.scoring import intervals
+from placerec.evaluation.scoring.intervals import Estimate
+from placerec.evaluation.scoring.metrics import Curve, Found, Measures, precision_recall
 from placerec.records import Array
 
 NO_PREDICTION = "no prediction"

@@ -7,9 +7,9 @@ import pytest
 from score_support import data_set, photos, predictions, town
 
 from placerec.errors import BadTable, NoRoom, NotFound, UsageError
-from placerec.evaluation.compare import compare, gain
-from placerec.evaluation.score import outcomes, scores
-from placerec.evaluation.scored import QUERIES, SCORES, as_table, read_run, write_run
+from placerec.evaluation.scoring.compare import compare, gain
+from placerec.evaluation.scoring.files import QUERIES, SCORES, as_table, read_run, write_run
+from placerec.evaluation.scoring.outcomes import outcomes, scores
 
 
 def run(folder, data, found, **facts):

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.evaluation import intervals
-from placerec.evaluation.metrics import Found, Measures
-from placerec.evaluation.score import DIGITS, Outcome, measures_of, places_of
-from placerec.evaluation.scored import ScoredRun
+from placerec.evaluation.scoring import intervals
+from placerec.evaluation.scoring.files import ScoredRun
+from placerec.evaluation.scoring.metrics import Found, Measures
+from placerec.evaluation.scoring.outcomes import DIGITS, Outcome, measures_of, places_of
 from placerec.records import Array
 
 Query = tuple[str, str]  # search and name

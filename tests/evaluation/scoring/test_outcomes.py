@@ -8,9 +8,9 @@ import pytest
 from score_support import data_set, photos, predictions, town
 
 from placerec.errors import UsageError
-from placerec.evaluation.metrics import Found
 from placerec.evaluation.predictions import Prediction
-from placerec.evaluation.score import outcomes, scores
+from placerec.evaluation.scoring.metrics import Found
+from placerec.evaluation.scoring.outcomes import outcomes, scores
 
 
 def scored(data, found):

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from placerec.errors import BadTable, NoRoom, NotFound
-from placerec.evaluation.metrics import Found
-from placerec.evaluation.score import Outcome, Scores
+from placerec.evaluation.scoring.metrics import Found
+from placerec.evaluation.scoring.outcomes import Outcome, Scores
 
 SCORES, QUERIES = "scores.json", "queries.csv"
 LABELS = ("search", "query", "place", "condition", "positives", "posed")

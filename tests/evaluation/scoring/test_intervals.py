@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from placerec.evaluation.intervals import FEW, bootstrap, estimates, groups
+from placerec.evaluation.scoring.intervals import FEW, bootstrap, estimates, groups
 
 
 def mean_of(values):
@@ -31,7 +31,7 @@ def test_a_resample_equals_drawing_places_in_a_plain_loop():
 def test_blocks_of_resamples_do_not_change_them(monkeypatch):
     places, values = np.arange(30), np.arange(30) % 3.0
     whole = bootstrap(places, mean_of(values), resamples=20)
-    monkeypatch.setattr("placerec.evaluation.intervals.BLOCK", 90)
+    monkeypatch.setattr("placerec.evaluation.scoring.intervals.BLOCK", 90)
     assert np.array_equal(bootstrap(places, mean_of(values), resamples=20), whole)
 
 

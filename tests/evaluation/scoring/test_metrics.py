@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from placerec.evaluation.metrics import (
+from placerec.evaluation.scoring.metrics import (
     CUTS,
     Found,
     Measures,
