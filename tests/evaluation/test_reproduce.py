@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from evaluation_support import Darkest
 from PIL import Image
 
 from placerec.cli import cli
 from placerec.demo import Town, demo_pose, render
 from placerec.errors import NotFound, UsageError
 from placerec.evaluation.datasets import open_dataset
-from placerec.evaluation.reproduce import TABLES, methods, reproduce, robustness
+from placerec.evaluation.reproduce import TABLES, methods, reproduce, robustness, speed
 from placerec.evaluation.reproduce.folder import ResultFolder
 from placerec.evaluation.reproduce.options import Options
 from placerec.evaluation.reproduce.study import Study, open_study, read_set
@@ -131,10 +132,26 @@ def test_a_finished_set_is_not_computed_again(town, out, ablation, monkeypatch):
     assert reproduce("ablation", [town], out, TINY).csv.read_bytes() == before
 
 
+@pytest.mark.parametrize(("name", "module"), [("speed", speed), ("methods", methods)])
+def test_a_keypoint_reranker_takes_part_where_its_weights_are(
+    town, tmp_path, monkeypatch, name, module
+):
+    monkeypatch.setattr(module, "keypoint_reranker", lambda threads: Darkest())
+    result = reproduce(name, [town], tmp_path, TINY)
+    (row,) = [row for row in result.rows() if row["method"] == module.KEYPOINTS]
+    assert 0.0 <= float(row["recall@1"]) <= float(row["recall@10"]) <= 1.0
+    if name == "speed":
+        assert float(row["total_ms"]) >= float(row["trunk_ms"]) > 0.0
+        assert f"above {module.KEYPOINTS}: " in result.csv.with_suffix(".md").read_text("utf-8")
+    else:
+        assert row["weights"] == "trained"
+
+
 def test_a_method_without_weights_shows_no_number(town, out):
     rows = reproduce("methods", [town], out, TINY).rows()
-    blank = [row for row in rows if row["method"] in methods.WITHOUT_WEIGHTS]
-    assert len(blank) == len(methods.WITHOUT_WEIGHTS)
+    without = (*methods.WITHOUT_WEIGHTS, methods.KEYPOINTS)
+    blank = [row for row in rows if row["method"] in without]
+    assert len(blank) == len(without)
     assert not any(row[key] for row in blank for key in row if "recall@" in key)
 
 

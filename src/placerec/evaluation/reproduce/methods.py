@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from placerec.evaluation.dataset import Dataset, Protocol
 from placerec.evaluation.evaluate import evaluate
-from placerec.evaluation.methods import own_method
+from placerec.evaluation.methods import Method, Own, named_method, own_method
 from placerec.evaluation.reproduce.claims import cell, verdict
 from placerec.evaluation.reproduce.folder import Row
+from placerec.evaluation.reproduce.keypoints import NAME as KEYPOINTS
+from placerec.evaluation.reproduce.keypoints import keypoint_reranker
 from placerec.evaluation.reproduce.plots import TextRow, bars
 from placerec.evaluation.reproduce.study import Study
 from placerec.evaluation.reproduce.table import RECALLS, Table
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 BY_INDEX = ("netvlad", "default", "patch-netvlad")  # as `placerec evaluate --method` has them
 PAPER = ("paper-storage", "paper-speed", "paper-performance")
-WITHOUT_WEIGHTS = ("published Mapillary weights", "keypoint re-ranker")
+WITHOUT_WEIGHTS = ("published Mapillary weights",)
 GLOBAL = tuple(f"global_{name}" for name in RECALLS)
 
 NOTE = (
@@ -36,33 +38,40 @@ NOTE = (
 
 
 def rows(study: Study) -> list[Row]:
-    """Our methods through an index, the paper's presets on the trunk of ``--model``."""
+    """Our methods through an index, a keypoint re-ranker, the paper's presets on ``--model``."""
     found: list[Row] = []
     for name in BY_INDEX:
-        found += study.result.once(f"{study.name}-{name}", partial(_by_index, study, name))
+        settings = METHODS[name].replace(image_size=study.options.image_size)
+        count = study.candidates if settings.reranks else 0
+        method = own_method(name, settings.trunk, settings.replace(candidates=count))
+        found += study.result.once(f"{study.name}-{name}", partial(_evaluated, study, name, method))
     absent = [_blank(study, method=name, weights="none here") for name in WITHOUT_WEIGHTS]
+    reranker = keypoint_reranker(study.options.threads)
+    if reranker is None:
+        absent.append(_blank(study, method=KEYPOINTS, weights="none here"))
+    else:
+        netvlad = named_method("netvlad").retrieval
+        method = Method(netvlad, reranker, study.candidates)
+        compute = partial(_evaluated, study, KEYPOINTS, method)
+        found += study.result.once(f"{study.name}-{KEYPOINTS}", compute)
     return [*found, *_paper(study), *absent]
 
 
-def _by_index(study: Study, name: str) -> list[Row]:
-    settings = METHODS[name]
-    count = study.candidates if settings.reranks else 0
-    settings = settings.replace(image_size=study.options.image_size, candidates=count)
+def _evaluated(study: Study, name: str, method: Method) -> list[Row]:
+    """As ``placerec evaluate`` has it, on the query list."""
     rule = Protocol("reproduce", "as the data set says")
     dataset = Dataset(study.name, rule, (study.data,)).with_queries(study.queries, "list")
-    run = evaluate(
-        dataset, own_method(name, settings.trunk, settings), threads=study.options.threads,
-        progress=study.progress,
-    )  # fmt: skip
+    run = evaluate(dataset, method, threads=study.options.threads, progress=study.progress)
     answers = run.predictions.predictions.values()
     retrieved = {one.query: [photo for photo, _ in one.retrieved] for one in answers}
     reranked: Row = dict.fromkeys(RECALLS)
-    if settings.reranks:
+    if method.reranking is not None:
         ranked = {one.query: [photo for photo, _ in one.reranked or ()] for one in answers}
         reranked = dict(recalls(ranked, study.data.answers))
+    own = method.retrieval if isinstance(method.retrieval, Own) else None
     return [{
-        **study.label(), "method": name, "trunk": settings.trunk, "weights": "fitted",
-        "scorer": settings.scorer if settings.reranks else None,
+        **study.label(), "method": name, "trunk": own and own.settings.trunk,
+        "weights": "trained" if name == KEYPOINTS else "fitted", "scorer": method.scorer,
         **_global(recalls(retrieved, study.data.answers)), **reranked,
     }]  # fmt: skip
 
