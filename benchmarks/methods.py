@@ -5,8 +5,8 @@
 Each run is one of ``placerec evaluate --out RUNS_FOLDER/SET/METHOD``: it can be killed and goes on,
 and its report.html can be looked at. The answers do not depend on the ground truth, so one run is
 scored by several protocols of its set. Keypoint re-rankers take 10 candidates of the default
-method's shortlist, and on the larger sets they answer a seeded list of 100 queries; rows say how
-many queries they are of, and our default method is scored on that list too.
+method's shortlist. Slow methods answer a seeded list of 100 queries where there are more; rows say
+how many queries they are of, and the default method is scored on that list too.
 
 Models are fitted on the database photos alone. Milliseconds are of one query on 2 threads, from the
 file to the answer; other work on the machine lengthens them, so compare rows of one set roughly.
@@ -84,10 +84,10 @@ SETS = (
         without=("paper-storage", "paper-speed")),  # 0.75 h of VGG16: see REPRODUCE.md, methods
 )  # fmt: skip
 METHODS = (
-    Asked("vlad"), Asked("densevlad"), Asked("netvlad"), Asked("default"),
-    Asked("patch-netvlad", listed=True), Asked("paper-storage"), Asked("paper-speed"),
-    Asked("default", "xfeat", listed=True), Asked("default", "aliked-lightglue", listed=True),
-    Asked("default", "disk-lightglue", listed=True), Asked("densevlad", "default"),
+    Asked("vlad"), Asked("netvlad"), Asked("default"), Asked("default", "xfeat", listed=True),
+    Asked("default", "aliked-lightglue", listed=True), Asked("densevlad"),
+    Asked("patch-netvlad", listed=True), Asked("default", "disk-lightglue", listed=True),
+    Asked("paper-storage", listed=True), Asked("paper-speed", listed=True),
 )  # fmt: skip
 MEASURES = tuple(
     f"{part}_{name}{end}" for part in ("global", "final") for name in (f"recall@{n}" for n in AT)
@@ -154,7 +154,8 @@ def markdown(rows: list[dict[str, str]]) -> str:
     head = ("set", "queries", "method", "global R@1", "R@1", "R@5", "R@10", "ms a query",
             "bytes a photo")  # fmt: skip
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    for row in rows:
+    order = [one.name for one in SETS]
+    for row in sorted(rows, key=lambda row: (order.index(row["set"]), row["protocol"])):
         part = "final" if row["final_recall@1"] else "global"
         milliseconds = sum(float(row[f"ms_{stage}"] or 0) for stage in STAGES)
         lines.append(" | ".join([
@@ -174,8 +175,8 @@ def interval(row: dict[str, str], part: str) -> str:
 
 def main() -> None:
     data, runs = Path(sys.argv[1]), Path(sys.argv[2])
-    for one in SETS:
-        for asked in METHODS:
+    for asked in METHODS:  # the quick ones first
+        for one in SETS:
             done = {(row["set"], row["method"]) for row in read_rows(TABLE)}
             left_out = asked.label in one.without or (one.only and asked.label not in one.only)
             if left_out or (one.name, asked.label) in done:

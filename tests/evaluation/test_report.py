@@ -327,8 +327,9 @@ def test_the_same_run_gives_the_same_bytes(drawn, tmp_path):
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
-def test_a_folder_that_is_not_there_is_a_named_error(drawn, tmp_path):
+def test_a_page_that_cannot_be_written_is_a_named_error(drawn, tmp_path):
     data = a_set(drawn)
+    (tmp_path / "none").touch()  # a file, where a folder is needed
     with pytest.raises(NoRoom, match=r"report\.html"):
         report(tmp_path / "none" / "report.html", data, predicted(data))
 

@@ -22,7 +22,7 @@ from training_support import (
 )
 
 from placerec.cli import cli
-from placerec.errors import Damaged, PlacerecError, UsageError
+from placerec.errors import Damaged, NoRoom, PlacerecError, UsageError
 from placerec.method.vlad import normalise
 from placerec.models.files import load_model
 from placerec.models.model import global_descriptor
@@ -192,7 +192,7 @@ def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_last_one(session, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint.torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(NoRoom, match="No space"):
         session.save()
     assert (session.out / "checkpoint.pt").read_bytes() == before
     assert not list(session.out.glob("*.partial"))

@@ -33,8 +33,8 @@ class Baseline(Generic[Made]):
 KEYPOINTS = ("keypoints", "longer_side", "threads")
 
 RETRIEVERS: dict[str, Baseline[Retriever]] = {
-    "vlad": Baseline(Vlad, ("weights",)),
-    "densevlad": Baseline(DenseVlad, ("weights",)),
+    "vlad": Baseline(Vlad, ("weights", "threads")),
+    "densevlad": Baseline(DenseVlad, ("weights", "threads")),
     "ap-gem": Baseline(ap_gem, ("longer_side",)),
 }
 RERANKERS: dict[str, Baseline[Reranker]] = {

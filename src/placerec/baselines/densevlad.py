@@ -46,8 +46,9 @@ class DenseVlad(Vlad):
         clusters: int = CLUSTERS,
         dimensions: int = DIMENSIONS,
         weights: Path | None = None,
+        threads: int = 1,
     ) -> None:
-        super().__init__(clusters, dimensions, weights)
+        super().__init__(clusters, dimensions, weights, threads)
 
     def _local(self, pixels: Array) -> Iterator[Array]:
         for bin_size in BIN_SIZES:

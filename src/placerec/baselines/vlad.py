@@ -12,17 +12,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from placerec.baselines.contract import Progress, Provenance
 from placerec.baselines.rootsift import DEPTH, keypoint_rootsift
-from placerec.errors import NoRoom, NotFound, UnsafeWeights, UsageError
+from placerec.errors import NotFound, UnsafeWeights, UsageError
 from placerec.method.pca import Projection, fit_pca
 from placerec.method.vlad import kmeans, normalise
 from placerec.records import Array
-from placerec.trunks.convert import write_whole
+from placerec.whole import whole
+from placerec.workers import map_in_order
 
 CLUSTERS = 64
 SEED = 0
@@ -61,7 +63,11 @@ class Vlad:
     most_photos_for_pca = MOST_PHOTOS
 
     def __init__(
-        self, clusters: int = CLUSTERS, dimensions: int = 0, weights: Path | None = None
+        self,
+        clusters: int = CLUSTERS,
+        dimensions: int = 0,
+        weights: Path | None = None,
+        threads: int = 1,
     ) -> None:
         if clusters < 1 or dimensions < 0:
             raise UsageError(
@@ -69,7 +75,7 @@ class Vlad:
                 f"0 (0 = no PCA)"
             )
         self.clusters, self.dimensions = clusters, dimensions
-        self._weights = weights
+        self._weights, self._threads = weights, threads
         self._fit = None if weights is None else self._read(weights)
 
     @property
@@ -105,8 +111,8 @@ class Vlad:
         self._fit = Fit(centres, None, data)
         if self.dimensions:
             few = _chosen(photos(), count, self.most_photos_for_pca, "PCA", progress)
-            vectors = np.stack([self._vector(pixels, centres) for pixels in few])
-            self._fit = Fit(centres, self._pca(vectors), data)
+            vectors = map_in_order(partial(self._vector, centres=centres), few, self._threads)
+            self._fit = Fit(centres, self._pca(np.stack(list(vectors))), data)
 
     def describe(self, pixels: Array) -> Array:
         """(H, W, 3) uint8 RGB to (D,) float32 of unit length, or zero without a descriptor."""
@@ -125,10 +131,8 @@ class Vlad:
             {name: np.ascontiguousarray(one) for name, one in fitted.tensors.items()},
             {"format": FORMAT, "method": self.name, "training_data": fitted.training_data},
         )
-        try:
-            write_whole(path, encoded)
-        except OSError as error:
-            raise NoRoom(path, error.strerror or str(error)) from error
+        with whole(path) as file:
+            file.write_bytes(encoded)
 
     @property
     def _fitted(self) -> Fit:
@@ -162,13 +166,15 @@ class Vlad:
         return normalise(residual_sums(self._local(pixels), centres).reshape(-1)).astype(np.float32)
 
     def _samples(self, photos: Iterator[Array], count: int) -> Array:
-        rng = np.random.default_rng(SEED)
         each = -(-SAMPLES // max(count, 1))
-        rows = [np.zeros((0, DEPTH), np.float32)]
-        for pixels in photos:
+
+        def some(numbered: tuple[int, Array]) -> Array:
+            number, pixels = numbered
             local = np.concatenate(list(self._local(pixels)))
-            rows.append(local[rng.permutation(len(local))[:each]])
-        return np.concatenate(rows)
+            return local[np.random.default_rng((SEED, number)).permutation(len(local))[:each]]
+
+        rows = map_in_order(some, enumerate(photos), self._threads)
+        return np.concatenate([np.zeros((0, DEPTH), np.float32), *rows])
 
     def _centres(self, samples: Array) -> Array:
         if len(samples) < self.clusters:

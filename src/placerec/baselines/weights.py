@@ -26,7 +26,7 @@ import numpy as np
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights
 from placerec.models.files import tensors_sha256
 from placerec.records import Array
-from placerec.trunks.convert import Source, read_source, write_whole
+from placerec.trunks.convert import Source, read_source, write_encoded
 from placerec.trunks.vgg16 import cache_folder
 
 FORMAT = "placerec-baseline-1"
@@ -116,7 +116,7 @@ def write_weights(name: str, tensors: Mapping[str, Array], told: Mapping[str, st
     # One entry: with several, safetensors would write them in another order each time.
     header = {"format": FORMAT, "name": name, "sha256": tensors_sha256(tensors), **told}
     contiguous = {key: np.asarray(value, order="C") for key, value in sorted(tensors.items())}
-    return write_whole(out, save(contiguous, {"placerec": json.dumps(header, sort_keys=True)}))
+    return write_encoded(out, save(contiguous, {"placerec": json.dumps(header, sort_keys=True)}))
 
 
 def read_weights(name: str, how: str) -> Weights:

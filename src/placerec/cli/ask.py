@@ -18,6 +18,7 @@ from placerec.cli.options import (
 )
 from placerec.cli.talk import list_skipped
 from placerec.errors import NotFound, PhotoError, UsageError
+from placerec.whole import write_text
 
 if TYPE_CHECKING:
     from placerec.recognise.recognizer import PlaceRecognizer
@@ -167,9 +168,4 @@ def _write_geojson(answers: list[Answer], path: Path) -> None:
         if place.position
     ]  # fmt: skip
     text = json.dumps({"type": "FeatureCollection", "features": features}, indent=2)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, text + "\n")

@@ -68,19 +68,15 @@ def features(photo: Path, weights: Path, out: Path) -> None:
 
     from placerec.models.features import published_features
     from placerec.models.files import load_model
+    from placerec.whole import whole
     from placerec.workers import available_threads, single_threaded_blas
 
     _folder_of(out)
     model = load_model(weights, available_threads())
     with single_threaded_blas():
         arrays: dict[str, Any] = published_features(model, model.read(photo).pixels)
-    partial = out.with_name(out.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(out) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
     click.echo(f"{out}: {', '.join(f'{name} {a.shape}' for name, a in arrays.items())}")
 
 

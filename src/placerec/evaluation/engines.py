@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from placerec.baselines.contract import Local, Progress, Reranker, Retriever, Verified
-from placerec.errors import NoRoom, PhotoError, UsageError
+from placerec.errors import PhotoError, UsageError
 from placerec.evaluation.dataset import Search
 from placerec.index.build import build_index
 from placerec.photos.decode import decode
@@ -27,6 +27,7 @@ from placerec.recognise.shortlist import shortlist
 from placerec.records import Array, Features, Match
 from placerec.settings import Settings
 from placerec.trunks import Trunk
+from placerec.whole import whole
 from placerec.workers import map_in_order
 
 SEEDED = "seeded: not trained, its recall says nothing of the method"
@@ -174,7 +175,7 @@ class DescriptorSearcher:
         """Fit on the database, and describe what an earlier run has not described yet."""
         paths = search.database.paths
         retriever.fit(lambda: _readable(paths), len(paths), progress)
-        folder = _folder(work / retriever.fingerprint[:16])
+        folder = work / retriever.fingerprint[:16]
         rows: list[Array] = []
         for first in range(0, len(paths), BLOCK):
             kept, some = folder / f"{first}.npy", paths[first : first + BLOCK]
@@ -223,7 +224,7 @@ class LocalVerifier:
     @classmethod
     def open(cls, search: Search, reranker: Reranker, work: Path, threads: int) -> Self:
         """Ready to score photos of the search's database."""
-        folder = _folder(work / reranker.fingerprint[:16])
+        folder = work / reranker.fingerprint[:16]
         return cls(reranker, search.database.paths, folder, threads)
 
     @property
@@ -268,25 +269,11 @@ def common_folder(paths: Sequence[Path]) -> Path:
 
 def save_array(path: Path, values: Array | Local) -> None:
     """One array (.npy) or several by name (.npz); wholly or not at all."""
-    partial = path.with_suffix(f"{path.suffix}.partial")
-    try:
-        with partial.open("wb") as file:
-            if isinstance(values, np.ndarray):
-                np.save(file, values, allow_pickle=False)
-            else:
-                np.savez(file, allow_pickle=False, **values)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise NoRoom(path, error.strerror or str(error)) from error
-
-
-def _folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NoRoom(path, error.strerror or str(error)) from error
-    return path
+    with whole(path, durable=False) as partial, partial.open("wb") as file:
+        if isinstance(values, np.ndarray):
+            np.save(file, values, allow_pickle=False)
+        else:
+            np.savez(file, allow_pickle=False, **values)
 
 
 def _load(path: Path) -> Local:

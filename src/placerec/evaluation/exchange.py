@@ -28,8 +28,8 @@ from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Search
 from placerec.evaluation.photo_names import PhotoNames
 from placerec.evaluation.predictions import Prediction, Ranking
-from placerec.evaluation.scoring.files import write_whole
 from placerec.records import Array
+from placerec.whole import write_text
 
 NO_SCORE = math.nan  # of an answer whose form has none: then there is no confidence either
 RIG_CAMERAS = ("left", "rear", "right")  # RobotCar's folders, kept before the name in a submission
@@ -89,7 +89,7 @@ def export_predictions(
                   for name in search.queries.names])
         for search in dataset.searches
     ]  # fmt: skip
-    write_whole(path, "".join(f"{line}\n" for line in form_lines(answers)))
+    write_text(path, "".join(f"{line}\n" for line in form_lines(answers)))
 
 
 def _chosen(one: Prediction | None, retrieved: bool) -> Ranking:

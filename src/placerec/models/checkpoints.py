@@ -11,7 +11,6 @@ NumPy's plain numbers allowed); there is no other way in. Every tensor is checke
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from placerec.models.model import Fitted, Model
 from placerec.records import Array
 from placerec.settings import METHODS, PAPER, Settings
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
+from placerec.whole import whole
 
 OLDEST_TORCH = (2, 10)
 DEPTH = VGG16.channels
@@ -95,15 +95,8 @@ def export_checkpoint(model: Model, path: str | Path) -> None:
     content["state_dict"] = {
         key: torch.from_numpy(np.array(tensor, np.float32)) for key, tensor in state.items()
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as partial, partial.open("wb") as file:
+        torch.save(content, file)
 
 
 def _torch() -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from placerec.records import Array
 from placerec.settings import Settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
+from placerec.whole import whole
 
 FORMAT = "placerec-model-1"
 LONGEST_HEADER = 1 << 20  # bytes
@@ -32,16 +32,9 @@ REQUIRED = ("format", "name", "trunk", "trunk_sha256", "settings", "training_dat
 
 
 def save_model(model: Model, path: Path) -> None:
-    """Write ``model`` to ``path``: beside it first, then renamed into place."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(model_bytes(model))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write ``model`` to ``path``, as a whole or not at all."""
+    with whole(path) as partial:
+        partial.write_bytes(model_bytes(model))
 
 
 def load_model(path: Path, threads: int = 1, device: str = "cpu") -> Model:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from placerec.records import Array, Place
+from placerec.whole import whole
 
 PANEL_HEIGHT = 480
 GAP = 12
@@ -37,13 +38,8 @@ def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> 
             pen.rectangle(box, outline=(*colour, 235), width=2)
         pen.line((*_middle(here), *_middle(there)), fill=(*colour, 150), width=2)
     drawn = Image.alpha_composite(canvas.convert("RGBA"), layer).convert("RGB")
-    path = Path(out)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole(Path(out)) as partial:
         drawn.save(partial, "PNG")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _panel(pixels: Array) -> Image.Image:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from placerec.errors import Damaged, UsageError
 from placerec.records import Array
 from placerec.training.network import Network
 from placerec.training.schedule import Schedule
+from placerec.whole import whole
 
 FORMAT = "placerec-training-1"
 CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
@@ -91,7 +91,8 @@ def save_checkpoint(folder: Path, learner: Learner, basis: Basis) -> None:
         "torch_rng": torch.get_rng_state(),
         "run": run,
     }
-    _write_whole(folder / CHECKPOINT, lambda path: torch.save(content, path))
+    with whole(folder / CHECKPOINT) as partial:
+        torch.save(content, partial)
 
 
 def load_checkpoint(folder: Path, learner: Learner, basis: Basis) -> None:
@@ -116,7 +117,8 @@ def save_best(folder: Path, network: Network) -> None:
     from safetensors.torch import save_file
 
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    _write_whole(folder / BEST, lambda path: save_file(tensors, path))
+    with whole(folder / BEST) as partial:
+        save_file(tensors, partial)
 
 
 def load_best(folder: Path, network: Network) -> None:
@@ -128,17 +130,6 @@ def load_best(folder: Path, network: Network) -> None:
 
 def _values(run: Run) -> dict[str, Any]:
     return {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
-
-
-def _write_whole(path: Path, write: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        write(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

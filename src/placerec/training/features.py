@@ -8,10 +8,7 @@ sha256 of the photo, so it can never be mistaken for another.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +19,8 @@ from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
 from placerec.records import Array
 from placerec.trunks.external import OnnxTrunk, TorchTrunk
-from placerec.trunks.vgg16 import VGG16, cache_folder, vgg16_module, vgg16_onnx
+from placerec.trunks.maps import map_folder, photo_sha256, read_map, write_map
+from placerec.trunks.vgg16 import VGG16, vgg16_module, vgg16_onnx
 from placerec.workers import map_in_order
 
 FROZEN_LAYERS = 24  # up to and with the max-pooling behind conv4_3
@@ -44,8 +42,7 @@ class FrozenFeatures:
     ) -> None:
         self._preprocessing, self._threads = trunk.preprocessing(size), threads
         self.shape = (size[0] // CELL, size[1] // CELL, CHANNELS)
-        name = f"{trunk.sha256[:16]}-{size[0]}x{size[1]}-frozen"
-        self.folder = cache_folder() / "features" / name if cached else None
+        self.folder = map_folder(trunk.sha256, size, "-frozen") if cached else None
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._digests: dict[Path, str] = {}
@@ -80,41 +77,14 @@ class FrozenFeatures:
             return self._compute(decode(path).pixels)
         known = self._digests.get(path)
         if known is None:
-            known = self._digests[path] = _sha256(path)
+            known = self._digests[path] = photo_sha256(path)
         file = self.folder / f"{known}.npy"
-        kept = self._read(file)
-        if kept is None:
+        kept = read_map(file)
+        if kept is None or kept.shape != self.shape:
             kept = self._compute(decode(path).pixels)
-            _write(file, kept)
+            write_map(file, kept)
         return kept
 
     def _compute(self, pixels: Array) -> Array:
         features = self._layers(prepare(pixels, self._preprocessing))
         return np.ascontiguousarray(features.transpose(1, 2, 0))
-
-    def _read(self, file: Path) -> Array | None:
-        try:
-            kept: Array = np.load(file, allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError):
-            return None  # not there, or not whole: it is made (again)
-        return kept if kept.shape == self.shape and kept.dtype == np.float32 else None
-
-
-def _sha256(path: Path) -> str:
-    """Digest of a file's bytes, which is that of ``decode``; what cannot be read, decode names."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return decode(path).sha256
-
-
-def _write(file: Path, features: Array) -> None:
-    # Threads and processes may compute the same photo at once: each writes a file of its own.
-    partial = file.with_name(f"{file.stem}.{os.getpid()}-{threading.get_ident()}.partial")
-    try:
-        with partial.open("wb") as stream:
-            np.save(stream, features)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)

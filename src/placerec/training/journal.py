@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from placerec.evaluation.scoring.metrics import RECALL_AT
+from placerec.whole import write_text
 
 if TYPE_CHECKING:
     from placerec.training.checkpoint import Run
@@ -83,9 +84,7 @@ def _cut(path: Path, rows: int) -> None:
     """Keep the header and the first ``rows`` rows."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     kept = [",".join(COLUMNS), *lines[1 : rows + 1]]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "\n".join(kept) + "\n")
 
 
 def _tensorboard(folder: Path, step: int, say: Say) -> Any:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 
 from placerec.errors import MissingExtra, UnsafeWeights
 from placerec.records import Array
+from placerec.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,7 +79,7 @@ def convert(name: str, source: Path, out: Path) -> str:
     nothing. Returns the sha256 of the written file. Raises ``UnsafeWeights`` where the source
     is not the recorded file and ``MissingExtra`` where the converter's packages are missing.
     """
-    return write_whole(out, CONVERTERS[name](read_source(SOURCES[name], source)))
+    return write_encoded(out, CONVERTERS[name](read_source(SOURCES[name], source)))
 
 
 def read_source(source: Source, path: Path) -> bytes:
@@ -101,18 +101,10 @@ def read_source(source: Source, path: Path) -> bytes:
     return data
 
 
-def write_whole(out: Path, encoded: bytes) -> str:
-    """Write ``encoded`` beside ``out``, then rename it into place; returns its sha256 (hex)."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(encoded)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+def write_encoded(out: Path, encoded: bytes) -> str:
+    """Write ``encoded`` as a whole; returns its sha256 (hex)."""
+    with whole(out) as partial:
+        partial.write_bytes(encoded)
     return hashlib.sha256(encoded).hexdigest()
 
 

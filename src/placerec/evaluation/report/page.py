@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from placerec.errors import NoRoom
 from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.report.cases import Matched, Predictions, pictures
 from placerec.evaluation.report.curves import curves
@@ -30,6 +29,7 @@ from placerec.evaluation.report.tables import (
     stages,
 )
 from placerec.evaluation.scoring.outcomes import Outcome, Scores
+from placerec.whole import write_text
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 MOST_ERRORS = 20  # unanswered queries that are listed
@@ -72,13 +72,7 @@ def write_report(
         element("footer", element("p", READING, class_="note")),
     ]  # fmt: skip
     page = _page(f"{_method(facts)} on {dataset.name}", sections)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(page.encode("utf-8"))
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise NoRoom(path, error.strerror or str(error)) from error
+    write_text(path, page)
 
 
 def _page(title: str, sections: object) -> str:

@@ -11,15 +11,15 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from placerec.errors import NoRoom, UsageError
 from placerec.evaluation.machine import versions
+from placerec.whole import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 Row = dict[str, Any]
 
@@ -126,25 +126,6 @@ class ResultFolder:
 
     def _write_facts(self) -> None:
         write_text(self._json, json.dumps(self._facts, indent=2) + "\n")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes ``path`` only when the block ends without an error."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise NoRoom(path, error.strerror or str(error)) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file as a whole or not at all."""
-    with whole(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def digest(items: Iterable[str]) -> str:

@@ -1,25 +1,18 @@
-"""Trunk maps, computed once for all tables: one file a photo in the cache folder.
-
-The map (h, w, C) float32 of a photo lies at ``features/TRUNK-HxW/PHOTO.npy`` below the cache
-folder, TRUNK the first 16 digits of the weights' sha256, PHOTO the sha256 of its file.
-"""
+"""The trunk maps of a list of photos, computed once for all tables (``trunks.maps``)."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from placerec.errors import NotFound
-from placerec.evaluation.reproduce.folder import whole
 from placerec.index.describe import Progress
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
 from placerec.records import Array
 from placerec.trunks import Trunk
-from placerec.trunks.vgg16 import cache_folder
+from placerec.trunks.maps import map_folder, photo_sha256, write_map
 from placerec.workers import map_in_order
 
 Change = Callable[[Array], Array]
@@ -40,9 +33,8 @@ class Maps(Sequence[Array]):
         label: str = "",
     ) -> None:
         self._trunk, self._size, self._photos = trunk, size, photos
-        named = f"{trunk.sha256[:16]}-{size[0]}x{size[1]}"
-        self.folder = folder or cache_folder() / "features" / named
-        self.sha256 = [_sha256(photo) for photo in photos]
+        self.folder = folder or map_folder(trunk.sha256, size)
+        self.sha256 = [photo_sha256(photo) for photo in photos]
         self._files = [self.folder / f"{sha}{label}.npy" for sha in self.sha256]
 
     def __len__(self) -> int:
@@ -56,7 +48,6 @@ class Maps(Sequence[Array]):
         self, threads: int, progress: Progress, stage: str, change: Change = lambda pixels: pixels
     ) -> None:
         """Compute the maps that are not there yet, of pixels as ``change`` returns them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         numbers = {file: i for i, file in enumerate(self._files)}  # equal photos share a file
         missing = [i for file, i in numbers.items() if not file.is_file()]
         preprocessing = self._trunk.preprocessing(self._size)
@@ -64,15 +55,7 @@ class Maps(Sequence[Array]):
         def fill(number: int) -> None:
             photo = decode(self._photos[number], shrink_to=preprocessing.shrink_to)
             features = self._trunk(prepare(change(photo.pixels), preprocessing)).transpose(1, 2, 0)
-            with whole(self._files[number]) as partial, partial.open("wb") as file:
-                np.save(file, np.ascontiguousarray(features, np.float32))
+            write_map(self._files[number], features)
 
         for done, _ in enumerate(map_in_order(fill, missing, threads), start=1):
             progress(stage, done, len(missing))
-
-
-def _sha256(photo: Path) -> str:
-    try:
-        return hashlib.sha256(photo.read_bytes()).hexdigest()
-    except OSError as error:
-        raise NotFound(photo, error.strerror or "cannot be read") from error

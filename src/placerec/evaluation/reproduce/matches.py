@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from placerec.errors import Damaged
-from placerec.evaluation.reproduce.folder import whole
 from placerec.index.describe import Progress
 from placerec.method.matching import Matched, mutual_nearest
 from placerec.method.vlad import normalise
 from placerec.models.model import Model
 from placerec.records import Array, Grid, PatchSet
 from placerec.settings import Size
+from placerec.whole import whole
 from placerec.workers import map_in_order
 
 Kind = tuple[Size, int]  # patch size, dimensions
@@ -105,7 +105,7 @@ class Matches:
             for kind in missing:
                 pairs = [(asked[q][kind], mine[kind]) for q in self._askers[row]]
                 stored |= _stored(kind, pairs)
-            with whole(self._file(row)) as partial, partial.open("wb") as file:
+            with whole(self._file(row), durable=False) as partial, partial.open("wb") as file:
                 np.savez(file, **stored)  # type: ignore[arg-type]
 
         for done, _ in enumerate(map_in_order(match, todo, threads), start=1):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from placerec.evaluation.reproduce.folder import Row, file_name, whole
+from placerec.evaluation.reproduce.folder import Row, file_name
 from placerec.evaluation.reproduce.options import LIST_SEED
 from placerec.evaluation.reproduce.plots import TextRow, bars
 from placerec.evaluation.reproduce.scores import MULTI
@@ -22,6 +22,7 @@ from placerec.evaluation.reproduce.table import Table
 from placerec.photos.decode import decode
 from placerec.recognise.picture import draw_match
 from placerec.records import Match, Place
+from placerec.whole import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

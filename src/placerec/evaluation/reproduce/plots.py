@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from placerec.errors import MissingExtra
-from placerec.evaluation.reproduce.folder import whole
+from placerec.whole import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

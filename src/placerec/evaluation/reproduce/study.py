@@ -13,7 +13,7 @@ from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.datasets import open_dataset
 from placerec.evaluation.lists import listed, with_distractors
-from placerec.evaluation.reproduce.folder import ResultFolder, Row, digest, file_name, whole
+from placerec.evaluation.reproduce.folder import ResultFolder, Row, digest, file_name
 from placerec.evaluation.reproduce.maps import Maps
 from placerec.evaluation.reproduce.matches import Kind, Matches
 from placerec.evaluation.reproduce.options import DIM, LIST_SEED, RETRIEVAL_DIM, Options
@@ -28,6 +28,7 @@ from placerec.recognise.shortlist import shortlist
 from placerec.records import Array
 from placerec.settings import METHODS, Settings
 from placerec.trunks import Trunk
+from placerec.whole import whole
 from placerec.workers import map_in_order
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from placerec.errors import BadTable, NoRoom, NotFound
+from placerec.errors import BadTable, NotFound
 from placerec.evaluation.scoring.metrics import Found
 from placerec.evaluation.scoring.outcomes import Outcome, Scores
+from placerec.whole import write_text
 
 SCORES, QUERIES = "scores.json", "queries.csv"
 LABELS = ("search", "query", "place", "condition", "positives", "posed")
@@ -54,8 +54,8 @@ def write_run(
 ) -> None:
     """Write ``scores.json`` and ``queries.csv``; ``facts`` (method, machine) go into the first."""
     told = {**scores.as_json(), "facts": dict(facts or {})}
-    write_whole(folder / SCORES, json.dumps(told, indent=2) + "\n")
-    write_whole(folder / QUERIES, as_table(outcomes))
+    write_text(folder / SCORES, json.dumps(told, indent=2) + "\n")
+    write_text(folder / QUERIES, as_table(outcomes))
 
 
 def read_run(folder: Path) -> ScoredRun:
@@ -112,22 +112,6 @@ def read_outcomes(path: Path) -> list[Outcome]:
         except ValueError as error:
             raise BadTable(path, rows.line_num, f"not an outcome ({error})") from error
     return found
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file (UTF-8, undecodable bytes of names kept) as a whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(text.encode("utf-8", "surrogateescape"))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise NoRoom(path, error.strerror or str(error)) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _cells(found: Found | None) -> list[str]:
