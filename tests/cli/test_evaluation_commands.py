@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,28 @@ def test_a_run_leaves_predictions_scores_queries_and_a_report(run):
     scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     assert scores["facts"]["protocol"]["hash"] == scores["hash"]
     assert len((run / "queries.csv").read_text(encoding="utf-8").splitlines()) == 1 + 6
+
+
+def rankings(run):
+    """What was answered, without the times."""
+    lines = (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [line for line in map(json.loads, lines) if "query" in line]
+    return {one["query"]: (one["retrieved"], one["reranked"]) for one in found}
+
+
+def test_a_run_that_was_killed_goes_on_and_answers_the_same(placerec, town, run):
+    words = ("evaluate", str(town), "--method", "netvlad", "--out", "killed")
+    with subprocess.Popen(
+        [sys.executable, "-m", "placerec", *words], cwd=placerec.folder,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        path = placerec.folder / "killed" / "predictions.jsonl"
+        while process.poll() is None:
+            if path.is_file() and path.read_bytes().count(b"\n") >= 4:  # header, begun, two answers
+                process.kill()
+    placerec(*words)
+    assert rankings(placerec.folder / "killed") == rankings(run)
+    assert len(rankings(run)) == 6
 
 
 def test_a_run_in_a_folder_of_another_run_is_refused_and_changes_nothing(placerec, town, run):

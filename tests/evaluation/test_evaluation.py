@@ -37,11 +37,12 @@ def test_a_query_that_cannot_be_read_is_listed_and_counts_as_not_found(town, tmp
     copy = Path(shutil.copytree(town, tmp_path / "town"))
     (copy / "queries" / "night_000.jpg").write_bytes(b"")
     run = evaluate(open_dataset(copy), "netvlad", threads=2)
-    assert [error.path.name for error in run.skipped] == ["night_000.jpg"]
+    assert len(run.skipped) == 1
+    assert "night_000.jpg: " in run.skipped[0]
     assert run.scores.pooled.queries == 6
     assert run.scores.pooled.unanswered == 1
     assert run.scores.pooled.retrieved["recall@10"].value == pytest.approx(5 / 6)
-    assert run.outcomes[0].error.endswith(str(run.skipped[0]))
+    assert run.outcomes[0].error == run.skipped[0]
 
 
 def test_a_database_photo_that_cannot_be_read_is_listed_and_never_found(town, tmp_path):
@@ -49,7 +50,8 @@ def test_a_database_photo_that_cannot_be_read_is_listed_and_never_found(town, tm
     (copy / "database" / "place_002.jpg").write_bytes(b"no photo")
     for method in ("netvlad", Method(MeanColour(), None, 0)):
         run = evaluate(open_dataset(copy), method, threads=2)
-        assert [error.path.name for error in run.skipped] == ["place_002.jpg"]
+        assert len(run.skipped) == 1
+        assert "place_002.jpg: " in run.skipped[0]
         answers = {name for one, _ in rankings(run).values() for name, _ in one}
         assert answers == {f"place_00{i}.jpg" for i in (0, 1, 3, 4, 5)}
 

@@ -49,7 +49,7 @@ def progress_bars() -> Iterator[ProgressBars]:
             progress.stop()
 
 
-def list_skipped(skipped: Sequence[PhotoError]) -> int:
+def list_skipped(skipped: Sequence[PhotoError | str]) -> int:
     """Print every skipped photo with its reason, one a line; returns the exit code."""
     if not skipped:
         return 0

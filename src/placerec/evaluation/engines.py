@@ -55,6 +55,9 @@ class Searcher(Protocol):
     def search(self, query: Any, top: int) -> tuple[list[int], list[float]]:
         """The ``top`` database numbers, best first, and their cosines."""
 
+    def close(self) -> None:
+        """Let go of files."""
+
 
 class Verifier(Protocol):
     """Scores candidates of a shortlist."""
@@ -75,6 +78,9 @@ class Verifier(Protocol):
 
     def verify(self, query: Any, numbers: Sequence[int]) -> list[Verified]:
         """One result for each of the database ``numbers``, in their order."""
+
+    def close(self) -> None:
+        """Let go of files."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +104,19 @@ class IndexEngine:
             Path(os.path.relpath(path, root)).as_posix(): number
             for number, path in enumerate(search.database.paths)
         }
-        skipped: Sequence[PhotoError] = ()
         if not index.is_file():
-            skipped = build_index(
+            build_index(
                 index, root, names=list(numbers), model=model, settings=settings, threads=threads,
                 device=device, progress=progress,
-            ).skipped  # fmt: skip
+            )  # fmt: skip
         open_settings = {name: getattr(settings, name) for name in QUERY_TIME}
         recognizer = PlaceRecognizer.open(
             index, model=model, threads=threads, device=device, **open_settings
         )
         entries = recognizer.index.entries
         rows = {numbers[entry.name]: row for row, entry in enumerate(entries)}
-        return cls(recognizer, numbers, rows, tuple(skipped))
+        unusable = [path for n, path in enumerate(search.database.paths) if n not in rows]
+        return cls(recognizer, numbers, rows, tuple(map(_reason, unusable)))
 
     @property
     def bytes_per_photo(self) -> float:
@@ -201,6 +207,9 @@ class DescriptorSearcher:
         """Of the retriever."""
         return _facts(self.retriever)
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def encode(self, photo: Path) -> Array:
         """The descriptor of a query."""
         return self.retriever.describe(decode(photo).pixels)
@@ -237,6 +246,9 @@ class LocalVerifier:
     def facts(self) -> dict[str, str]:
         """Of the re-ranker."""
         return _facts(self.reranker)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def encode(self, photo: Path) -> Local:
         """The local features of a query."""

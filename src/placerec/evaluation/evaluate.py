@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,11 @@ class Run:
     outcomes: list[Outcome] = field(repr=False)
     scores: Scores
     facts: dict[str, Any]
-    skipped: tuple[PhotoError, ...] = ()
+
+    @property
+    def skipped(self) -> list[str]:
+        """The photos that could not be used, each with its reason."""
+        return [told for facts in self.predictions.ended.values() for told in facts["skipped"]]
 
     def as_json(self) -> dict[str, Any]:
         """The documented JSON object (docs/COMMANDS.md)."""
@@ -104,20 +108,22 @@ def evaluate(
     counts as not found. Raises ``UsageError`` where ``out`` holds a run of something else.
     """
     chosen = method if isinstance(method, Method) else named_method(method)
-    with _work_folder(out) as work, _predictions(dataset, chosen, out) as file:
-        skipped: list[PhotoError] = []
-        with single_threaded_blas():
-            for number, search in enumerate(dataset.searches):
-                if search.name not in file.ended:
-                    where = Workplace(work / str(number), threads, device, progress)
-                    skipped += _ask(dataset, search, chosen, where, file)
-    return scored(dataset, file, skipped)
+    with (
+        _work_folder(out) as work,
+        _predictions(dataset, chosen, out) as file,
+        single_threaded_blas(),
+    ):
+        for number, search in enumerate(dataset.searches):
+            if search.name not in file.ended:
+                where = Workplace(work / str(number), threads, device, progress)
+                _ask(dataset, search, chosen, where, file)
+    return scored(dataset, file)
 
 
-def scored(dataset: Dataset, file: PredictionFile, skipped: Sequence[PhotoError] = ()) -> Run:
+def scored(dataset: Dataset, file: PredictionFile) -> Run:
     """The second phase: scores of predictions, wherever they come from."""
     found = outcomes(dataset, file.predictions)
-    return Run(dataset, file, found, scores(dataset, found), _facts(dataset, file), tuple(skipped))
+    return Run(dataset, file, found, scores(dataset, found), _facts(dataset, file))
 
 
 def scored_import(dataset: Dataset, form: str, path: Path, reranked: Path | None, out: Path) -> Run:
@@ -183,42 +189,48 @@ def _predictions(dataset: Dataset, method: Method, out: Path | None) -> Predicti
 
 def _ask(
     dataset: Dataset, search: Search, method: Method, where: Workplace, file: PredictionFile
-) -> list[PhotoError]:
+) -> None:
     """Ask the queries of one search that are not answered yet."""
     start = time.perf_counter()
     where.work.mkdir(parents=True, exist_ok=True)
-    searcher = method.searcher(search, where)
-    verifier = method.verifier(search, where, searcher)
-    parts = {"retrieval": searcher.facts}
-    if verifier is not None:
-        parts["reranking"] = verifier.facts
-    file.begin(search.name, parts)
-    ask = _Asker(
-        dataset.protocol.photos_a_panorama, search, searcher, verifier, method.candidates,
-        apart=method.reranking is not method.retrieval,
-    )  # fmt: skip
-    skipped = list(searcher.skipped)
+    with ExitStack() as open_engines:
+        searcher = open_engines.enter_context(closing(method.searcher(search, where)))
+        verifier = method.verifier(search, where, searcher)
+        apart = method.reranking is not method.retrieval
+        parts = {"retrieval": searcher.facts}
+        if verifier is not None:
+            if apart:
+                open_engines.enter_context(closing(verifier))
+            parts["reranking"] = verifier.facts
+        file.begin(search.name, parts)
+        ask = _Asker(
+            dataset.protocol.photos_a_panorama, search, searcher, verifier, method.candidates, apart
+        )
+        _ask_each(dataset, search, ask, where, file)
+        kept = searcher.bytes_per_photo
+        if verifier is not None and apart:
+            kept += verifier.bytes_per_photo
+        answers = [file.predictions[search.name, query] for query in search.queries.names]
+        file.end(search.name, {
+            "photos": len(search.database), "bytes_per_photo": kept, "machine": machine(),
+            "threads": where.cores, "seconds": time.perf_counter() - start,
+            "skipped": [*map(str, searcher.skipped), *(a.error for a in answers if a.error)],
+        })  # fmt: skip
+
+
+def _ask_each(
+    dataset: Dataset, search: Search, ask: _Asker, where: Workplace, file: PredictionFile
+) -> None:
     label = f"asking {search.name}" if len(dataset.searches) > 1 else "asking queries"
-    for done, (name, path) in enumerate(
-        zip(search.queries.names, search.queries.paths, strict=True), start=1
-    ):
+    pairs = zip(search.queries.names, search.queries.paths, strict=True)
+    for done, (name, path) in enumerate(pairs, start=1):
         where.progress(label, done, len(search.queries))
         if (search.name, name) in file.predictions:
             continue
         try:
             file.add(ask(name, path))
         except PhotoError as error:
-            skipped.append(error)
             file.add(Prediction(search.name, name, (), error=str(error)))
-    kept = searcher.bytes_per_photo
-    if verifier is not None and ask.apart:
-        kept += verifier.bytes_per_photo
-    file.end(search.name, {
-        "photos": len(search.database), "bytes_per_photo": kept, "machine": machine(),
-        "threads": where.cores, "seconds": time.perf_counter() - start,
-        "skipped": [str(error) for error in skipped],
-    })  # fmt: skip
-    return skipped
 
 
 @dataclass(frozen=True)

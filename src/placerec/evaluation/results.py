@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 from placerec.baselines.contract import Progress
@@ -39,24 +38,25 @@ def write_results(
         export_predictions(form, run.dataset, answers, out / SUBMISSION)
     searches = {search.name: search for search in run.dataset.searches}
 
-    @cache
-    def verifier(name: str) -> Verifier | None:
-        number = list(searches).index(name)
-        where = Workplace(out / WORK / str(number), threads, device, progress)
-        return method.verifier(searches[name], where) if method else None
+    opened: dict[str, Verifier] = {}
 
     def points(name: str, query: str, database: str) -> Array | None:
-        ready = verifier(name)
-        if ready is None or method is None:
+        if method is None:
             return None
-        return matched(run, ready, method.candidates, searches[name], query, database)
+        if name not in opened:
+            number = list(searches).index(name)
+            where = Workplace(out / WORK / str(number), threads, device, progress)
+            verifier = method.verifier(searches[name], where)
+            if verifier is None:
+                return None
+            opened[name] = verifier
+        return matched(run, opened[name], method.candidates, searches[name], query, database)
 
-    write_report(
-        out / REPORT,
-        run.dataset,
-        run.outcomes,
-        run.scores,
-        run.facts,
-        run.predictions.predictions,
-        points,
-    )
+    try:
+        write_report(
+            out / REPORT, run.dataset, run.outcomes, run.scores, run.facts,
+            run.predictions.predictions, points,
+        )  # fmt: skip
+    finally:
+        for one in opened.values():
+            one.close()
