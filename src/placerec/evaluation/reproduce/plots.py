@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 TextRow = dict[str, str]
 # Okabe and Ito's palette, in an order in which neighbours differ in lightness too.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-MARKERS = "osD^vPX"
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#777777")
+MARKERS = "osD^vPX*"
 PANEL = (5.2, 4.6)  # inches
 DOTS_PER_INCH = 120
 
