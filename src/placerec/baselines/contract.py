@@ -43,8 +43,8 @@ class Provenance:
     real: bool = True
 
 
-class Retriever(Protocol):
-    """A photo to one descriptor."""
+class Named(Protocol):
+    """What every baseline says of itself."""
 
     @property
     def name(self) -> str:
@@ -56,7 +56,11 @@ class Retriever(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of everything that decides a descriptor; known after ``fit``."""
+        """sha256 (hex) of everything that decides a result; of a retriever known after ``fit``."""
+
+
+class Retriever(Named, Protocol):
+    """A photo to one descriptor."""
 
     def fit(self, photos: Callable[[], Iterator[Array]], count: int, progress: Progress) -> None:
         """Learn vocabulary or PCA from the ``count`` database photos, or do nothing.
@@ -71,20 +75,8 @@ class Retriever(Protocol):
         """
 
 
-class Reranker(Protocol):
+class Reranker(Named, Protocol):
     """A query against the photos of its shortlist."""
-
-    @property
-    def name(self) -> str:
-        """The method's name with what its options change."""
-
-    @property
-    def provenance(self) -> Provenance:
-        """Licence and training data."""
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 (hex) of everything that decides a score."""
 
     def describe(self, pixels: Array) -> Local:
         """(H, W, 3) uint8 RGB to local features, as they are stored for a database photo.
