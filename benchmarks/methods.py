@@ -13,7 +13,7 @@ file to the answer; other work on the machine lengthens them, so compare rows of
 Bytes are descriptors as they are kept, without the model.
 
 Writes results/methods.csv run by run (a run that is there is not asked or scored again: delete the
-file to start anew), then the table in docs/BASELINES.md.
+file to start anew), then the table in docs/BASELINES.md and its summary in README.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from placerec.evaluation.results import write_results
 from placerec.evaluation.scoring.outcomes import outcomes, scores
 
 TABLE = ROOT / "results" / "methods.csv"
-PAGE = ROOT / "docs" / "BASELINES.md"
+PAGE, SUMMARY_PAGE = ROOT / "docs" / "BASELINES.md", ROOT / "README.md"
 THREADS, LISTED = 2, 100
 AT, STAGES = (1, 5, 10), ("encode", "search", "rerank")
 
@@ -157,14 +157,59 @@ def markdown(rows: list[dict[str, str]]) -> str:
     order = [one.name for one in SETS]
     for row in sorted(rows, key=lambda row: (order.index(row["set"]), row["protocol"])):
         part = "final" if row["final_recall@1"] else "global"
-        milliseconds = sum(float(row[f"ms_{stage}"] or 0) for stage in STAGES)
         lines.append(" | ".join([
             ", ".join(filter(None, (row["set"], row["protocol"]))), row["queries"], row["method"],
             interval(row, "global"), interval(row, "final") if part == "final" else "-",
             *(f"{float(row[f'{part}_recall@{n}']):.3f}" for n in (5, 10)),
-            f"{milliseconds:.0f}", row["bytes_per_photo"],
+            f"{sum_of_stages(row):.0f}", row["bytes_per_photo"],
         ]))  # fmt: skip
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def summary(rows: list[dict[str, str]]) -> str:
+    """The README's: a line a method and list, a column a set by its first protocol."""
+    first = [(one.name, next(iter(one.protocols))) for one in SETS if not one.only]
+    shown = [row for row in rows if (row["set"], row["protocol"]) in first]
+    listed = {asked.label for asked in METHODS if asked.listed}
+    head = ("method", *(", ".join(filter(None, names)) for names in first), "ms a query",
+            "bytes a photo")  # fmt: skip
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    for some in (False, True):  # all queries, then the lists of 100
+        for asked in METHODS:
+            mine = {
+                (row["set"], row["protocol"]): row for row in shown
+                if row["method"] == asked.label and (int(row["queries"]) == LISTED) == some
+            }  # fmt: skip
+            if not mine or (asked.label in listed) != some and asked.label != "default":
+                continue
+            times = sorted(sum_of_stages(row) for row in mine.values())
+            sizes = sorted(int(row["bytes_per_photo"]) for row in mine.values())
+            lines.append(" | ".join([
+                f"{asked.label}, {LISTED} queries" if some else asked.label,
+                *(recall_cell(mine.get(names)) for names in first),
+                span(times[0], times[-1]), span(sizes[0], sizes[-1]),
+            ]))  # fmt: skip
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def recall_cell(row: dict[str, str] | None) -> str:
+    """Global recall@1, then recall@1 with its interval, @5 and @10 of the final ranking."""
+    if row is None:
+        return "-"
+    part = "final" if row["final_recall@1"] else "global"
+    before = f"{float(row['global_recall@1']):.3f} → " if part == "final" else ""
+    rest = " / ".join(f"{float(row[f'{part}_recall@{n}']):.3f}" for n in (5, 10))
+    return f"{before}{interval(row, part)} / {rest}"
+
+
+def span(low: float, high: float) -> str:
+    """One number, or the least and the most."""
+    return f"{low:.0f}" if f"{low:.0f}" == f"{high:.0f}" else f"{low:.0f} to {high:.0f}"
+
+
+def sum_of_stages(row: dict[str, str]) -> float:
+    """Milliseconds of a query in all."""
+    return sum(float(row[f"ms_{stage}"] or 0) for stage in STAGES)
 
 
 def interval(row: dict[str, str], part: str) -> str:
@@ -184,6 +229,7 @@ def main() -> None:
             append_rows(TABLE, COLUMNS, list(rows_of(data, runs, one, asked)))
             print(one.name, asked.label, "done", flush=True)
             write_page(PAGE, "methods", markdown(read_rows(TABLE)))
+            write_page(SUMMARY_PAGE, "methods", summary(read_rows(TABLE)))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from placerec.evaluation.reproduce.claims import Value, cell, highest, lowest, verdict
 from placerec.evaluation.reproduce.folder import Row
-from placerec.evaluation.reproduce.plots import TextRow, bars, recall_limits
+from placerec.evaluation.reproduce.plots import TextRow, bars
 from placerec.evaluation.reproduce.scores import MULTI, SINGLE
 from placerec.evaluation.reproduce.study import Study
-from placerec.evaluation.reproduce.table import RECALLS, Table, recall_of, size_label
+from placerec.evaluation.reproduce.table import RECALLS, Table, size_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,8 +73,6 @@ def panel(axes: Axes, mine: list[TextRow]) -> None:
         "recall@1 (share of queries)",
     )  # fmt: skip
     netvlad = cell(method="NetVLAD")(mine)
-    values = [value for row in mine if (value := recall_of(row)) is not None]
-    recall_limits(axes, values)
     axes.axhline(netvlad, color="black", linestyle="--", label="NetVLAD")
     axes.set_xlabel("scorer")
 
