@@ -181,6 +181,12 @@ def test_whitening_keeps_a_dimension_for_every_four_photos(densevlad, database):
     assert fitted(DenseVlad(clusters=16), database[:4]).describe(database[0]).shape == (2048,)
 
 
+def test_a_photo_of_the_fit_is_described_as_any_other(database):
+    method = fitted(DenseVlad(clusters=16), database)
+    first = method.describe(database[1])  # its vector is known from the fit, once
+    np.testing.assert_array_equal(method.describe(database[1]), first)
+
+
 @pytest.mark.parametrize("name", ["vlad", "densevlad"])
 def test_a_blank_or_tiny_photo_has_no_descriptor_and_is_alike_to_nothing(name, database, request):
     method = request.getfixturevalue(name)

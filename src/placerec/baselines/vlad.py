@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +76,7 @@ class Vlad:
         self.clusters, self.dimensions = clusters, dimensions
         self._weights, self._threads = weights, threads
         self._fit = None if weights is None else self._read(weights)
+        self._known: dict[bytes, Array] = {}  # vectors of the PCA's photos until they are described
 
     @property
     def name(self) -> str:
@@ -111,13 +111,19 @@ class Vlad:
         self._fit = Fit(centres, None, data)
         if self.dimensions:
             few = _chosen(photos(), count, self.most_photos_for_pca, "PCA", progress)
-            vectors = map_in_order(partial(self._vector, centres=centres), few, self._threads)
-            self._fit = Fit(centres, self._pca(np.stack(list(vectors))), data)
+            known = map_in_order(
+                lambda pixels: (_digest(pixels), self._vector(pixels, centres)), few, self._threads
+            )
+            digests, vectors = zip(*known, strict=True)
+            self._known = dict(zip(digests, vectors, strict=True))
+            self._fit = Fit(centres, self._pca(np.stack(vectors)), data)
 
     def describe(self, pixels: Array) -> Array:
         """(H, W, 3) uint8 RGB to (D,) float32 of unit length, or zero without a descriptor."""
         fitted = self._fitted
-        vector = self._vector(pixels, fitted.centres)
+        vector = self._known.pop(_digest(pixels), None) if self._known else None
+        if vector is None:
+            vector = self._vector(pixels, fitted.centres)
         if fitted.projection is None or not vector.any():
             return vector if fitted.projection is None else np.zeros_like(fitted.projection.bias)
         return normalise(fitted.projection(vector))
@@ -211,6 +217,10 @@ def residual_sums(parts: Iterable[Array], centres: Array) -> Array:
             counts += np.bincount(nearest, minlength=len(centres))
     residuals: Array = sums - counts[:, None] * centres
     return residuals
+
+
+def _digest(pixels: Array) -> bytes:
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).digest()
 
 
 def _chosen(
