@@ -180,7 +180,7 @@ def summary(rows: list[dict[str, str]]) -> str:
                 (row["set"], row["protocol"]): row for row in shown
                 if row["method"] == asked.label and (int(row["queries"]) == LISTED) == some
             }  # fmt: skip
-            if not mine or (asked.label in listed) != some and asked.label != "default":
+            if not mine or ((asked.label in listed) != some and asked.label != "default"):
                 continue
             times = sorted(sum_of_stages(row) for row in mine.values())
             sizes = sorted(int(row["bytes_per_photo"]) for row in mine.values())
