@@ -111,12 +111,12 @@ class Vlad:
         self._fit = Fit(centres, None, data)
         if self.dimensions:
             few = _chosen(photos(), count, self.most_photos_for_pca, "PCA", progress)
-            known = map_in_order(
+            vectors = map_in_order(
                 lambda pixels: (_digest(pixels), self._vector(pixels, centres)), few, self._threads
             )
-            digests, vectors = zip(*known, strict=True)
-            self._known = dict(zip(digests, vectors, strict=True))
-            self._fit = Fit(centres, self._pca(np.stack(vectors)), data)
+            known = list(vectors)
+            self._known = dict(known)
+            self._fit = Fit(centres, self._pca(np.stack([vector for _, vector in known])), data)
 
     def describe(self, pixels: Array) -> Array:
         """(H, W, 3) uint8 RGB to (D,) float32 of unit length, or zero without a descriptor."""

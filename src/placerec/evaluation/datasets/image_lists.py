@@ -77,6 +77,7 @@ def _read(path: Path) -> dict[str, Array]:
     except KeyError as error:
         raise Damaged(f"{path}: {error.args[0]}; it needs utmQ, utmDb and posDistThr") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        # the last one is zipfile's answer to a compression or version that it cannot read
         raise Damaged(f"{path}: no readable .npz file ({error}); take the original one") from error
     radius = values["posDistThr"]
     if radius.size != 1 or radius.dtype.kind not in "iuf" or not float(radius.reshape(-1)[0]) > 0:

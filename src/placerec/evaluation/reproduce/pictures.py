@@ -119,8 +119,8 @@ def panel(axes: Axes, mine: list[TextRow]) -> None:
     """How often each outcome comes."""
     found = [row["outcome"] for row in mine]
     bars(axes, list(OUTCOMES.values()),
-         {"queries": [found.count(one) for one in OUTCOMES.values()]}, "queries")  # fmt: skip
-    axes.set_ylim(0, len(found))
+         {"queries": [found.count(one) for one in OUTCOMES.values()]}, "queries",
+         top=len(found))  # fmt: skip
     axes.set_xlabel("first answer of NetVLAD and ours")
 
 

@@ -52,9 +52,16 @@ def style(number: int) -> dict[str, str]:
 
 
 def bars(
-    axes: Axes, groups: Sequence[str], series: dict[str, Sequence[float | None]], unit: str
+    axes: Axes,
+    groups: Sequence[str],
+    series: dict[str, Sequence[float | None]],
+    unit: str,
+    top: float = 1.02,
 ) -> None:
-    """Bars of shares side by side: a group a name, a colour a series; ``None`` leaves a gap."""
+    """Bars side by side: a group a name, a colour a series; ``None`` leaves a gap.
+
+    The axis goes from 0, so that the length of a bar is its value, to ``top`` (for shares).
+    """
     width = 0.8 / max(len(series), 1)
     for number, (name, values) in enumerate(series.items()):
         known = [(i, value) for i, value in enumerate(values) if value is not None]
@@ -63,7 +70,7 @@ def bars(
     slanted = sum(map(len, groups)) > 30
     axes.set_xticks(range(len(groups)), groups, fontsize=8, rotation=35 if slanted else 0,
                     ha="right" if slanted else "center")  # fmt: skip
-    axes.set_ylim(0.0, 1.02)  # from nothing: the length of a bar is its value
+    axes.set_ylim(0.0, top)
     axes.set_ylabel(unit)
 
 
