@@ -189,7 +189,36 @@ def test_distractors_join_the_database_and_the_hash_and_are_never_correct(town, 
     assert recall_at_1(run) == 0.0  # each query finds itself among the distractors
     assert all(one[0][0][0].startswith("/distractors-1/") for one in rankings(run).values())
     assert crowded.hash != dataset.hash
+    assert crowded.protocol.name == f"{dataset.protocol.name}, 6 distractors"
     assert run.facts["photos"] == 12
+
+
+def test_distractors_are_known_by_what_their_files_hold(town, dataset, tmp_path):
+    others = Path(shutil.copytree(town / "queries", tmp_path / "elsewhere"))
+    assert with_distractors(dataset, [others]).hash == (
+        with_distractors(dataset, [town / "queries"]).hash
+    )
+    name = sorted(one.name for one in others.iterdir())[0]
+    with (others / name).open("ab") as file:
+        file.write(b" ")
+    assert with_distractors(dataset, [others]).hash != (
+        with_distractors(dataset, [town / "queries"]).hash
+    )
+
+
+def test_a_distractor_that_comes_twice_joins_once(town, dataset, tmp_path):
+    shutil.copytree(town / "queries", tmp_path / "above" / "queries")
+    shutil.copy(town / "queries" / "night_000.jpg", tmp_path / "above" / "one_more.jpg")
+    both = with_distractors(dataset, [tmp_path / "above" / "queries", tmp_path / "above"])
+    assert both.protocol.name.endswith(", 7 distractors")
+    with pytest.raises(NotFound, match="no photo in it"):
+        with_distractors(dataset, [tmp_path / "above", tmp_path / "above" / "queries"])
+
+
+def test_a_database_photo_is_no_distractor(town, dataset, tmp_path):
+    shutil.copy(town / "database" / "place_002.jpg", tmp_path / "innocent.jpg")
+    with pytest.raises(UsageError, match=r"innocent.jpg: is the database photo .*place_002.jpg"):
+        with_distractors(dataset, [tmp_path])
 
 
 def test_the_hash_tells_lists_and_truth_apart_but_not_where_photos_lie(town, dataset, tmp_path):

@@ -117,7 +117,8 @@ class Dataset:
     def hash(self) -> str:
         """sha256 (hex) of protocol, names and positives: equal hashes, comparable recalls.
 
-        Neither where the photos lie nor what they show enters it.
+        Neither where the photos lie nor what they show enters it; of distractors, which no owner's
+        list names, what their files hold does, through the rule.
         """
         digest = hashlib.sha256()
         rule = self.protocol
@@ -146,8 +147,11 @@ class Dataset:
         protocol = replace(self.protocol, name=f"{self.protocol.name}, {label}")
         return replace(self, protocol=protocol, searches=tuple(s for s in searches if s.positives))
 
-    def with_distractors(self, photos: Sequence[Photos]) -> Dataset:
-        """The same with photos that answer nothing behind the database of every search."""
+    def with_distractors(self, photos: Sequence[Photos], label: str, content: str) -> Dataset:
+        """The same with photos that answer nothing behind the database of every search.
+
+        ``label`` joins the protocol's name, and with ``content``, a digest of them, its rule.
+        """
         searches = []
         for search in self.searches:
             more = [one for one in photos if len(one)]
@@ -156,7 +160,12 @@ class Dataset:
             searches.append(
                 replace(search, database=database, distractors=search.distractors + count)
             )
-        return replace(self, searches=tuple(searches))
+        protocol = replace(
+            self.protocol,
+            name=f"{self.protocol.name}, {label}",
+            rule=f"{self.protocol.rule}; {label} ({content}) answer nothing",
+        )
+        return replace(self, protocol=protocol, searches=tuple(searches))
 
 
 def joined(parts: Sequence[Photos]) -> Photos:

@@ -1,11 +1,12 @@
 """Which queries are asked, and which photos join the database without being an answer.
 
 A shorter list of queries is another protocol: it joins the protocol's name, and its hash is another
-one. Distractors enter the hash too.
+one. So are distractors, by what their files hold: no owner's list stands for them.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -50,17 +51,46 @@ def sampled(dataset: Dataset, count: int | None) -> Dataset:
 
 
 def with_distractors(dataset: Dataset, folders: Iterable[Path]) -> Dataset:
-    """All photos below ``folders`` behind every database.
+    """All photos below ``folders`` behind every database; a file that comes twice joins once.
 
-    Their names begin with a slash, which no name of a data set does.
+    Their names begin with a slash, which no name of a data set does. Raises ``UsageError`` where
+    one of them is also a photo of a database (the same bytes): a right answer would count as wrong.
     """
-    groups = []
+    groups, contents, seen = [], [], set()
     for number, folder in enumerate(folders, start=1):
-        names = find_photos(folder)
+        names = [name for name in find_photos(folder) if (folder / name).resolve() not in seen]
         if not names:
-            raise NotFound(folder, "no photo in it", "give a folder of photos as distractors")
-        groups.append(Photos(
-            tuple(f"/distractors-{number}/{name}" for name in names),
-            tuple(folder / name for name in names),
-        ))  # fmt: skip
-    return dataset.with_distractors(groups) if groups else dataset
+            raise NotFound(folder, "no photo in it", "give a folder of other photos as distractors")
+        paths = tuple(folder / name for name in names)
+        seen |= {path.resolve() for path in paths}
+        contents += [_content(path) for path in paths]
+        groups.append(Photos(tuple(f"/distractors-{number}/{name}" for name in names), paths))
+    if not groups:
+        return dataset
+    _refuse_answers(dataset, dict(zip(contents, (p for g in groups for p in g.paths), strict=True)))
+    told = hashlib.sha256("".join(contents).encode("ascii")).hexdigest()
+    return dataset.with_distractors(groups, f"{len(contents)} distractors", f"sha256 {told[:16]}")
+
+
+def _refuse_answers(dataset: Dataset, distractors: dict[str, Path]) -> None:
+    """Files of another size are not read: a database may be of many gigabytes."""
+    sizes = {path.stat().st_size for path in distractors.values()}
+    for search in dataset.searches:
+        for name, path in zip(search.database.names, search.database.paths, strict=True):
+            if path.is_file() and path.stat().st_size in sizes:
+                same = distractors.get(_content(path))
+                if same is not None:
+                    raise UsageError(
+                        f"{same}: is the database photo {name} of {dataset.name}, which may be a "
+                        "right answer; leave it out of the distractors"
+                    )
+
+
+def _content(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise NotFound(
+            path, error.strerror or str(error), "permit reading it, or move it"
+        ) from error
