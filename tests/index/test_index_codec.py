@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,14 +68,39 @@ def test_an_all_zero_vector_and_an_empty_grid_are_legal() -> None:
     assert back.descriptors.shape == (0, 5)
 
 
+@settings(max_examples=60, deadline=None)
+@given(patch_sets())
+def test_float32_comes_back_bit_for_bit(patches: PatchSet) -> None:
+    exact = codec.Dtype.FLOAT32
+    patches = replace(patches, descriptors=patches.descriptors * np.float32(1.001))  # not unit
+    back = codec.decode_patches(codec.encode_patches(patches, KEY, exact), KEY, WHERE, exact)
+    assert back.grid == patches.grid
+    assert back.descriptors.dtype == np.float32
+    np.testing.assert_array_equal(back.descriptors, patches.descriptors)
+    for vector in patches.descriptors[:1]:
+        blob = codec.encode_vector(vector, KEY, exact)
+        assert len(blob) == codec.HEADER.size + 4 * len(vector)
+        np.testing.assert_array_equal(codec.decode_vector(blob, KEY, WHERE, exact), vector)
+
+
+@pytest.mark.parametrize("stored", [codec.Dtype.INT8, codec.Dtype.FLOAT32])
+def test_descriptors_of_another_dtype_than_asked_for_are_damage(stored: codec.Dtype) -> None:
+    asked = next(d for d in (codec.Dtype.INT8, codec.Dtype.FLOAT32) if d is not stored)
+    patches = PatchSet((2, 2), 2, 2, 1, np.eye(4, dtype=np.float32))
+    with pytest.raises(DamagedIndex, match="where PATCHES belongs"):
+        codec.decode_patches(codec.encode_patches(patches, KEY, stored), KEY, WHERE, asked)
+    with pytest.raises(DamagedIndex, match="where VECTOR belongs"):
+        codec.decode_vector(codec.encode_vector(np.eye(4)[0], KEY, stored), KEY, WHERE, asked)
+
+
 @settings(max_examples=80, deadline=None)
-@given(st.data())
-def test_every_changed_bit_is_refused(data: st.DataObject) -> None:
-    blob = bytearray(codec.encode_vector(unit(np.arange(1.0, 20.0)), KEY))
+@given(st.data(), st.sampled_from([codec.Dtype.INT8, codec.Dtype.FLOAT32]))
+def test_every_changed_bit_is_refused(data: st.DataObject, dtype: codec.Dtype) -> None:
+    blob = bytearray(codec.encode_vector(unit(np.arange(1.0, 20.0)), KEY, dtype))
     place = data.draw(st.integers(0, 8 * len(blob) - 1))
     blob[place // 8] ^= 1 << place % 8
     with pytest.raises(DamagedIndex):
-        codec.decode_vector(bytes(blob), KEY, WHERE)
+        codec.decode_vector(bytes(blob), KEY, WHERE, dtype)
 
 
 @settings(max_examples=60, deadline=None)
@@ -124,6 +150,7 @@ def test_a_forged_blob_of_right_claims_is_read() -> None:
         forged(6, 2, (2, 3), bytes(12), stride=0),
         forged(6, 2, (2, 3), bytes(12), width=0),
         forged(6, 2, (2, 3), bytes(12), dtype=2),
+        forged(6, 2, (2, 3), bytes(48), dtype=3),
         forged(6, 2, (2, 3), bytes(12), dtype=79),
         forged(6, 2, (2, 3), bytes(12), kind=1),
         forged(6, 2, (2, 3), bytes(12), kind=0),

@@ -14,9 +14,9 @@ FLIPS = 200
 SMALL = 1000  # bytes at the beginning: header and schema, flipped more often than by chance
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("sound") / "a.plr", range(12))
+@pytest.fixture(scope="module", params=[False, True], ids=["int8", "float32"])
+def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("sound") / "a.plr", range(12), exact=request.param)
 
 
 def findings(path: Path) -> list[str]:

@@ -93,16 +93,33 @@ def test_a_relative_path_is_meant_from_here(tmp_path: Path, monkeypatch) -> None
         assert reader.info.root == tmp_path.resolve() / "photos"
 
 
-@pytest.mark.parametrize("version", [0, 2, 99])
+@pytest.mark.parametrize("version", [0, 3, 99])
 def test_another_format_is_refused_with_both_versions_and_a_remedy(tmp_path, version: int) -> None:
     path = build(tmp_path / "a.plr")
     edit(path, f"PRAGMA user_version={version}")
     for command in (IndexReader.open, IndexWriter.open):
-        with pytest.raises(ModelMismatch, match=rf"format {version}.*format 1; (update|build)"):
+        with pytest.raises(
+            ModelMismatch, match=rf"format {version}.*format 1 or 2; (update|build)"
+        ):
             command(path)
     assert "format" in verify(path)[0]
     build(path, range(2), replace=True)
     assert verify(path) == []
+
+
+@pytest.mark.parametrize(("exact", "claimed"), [(False, 2), (True, 1)])
+def test_descriptors_that_are_not_stored_as_the_format_says_are_damage(
+    tmp_path, exact: bool, claimed: int
+) -> None:
+    path = build(tmp_path / "a.plr", exact=exact)
+    edit(path, f"PRAGMA user_version={claimed}")
+    with IndexReader.open(path) as reader:
+        for ask in (reader.global_descriptors, lambda: reader.patches(0)):
+            with pytest.raises(DamagedIndex, match=r"where (VECTOR|PATCHES) belongs"):
+                ask()
+    assert any("where VECTOR belongs" in finding for finding in verify(path))
+    with pytest.raises(PlacerecError), IndexWriter.open(path) as writer:
+        put(writer, 9)
 
 
 @pytest.mark.parametrize(

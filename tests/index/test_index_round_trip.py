@@ -42,6 +42,33 @@ def test_what_was_put_is_read_back(tmp_path: Path) -> None:
     assert verify(path) == []
 
 
+def test_an_exact_index_gives_every_bit_back_and_goes_on_so(tmp_path: Path) -> None:
+    path = build(tmp_path / "town.plr", range(3), exact=True)
+    with IndexWriter.open(path) as writer:
+        put(writer, 3)
+        put(writer, 0)
+    assert answers(path) == answers(build(tmp_path / "b.plr", range(4), exact=True))
+    assert verify(path) == []
+    with IndexReader.open(path) as reader:
+        assert reader.info.format == 2
+        wanted = np.stack([features(i).global_descriptor for i in range(4)])
+        np.testing.assert_array_equal(reader.global_descriptors(), wanted)
+        for number in range(4):
+            for back, given in zip(reader.patches(number), features(number).patches, strict=True):
+                np.testing.assert_array_equal(back.descriptors, given.descriptors)
+        numbers = wanted[0].size + sum(p.descriptors.size for p in features(0).patches)
+        assert reader.descriptor_bytes() == 4 * numbers + 3 * 36
+
+
+def test_an_index_of_int8_stays_one_when_photos_are_added(tmp_path: Path) -> None:
+    path = build(tmp_path / "town.plr", range(3))
+    with IndexWriter.open(path) as writer:
+        put(writer, 3)
+    with IndexReader.open(path) as reader:
+        assert reader.info.format == 1
+    assert answers(path) == answers(build(tmp_path / "b.plr", range(4)))
+
+
 def test_after_a_build_there_is_exactly_one_file(tmp_path: Path) -> None:
     build(tmp_path / "town.plr")
     with IndexWriter.open(tmp_path / "town.plr") as writer:

@@ -218,6 +218,18 @@ def test_z_score_fusion_is_defined_for_one_candidate_and_for_ties():
     assert fused.tolist() == [-0.5, 0.5]
 
 
+def test_scores_that_differ_by_rounding_alone_are_a_tie():
+    total = sum(np.float64([0.1, 0.2, 0.3]))
+    rounded = np.float64([total, 0.6, 0.6])
+    assert len({*rounded}) == 2
+    fused = fuse(np.stack((rounded, [3.0, 1.0, 2.0]), axis=1), (0.5, 0.5), "z-score")
+    alone = fuse(np.array([[3.0], [1.0], [2.0]]), (0.5,), "z-score")
+    assert fused.tolist() == alone.tolist()
+    near = fuse(np.array([[0.6], [0.6 + 1e-9]]), (1.0,), "z-score")
+    assert near.tolist() == pytest.approx([-1.0, 1.0])  # a difference, however small
+    assert fuse(np.zeros((2, 1)), (1.0,), "z-score").tolist() == [0.0, 0.0]
+
+
 def test_an_unknown_fusion_or_form_is_a_usage_error():
     with pytest.raises(UsageError, match="fusion"):
         fuse(np.zeros((1, 1)), (1.0,), "mean")

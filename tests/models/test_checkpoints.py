@@ -161,7 +161,8 @@ def test_a_model_without_pca_gets_one_by_a_fit_and_keeps_its_vocabulary(
     assert np.array_equal(fitted.fitted.vocabulary.weights, before.fitted.vocabulary.weights)
     assert fitted.trunk.sha256 == before.trunk.sha256
     assert fitted.fitted.patch_projection.dimensions == 20
-    assert fitted.provenance == before.provenance
+    assert fitted.provenance.startswith(f"{before.provenance}; the PCA: fitted by placerec ")
+    assert fitted.licence.startswith(before.licence)
     assert "the PCA: 52 photos" in fitted.training_data
     save_model(fitted, tmp_path / "whole.safetensors")
     assert same(load_model(tmp_path / "whole.safetensors"), fitted)
@@ -185,9 +186,49 @@ def test_a_wrong_tensor_is_refused_by_its_key(write, state, key, change):
         import_checkpoint(write(**{key.replace(".", "__"): value}))
 
 
+@pytest.mark.parametrize(("key", "tensor"), [
+    ("pool.centroids", torch.tensor(1.0)),
+    ("pool.centroids", torch.zeros(0, 512)),
+    ("pool.centroids", torch.zeros(CLUSTERS, 0)),
+    ("pool.conv.bias", torch.tensor(1.0)),
+    ("WPCA.0.bias", torch.tensor(1.0)),
+    ("WPCA.0.bias", torch.zeros(0)),
+    ("WPCA.0.bias", torch.zeros(DIMENSIONS).to_sparse()),
+    ("pool.centroids", torch.zeros(CLUSTERS, 512, device="meta")),
+    ("pool.centroids", torch.zeros(1, 1).expand(CLUSTERS, 512)),
+    ("pool.centroids", torch.zeros(1, 1).expand(10**9, 512)),
+    ("surprise", torch.zeros(1).expand(10**12)),
+])  # fmt: skip
+def test_a_tensor_that_is_not_what_it_claims_is_refused_by_its_key(write, key, tensor):
+    with pytest.raises(UnsafeWeights, match=key.replace(".", r"\.")):
+        import_checkpoint(write(**{key.replace(".", "__"): tensor}))
+
+
+def test_a_name_that_comes_twice_is_refused_with_both_names(write, state):
+    path = write(module__pool__centroids=2 * state["pool.centroids"])
+    with pytest.raises(UnsafeWeights, match=r"pool\.centroids and module\.pool\.centroids"):
+        import_checkpoint(path)
+
+
 def test_another_number_of_dimensions_than_stated_is_refused(write):
     with pytest.raises(UnsafeWeights, match="num_pcs is 512"):
         import_checkpoint(write(extra={"num_pcs": 512}))
+    path = write(WPCA__0__weight=None, WPCA__0__bias=None)
+    with pytest.raises(UnsafeWeights, match=r"num_pcs is 40, but WPCA\.0\.weight .* missing"):
+        import_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "told", ["abc", "40", [1], float("nan"), float("inf"), 40.5, torch.zeros(2), {"a": 1}], ids=str
+)
+def test_a_number_of_dimensions_that_is_none_is_refused(write, told):
+    with pytest.raises(UnsafeWeights, match="num_pcs is not a whole number"):
+        import_checkpoint(write(extra={"num_pcs": told}))
+
+
+@pytest.mark.parametrize("told", [40.0, np.int64(40), np.float64(40), torch.tensor(40)], ids=type)
+def test_a_number_of_dimensions_of_any_type_is_read(model, write, told):
+    assert same(import_checkpoint(write(extra={"num_pcs": told})), model)
 
 
 class Hostile:

@@ -1,19 +1,25 @@
 """Models: fit, file, fingerprint, and what is refused."""
 
+import hashlib
 import json
+import re
+from importlib.resources import files
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from placerec.cli.models import weights as weights_command
 from placerec.errors import NotFound, UnsafeWeights, UsageError
 from placerec.index.fit import fit_on_folder
 from placerec.models.files import (
     load_model,
     model_bytes,
     model_from_bytes,
+    read_settings,
     save_model,
 )
-from placerec.models.named import generic_model, open_named
+from placerec.models.named import generic_model, model_facts, open_named
 from placerec.settings import METHODS, Settings
 
 SMALL = Settings(image_size=(160, 224), pca_dim=16)
@@ -71,6 +77,33 @@ def test_the_generic_model_is_small_and_names_its_training_data():
     assert "gsv_cambridge_train" in model.training_data
 
 
+def test_the_shipped_file_says_where_it_comes_from_and_is_the_recorded_one():
+    facts = model_facts("generic")
+    assert all(facts.values())
+    assert "MIT" in facts["licence"]
+    assert "Apache-2.0" in facts["licence"]
+    assert "placerec fit gsv_cambridge_train/photos" in facts["provenance"]
+    weights = files("placerec.models") / "weights"
+    recorded = (weights / "README.md").read_text(encoding="utf-8")
+    file = (weights / "generic.safetensors").read_bytes()
+    assert f"`{hashlib.sha256(file).hexdigest()}`" in recorded
+    assert f"`{facts['sha256']}`" in recorded
+    assert facts["trunk_sha256"] == generic_model().trunk.sha256
+
+
+def test_a_model_file_shows_what_it_says_of_itself(fitted, tmp_path):
+    save_model(fitted, tmp_path / "m.safetensors")
+    facts = model_facts(str(tmp_path / "m.safetensors"))
+    assert facts["name"] == fitted.name
+    assert facts["licence"] == fitted.licence
+    assert facts["provenance"] == fitted.provenance
+    assert all(facts.values())
+    told = CliRunner().invoke(weights_command, ["info", str(tmp_path / "m.safetensors")])
+    assert [line.partition(": ")[0] for line in told.stdout.splitlines()] == list(facts)
+    told = CliRunner().invoke(weights_command, ["info", "generic", "--json"])
+    assert json.loads(told.stdout)["settings"]["clusters"] == 64
+
+
 def test_fewer_dimensions_are_the_leading_ones():
     model = generic_model()
     settings = model.settings.replace(pca_dim=8)
@@ -121,6 +154,58 @@ def test_a_model_of_another_trunk_is_refused(fitted, tmp_path):
     data = model_bytes(fitted).replace(fitted.trunk.sha256.encode(), b"0" * 64)
     with pytest.raises(UnsafeWeights, match="trunk"):
         model_from_bytes(data, tmp_path / "m.safetensors")
+
+
+def with_header(data, **changes):
+    """The model file ``data`` with other metadata, its tensors untouched."""
+    from safetensors.numpy import load, save
+
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    return save(load(data), {**header, **changes})
+
+
+def settings_with(**changes):
+    return json.dumps({**json.loads(SMALL.to_json()), **changes})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "", "{", "[]", "null", "7", '"text"', "{}", "[" * 5000,
+        settings_with(surprise=1), settings_with(clusters="64"), settings_with(clusters=64.0),
+        settings_with(stride=1.5), settings_with(image_size=5), settings_with(image_size=[1.5, 2]),
+        settings_with(patch_sizes=[[2]]), settings_with(patch_sizes=[2]),
+        settings_with(patch_sizes=None), settings_with(shared_pca="no"),
+        settings_with(scorer=["ransac"]), settings_with(scale_weights=["a"]),
+        settings_with(trunk=None), settings_with(image_centring="x"),
+    ],
+)  # fmt: skip
+def test_settings_that_are_malformed_are_refused_and_name_the_file(fitted, tmp_path, settings):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(with_header(model_bytes(fitted), settings=settings))
+    for read in (load_model, read_settings):
+        with pytest.raises(UnsafeWeights, match=r"m\.safetensors.*settings cannot be read"):
+            read(path)
+
+
+@pytest.mark.parametrize("header", [b"[]", b"7", b'{"__metadata__": null}', b"[" * 5000, b"\xff"])
+def test_a_header_that_is_none_is_refused(tmp_path, header):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    for read in (load_model, read_settings):
+        with pytest.raises(UnsafeWeights, match=r"m\.safetensors"):
+            read(path)
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02pickle"])
+def test_a_checkpoint_in_place_of_a_model_file_says_how_to_import_it(tmp_path, start):
+    path = tmp_path / "mapillary.pth.tar"
+    path.write_bytes(start + bytes(100))
+    told = rf"placerec weights import {re.escape(str(path))} MODEL\.safetensors"
+    with pytest.raises(UnsafeWeights, match=told):
+        load_model(path)
+    with pytest.raises(UsageError, match=told):
+        open_named(str(path))
 
 
 def test_names_that_are_no_model_are_refused():

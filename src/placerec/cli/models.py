@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def fit(
     **options: Any,
 ) -> int:  # fmt: skip
     """Fit a model on the folder PHOTOS, without labels, to be used as --model.
+
+    At most 1000 photos are looked at; the PCA of the paper's presets takes up to 10,000.
 
     In Python: placerec.fit_on_folder and placerec.save_model.
     """
@@ -82,7 +85,7 @@ def features(photo: Path, weights: Path, out: Path) -> None:
 
 @click.group()
 def weights() -> None:
-    """Convert, import and export published weights. Nothing is downloaded."""
+    """Show, convert, import and export weights. Nothing is downloaded."""
 
 
 @weights.command(name="import")
@@ -110,6 +113,25 @@ def import_(
     fitted = model.fitted
     pca = f"PCA {fitted.projection.dimensions}" if fitted.projection else "no PCA"
     click.echo(f"{out}: {model.name}, K = {len(fitted.vocabulary)}, {pca}")
+
+
+@weights.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def info(model: str, as_json: bool) -> None:
+    """Show what MODEL says of itself: a model file, or generic, the one that ships.
+
+    Name, provenance, training data, licence, sha256. In Python:
+    placerec.models.named.model_facts.
+    """
+    from placerec.models.named import model_facts
+
+    facts = model_facts(model)
+    if as_json:
+        click.echo(json.dumps(facts | {"settings": json.loads(facts["settings"])}, indent=2))
+        return
+    for name, value in facts.items():
+        click.echo(f"{name}: {value}")
 
 
 @weights.command()

@@ -14,7 +14,7 @@ from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.index.describe import PhotoSource, Progress, no_progress
 from placerec.index.reader import IndexReader
 from placerec.index.writer import IndexWriter
-from placerec.models.files import model_bytes
+from placerec.models.files import model_bytes, parsed_settings
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
 from placerec.models.named import (
@@ -100,7 +100,7 @@ def refit_index(
         info = reader.info
         positions = {entry.name: entry.position for entry in reader.entries if entry.position}
         names = [entry.name for entry in reader.entries]
-    settings = Settings.from_json(info.settings)
+    settings = parsed_settings(info.settings, Path(index))
     builder = _Builder(
         Path(index), info.root, auto_model(model, settings), settings, positions, threads, device,
         progress,
@@ -147,7 +147,8 @@ class _Builder:
         report = Report(model=model.name)
         with IndexWriter.create(
             self.index, root=self.root.resolve(), model=model.name, fingerprint=model.fingerprint,
-            settings=model.settings.to_json(), weights=model_bytes(model), replace=True,
+            settings=model.settings.to_json(), weights=model_bytes(model),
+            exact=model.settings.shared_pca, replace=True,
         ) as writer:  # fmt: skip
             for one in source.describe(names, model):
                 if isinstance(one, PhotoError):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from placerec.errors import NotFound, PhotoError
 from placerec.method.vlad import Vocabulary
-from placerec.models.fit import FeatureMaps, chosen_for_fit, fit_model
+from placerec.models.fit import FeatureMaps, chosen_for_fit, chosen_for_pca, fit_model
 from placerec.models.model import Model
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
@@ -70,7 +71,8 @@ class PhotoSource:
     ) -> Model | None:
         """A model fitted on at most 1000 of the photos; ``None`` with fewer than ``fewest``.
 
-        With a ``vocabulary`` only the PCA of the published form is fitted.
+        The PCA of the published form takes up to 10,000; of those beyond the 1000 no feature map
+        is kept. With a ``vocabulary`` only that PCA is fitted.
         """
         chosen = chosen_for_fit(names)
         for done, one in enumerate(map_in_order(self._map, chosen, self._threads), start=1):
@@ -83,11 +85,15 @@ class PhotoSource:
         if len(self._maps) < max(fewest, 1):
             return None
         folder, count = "/".join(self._root.resolve().parts[-2:]), len(self._maps)
+        usable = [name for name in chosen if isinstance(self._kept[name], Mapped)]
+        others = chosen_for_pca(names, chosen)
         return fit_model(
             self._trunk, self._settings, self._maps,
             name=f"{self._trunk.name} fitted on {folder} ({count} photos)",
             training_data=f"{count} photos of {folder}, without labels",
             vocabulary=vocabulary,
+            others=self._maps_of(others, "more photos for the PCA"),
+            mirrored=self._maps_of(usable, "mirrored photos for the PCA", mirrored=True),
             progress=lambda done, total: self._progress("fitting the model", done, total),
         )  # fmt: skip
 
@@ -122,7 +128,19 @@ class PhotoSource:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _map(self, name: str) -> Mapped | PhotoError:
+    def _maps_of(
+        self, names: Sequence[str], stage: str, *, mirrored: bool = False
+    ) -> Iterator[Array]:
+        """The feature maps of the photos that can be used, one at a time; none is kept."""
+        found = map_in_order(partial(self._map, mirrored=mirrored), names, self._threads)
+        for done, (name, one) in enumerate(zip(names, found, strict=True), start=1):
+            self._progress(stage, done, len(names))
+            if isinstance(one, Mapped):
+                yield one.features
+            else:
+                self._kept.setdefault(name, one)
+
+    def _map(self, name: str, *, mirrored: bool = False) -> Mapped | PhotoError:
         preprocessing = self._trunk.preprocessing(self._settings.image_size)
         try:
             photo = decode(self._root / name, name, preprocessing.shrink_to)
@@ -130,6 +148,7 @@ class PhotoSource:
             return PhotoError(name, "it disappeared while the folder was read")
         except PhotoError as error:
             return type(error)(name, error.reason)
-        features = self._trunk(prepare(photo.pixels, preprocessing))
+        pixels = photo.pixels[:, ::-1] if mirrored else photo.pixels
+        features = self._trunk(prepare(pixels, preprocessing))
         return Mapped(name, photo.sha256, photo.position,
                       np.ascontiguousarray(features.transpose(1, 2, 0)))  # fmt: skip

@@ -26,9 +26,11 @@ def fit_on_folder(
 ) -> tuple[Model, list[PhotoError]]:
     """A model of the trunk ``model`` fitted on at most 1000 photos below the folder ``photos``.
 
-    Of an imported or trained model (``.safetensors``) only the PCA is fitted. Returns the model
-    with the photos that were skipped. ``save_model`` writes it to a file that is accepted wherever
-    a model is named. Raises ``PhotoError`` where no photo can be used.
+    The PCA of the published form takes up to 10,000, and where those are too few, windows of their
+    feature maps and mirrored photos; the model's training data say so. Of an imported or trained
+    model (``.safetensors``) only the PCA is fitted. Returns the model with the photos that were
+    skipped. ``save_model`` writes it to a file that is accepted wherever a model is named. Raises
+    ``PhotoError`` where no photo can be used.
     """
     settings = settings or settings_for(model)
     start = open_named(model, 1, device)
@@ -49,8 +51,9 @@ def fit_on_folder(
             raise PhotoError(photos, "no photo in it that can be used; give a folder of photos")
         if start:
             fitted = replace(
-                fitted, name=f"{start.name}, {fitted.name}", provenance=start.provenance,
-                licence=start.licence,
+                fitted, name=f"{start.name}, {fitted.name}",
+                provenance=f"{start.provenance}; the PCA: {fitted.provenance}",
+                licence=f"{start.licence}; the PCA belongs to who made it",
                 training_data=f"{start.training_data}; the PCA: {fitted.training_data}",
             )  # fmt: skip
         return fitted, source.skipped

@@ -12,7 +12,7 @@ from typing import Any
 
 from placerec.errors import FixedByIndex, ModelMismatch, UsageError
 from placerec.index.reader import Entry, IndexInfo, IndexReader
-from placerec.models.files import model_from_bytes
+from placerec.models.files import model_from_bytes, parsed_settings
 from placerec.models.model import Model
 from placerec.models.named import open_named, trunk_named
 from placerec.records import Array, PatchSet
@@ -104,7 +104,7 @@ def model_of(
             path, reader.info.model, trunk.name, "leave --model away, or build a new index with it"
         )
     inside = model_from_bytes(reader.weights(), path, trunk, threads=threads, device=device)
-    inside = inside.with_settings(Settings.from_json(reader.info.settings))
+    inside = inside.with_settings(parsed_settings(reader.info.settings, path))
     if inside.fingerprint != reader.info.fingerprint:
         raise ModelMismatch(
             path, f"{reader.info.model} {reader.info.fingerprint[:12]}",

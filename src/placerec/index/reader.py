@@ -33,7 +33,7 @@ from placerec.index.rows import (
     is_relative,
     position_of,
 )
-from placerec.index.schema import FORMAT, patch_key, seal
+from placerec.index.schema import FORMATS, format_of, patch_key, seal
 from placerec.records import Array, PatchSet, Position
 
 _PATCHES = """
@@ -53,7 +53,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What an index says of itself; ``root`` is the absolute photo folder, sizes are in bytes."""
+    """What an index says of itself; ``root`` is the absolute photo folder, sizes are in bytes.
+
+    ``format`` is 1 for descriptors kept as int8, 2 for float32.
+    """
 
     photos: int
     bytes: int
@@ -84,6 +87,7 @@ class IndexReader:
         connection: sqlite3.Connection,
         collection: Collection,
         photos: list[tuple[Entry, _Sealed]],
+        version: int,
     ) -> None:
         self._path, self._connection, self._collection = path, connection, collection
         self._sealed = tuple(sealed for _, sealed in photos)
@@ -99,8 +103,9 @@ class IndexReader:
             settings=collection.settings,
             root=collection.root_of(path),
             created_with=collection.created_with,
-            format=FORMAT,
+            format=version,
         )
+        self._dtype = FORMATS[version]
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -111,8 +116,9 @@ class IndexReader:
             with translated(path):
                 collection = Collection.read(connection, path)
                 photos = _load(connection, path, collection)
+                version = format_of(connection)
                 connection.execute("COMMIT")
-            return cls(path, connection, collection, photos)
+            return cls(path, connection, collection, photos, version)
         except BaseException:
             connection.close()
             raise
@@ -120,14 +126,15 @@ class IndexReader:
     def global_descriptors(self) -> Array:
         """Return the global descriptors (N, G) float32 in the order of ``entries``."""
         blobs: dict[Any, Any] = dict(self._read("SELECT seal, descriptor FROM photos"))
-        codes: list[Array] = []
+        rows: list[Array] = []
         for number, sealed in enumerate(self._sealed):
             if sealed.seal not in blobs:
                 raise self._missing(number)
-            codes.append(codec.vector_codes(blobs.pop(sealed.seal), sealed.seal, self._path))
-            if len(codes[-1]) != len(codes[0]):
+            blob = blobs.pop(sealed.seal)
+            rows.append(codec.stored_vector(blob, sealed.seal, self._path, self._dtype))
+            if len(rows[-1]) != len(rows[0]):
                 raise DamagedIndex(self._path, "global descriptors of different lengths")
-        return codec.unit_rows(np.stack(codes))
+        return codec.unit_rows(np.stack(rows))
 
     def patches(self, position: int) -> tuple[PatchSet, ...]:
         """Return the patch sets of ``entries[position]`` in the order in which they were put."""
@@ -136,7 +143,7 @@ class IndexReader:
         if [ordinal for ordinal, _ in rows] != list(range(sealed.patch_sets)):
             raise self._missing(position)
         return tuple(
-            codec.decode_patches(blob, patch_key(sealed.seal, ordinal), self._path)
+            codec.decode_patches(blob, patch_key(sealed.seal, ordinal), self._path, self._dtype)
             for ordinal, blob in rows
         )
 

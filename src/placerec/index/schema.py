@@ -4,6 +4,10 @@ STRICT, because without it NumPy scalars are stored as blobs and NaN as NULL. A 
 an extra table can make SQLite run somebody else's expressions, so the stored schema is compared
 with ours, text by text.
 
+The format of an index (SQLite's ``user_version``) says how its descriptors are stored: 1 as int8,
+2 as float32. Both are read and written; 1 was there first and stays as it was, so that a version
+that knows no other still reads what it can.
+
 ``seal`` is how rows notice damage: 16 bytes of BLAKE2b over a row's other values. The blobs of a
 photo are keyed by its seal (codec.py), and the sum of all seals modulo 2**128 is the collection's
 ``digest``: independent of order, and updated in constant time with each photo.
@@ -16,9 +20,10 @@ import sqlite3
 from pathlib import Path
 
 from placerec.errors import DamagedIndex, ModelMismatch, NotAnIndex
+from placerec.index.codec import Dtype
 
 APPLICATION_ID = 0x504C5243  # "PLRC", at byte 68 of the file
-FORMAT = 1  # user_version
+FORMATS = {1: Dtype.INT8, 2: Dtype.FLOAT32}  # user_version, and the dtype of descriptors
 PAGE_BYTES = 4096
 SEAL_BYTES = 16
 
@@ -75,10 +80,11 @@ def patch_key(photo_seal: bytes, ordinal: int) -> bytes:
     return photo_seal + ordinal.to_bytes(4, "little")
 
 
-def create_tables(connection: sqlite3.Connection) -> None:
-    """Make an empty index inside the open transaction."""
+def create_tables(connection: sqlite3.Connection, dtype: Dtype) -> None:
+    """Make an empty index of descriptors of ``dtype`` inside the open transaction."""
+    (version,) = (version for version, stored in FORMATS.items() if stored is dtype)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version={FORMAT}")
+    connection.execute(f"PRAGMA user_version={version}")
     for sql in TABLES.values():
         connection.execute(sql)
 
@@ -88,14 +94,20 @@ def check_header(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION_ID:
         raise NotAnIndex(path, "a database of another program")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != FORMAT:
+    version = format_of(connection)
+    if version not in FORMATS:
         remedy = (
             "update placerec to read it"
-            if version > FORMAT
+            if version > max(FORMATS)
             else "build it again from the photos: placerec index build"
         )
-        raise ModelMismatch(path, f"index format {version}", f"index format {FORMAT}", remedy)
+        known = " or ".join(map(str, FORMATS))
+        raise ModelMismatch(path, f"index format {version}", f"index format {known}", remedy)
+
+
+def format_of(connection: sqlite3.Connection) -> int:
+    """Return the format that a file claims; one of ``FORMATS`` where ``check_header`` passed."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def check_tables(connection: sqlite3.Connection, path: Path) -> None:

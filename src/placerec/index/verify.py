@@ -16,7 +16,14 @@ from placerec.errors import Busy, Damaged
 from placerec.index import codec
 from placerec.index.connection import open_checked, translated
 from placerec.index.rows import DIGEST_BYTES, PHOTO_FIELDS, Collection, add_seal, is_relative
-from placerec.index.schema import check_header, check_tables, patch_key, seal
+from placerec.index.schema import (
+    FORMATS,
+    check_header,
+    check_tables,
+    format_of,
+    patch_key,
+    seal,
+)
 
 MOST_FINDINGS = 100  # a file of noise would give one for each row
 
@@ -92,6 +99,7 @@ def _collection(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
 def _photos(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
     collection = Collection.read(connection, path)
     count, digest, widths = 0, bytes(DIGEST_BYTES), set()
+    dtype = FORMATS[format_of(connection)]
     query = f"SELECT {PHOTO_FIELDS}, seal, descriptor FROM photos"  # noqa: S608
     for *row, mark, blob in connection.execute(query):
         count += 1
@@ -103,7 +111,7 @@ def _photos(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
             yield f"{display}: has an impossible name"
         digest = add_seal(digest, mark)
         try:
-            widths.add(len(codec.vector_codes(blob, mark, path)))
+            widths.add(len(codec.stored_vector(blob, mark, path, dtype)))
         except Damaged as error:
             yield f"{display}: global descriptor: {error}"
     if count != collection.photos:
@@ -121,6 +129,7 @@ def _patches(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
         if seal(*row) == mark
     }
     seen: dict[object, set[object]] = {photo: set() for photo in photos}
+    dtype = FORMATS[format_of(connection)]
     for photo, ordinal, blob in connection.execute(
         "SELECT photo, ordinal, descriptors FROM patches"
     ):
@@ -130,7 +139,7 @@ def _patches(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
         display, mark, _ = photos[photo]
         seen[photo].add(ordinal)
         try:
-            codec.decode_patches(blob, patch_key(mark, ordinal), path)
+            codec.decode_patches(blob, patch_key(mark, ordinal), path, dtype)
         except Damaged as error:
             yield f"photo {display!r:.200}, patch set {ordinal}: {error}"
     for photo, (display, _, sets) in photos.items():

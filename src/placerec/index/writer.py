@@ -26,7 +26,7 @@ from placerec.errors import DamagedIndex, UsageError
 from placerec.index import codec, staging
 from placerec.index.connection import open_checked, translated
 from placerec.index.rows import PHOTO_FIELDS, Collection, name_bytes, photo_row, relative_root
-from placerec.index.schema import create_tables, patch_key, seal
+from placerec.index.schema import FORMATS, create_tables, format_of, patch_key, seal
 from placerec.index.verify import findings
 from placerec.records import Features, Position
 
@@ -40,9 +40,14 @@ class IndexWriter:
     """The one writer of an index; a context manager. Make it with ``create`` or ``open``."""
 
     def __init__(
-        self, path: Path, connection: sqlite3.Connection, staged: staging.Staging | None = None
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        dtype: codec.Dtype,
+        staged: staging.Staging | None = None,
     ) -> None:
         self._path, self._connection, self._staged = path, connection, staged
+        self._dtype = dtype
         self._collection: Collection | None = None  # None: no batch is open
         self._width: int | None = None  # length G of the global descriptors
         self._failure: BaseException | None = None
@@ -58,13 +63,15 @@ class IndexWriter:
         fingerprint: str,
         settings: str,
         weights: bytes,
+        exact: bool = False,
         replace: bool = False,
     ) -> Self:
         """Begin an index of the photos under ``root``, made by one model with one settings.
 
         ``fingerprint`` is the model's hex text, ``settings`` JSON text and ``weights`` the fitted
-        model as bytes; none of them is looked into. An existing path is refused unless
-        ``replace``, and then only an index is replaced, at the very end.
+        model as bytes; none of them is looked into. Descriptors are kept as int8, or ``exact`` as
+        float32. An existing path is refused unless ``replace``, and then only an index is
+        replaced, at the very end.
         """
         path, root = Path(path), Path(root)
         if not (model and fingerprint and settings):
@@ -72,11 +79,12 @@ class IndexWriter:
         made_with = __version__
         row = Collection(model, fingerprint, settings, relative_root(root, path), made_with)
         blob = codec.encode_bytes(weights, row.weights_key())
+        dtype = codec.Dtype.FLOAT32 if exact else codec.Dtype.INT8
         staged = staging.claim(path, replace=replace)
-        writer = cls(path, staged.connection, staged)
+        writer = cls(path, staged.connection, dtype, staged)
         try:
             with translated(path):
-                create_tables(staged.connection)
+                create_tables(staged.connection, dtype)
                 row.write(staged.connection)
                 staged.connection.execute("INSERT INTO weights VALUES (1, ?)", (blob,))
                 staged.connection.execute("COMMIT")
@@ -87,9 +95,13 @@ class IndexWriter:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Open an index for changes; Busy when another process is still writing after 5 s."""
+        """Open an index for changes; Busy when another process is still writing after 5 s.
+
+        What is put is stored as the index was begun: as int8 or as float32.
+        """
         path = Path(path)
-        writer = cls(path, open_checked(path, "rw"))
+        connection = open_checked(path, "rw")
+        writer = cls(path, connection, FORMATS[format_of(connection)])
         try:
             with translated(path):
                 writer._collection = Collection.read(writer._connection, path)
@@ -102,16 +114,16 @@ class IndexWriter:
         """Add one photo, or replace the one of that name (its posix path below the root)."""
         row = photo_row(name, sha256, position, len(features.patches))
         mark = seal(*row)
-        descriptor = codec.encode_vector(features.global_descriptor, mark)
+        descriptor = codec.encode_vector(features.global_descriptor, mark, self._dtype)
         sets = [
-            codec.encode_patches(patches, patch_key(mark, ordinal))
+            codec.encode_patches(patches, patch_key(mark, ordinal), self._dtype)
             for ordinal, patches in enumerate(features.patches)
         ]
         with self._batch():
             width = self._width_of_index() or len(descriptor)
         if len(descriptor) != width:
             raise UsageError(
-                f"{name!r}: its global descriptor is {len(descriptor) - width:+d} numbers off the "
+                f"{name!r}: its global descriptor is {len(descriptor) - width:+d} bytes off the "
                 f"other photos'; describe all photos of an index with one model"
             )
         with self._batch() as collection:

@@ -14,6 +14,7 @@ from placerec.settings import FUSIONS
 
 PUBLISHED_SIZES = ((2, 2), (5, 5), (8, 8))
 PUBLISHED_WEIGHTS = (0.45, 0.15, 0.4)
+TIE = 1e-12  # of the largest score: a smaller spread is rounding, which a z-score would blow up
 
 
 def default_weights(sizes: tuple[tuple[int, int], ...]) -> tuple[float, ...]:
@@ -27,8 +28,8 @@ def fuse(scores: Array, weights: tuple[float, ...], fusion: str = "raw") -> Arra
     """Fused score (candidates,) float64 from (candidates, sizes); larger is better.
 
     ``z-score``: each size is centred and divided by its population standard deviation over the
-    candidates first; a size whose scores are all equal (also: one candidate) says nothing and
-    counts 0.
+    candidates first; a size whose scores are all equal but for rounding (also: one candidate) says
+    nothing and counts 0.
     """
     if fusion not in FUSIONS:
         raise UsageError(f"fusion {fusion!r}: choose one of {', '.join(FUSIONS)}")
@@ -38,8 +39,8 @@ def fuse(scores: Array, weights: tuple[float, ...], fusion: str = "raw") -> Arra
 
 
 def standardise(values: Array) -> Array:
-    """Columns of (n, s) minus their mean, over their population deviation; constant gives 0."""
+    """Columns of (n, s) minus their mean, over their population deviation; a tie gives 0."""
     centred = values - values.mean(axis=0)
     deviation = values.std(axis=0)
-    flat = np.ptp(values, axis=0) == 0
+    flat = np.ptp(values, axis=0) <= TIE * np.abs(values).max(axis=0)
     return np.where(flat, 0.0, centred / np.where(flat, 1.0, deviation))

@@ -92,11 +92,12 @@ def fit_vocabulary(features: Array, clusters: int, seed: int = 0) -> Vocabulary:
     return Vocabulary(centres, (alpha * normalise(centres)).astype(np.float32))
 
 
-def kmeans(samples: Array, clusters: int, seed: int = 0) -> Array:
+def kmeans(samples: Array, clusters: int, seed: int = 0, rounds: int = KMEANS_ITERATIONS) -> Array:
     """Lloyd's k-means with k-means++ seeding (Arthur and Vassilvitskii, 2007), seeded.
 
-    ``samples`` (N, D) float32, N >= clusters; returns (clusters, D) float32. A cluster that loses
-    all its samples starts again from the sample that is farthest from its centre.
+    ``samples`` (N, D) float32, N >= clusters; returns (clusters, D) float32, after ``rounds`` or
+    when nothing moves. A cluster that loses all its samples starts again from the sample that is
+    farthest from its centre.
     """
     rng = np.random.default_rng(seed)
     squares = np.einsum("nd,nd->n", samples, samples)
@@ -108,7 +109,7 @@ def kmeans(samples: Array, clusters: int, seed: int = 0) -> Array:
         chosen.append(min(pick, len(samples) - 1))
         nearest = np.minimum(nearest, _distances(samples, squares, samples[chosen[-1:]])[:, 0])
     centres = samples[chosen].astype(np.float32)
-    for _ in range(KMEANS_ITERATIONS):
+    for _ in range(rounds):
         distances = _distances(samples, squares, centres)
         label = distances.argmin(axis=1)
         count = np.bincount(label, minlength=clusters)

@@ -5,7 +5,8 @@ they come from: a ``torch.save`` of ``{num_pcs, state_dict}`` or of a training s
 ``encoder.N.weight/bias``, ``pool.centroids`` (K, D), ``pool.conv.weight`` (K, D, 1, 1), perhaps
 ``pool.conv.bias`` (K,), and perhaps ``WPCA.0.weight`` (P, K * D, 1, 1) and ``WPCA.0.bias`` (P,).
 Such a file is a pickle, so it is read by PyTorch's restricted reader only (``weights_only``, with
-NumPy's plain numbers allowed); there is no other way in. Every tensor is checked by name.
+NumPy's plain numbers allowed); there is no other way in. Every tensor is checked by name, and its
+shape before anything is made of it: a small file can claim a huge tensor.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +52,12 @@ def import_checkpoint(
     path = Path(path)
     if not path.is_file():
         raise NotFound(path, "no such checkpoint")
-    tensors, dimensions = _read(path)
-    state = {key: _take(tensors, key, shape, path) for key, shape in state_shapes().items()}
-    vocabulary = _vocabulary(tensors, path)
-    projection = _projection(tensors, len(vocabulary), dimensions, path)
-    if tensors:
-        raise UnsafeWeights(path, f"unknown tensor {min(tensors)}", "give a NetVLAD checkpoint")
+    found = _read(path)
+    state = {key: found.take(key, shape) for key, shape in state_shapes().items()}
+    vocabulary = _vocabulary(found)
+    projection = _projection(found, len(vocabulary))
+    if found.tensors:
+        raise found.refused(f"unknown tensor {min(found.tensors)}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Model(
@@ -113,9 +115,69 @@ def _torch() -> Any:
     return torch
 
 
-def _read(path: Path) -> tuple[dict[str, Array], int | None]:
-    """Float32 tensors by key without data-parallel parts, and the number of PCA dimensions."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a checkpoint holds: torch tensors by key, without data-parallel parts, and ``num_pcs``.
+
+    A tensor that is taken leaves ``tensors``; what is left in the end is unknown.
+    """
+
+    path: Path
+    tensors: dict[str, Any]
+    stated_dimensions: int | None
+
+    def refused(self, why: str, remedy: str = "give a VGG16 NetVLAD checkpoint") -> UnsafeWeights:
+        """The error that says ``why``."""
+        return UnsafeWeights(self.path, why, remedy)
+
+    def count(self, key: str) -> int:
+        """The length of the tensor ``key``: its number of clusters or of dimensions."""
+        if key not in self.tensors:
+            raise self.refused(f"{key} is missing")
+        shape = tuple(self.tensors[key].shape)
+        if not shape or not shape[0]:
+            raise self.refused(f"{key} has shape {shape}: it holds nothing")
+        return int(shape[0])
+
+    def take(self, key: str, shape: tuple[int, ...]) -> Array:
+        """The tensor ``key`` of ``shape`` as float32; a 1x1 convolution loses its two 1s."""
+        if key not in self.tensors:
+            raise self.refused(f"{key} is missing")
+        tensor = self.tensors.pop(key)
+        have = tuple(tensor.shape)
+        plain = have[:2] if len(shape) == 2 and have[2:] == (1, 1) else have
+        if plain != shape:
+            raise self.refused(f"{key} has shape {have}, not {shape}")
+        # Doubles beyond the range of float32 become infinite here, and are refused below.
+        array = np.asarray(tensor.detach().float().contiguous().numpy()).reshape(shape)
+        if not np.isfinite(array).all():
+            raise self.refused(f"{key} has values that are not finite", "train or get it again")
+        return array
+
+
+def _read(path: Path) -> _Found:
     torch = _torch()
+    content = _unpickled(torch, path)
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not state:
+        raise UnsafeWeights(path, "it holds no state_dict", "give a NetVLAD checkpoint")
+    names: dict[str, str] = {}
+    tensors: dict[str, Any] = {}
+    for name, tensor in state.items():
+        key = ".".join(part for part in str(name).split(".") if part != "module")
+        if key in tensors:
+            raise UnsafeWeights(
+                path, f"{names[key]} and {name} are one tensor twice", "keep the one that is meant"
+            )
+        if why := _unusable(torch, tensor):
+            raise UnsafeWeights(path, f"{name} {why}", "give a NetVLAD checkpoint")
+        names[key], tensors[key] = str(name), tensor
+    told = content.get("num_pcs") if state is not content else None
+    return _Found(path, tensors, _whole_number(told, path))
+
+
+def _unpickled(torch: Any, path: Path) -> Any:
+    """What PyTorch's restricted reader makes of the file."""
     scalar = np.float64(0).__reduce__()[0]  # what a pickled NumPy number is made by
     plain_numbers = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
@@ -125,7 +187,7 @@ def _read(path: Path) -> tuple[dict[str, Array], int | None]:
             torch.serialization.safe_globals([*plain_numbers, np.dtype, *kinds]),
         ):
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises nearly anything
         why = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
         reason = why.splitlines()[0].split(". ")[0][:160]
@@ -133,61 +195,59 @@ def _read(path: Path) -> tuple[dict[str, Array], int | None]:
             path, f"PyTorch's safe reader refuses it: {reason}",
             "give an unchanged .pth.tar of tensors",
         ) from error  # fmt: skip
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not state:
-        raise UnsafeWeights(path, "it holds no state_dict", "give a NetVLAD checkpoint")
-    tensors = {}
-    for key, tensor in state.items():
-        plain = ".".join(part for part in str(key).split(".") if part != "module")
-        tensors[plain] = _as_array(torch, plain, tensor, path)
-    told = content.get("num_pcs") if state is not content else None
-    return tensors, None if told is None else int(told)
 
 
-def _as_array(torch: Any, key: str, tensor: Any, path: Path) -> Array:
+def _unusable(torch: Any, tensor: Any) -> str:
+    """Why a value of a state is no plain tensor of floats that is in the file; else nothing."""
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-        raise UnsafeWeights(path, f"{key} is no tensor of floats", "give a NetVLAD checkpoint")
-    array = np.asarray(tensor.detach().to(torch.float32).contiguous().numpy())
-    if not np.isfinite(array).all():
-        raise UnsafeWeights(path, f"{key} has values that are not finite", "train or get it again")
-    return array
+        return "is no tensor of floats"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "is no plain tensor, but a sparse or nested one"
+    if tensor.device.type != "cpu":
+        return f"has no values (device {tensor.device.type})"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"has shape {tuple(tensor.shape)}, and fewer values than that"
+    return ""
 
 
-def _take(tensors: dict[str, Array], key: str, shape: tuple[int, ...], path: Path) -> Array:
-    """The tensor ``key`` of ``shape``, taken out; trailing 1s of a 1x1 convolution are dropped."""
-    if key not in tensors:
-        raise UnsafeWeights(path, f"{key} is missing", "give a VGG16 NetVLAD checkpoint")
-    tensor = tensors.pop(key)
-    flat = tensor[:, :, 0, 0] if len(shape) == 2 and tensor.shape[2:] == (1, 1) else tensor
-    if flat.shape != shape:
-        raise UnsafeWeights(
-            path, f"{key} has shape {tensor.shape}, not {shape}", "give a VGG16 NetVLAD checkpoint"
-        )
-    return np.ascontiguousarray(flat)
+def _whole_number(told: Any, path: Path) -> int | None:
+    """``num_pcs`` as the file states it: an int, or a number or tensor that equals one."""
+    if told is None:
+        return None
+    try:
+        number = int(told)
+        if number == told:
+            return number
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # text, a list, NaN, a tensor
+        pass
+    raise UnsafeWeights(path, "num_pcs is not a whole number", "get it again")
 
 
-def _vocabulary(tensors: dict[str, Array], path: Path) -> Vocabulary:
-    clusters = len(tensors.get("pool.centroids", ()))
-    centres = _take(tensors, "pool.centroids", (clusters, DEPTH), path)
-    weights = _take(tensors, "pool.conv.weight", (clusters, DEPTH), path)
+def _vocabulary(found: _Found) -> Vocabulary:
+    clusters = found.count("pool.centroids")
+    centres = found.take("pool.centroids", (clusters, DEPTH))
+    weights = found.take("pool.conv.weight", (clusters, DEPTH))
     bias = None
-    if "pool.conv.bias" in tensors:
-        bias = _take(tensors, "pool.conv.bias", (clusters,), path)
+    if "pool.conv.bias" in found.tensors:
+        bias = found.take("pool.conv.bias", (clusters,))
     return Vocabulary(centres, weights, bias)
 
 
-def _projection(
-    tensors: dict[str, Array], clusters: int, told: int | None, path: Path
-) -> Projection | None:
-    if "WPCA.0.weight" not in tensors and "WPCA.0.bias" not in tensors:
+def _projection(found: _Found, clusters: int) -> Projection | None:
+    told = found.stated_dimensions
+    if not {"WPCA.0.weight", "WPCA.0.bias"} & found.tensors.keys():
+        if told:
+            raise found.refused(
+                f"num_pcs is {told}, but WPCA.0.weight and WPCA.0.bias are missing", "get it again"
+            )
         return None
-    dimensions = len(tensors.get("WPCA.0.bias", ()))
+    dimensions = found.count("WPCA.0.bias")
     if told is not None and told != dimensions:
-        raise UnsafeWeights(
-            path, f"WPCA.0.bias has {dimensions} values, but num_pcs is {told}", "get it again"
+        raise found.refused(
+            f"WPCA.0.bias has {dimensions} values, but num_pcs is {told}", "get it again"
         )
-    weight = _take(tensors, "WPCA.0.weight", (dimensions, clusters * DEPTH), path)
-    return Projection(weight, _take(tensors, "WPCA.0.bias", (dimensions,), path))
+    weight = found.take("WPCA.0.weight", (dimensions, clusters * DEPTH))
+    return Projection(weight, found.take("WPCA.0.bias", (dimensions,)))
 
 
 def _settings(clusters: int, projection: Projection | None) -> Settings:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ from placerec.whole import whole
 FORMAT = "placerec-model-1"
 LONGEST_HEADER = 1 << 20  # bytes
 REQUIRED = ("format", "name", "trunk", "trunk_sha256", "settings", "training_data")
+CHECKPOINT_ENDINGS = (".pth", ".pt", ".tar", ".ckpt")  # of what ``weights import`` reads
+CHECKPOINT_STARTS = (b"PK", b"\x80")  # a zip archive, a pickle
 
 
 def save_model(model: Model, path: Path) -> None:
@@ -39,19 +42,44 @@ def save_model(model: Model, path: Path) -> None:
 
 def load_model(path: Path, threads: int = 1, device: str = "cpu") -> Model:
     """The model in the file ``path``, with its trunk opened by name."""
-    if not path.is_file():
-        raise NotFound(path, "no such model file", "make one: placerec fit PHOTOS --out FILE")
+    _refuse_missing(path)
     return model_from_bytes(path.read_bytes(), path, threads=threads, device=device)
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """What the model file ``path`` says of itself, from its header alone."""
+    _refuse_missing(path)
+    with path.open("rb") as file:
+        start = file.read(8)
+        header = file.read(min(int.from_bytes(start, "little"), LONGEST_HEADER))
+    return _metadata(start + header, path)
 
 
 def read_settings(path: Path) -> Settings:
     """The settings that the model file ``path`` was fitted for, from its header alone."""
-    if not path.is_file():
-        raise NotFound(path, "no such model file", "make one: placerec fit PHOTOS --out FILE")
-    with path.open("rb") as file:
-        start = file.read(8)
-        header = file.read(min(int.from_bytes(start, "little"), LONGEST_HEADER))
-    return Settings.from_json(_metadata(start + header, path)["settings"])
+    return parsed_settings(read_header(path)["settings"], path)
+
+
+def parsed_settings(text: str, origin: Path) -> Settings:
+    """Settings from JSON; ``UnsafeWeights`` where there are others or none, naming ``origin``."""
+    try:
+        settings = Settings.from_json(text)
+        wrong = _of_wrong_type(settings)
+    except (
+        UsageError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        wrong = str(error) or type(error).__name__
+    else:
+        if not wrong:
+            return settings
+    raise UnsafeWeights(
+        origin, f"its settings cannot be read: {wrong:.200}", "make it again with this version"
+    )
 
 
 def model_bytes(model: Model) -> bytes:
@@ -86,7 +114,7 @@ def model_from_bytes(
     ``trunk`` is needed where the trunk is neither one of placerec's own nor in ``data``.
     """
     tensors, metadata = _parse(data, origin)
-    settings = Settings.from_json(metadata["settings"])
+    settings = parsed_settings(metadata["settings"], origin)
     digest = tensors_sha256(tensors)
     if any(name.startswith("encoder.") for name in tensors):
         trunk = _carried_vgg16(tensors, origin, threads, device)
@@ -140,7 +168,7 @@ def _parse(data: bytes, origin: Path) -> tuple[dict[str, Array], dict[str, str]]
     try:
         tensors = load(data)
     except Exception as error:  # safetensors' own exception is not public
-        raise UnsafeWeights(origin, f"no safetensors file: {error}", "make it again") from error
+        raise _no_safetensors(data, origin, error) from error
     metadata = _metadata(data, origin)
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
@@ -152,16 +180,43 @@ def _metadata(data: bytes, origin: Path) -> dict[str, str]:
     """What the header at the begin of ``data`` says besides the tensors."""
     try:
         length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except ValueError as error:
-        raise UnsafeWeights(origin, f"no safetensors file: {error}", "make it again") from error
-    missing = [key for key in REQUIRED if key not in metadata]
+        metadata = dict(json.loads(data[8 : 8 + length]).get("__metadata__", {}))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise _no_safetensors(data, origin, error) from error
+    missing = [key for key in REQUIRED if not isinstance(metadata.get(key), str)]
     if missing or metadata["format"] != FORMAT:
         raise UnsafeWeights(
             origin, f"no {FORMAT} file, missing: {', '.join(missing) or 'format'}",
             "make one: placerec fit PHOTOS --out MODEL.safetensors",
         )  # fmt: skip
-    return dict(metadata)
+    return metadata
+
+
+def _of_wrong_type(settings: Settings) -> str:
+    """What ``Settings`` does not ask of its values, because Python's types do; else nothing."""
+    for one in fields(Settings):
+        value = getattr(settings, one.name)
+        if type(one.default) in (int, bool, str) and type(value) is not type(one.default):
+            return f"{one.name} is {value!r:.40}, not of type {one.type}"
+    sizes = (settings.image_size, *settings.patch_sizes)
+    if not all(len(size) == 2 and all(type(side) is int for side in size) for size in sizes):
+        return "image_size and patch_sizes are two whole numbers each"
+    return ""
+
+
+def _refuse_missing(path: Path) -> None:
+    if not path.is_file():
+        raise NotFound(
+            path, "no such model file",
+            "make one: placerec fit PHOTOS --out FILE, or placerec weights import CHECKPOINT FILE",
+        )  # fmt: skip
+
+
+def _no_safetensors(data: bytes, origin: Path, error: Exception) -> UnsafeWeights:
+    if data.startswith(CHECKPOINT_STARTS):
+        remedy = f"import it first: placerec weights import {origin} MODEL.safetensors"
+        return UnsafeWeights(origin, "a PyTorch checkpoint, no model file", remedy)
+    return UnsafeWeights(origin, f"no safetensors file: {error!s:.200}", "make it again")
 
 
 def _fitted(tensors: dict[str, Array], settings: Settings, channels: int, origin: Path) -> Fitted:

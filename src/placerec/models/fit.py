@@ -8,12 +8,14 @@ any order, with any number of threads, give the same model.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from placerec import __version__
 from placerec.errors import UsageError
 from placerec.method.local import local_features
 from placerec.method.patches import patch_vlad
@@ -21,6 +23,7 @@ from placerec.method.pca import Projection, fit_pca
 from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise
 from placerec.models.model import Fitted, Model, global_descriptor
 from placerec.records import Array
+from placerec.trunks.convert import SOURCES
 
 if TYPE_CHECKING:
     from placerec.settings import Settings
@@ -32,7 +35,9 @@ VOCABULARY_SAMPLES = 50_000
 PATCH_SAMPLES = 4096
 SEED = 0
 STEPS = 3
-# Of the published form: a PCA is fitted on a quarter more vectors than it has dimensions.
+# Of the published form: its PCA takes up to as many photos as the program's, and is fitted on at
+# least a quarter more vectors than it has dimensions.
+MOST_PHOTOS_FOR_PCA = 10_000
 VECTORS_A_DIMENSION = 1.25
 MOST_WINDOWS = 64  # of one photo
 SMALLEST_WINDOW = 0.4  # of the map's height and width
@@ -43,7 +48,7 @@ class FeatureMaps(Sequence[Array]):
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="placerec-")  # noqa: SIM115 - kept open
-        self._count, self._shape = 0, (0, 0, 0)
+        self._count, self._shape = 0, (0,)
 
     def append(self, features: Array) -> int:
         """Keep one map and return its number."""
@@ -65,6 +70,11 @@ class FeatureMaps(Sequence[Array]):
         size = int(np.prod(self._shape)) * 4
         return np.memmap(self._file, np.float32, "r", offset=index * size, shape=self._shape)
 
+    def together(self) -> Array:
+        """All of them (n, h, w, C), read from the file where they are needed, even after close."""
+        shape = (self._count, *self._shape)
+        return np.asarray(np.memmap(self._file, np.float32, "r", shape=shape))
+
     def close(self) -> None:
         """Drop the temporary file."""
         self._file.close()
@@ -79,6 +89,19 @@ def chosen_for_fit(names: Sequence[str]) -> list[str]:
     return [ordered[i * len(ordered) // MOST_PHOTOS] for i in range(MOST_PHOTOS)]
 
 
+def chosen_for_pca(names: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """Which of ``names`` join ``chosen`` for the PCA of the published form: 10,000 with those.
+
+    All the others where there are no more, else a seeded choice, sorted.
+    """
+    others = sorted(set(names) - set(chosen))
+    most = MOST_PHOTOS_FOR_PCA - len(chosen)
+    if len(others) <= most:
+        return others
+    picked = np.random.default_rng(SEED).choice(len(others), most, replace=False)
+    return [others[number] for number in sorted(picked.tolist())]
+
+
 def fit_model(
     trunk: Trunk,
     settings: Settings,
@@ -87,21 +110,36 @@ def fit_model(
     name: str,
     training_data: str,
     vocabulary: Vocabulary | None = None,
+    others: Iterable[Array] = (),
+    mirrored: Iterable[Array] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Model:
     """A model for ``trunk`` and ``settings`` from feature maps (h, w, C), one a photo.
 
-    Where there are too few photos for ``global_dim``, as many dimensions as they allow are kept;
-    the published form (``shared_pca``) takes windows of their maps as well instead, and may take
-    a ``vocabulary`` that is known. ``progress`` hears how many of the three steps are done.
+    Where there are too few photos for ``global_dim``, as many dimensions as they allow are kept.
+
+    The published form (``shared_pca``) may take a ``vocabulary`` that is known, and its PCA all of
+    ``others``, the maps of further photos. Where vectors are missing still, it takes windows of
+    ``maps``, and then ``mirrored``, the maps of the same photos mirrored, and windows of those.
+    Both are gone through at most once, and one map at a time.
+
+    ``progress`` hears how many of the three steps are done.
     """
     rng = np.random.default_rng(SEED)
     progress(0, STEPS)
     if settings.shared_pca:
-        fitted, added = _fit_shared(settings, maps, rng, vocabulary, progress)
-        if added:
-            training_data += f", {added} windows of their feature maps added for the PCA"
-        return Model(name, trunk, fitted, settings, training_data, _origin(trunk))
+        if vocabulary is None:
+            vocabulary = _shared_vocabulary(settings, maps, rng)
+        progress(1, STEPS)
+        fitted = Fitted.shared(vocabulary, None)
+        if settings.global_dim:
+            samples, added = _pca_samples(fitted, settings, maps, others, mirrored, rng)
+            progress(2, STEPS)
+            projection = fit_pca(samples, settings.global_dim, settings.whitening)
+            fitted = Fitted.shared(vocabulary, projection)
+            training_data += added
+        progress(STEPS, STEPS)
+        return _named(name, trunk, fitted, settings, training_data)
     local, vocabulary = _fit_local(settings, maps, rng)
     fitted = Fitted(local, vocabulary, None, None, None)
     progress(1, STEPS)
@@ -118,52 +156,82 @@ def fit_model(
             fitted, patch_vocabulary=patch_vocabulary, patch_projection=patch_projection
         )
     progress(STEPS, STEPS)
-    return Model(name, trunk, fitted, settings, training_data, _origin(trunk))
+    return _named(name, trunk, fitted, settings, training_data)
 
 
-def _origin(trunk: Trunk) -> str:
-    return f"fitted with the trunk {trunk.name} {trunk.sha256[:12]}"
+def _named(
+    name: str, trunk: Trunk, fitted: Fitted, settings: Settings, training_data: str
+) -> Model:
+    """The model, with where it comes from and whose it is."""
+    source = None if getattr(trunk, "own", False) else SOURCES.get(trunk.name)
+    licence = source.licence if source else "not stated"
+    return Model(
+        name, trunk, fitted, settings, training_data,
+        f"fitted by placerec {__version__} with the trunk {trunk.name} {trunk.sha256[:12]}",
+        f"the trunk's weights: {licence}; the fit belongs to who made it",
+    )  # fmt: skip
 
 
-def _fit_shared(
+def _shared_vocabulary(
+    settings: Settings, maps: Sequence[Array], rng: np.random.Generator
+) -> Vocabulary:
+    """The published vocabulary: k-means of unit features. Source: Patch-NetVLAD, section 4.1."""
+    samples = _sample(maps, rng, local_features)
+    if len(samples) < settings.clusters:
+        raise UsageError(f"{settings.clusters} clusters need as many features: more photos")
+    return fit_vocabulary(samples, settings.clusters, SEED)
+
+
+def _pca_samples(
+    fitted: Fitted,
     settings: Settings,
     maps: Sequence[Array],
+    others: Iterable[Array],
+    mirrored: Iterable[Array] | None,
     rng: np.random.Generator,
-    vocabulary: Vocabulary | None,
-    progress: Callable[[int, int], None],
-) -> tuple[Fitted, int]:
-    """The published form, and how many windows were added to the photos for its PCA.
+) -> tuple[Array, str]:
+    """Global vectors (n, K * C) for the published PCA, and what was added to the photos ``maps``.
 
-    Source: Patch-NetVLAD, section 4.1, and the published program: k-means of unit features, then a
-    PCA with whitening of global vectors.
+    Source: Patch-NetVLAD, section 4.1, and the published program, which takes 10,000 photos. Where
+    there are too few, views of the same photos stand in, each kind only while vectors are missing:
+    windows of a map in place of crops; then mirrored photos. These must pass the trunk, because a
+    mirrored map has the same NetVLAD vector as the map itself.
     """
-    if vocabulary is None:
-        samples = _sample(maps, rng, local_features)
-        if len(samples) < settings.clusters:
-            raise UsageError(f"{settings.clusters} clusters need as many features: more photos")
-        vocabulary = fit_vocabulary(samples, settings.clusters, SEED)
-    fitted = Fitted.shared(vocabulary, None)
-    progress(1, STEPS)
-    if not settings.global_dim:
-        return fitted, 0
     wanted = round(VECTORS_A_DIMENSION * settings.global_dim) + 1
-    each = max(0, -(-wanted // len(maps)) - 1)
-    width = len(vocabulary) * maps[0].shape[2]
-    if settings.global_dim > width or each > MOST_WINDOWS:
-        most = min(width, round(len(maps) * (MOST_WINDOWS + 1) / VECTORS_A_DIMENSION) - 1)
+    width = len(fitted.vocabulary) * maps[0].shape[2]
+    views = (MOST_WINDOWS + 1) * (1 if mirrored is None else 2)
+    if settings.global_dim > width or wanted > views * len(maps):
+        most = min(width, round(len(maps) * views / VECTORS_A_DIMENSION) - 1)
         raise UsageError(
             f"PCA to {settings.global_dim} dimensions: {len(maps)} photos and vectors of {width} "
             f"values allow at most {most}; give more photos, or fewer dimensions with --pca-dim"
         )
-    vectors = [
-        global_descriptor(view, fitted, settings)
-        for features in maps
-        for view in (features, *_windows(np.asarray(features), each, rng))
-    ]
-    progress(2, STEPS)
-    projection = fit_pca(np.stack(vectors), settings.global_dim, settings.whitening)
-    progress(STEPS, STEPS)
-    return Fitted.shared(vocabulary, projection), each * len(maps)
+    vectors = FeatureMaps()
+
+    def describe(photos: Iterable[Array], windows: int) -> int:
+        before = len(vectors)
+        for features in photos:
+            for view in (features, *_windows(np.asarray(features), windows, rng)):
+                vectors.append(global_descriptor(view, fitted, settings))
+        return len(vectors) - before
+
+    with closing(vectors):
+        further = describe(others, 0)
+        windows = min(MOST_WINDOWS, _share(wanted - further, len(maps)) - 1)
+        cut = describe(maps, windows) - len(maps)
+        missing = wanted - len(vectors)
+        flips = 0
+        if missing > 0 and mirrored is not None:
+            flips = describe(mirrored, _share(missing, len(maps)) - 1)
+        kinds = {"more photos": further, "windows of their feature maps": cut,
+                 "views of the mirrored photos": flips}  # fmt: skip
+        added = " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+        return vectors.together(), f", {added} added for the PCA" if added else ""
+
+
+def _share(vectors: int, photos: int) -> int:
+    """How many vectors each photo gives, so that they are ``vectors`` or a few more; at least 1."""
+    return max(1, -(-vectors // photos))
 
 
 def _windows(features: Array, count: int, rng: np.random.Generator) -> list[Array]:

@@ -13,12 +13,19 @@ The library also takes a ``Trunk`` object (such as ``TorchTrunk``) in place of a
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from placerec.errors import UsageError
-from placerec.models.files import load_model, model_from_bytes, read_settings
+from placerec.models.files import (
+    CHECKPOINT_ENDINGS,
+    load_model,
+    model_from_bytes,
+    parsed_settings,
+    read_header,
+    read_settings,
+)
 from placerec.models.model import Model
 from placerec.settings import METHODS, Settings, named_settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
@@ -29,6 +36,9 @@ LARGEST_AUTO_DIM = 1024  # a larger PCA is not fitted in passing
 OPEN_TO_METHODS = ("patch_sizes", "stride", "patch_sums", "global_dim", "pca_dim", "scorer",
                    "scale_weights", "fusion", "spatial_form", "box", "candidates")  # fmt: skip
 GENERIC = "generic.safetensors"
+_GENERIC = files("placerec.models") / "weights" / GENERIC
+FACTS = ("name", "provenance", "training_data", "licence", "sha256", "trunk", "trunk_sha256",
+         "settings", "format")  # fmt: skip
 
 
 def settings_for(
@@ -100,14 +110,34 @@ def open_named(model: str | Trunk, threads: int = 1, device: str = "cpu") -> Mod
         return None
     if model == "generic":
         return generic_model(threads, device)
+    if model.lower().endswith(CHECKPOINT_ENDINGS):
+        raise UsageError(
+            f"model {model!r}: a PyTorch checkpoint; import it first: placerec weights import "
+            f"{model} MODEL.safetensors; then say --model MODEL.safetensors"
+        )
     if not model.lower().endswith(".safetensors"):
         choices = ", ".join(("auto", "generic", *TRUNKS))
         raise UsageError(f"model {model!r}: choose {choices}, an .onnx or a .safetensors file")
     return load_model(Path(model), threads, device)
 
 
+def model_facts(model: str) -> dict[str, str]:
+    """What a model file, or ``generic``, says of itself: everything in its header, as text.
+
+    ``name``, ``provenance``, ``training_data``, ``licence``, ``sha256`` (of its tensors),
+    ``trunk`` and ``trunk_sha256``, ``settings`` (JSON), ``format``; "" where it says nothing.
+    """
+    if model == "generic":
+        with as_file(_GENERIC) as path:
+            header = read_header(path)
+    else:
+        header = read_header(Path(model))
+    parsed_settings(header["settings"], Path(model))
+    return {name: header.get(name, "") for name in FACTS}
+
+
 def generic_model(threads: int = 1, device: str = "cpu") -> Model:
     """The model that ships in the package, fitted on street-view photos (see its metadata)."""
-    data = (files("placerec.models") / "weights" / GENERIC).read_bytes()
+    data = _GENERIC.read_bytes()
     model = model_from_bytes(data, Path(GENERIC), threads=threads, device=device)
     return replace(model, name="generic")
