@@ -1,18 +1,22 @@
 """Forms of other programs: what is written is what they read, and theirs are scored as ours."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from score_support import data_set, photos, predictions, town
 
 from placerec.errors import BadTable, NotFound, UsageError
+from placerec.evaluation.dataset import Photos, Search
 from placerec.evaluation.exchange import (
     FORMS,
     export_predictions,
     import_predictions,
     quaternion,
 )
+from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.scoring.outcomes import outcomes
 
 READ = [form for form, one in FORMS.items() if one.parse]
@@ -90,6 +94,77 @@ def test_answers_without_scores_have_no_confidence(data, tmp_path):
     found = read("hloc", data, tmp_path, "q0.jpg d0.jpg\n")
     assert math.isnan(found["town", "q0.jpg"].retrieved[0][1])
     assert outcomes(data, found)[0].retrieved.confidence is None
+
+
+def tree(queries, database, sides=("queries", "database"), root="/data/set", **known):
+    """A data set whose photos lie in folders of their own, which their names leave out."""
+
+    def side(names, folder):
+        return Photos(tuple(names), tuple(Path(root, folder, name) for name in names))
+
+    asked, shown = side(queries, sides[0]), side(database, sides[1])
+    return data_set(Search("tree", asked, shown, (frozenset(),) * len(queries), **known))
+
+
+NAMES = ["0.jpg", "a/0.jpg", "a/b/0.jpg", "queries/1.jpg"]
+
+
+def first_answers(data):
+    """The first two database photos for every query."""
+    (search,) = data.searches
+    ranking = tuple((name, 0.5) for name in search.database.names[:2])
+    return {("tree", query): Prediction("tree", query, ranking) for query in search.queries.names}
+
+
+@pytest.mark.parametrize("form", ["hloc", "kapture"])
+def test_pairs_go_out_as_paths_below_the_folder_that_holds_both_sides_and_come_back(form, tmp_path):
+    data = tree(NAMES, NAMES[:3])
+    text = written(form, data, first_answers(data), tmp_path)
+    sign = ", " if form == "kapture" else " "
+    assert f"queries/a/0.jpg{sign}database/0.jpg" in text
+    assert f"queries/queries/1.jpg{sign}database/a/0.jpg" in text
+    assert lists(read(form, data, tmp_path, text)) == lists(first_answers(data))
+
+
+def test_pairs_by_our_names_or_by_paths_of_another_disk_come_in_too(tmp_path):
+    data = tree(NAMES, NAMES[:3])
+    text = (
+        "a/0.jpg a/b/0.jpg\na/0.jpg database/0.jpg\n/mnt/x/queries/0.jpg /mnt/x/database/a/0.jpg\n"
+    )
+    assert lists(read("hloc", data, tmp_path, text)) == {
+        "a/0.jpg": ["a/b/0.jpg", "0.jpg"], "0.jpg": ["a/0.jpg"],
+    }  # fmt: skip
+
+
+def test_a_name_that_is_one_photo_s_own_and_another_s_path_is_an_error(tmp_path):
+    data = tree(["1.jpg", "queries/1.jpg"], ["0.jpg"])
+    with pytest.raises(BadTable, match=r"queries/1\.jpg may be 1\.jpg .* or queries/1\.jpg"):
+        read("hloc", data, tmp_path, "queries/1.jpg database/0.jpg\n")
+
+
+def test_photos_of_one_folder_and_distractors_keep_their_names(tmp_path):
+    one = tree(["night/1.jpg"], ["day/1.jpg", "day/2.jpg"], sides=("", ""))
+    assert written("hloc", one, first_answers(one), tmp_path).split("\n")[0] == (
+        "night/1.jpg day/1.jpg"
+    )
+    (search,) = tree(["1.jpg"], ["2.jpg"]).searches
+    both = Photos(("2.jpg", "/distractors-1/3.jpg"), (*search.database.paths, Path("/other/3.jpg")))
+    more = data_set(replace(search, database=both, distractors=1))
+    text = written("hloc", more, first_answers(more), tmp_path)
+    assert text == "queries/1.jpg database/2.jpg\nqueries/1.jpg /distractors-1/3.jpg\n"
+    assert lists(read("hloc", more, tmp_path, text)) == {"1.jpg": ["2.jpg", "/distractors-1/3.jpg"]}
+
+
+def test_kapture_knows_its_own_images_by_its_records_and_hloc_by_one_root(tmp_path):
+    records = ("query/sensors/records_data", "mapping/sensors/records_data")
+    data = tree(["cam0/1.jpg"], ["cam0/1.jpg", "cam0/2.jpg"], sides=records)
+    found = first_answers(data)
+    text = written("kapture", data, found, tmp_path)
+    assert text.split("\n")[2] == "cam0/1.jpg, cam0/1.jpg, 0.5"
+    assert lists(read("kapture", data, tmp_path, text)) == lists(found)
+    text = written("hloc", data, found, tmp_path)
+    assert text.split("\n")[0] == f"{records[0]}/cam0/1.jpg {records[1]}/cam0/1.jpg"
+    assert lists(read("hloc", data, tmp_path, text)) == lists(found)
 
 
 @pytest.fixture
@@ -171,7 +246,9 @@ def test_a_name_means_the_one_photo_whose_path_ends_so(given, meant, tmp_path):
         ("hloc", "q0.jpg q1.jpg\n", 1, "q1.jpg is no database photo"),
         ("hloc", "q0.jpg other/d0.jpg d1.jpg\n", 1, "expected: query, a blank"),
         ("hloc", "q0.jpg d0.jpg\nq0.jpg /x/d0.jpg\n", 2, "already"),
-        ("text", "q0.jpg d0.jpg\n\nq0 d1.jpg\n", 3, "has a line already"),
+        ("text", "q0.jpg d0.jpg\n\nq0 d1.jpg\n", 3, "has a line already.*pairs.*hloc"),
+        ("text", "q1.jpg\nq1.jpg d1.jpg\n", 2, "has a line already"),
+        ("msls", "q0 d0 d1\nq1 d0\nq0 d2\n", 3, "has a line already"),
         ("kapture", "q0.jpg d0.jpg\n", 1, "expected: query, database"),
         ("kapture", "q0.jpg, d0.jpg, high\n", 1, "high"),
         ("kapture", "q0.jpg, d0.jpg, 1, 2\n", 1, "expected"),

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_support import at, write_evaluation_format, write_folder, write_msls, write_table
+from PIL import ExifTags, Image
+from training_support import (
+    at,
+    draw_photo,
+    write_evaluation_format,
+    write_folder,
+    write_msls,
+    write_table,
+)
 
 from placerec.errors import BadTable, Damaged, NotFound
 from placerec.evaluation.datasets.matlab import read_mat
@@ -89,6 +97,65 @@ def test_a_folder_with_coordinates_is_its_own_database(tmp_path):
     assert [path.name for path in data.training.queries.paths[:2]] == ["p00_0.jpg", "p00_1.jpg"]
     assert data.training.queries.headings.tolist() == [90.0] * 6
     assert data.validation == ()
+
+
+def on_a_map(folder, names):
+    """Photos 50 m apart, named by their places."""
+    for number, name in enumerate(names):
+        draw_photo(folder / name.format(f"@{5e5 + 50 * number:.1f}@7000000@"), number, 0)
+
+
+def test_a_folder_of_photos_with_positions_in_their_names_needs_no_table(tmp_path):
+    on_a_map(tmp_path, ["a/{}.jpg", "a/{}31@N@.jpg", "b/{}.jpg"])
+    (tmp_path / "a" / "notes.txt").touch()
+    data = open_training_data(tmp_path)
+    assert data.preset == "photos"
+    assert data.training.queries is data.training.database
+    assert sorted(data.training.queries.positions[:, 0]) == [5e5, 5e5 + 50, 5e5 + 100]
+
+
+@pytest.mark.parametrize("root", ["", "images/train"])
+def test_both_sides_with_positions_in_their_names_train(tmp_path, root):
+    on_a_map(tmp_path / root, [f"{side}/{{}}.jpg" for side in ("database", "queries", "database")])
+    data = open_training_data(tmp_path).training
+    assert data.database.positions[:, 0].tolist() == [5e5, 5e5 + 100]
+    assert data.queries.positions[:, 0].tolist() == [5e5 + 50]
+    assert {path.parent.name for path in data.queries.paths} == {"queries"}
+
+
+def tagged(path, longitude):
+    """A photo with the tags of a camera that knows where it is, and that it looks east."""
+    tags, exif = ExifTags.GPS, Image.Exif()
+    gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    gps[tags.GPSLatitudeRef], gps[tags.GPSLatitude] = "N", (52.0, 0.0, 0.0)
+    gps[tags.GPSLongitudeRef], gps[tags.GPSLongitude] = "E", (longitude, 0.0, 0.0)
+    gps[tags.GPSImgDirectionRef], gps[tags.GPSImgDirection] = "T", 90.0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6)).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("sides", [("", ""), ("database/", "queries/")])
+def test_photos_with_positions_in_their_tags_need_no_table(tmp_path, sides):
+    for number, side in enumerate(sides):
+        tagged(tmp_path / f"{side}{number}.jpg", 0.25 * number)
+    data = open_training_data(tmp_path).training
+    for photos in (data.queries, data.database):
+        degrees = [Position(52.0, 0.25 * int(path.stem)) for path in photos.paths]
+        assert np.allclose(photos.positions, on_the_sphere(degrees), atol=1e-3)
+        assert set(photos.headings) == {90.0}
+    assert len(data.queries) == (1 if sides[0] else 2)
+
+
+def test_a_table_goes_before_names_and_tags_and_photos_without_any_are_named(tmp_path):
+    write_folder(tmp_path / "table", places=2)
+    on_a_map(tmp_path / "table", ["{}.jpg"])
+    assert len(open_training_data(tmp_path / "table").training.queries) == 4
+    draw_photo(tmp_path / "none" / "1.jpg", 0, 0)
+    with pytest.raises(NotFound, match=r"1\.jpg: no GPS position .*coordinates\.csv"):
+        open_training_data(tmp_path / "none")
+    on_a_map(tmp_path / "some", ["{}.jpg", "x{}.jpg", "@x@y@.jpg"])
+    with pytest.raises(Damaged, match=r"@x@y@\.jpg: 'x' in its name is no number"):
+        open_training_data(tmp_path / "some")
 
 
 def test_the_evaluation_format_trains_and_validates(tmp_path):

@@ -10,9 +10,11 @@
 ``visuallocalization``    a pose a query: ``name qw qx qy qz tx ty tz``; only written
 ========================  ==================================================================
 
-All are UTF-8; lines that begin with ``#`` are comments. A name in a file stands for the photo that
-has it, else for the one photo whose path ends so (``photo_names``): other programs prepend folders
-or leave folders and suffixes out.
+All are UTF-8; lines that begin with ``#`` are comments. hloc and kapture know a photo by its path
+below one folder of images (``queries/1.jpg``, ``database/1.jpg``), so that is what their forms get;
+the others have our names. A name in a file stands for the photo that has it or that path, else for
+the one photo whose path ends so (``photo_names``): other programs prepend folders or leave folders
+and suffixes out.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ import numpy as np
 
 from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Search
-from placerec.evaluation.photo_names import PhotoNames
+from placerec.evaluation.photo_names import PhotoNames, paths_in_tree
 from placerec.evaluation.predictions import Prediction, Ranking
 from placerec.records import Array
 from placerec.whole import write_text
 
 NO_SCORE = math.nan  # of an answer whose form has none: then there is no confidence either
+RECORDS = "sensors/records_data/"  # of kapture: images are known by their paths below it
 RIG_CAMERAS = ("left", "rear", "right")  # RobotCar's folders, kept before the name in a submission
 
 Key = tuple[str, str]  # search and query
@@ -119,14 +122,15 @@ class _Names:
     """The queries of a data set, and the database photos of each of its searches."""
 
     def __init__(self, dataset: Dataset) -> None:
-        searches = dataset.searches
-        self.queries = PhotoNames(
-            (one.name, name) for one in searches for name in one.queries.names
-        )
-        self.photos = {
-            one.name: PhotoNames((one.name, name) for name in one.database.names)
-            for one in searches
-        }
+        queries: dict[Key, str] = {}
+        self.photos: dict[str, PhotoNames] = {}
+        for one in dataset.searches:
+            asked, known = paths_in_tree(one)
+            queries |= {(one.name, name): path for name, path in asked.items()}
+            self.photos[one.name] = PhotoNames(
+                {(one.name, name): path for name, path in known.items()}
+            )
+        self.queries = PhotoNames(queries)
 
 
 def _take(form: Form, names: _Names, found: dict[Key, dict[str, float]], text: str) -> None:
@@ -136,7 +140,10 @@ def _take(form: Form, names: _Names, found: dict[Key, dict[str, float]], text: s
     query, answers = form.parse(text)
     key = names.queries.find(query, "query")
     if form.once and key in found:
-        raise ValueError(f"query {query} has a line already")
+        raise ValueError(
+            f"query {query} has a line already, and all its answers belong there; pairs, an answer "
+            "a line, are the form hloc"
+        )
     ranking = found.setdefault(key, {})
     for answer, score in answers:
         _, name = names.photos[key[0]].find(answer, "database photo")
@@ -193,11 +200,26 @@ def _each(answers: Answers) -> Iterator[tuple[str, Ranking]]:
         yield from zip(search.queries.names, rankings, strict=True)
 
 
+def _in_tree(answers: Answers, *, kapture: bool = False) -> Iterator[tuple[str, Ranking]]:
+    """Every query with its ranking by the paths that hloc and kapture know the photos by."""
+    for search, rankings in answers:
+        asked, known = paths_in_tree(search)
+        if kapture and all(
+            path.endswith(RECORDS + name)
+            for paths in (asked, known)
+            for name, path in paths.items()
+            if not name.startswith("/")
+        ):  # its own folders, mapping and query
+            asked, known = ({name: name for name in paths} for paths in (asked, known))
+        for query, ranking in zip(search.queries.names, rankings, strict=True):
+            yield asked[query], tuple((known.get(name, name), score) for name, score in ranking)
+
+
 def _kapture(answers: Answers) -> Iterator[str]:
     """Readers order by score, so where ours do not fall (or are unknown) it is 1 / rank."""
     yield "# kapture format: 1.1"
     yield "# query_image, map_image, score"
-    for query, ranking in _each(answers):
+    for query, ranking in _in_tree(answers, kapture=True):
         values = [score for _, score in ranking]
         if not np.all(np.isfinite(values)) or sorted(values, reverse=True) != values:
             values = [1.0 / rank for rank in range(1, len(values) + 1)]
@@ -214,7 +236,7 @@ def _patchnetvlad(answers: Answers) -> Iterator[str]:
 
 
 def _hloc(answers: Answers) -> Iterator[str]:
-    for query, ranking in _each(answers):
+    for query, ranking in _in_tree(answers):
         for name, _ in ranking:
             yield f"{_no_blank(query)} {_no_blank(name)}"
 

@@ -1,8 +1,8 @@
 """Tables and lists that name photos: positions, ground truth, queries, tables of a data set.
 
 UTF-8 (a byte order mark is ignored); a table is comma-separated, its columns in any order, others
-ignored. Names keep undecodable bytes as surrogates, as ``find`` does. Whatever does not fit raises
-``BadTable`` with its line.
+ignored, blanks around a cell too. Names keep undecodable bytes as surrogates, as ``find`` does.
+Whatever does not fit raises ``BadTable`` with its line.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from placerec.errors import BadTable, NotFound
+
+BLANKS = " \t"  # no others: a name may begin or end with an odd one
 
 
 def read_table(
@@ -22,30 +25,36 @@ def read_table(
 
     A column of ``optional`` may be missing, but stands at most once.
     """
-    expected = f"a CSV file with the columns {', '.join(columns)} belongs there"
-    try:
-        stream = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except FileNotFoundError as error:
-        raise NotFound(path, "no such file", expected) from error
-    except OSError as error:
-        raise NotFound(path, f"cannot be read ({error.strerror})", expected) from error
-    with stream:
+    with _opened(path, ", ".join(columns)) as stream:
         reader = csv.reader(stream, strict=True)
         try:
-            header = [name.strip() for name in next(reader, [])]
+            header = _cells(next(reader, []))
             wrong = [name for name in columns if header.count(name) != 1]
             wrong += [name for name in optional if header.count(name) > 1]
             if wrong:
                 why = f"the header, separated by commas, needs one {', '.join(wrong)}"
                 raise BadTable(path, 1, why)
-            for values in reader:
-                if values and len(values) != len(header):
+            for values in map(_cells, reader):
+                if values in ([], [""]):
+                    continue  # an empty line
+                if len(values) != len(header):
                     why = f"{len(values)} values for {len(header)} columns (a decimal comma?)"
                     raise BadTable(path, reader.line_num, why)
-                if values:
-                    yield reader.line_num, dict(zip(header, values, strict=True))
+                yield reader.line_num, dict(zip(header, values, strict=True))
         except csv.Error as error:
             raise BadTable(path, reader.line_num, f"not a CSV row ({error})") from error
+
+
+def read_header(path: Path, columns: str) -> list[str]:
+    """The names of a table's columns, for tables of which there are several forms.
+
+    ``columns`` says which belong there, for who finds it missing.
+    """
+    with _opened(path, columns) as stream:
+        try:
+            return _cells(next(csv.reader(stream, strict=True), []))
+        except csv.Error as error:
+            raise BadTable(path, 1, f"not a CSV row ({error})") from error
 
 
 def number_in(
@@ -58,7 +67,7 @@ def number_in(
         number = math.nan
     if not math.isfinite(number) or abs(number) > limit:
         wanted = "a number" if limit == math.inf else f"a number from {-limit:g} to {limit:g}"
-        raise BadTable(path, line, f"{column} is {row[column].strip()!r}, not {wanted}")
+        raise BadTable(path, line, f"{column} is {row[column]!r}, not {wanted}")
     return number
 
 
@@ -87,3 +96,17 @@ def numbers_in(path: Path, line: int, texts: Sequence[str], count: int) -> list[
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise BadTable(path, line, f"needs {count} finite numbers")
     return numbers
+
+
+def _opened(path: Path, columns: str) -> TextIO:
+    expected = f"a CSV file with the columns {columns} belongs there"
+    try:
+        return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+    except FileNotFoundError as error:
+        raise NotFound(path, "no such file", expected) from error
+    except OSError as error:
+        raise NotFound(path, f"cannot be read ({error.strerror})", expected) from error
+
+
+def _cells(values: Sequence[str]) -> list[str]:
+    return [value.strip(BLANKS) for value in values]

@@ -2,9 +2,11 @@
 
 * Mapillary SLS: ``train_val/CITY/{query,database}/`` (``msls``).
 * Pittsburgh 30k: ``pitts30k_train.mat`` (``pittsburgh``).
-* The evaluation format: ``database/``, ``queries/`` and ``coordinates.csv``.
-* Any folder with ``coordinates.csv`` (image,latitude,longitude[,heading], image relative to the
-  folder): its photos are database and queries at once.
+* The evaluation format: ``database/`` and ``queries/``, or both in ``images/train/``.
+* Any folder of photos: they are database and queries at once.
+
+Positions of the last two are read as the evaluation reads them: from ``coordinates.csv`` (names
+relative to the folder), else from file names ``@UTM_east@UTM_north@...``, else from EXIF tags.
 
 Adding a layout is one file and one line in ``LAYOUTS``.
 """
@@ -18,12 +20,17 @@ from pathlib import Path
 from placerec.errors import NotFound
 from placerec.evaluation.dataset import Photos, Search
 from placerec.evaluation.datasets import open_dataset
-from placerec.evaluation.datasets.folder import DATABASE, QUERIES
+from placerec.evaluation.datasets.exif import with_exif
+from placerec.evaluation.datasets.folder import DATABASE, QUERIES, sides
 from placerec.evaluation.datasets.placed import COORDINATES, Placed, put, read_coordinates
+from placerec.evaluation.datasets.utm_names import has_utm, with_utm
 from placerec.evaluation.lists import listed
+from placerec.photos.find import find_photos
 from placerec.training.msls import read_msls
 from placerec.training.pittsburgh import read_pittsburgh
 from placerec.training.sets import TrainingSet
+
+IMAGES = "images/train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +50,10 @@ def open_training_data(folder: Path) -> TrainingData:
         if next(folder.glob(marker), None) is not None:
             training, validation = read(folder)
             return TrainingData(training, validation, preset)
+    if find_photos(folder):
+        return TrainingData(*_read_folder(folder), "photos")
     raise NotFound(
-        folder, f"no training data (none of {', '.join(LAYOUTS)} is in it)",
+        folder, f"no training data (none of {', '.join(LAYOUTS)}, and no photo, is in it)",
         "docs/TRAINING.md shows the layouts",
     )  # fmt: skip
 
@@ -57,20 +66,34 @@ def validation_folder(
 
 
 def _read_folder(folder: Path) -> tuple[TrainingSet, tuple[Search, ...]]:
-    photos = _placed(folder, read_coordinates(folder / COORDINATES))
+    if (folder / COORDINATES).is_file():
+        photos = _of_table(folder, read_coordinates(folder / COORDINATES))
+    else:
+        names = find_photos(folder)
+        photos = _placed(Photos(tuple(names), tuple(folder / name for name in names)))
     return TrainingSet(folder.name, photos, photos), ()
 
 
 def _read_evaluation_format(folder: Path) -> tuple[TrainingSet, tuple[Search, ...]]:
-    table = read_coordinates(folder / COORDINATES)
-    queries, database = (
-        _placed(folder, {name: at for name, at in table.items() if name.startswith(part)})
-        for part in (QUERIES, DATABASE)
-    )
+    root = folder if (folder / DATABASE).is_dir() else folder / IMAGES
+    if (root / COORDINATES).is_file():
+        table = read_coordinates(root / COORDINATES)
+        queries, database = (
+            _of_table(root, {name: at for name, at in table.items() if name.startswith(part)})
+            for part in (QUERIES, DATABASE)
+        )
+    else:
+        queries, database = map(_placed, sides(root))
     return TrainingSet(folder.name, queries, database), ()
 
 
-def _placed(folder: Path, table: dict[str, Placed]) -> Photos:
+def _placed(photos: Photos) -> Photos:
+    """Photos that say themselves where they were taken, in their names or in their tags."""
+    return with_utm(photos) if has_utm(photos.paths[0]) else with_exif(photos)
+
+
+def _of_table(folder: Path, table: dict[str, Placed]) -> Photos:
+    """The photos that a table lists."""
     if not table:
         raise NotFound(folder / COORDINATES, "it lists no photo", "list the photos to train on")
     for name in table:
@@ -85,5 +108,6 @@ LAYOUTS: dict[str, tuple[Reader, str]] = {
     "train_val/": (read_msls, "mapillary"),
     "**/pitts30k_train.mat": (read_pittsburgh, "pittsburgh"),
     "database/": (_read_evaluation_format, "photos"),
+    f"{IMAGES}/database/": (_read_evaluation_format, "photos"),
     COORDINATES: (_read_folder, "photos"),
 }

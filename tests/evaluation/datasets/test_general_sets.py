@@ -9,9 +9,10 @@ import pytest
 import trees
 from trees import camera
 
-from placerec.errors import NotFound, UsageError
+from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.datasets import open_dataset
 from placerec.evaluation.datasets.poses import rotation
+from placerec.evaluation.photo_names import paths_in_tree
 from placerec.evaluation.places import within
 
 FORMATS = {
@@ -30,21 +31,12 @@ def test_a_layout_is_recognised_by_what_lies_there(tmp_path, name):
     assert dataset.hash == open_dataset(str(folder), name).hash
 
 
-def test_frames_are_recognised_by_their_option_and_exif_only_by_name(tmp_path):
-    folder = trees.frames(tmp_path / "frames")
-    assert open_dataset(folder, frames=1).protocol.name == "frames, 1 either side"
-    with pytest.raises(NotFound, match=r"coordinates\.csv"):
-        open_dataset(trees.exif(tmp_path / "exif"))
-
-
-def test_an_empty_folder_says_everything_that_was_looked_for(tmp_path):
-    with pytest.raises(NotFound, match=r"ground_truth\.csv.*kapture.*DATASETS\.md") as caught:
-        open_dataset(tmp_path)
-    assert "nordland-2760: query/ + ref/" in str(caught.value)
-    with pytest.raises(NotFound, match="no such folder"):
-        open_dataset(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="'pits': choose one of nordland-27592"):
-        open_dataset(tmp_path, "pits")
+@pytest.mark.parametrize("name", ["folder", "colmap", "nvm", "utm-names", "kapture", "image-lists"])
+def test_photos_are_known_to_other_programs_by_their_paths_below_the_folder(tmp_path, name):
+    folder = FORMATS[name](tmp_path / "mine")
+    (search,) = open_dataset(folder).searches
+    for photos, paths in zip((search.queries, search.database), paths_in_tree(search), strict=True):
+        assert [folder / paths[one] for one in photos.names] == list(photos.paths)
 
 
 def test_a_folder_takes_its_ground_truth_before_its_coordinates(tmp_path):
@@ -65,6 +57,27 @@ def test_another_ground_truth_file_is_another_protocol(tmp_path):
     elsewhere = open_dataset(tmp_path, ground_truth=tmp_path / "strict.csv")
     assert strict.protocol.name == "folder, strict.csv"
     assert usual.hash != strict.hash == elsewhere.hash
+    (tmp_path / "ground_truth.csv").unlink()  # then the other one says which layout it is
+    assert open_dataset(tmp_path, ground_truth="strict.csv").hash == strict.hash
+    with pytest.raises(NotFound, match=rf"lax\.csv: no such file, neither .* nor in {tmp_path}"):
+        open_dataset(tmp_path, ground_truth="lax.csv")
+
+
+def test_names_of_a_ground_truth_may_begin_with_their_folder_and_have_blanks_around(tmp_path):
+    plain = open_dataset(trees.folder(tmp_path / "a" / "set"))
+    folder = trees.folder(tmp_path / "b" / "set")
+    rows = [f"queries/{n}.jpg ,\tdatabase/{n}.jpg" for n in range(4)]
+    trees.lines(folder / "ground_truth.csv", [" query , database", "  ", *rows])
+    assert open_dataset(folder).hash == plain.hash
+
+
+def test_a_name_of_a_ground_truth_means_the_photo_that_has_it_before_any_other(tmp_path):
+    trees.folder(tmp_path)
+    trees.draw(tmp_path / "queries" / "queries" / "1.jpg", 1, 2)
+    trees.lines(tmp_path / "ground_truth.csv", ["query,database", "queries/1.jpg,3.jpg"])
+    (search,) = open_dataset(tmp_path).searches
+    assert search.answers["queries/1.jpg"] == {"3.jpg"}
+    assert search.answers["1.jpg"] == frozenset()
 
 
 def test_queries_with_the_same_positives_are_one_place(tmp_path):
@@ -92,6 +105,16 @@ def test_coordinates_judge_by_distance_and_angle(tmp_path):
 
 def test_map_coordinates_work_as_degrees_do(tmp_path):
     assert open_dataset(trees.map_coordinates(tmp_path)).searches[0].positives == ONE_EACH
+
+
+@pytest.mark.parametrize("header", ["image,lat,lon", "image,latitude", "latitude,longitude", ""])
+def test_a_wrong_header_of_coordinates_is_told_both_forms(tmp_path, header):
+    folder = trees.coordinates(tmp_path)
+    (folder / "coordinates.csv").write_text(f"{header}\nqueries/0.jpg,1,2\n", "utf-8")
+    both = r"line 1: .*image, latitude, longitude .*or image, easting, northing"
+    with pytest.raises(BadTable, match=both) as caught:
+        open_dataset(folder)
+    assert (header or "empty") in str(caught.value)
 
 
 def test_an_angle_needs_headings(tmp_path):
@@ -129,6 +152,40 @@ def test_utm_names_give_positions_headings_and_zones(tmp_path):
     other.rename(other.with_name(other.name.replace("@31@", "@32@")))  # another map
     (search,) = open_dataset(folder).searches
     assert [len(numbers) for numbers in search.positives] == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "31@",
+        "31@N@",
+        "x@",
+        "31@N@52.1@0.1@",
+        "@@",
+        "a b@17@90@",
+        "1@2@3@4@5@6@7@8@9@10@11@12@13@",
+    ],
+)
+def test_utm_names_need_east_and_north_alone(tmp_path, more):
+    for view, side in enumerate(("database", "queries")):
+        for place in range(3):
+            east = 550_100.2 + 100 * place + 4 * view
+            other = f"{place}@" if more == "x@" else more  # what it says is the owner's
+            trees.draw(tmp_path / side / f"@{east}@4183000.5@{other}.jpg", place, view)
+    dataset = open_dataset(tmp_path)
+    assert dataset.protocol.name == "utm-names, 25 m"
+    (search,) = dataset.searches
+    assert search.positives == ONE_EACH[:3]
+    assert np.allclose(search.queries.positions[0, :2], [550_104.2, 4_183_000.5])
+    assert search.queries.headings is None
+
+
+def test_a_zone_with_its_letter_parts_the_maps_of_short_utm_names_too(tmp_path):
+    trees.draw(tmp_path / "database" / "@5@7@31@N@.jpg", 0)
+    for number, zone in enumerate(("31@N@", "32@N@")):
+        trees.draw(tmp_path / "queries" / f"@5@7@{zone}.jpg", number, 1)
+    assert open_dataset(tmp_path).searches[0].positives == ({0}, set())
 
 
 def test_exif_positions_judge(tmp_path):
@@ -203,13 +260,57 @@ def test_image_lists_take_the_truth_that_is_named_where_there_are_two(tmp_path):
     folder = trees.image_lists(tmp_path)
     points = np.zeros((20, 2))
     np.savez(folder / "nordland_same.npz", utmQ=points, utmDb=points, posDistThr=np.array([[1.0]]))
-    with pytest.raises(UsageError, match=r"several ground truths \(nordland\.npz, nordland_same"):
+    both = r"several ground truths \(dataset_gt_files/nordland\.npz, nordland_same\.npz\)"
+    with pytest.raises(UsageError, match=both):
         open_dataset(folder)
     dataset = open_dataset(folder, ground_truth="nordland_same.npz")
     assert dataset.protocol.name == "image-lists, nordland_same.npz, radius 1"
     assert all(len(numbers) == 20 for numbers in dataset.searches[0].positives)
     wide = open_dataset(folder, ground_truth="dataset_gt_files/nordland.npz", radius=0.5)
     assert wide.searches[0].positives == tuple(frozenset([n]) for n in range(20))
+    usual = open_dataset(folder, ground_truth="nordland.npz")  # in dataset_gt_files
+    assert usual.protocol.name == "image-lists, nordland.npz, radius 10"
+
+
+@pytest.mark.parametrize("name", ["tokyo247.npz", "nordland2.npz", "nord.npz"])
+def test_a_ground_truth_of_other_lists_is_refused(tmp_path, name):
+    folder = trees.image_lists(tmp_path)
+    (folder / "dataset_gt_files" / "nordland.npz").rename(folder / name)
+    with pytest.raises(UsageError, match=rf"{name}: its name belongs to no list of .*\(nordland\)"):
+        open_dataset(folder, ground_truth=name)
+    with pytest.raises(NotFound, match=r"nordland\.npz: no such file"):
+        open_dataset(folder)
+
+
+def test_a_ground_truth_belongs_to_the_list_with_the_longest_name(tmp_path):
+    folder = trees.image_lists(tmp_path)
+    lists = folder / "dataset_imagenames"
+    for side in ("index", "query"):  # "nord" lists a photo that is not there
+        trees.lines(lists / f"nord_imageNames_{side}.txt", ["none.jpg"])
+        lists.joinpath(f"nordland_imageNames_{side}.txt").rename(
+            lists / f"nord_land_imageNames_{side}.txt"
+        )
+    truths = folder / "dataset_gt_files"
+    (truths / "nordland.npz").rename(truths / "nord_land_test.npz")
+    assert open_dataset(folder).protocol.name == "image-lists, nord_land_test.npz, radius 10"
+
+
+def test_tokyo_by_the_lists_of_the_program_keeps_one_of_twelve_cut_outs_as_it_does(tmp_path):
+    for side, count in (("index", 24), ("query", 2)):
+        names = [f"tokyo/{side}/{n:02}.png" for n in range(count)]
+        for n, name in enumerate(names):
+            trees.draw(tmp_path / name, n, side == "query")
+        trees.lines(tmp_path / f"tokyo247_imageNames_{side}.txt", names)
+    np.savez(
+        tmp_path / "tokyo247.npz", posDistThr=25.0, utmQ=np.array([[0.0, 4.0], [100.0, 4.0]]),
+        utmDb=np.array([[100.0 * (n // 12), 0.0] for n in range(24)]),
+    )  # fmt: skip
+    dataset = open_dataset(tmp_path)
+    assert dataset.protocol.photos_a_panorama == 12
+    name = "image-lists, tokyo247.npz, radius 25"
+    assert dataset.protocol.name == f"{name}, 12 photos a panorama"
+    without = open_dataset(tmp_path, photos_a_panorama=1)  # only where it is asked for
+    assert (without.protocol.name, without.protocol.photos_a_panorama) == (name, 1)
 
 
 @pytest.mark.parametrize(

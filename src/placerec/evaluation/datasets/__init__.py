@@ -7,8 +7,7 @@ where to get each set and how its folder must look.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from placerec.errors import NotFound, UsageError
@@ -16,42 +15,31 @@ from placerec.evaluation.dataset import Dataset, Search
 from placerec.evaluation.datasets import cmu, msls, nordland, pittsburgh, robotcar, tokyo247
 from placerec.evaluation.datasets.colmap import read_colmap
 from placerec.evaluation.datasets.coordinates import read_with_coordinates
-from placerec.evaluation.datasets.exif import read_with_exif
+from placerec.evaluation.datasets.exif import has_exif, read_with_exif
 from placerec.evaluation.datasets.folder import read_folder
 from placerec.evaluation.datasets.frames import read_frames
 from placerec.evaluation.datasets.image_lists import read_image_lists
 from placerec.evaluation.datasets.kapture import read_kapture
 from placerec.evaluation.datasets.nvm import read_nvm
 from placerec.evaluation.datasets.options import Options
+from placerec.evaluation.datasets.recognise import SIDES, Reader, recognised, spelled
 from placerec.evaluation.datasets.utm_names import read_utm_names
 
 __all__ = ["PROTOCOLS", "Reader", "open_dataset"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """How one protocol is read.
-
-    ``markers`` are patterns of files and folders, all of which must be there for the protocol to be
-    found without its name (alternatives are parted by a bar; none: it is never found so).
-    ``options``: which ones it takes; ``only_with``: which one it is never found without.
-    ``counts``: queries and database photos of the whole published set, where they are sure.
-    """
-
-    words: str
-    read: Callable[[Path, Options], Dataset]
-    markers: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    counts: tuple[int, int] | None = None
-    general: bool = False
-    only_with: tuple[str, ...] = ()
-
-
 ALL = "all"  # the one search of most data sets
-SIDES = ("database/", "queries/")
 NEAR = ("radius", "degrees", "photos_a_panorama")
 PITTSBURGH = "pitts30k_{0}.mat|*/pitts30k_{0}.mat"
-VALIDATION = "train_val/cph/|train_val/sf/"
+CITIES = {  # one of them is enough
+    "train": "|".join(f"train_val/{city}/" for city in msls.TRAIN_CITIES),
+    "validation": "|".join(f"train_val/{city}/" for city in msls.VALIDATION_CITIES),
+    "test": "|".join(f"test/{city}/" for city in msls.TEST_CITIES),
+}
+SLICES = {
+    "train": "|".join(f"slice{number}/database/" for number in cmu.TRAIN_SLICES),
+    "test": "|".join(f"slice{number}/database/" for number in cmu.TEST_SLICES),
+}
 ROBOTCAR = "images/overcast-reference/"
 
 # Where several fit a folder, the first of the general ones is taken: what its owner wrote down goes
@@ -91,23 +79,23 @@ PROTOCOLS: dict[str, Reader] = {
     ),
     "msls-train": Reader(
         "Mapillary SLS, 22 training cities, 25 m", msls.read_train,
-        ("train_val/trondheim/|train_val/london/",),
+        (CITIES["train"],),
     ),
     "msls-val": Reader(
         "Mapillary SLS, Copenhagen and San Francisco, the evaluator's 740 queries, 25 m",
-        msls.read_val, (VALIDATION,), counts=(740, 18871),
+        msls.read_val, (CITIES["validation"],), counts=(740, 18871),
     ),
     "msls-val-40": Reader(
         "the same 740 queries, 25 m and headings at most 40 degrees apart", msls.read_val_40,
-        (VALIDATION,), counts=(740, 18871),
+        (CITIES["validation"],), counts=(740, 18871),
     ),
     "msls-val-all": Reader(
-        "every query of the two cities, 25 m", msls.read_val_all, (VALIDATION,),
+        "every query of the two cities, 25 m", msls.read_val_all, (CITIES["validation"],),
         counts=(11084, 18871),
     ),
     "msls-test": Reader(
         "Mapillary SLS challenge, six cities; only Mapillary can score it", msls.read_test,
-        ("test/miami/|test/athens/",), counts=(27092, 38770),
+        (CITIES["test"],), counts=(27092, 38770),
     ),
     "robotcar-seasons-v2": Reader(
         "RobotCar Seasons v2; only the benchmark server can score it", robotcar.read_test,
@@ -119,15 +107,16 @@ PROTOCOLS: dict[str, Reader] = {
     ),
     "extended-cmu-seasons": Reader(
         "Extended CMU Seasons, 14 slices; only the benchmark server can score it", cmu.read_test,
-        ("slice2/|slice1[3-9]/",),
+        (SLICES["test"],),
     ),
     "extended-cmu-seasons-train": Reader(
         "Extended CMU Seasons, 10 slices with published poses", cmu.read_train,
-        ("slice*/camera-poses/",),
+        (SLICES["train"],),
     ),
     "folder": Reader(
         "ground_truth.csv says who answers whom", read_folder,
-        (*SIDES, "ground_truth.csv"), ("ground_truth", "photos_a_panorama"), general=True,
+        (*SIDES, "ground_truth.csv|--ground-truth"), ("ground_truth", "photos_a_panorama"),
+        general=True,
     ),
     "coordinates": Reader(
         "coordinates.csv: within 25 m, or a radius and an angle of your own",
@@ -156,11 +145,11 @@ PROTOCOLS: dict[str, Reader] = {
     ),
     "frames": Reader(
         "two passes of one route: so many frames either side", read_frames,
-        SIDES, ("frames", "photos_a_panorama"), general=True, only_with=("frames",),
+        (*SIDES, "--frames"), ("frames", "photos_a_panorama"), general=True,
     ),
     "exif": Reader(
         "positions in the EXIF tags of the photos: within 25 m", read_with_exif,
-        (), NEAR, general=True,
+        SIDES, NEAR, general=True, inside=has_exif,
     ),
 }  # fmt: skip
 
@@ -186,52 +175,18 @@ def open_dataset(
         raise NotFound(folder, "no such folder", "give the folder of a data set")
     if protocol is not None and protocol not in PROTOCOLS:
         raise UsageError(f"protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
-    name = protocol or _found(folder, options)
+    name = protocol or recognised(folder, options, PROTOCOLS)
     reader = PROTOCOLS[name]
     for option in options.given:
         if option not in reader.options:
-            takes = ", ".join(map(_words, reader.options)) or "nothing"
-            raise UsageError(f"{_words(option)}: the protocol {name} does not take it ({takes})")
+            takes = ", ".join(map(spelled, reader.options)) or "nothing"
+            raise UsageError(f"{spelled(option)}: the protocol {name} does not take it ({takes})")
     dataset = reader.read(folder.absolute(), options)
     for search in dataset.searches:
         _check(dataset.protocol.photos_a_panorama, search)
     if len(dataset.searches) == 1:  # its name would tell nothing apart, and a folder's may change
         dataset = replace(dataset, searches=(replace(dataset.searches[0], name=ALL),))
     return _counted(dataset, reader.counts)
-
-
-def _found(folder: Path, options: Options) -> str:
-    """The protocol whose markers lie in ``folder`` and that takes the options given."""
-    given = set(options.given)
-    fitting = [
-        name
-        for name, reader in PROTOCOLS.items()
-        if reader.markers and given.issubset(reader.options) and given.issuperset(reader.only_with)
-        and all(_is_there(folder, marker) for marker in reader.markers)
-    ]  # fmt: skip
-    published = [name for name in fitting if not PROTOCOLS[name].general]
-    if len(published) > 1:
-        raise UsageError(
-            f"{folder}: several protocols fit what lies there; choose one of {', '.join(published)}"
-        )
-    if fitting:
-        return (published or fitting)[0]
-    looked_for = "; ".join(
-        f"{name}: {' + '.join(marker.replace('|', ' or ') for marker in reader.markers)}"
-        for name, reader in PROTOCOLS.items() if reader.markers
-    )  # fmt: skip
-    raise NotFound(
-        folder, f"no data set that is known (looked for {looked_for})",
-        "docs/DATASETS.md shows the layouts; name a protocol to learn what it misses",
-    )  # fmt: skip
-
-
-def _is_there(folder: Path, marker: str) -> bool:
-    return any(next(folder.glob(one), None) is not None for one in marker.split("|"))
-
-
-def _words(option: str) -> str:
-    return option.replace("_", " ")
 
 
 def _check(panorama: int, search: Search) -> None:

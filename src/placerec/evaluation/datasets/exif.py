@@ -9,20 +9,22 @@ from PIL import Image
 from placerec.errors import NotFound
 from placerec.evaluation.dataset import Dataset, Photos
 from placerec.evaluation.datasets.coordinates import near
-from placerec.evaluation.datasets.folder import sides
+from placerec.evaluation.datasets.folder import DATABASE, QUERIES, sides
 from placerec.evaluation.datasets.options import Options
 from placerec.evaluation.datasets.placed import on_earth, put
+from placerec.photos.find import find_photos
 from placerec.photos.position import position_from_exif
 from placerec.records import Position
 
 
 def read_with_exif(folder: Path, options: Options) -> Dataset:
     """The data set in ``folder``, judged by the positions in its photos."""
-    queries, database = (_with_positions(photos) for photos in sides(folder))
+    queries, database = (with_exif(photos) for photos in sides(folder))
     return near("exif", folder.name, queries, database, options)
 
 
-def _with_positions(photos: Photos) -> Photos:
+def with_exif(photos: Photos) -> Photos:
+    """Photos with the positions, and headings where there are some, of their tags."""
     known: dict[str, Position] = {}
     missing = []
     for name, path in zip(photos.names, photos.paths, strict=True):
@@ -38,6 +40,14 @@ def _with_positions(photos: Photos) -> Photos:
             "tag it or remove it, or give all positions in coordinates.csv",
         )
     return put(photos, on_earth(known))
+
+
+def has_exif(folder: Path) -> bool:
+    """Whether the first photo of either side has a position in its tags."""
+    roots = [folder / side for side in (QUERIES, DATABASE)]
+    return all(
+        _position(root / name) is not None for root in roots for name in find_photos(root)[:1]
+    )
 
 
 def _position(path: Path) -> Position | None:

@@ -1,12 +1,14 @@
 """The plainest layout: ``database/``, ``queries/`` and ``ground_truth.csv`` (query,database).
 
-Names are relative to the two folders, one row a positive pair. A name that is not there is an error
-with its line. Positions are taken from ``coordinates.csv`` where that lies beside it; they judge
-nothing here, but put the queries on a map and tell which of them are of one place.
+Names are relative to the two folders, or begin with ``queries/`` and ``database/``; one row is a
+positive pair. A name that is not there is an error with its line. Positions are taken from
+``coordinates.csv`` where that lies beside it; they judge nothing here, but put the queries on a map
+and tell which of them are of one place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ GROUND_TRUTH = "ground_truth.csv"
 def read_folder(folder: Path, options: Options) -> Dataset:
     """The data set in ``folder``, judged by its ground truth."""
     queries, database = sides(folder)
-    truth = options.file_in(folder, GROUND_TRUTH)
+    truth = options.truth_in(folder) or folder / GROUND_TRUTH
     positives = _pairs(truth, folder, queries, database)
     if (folder / COORDINATES).is_file():
         table = read_coordinates(folder / COORDINATES)
@@ -58,13 +60,21 @@ def _pairs(
     database_numbers = {name: n for n, name in enumerate(database.names)}
     positives: list[set[int]] = [set() for _ in queries.names]
     for line, row in read_table(truth, ("query", "database")):
-        query, other = row["query"], row["database"]
-        if query not in query_numbers:
-            raise BadTable(truth, line, f"{query!r} is not in {folder / QUERIES}")
-        if other not in database_numbers:
-            raise BadTable(truth, line, f"{other!r} is not in {folder / DATABASE}")
-        positives[query_numbers[query]].add(database_numbers[other])
+        try:
+            query = _numbered(row["query"], query_numbers, folder, QUERIES)
+            other = _numbered(row["database"], database_numbers, folder, DATABASE)
+        except ValueError as error:
+            raise BadTable(truth, line, str(error)) from error
+        positives[query].add(other)
     return tuple(frozenset(numbers) for numbers in positives)
+
+
+def _numbered(name: str, numbers: Mapping[str, int], folder: Path, side: str) -> int:
+    """A name as it stands means its photo; only where there is none, one without ``side``."""
+    number = numbers.get(name, numbers.get(name.removeprefix(side)))
+    if number is None:
+        raise ValueError(f"{name!r} is not in {folder / side}")
+    return number
 
 
 def _alike(queries: Photos, positives: tuple[frozenset[int], ...]) -> tuple[str, ...]:

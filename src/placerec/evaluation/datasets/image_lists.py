@@ -4,12 +4,14 @@
 relative to the data folder. ``NAME*.npz`` holds ``utmQ`` (queries, 2), ``utmDb`` (database, 2), in
 the order of the lists, and ``posDistThr``: how near is right. They lie in the data folder, or in
 ``dataset_imagenames/`` and ``dataset_gt_files/``. What the numbers are is up to the file: of
-Nordland, they are no metres (docs/DATASETS.md).
+Nordland, they are no metres (docs/DATASETS.md). Of Tokyo 24/7 (``tokyo247``) only the best of a
+panorama's 12 cut-outs stays on a shortlist, as in the program.
 """
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +21,14 @@ from placerec.errors import Damaged, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
 from placerec.evaluation.datasets.names import listed
 from placerec.evaluation.datasets.options import Options
+from placerec.evaluation.datasets.tokyo247 import CUT_OUTS
 from placerec.evaluation.places import on_the_map, one_place, within
 from placerec.photos.tables import read_lines
 from placerec.records import Array
 
 INDEX, QUERY = "_imageNames_index.txt", "_imageNames_query.txt"
 LISTS, TRUTHS = "dataset_imagenames", "dataset_gt_files"
+PANORAMAS = {"tokyo247": CUT_OUTS}  # photos a panorama of the lists of this name
 
 
 def read_image_lists(folder: Path, options: Options) -> Dataset:
@@ -32,10 +36,11 @@ def read_image_lists(folder: Path, options: Options) -> Dataset:
     truth, index = _files(folder, options)
     values = _read(truth)
     database = _photos(folder, index, values["utmDb"], truth)
-    asked = index.with_name(index.name.removesuffix(INDEX) + QUERY)
-    queries = _photos(folder, asked, values["utmQ"], truth)
+    name = _name(index)
+    queries = _photos(folder, index.with_name(name + QUERY), values["utmQ"], truth)
     radius = options.radius or float(values["posDistThr"].reshape(-1)[0])
-    name = index.name.removesuffix(INDEX)
+    if options.photos_a_panorama is None:
+        options = replace(options, photos_a_panorama=PANORAMAS.get(name))
     protocol = Protocol(
         options.named("image-lists", truth.name, f"radius {radius:g}"),
         f"at most {radius:g} apart by the numbers of {truth.name}", options.panorama,
@@ -51,21 +56,39 @@ def _files(folder: Path, options: Options) -> tuple[Path, Path]:
         raise NotFound(
             folder / f"NAME{INDEX}", "no such file", f"it and NAME{QUERY} list the photos"
         )
+    given = options.truth_in(folder, TRUTHS)
+    if given is not None:
+        index = _list_of(given, lists)
+        if index is None:
+            known = ", ".join(map(_name, lists))
+            raise UsageError(
+                f"{given}: its name belongs to no list of {folder} ({known}); a ground truth is "
+                "named LIST.npz or LIST_more.npz"
+            )
+        return given, index
     truths = [path for part in (".", TRUTHS) for path in sorted((folder / part).glob("*.npz"))]
-    if options.ground_truth is not None:
-        truths = [options.file_in(folder, "")]
-    pairs = [
-        (truth, index)
-        for truth in truths for index in lists
-        if truth.name.startswith(index.name.removesuffix(INDEX))
-    ]  # fmt: skip
+    pairs = [(truth, index) for truth in truths if (index := _list_of(truth, lists)) is not None]
     if not pairs:
-        wanted = lists[0].name.removesuffix(INDEX) + ".npz"
-        raise NotFound(folder / wanted, "no such file", "it holds utmQ, utmDb and posDistThr")
+        wanted = folder / f"{_name(lists[0])}.npz"
+        raise NotFound(wanted, "no such file", "it holds utmQ, utmDb and posDistThr")
     if len(pairs) > 1:
-        found = ", ".join(sorted({truth.name for truth, _ in pairs}))
+        found = ", ".join(sorted(truth.relative_to(folder).as_posix() for truth, _ in pairs))
         raise UsageError(f"{folder}: several ground truths ({found}); choose one of them")
     return pairs[0]
+
+
+def _list_of(truth: Path, lists: Sequence[Path]) -> Path | None:
+    """The list that a ground truth belongs to: its name, alone or followed by ``_`` and the like.
+
+    So ``pitts30k_test.npz`` belongs to ``pitts30k``, though there may be a list ``pitts`` too.
+    """
+    ends = {index: truth.stem.removeprefix(_name(index)) for index in lists}
+    mine = [i for i, end in ends.items() if end != truth.stem and not end[:1].isalnum()]
+    return max(mine, key=lambda index: len(_name(index)), default=None)
+
+
+def _name(index: Path) -> str:
+    return index.name.removesuffix(INDEX)
 
 
 def _read(path: Path) -> dict[str, Array]:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from placerec.errors import UsageError
+from placerec.errors import NotFound, UsageError
 
 RADIUS = 25.0  # metres: the rule of Pittsburgh, Tokyo 24/7 and Mapillary SLS
 
@@ -55,9 +55,18 @@ class Options:
         """How many consecutive database photos are one panorama; 1 where none are."""
         return self.photos_a_panorama or 1
 
-    def file_in(self, folder: Path, usual: str) -> Path:
-        """The ground truth: as given, or by that name in ``folder``, or the ``usual`` one there."""
+    def truth_in(self, folder: Path, *parts: str) -> Path | None:
+        """The ground truth that was given, by its name in ``folder`` or its ``parts`` or as a path.
+
+        ``None`` where none was given; ``NotFound`` where it lies nowhere.
+        """
         if self.ground_truth is None:
-            return folder / usual
-        inside = folder / self.ground_truth
-        return inside if inside.is_file() else self.ground_truth
+            return None
+        inside = [folder.joinpath(part, self.ground_truth) for part in ("", *parts)]
+        for path in (*inside, self.ground_truth):
+            if path.is_file():
+                return path
+        raise NotFound(
+            self.ground_truth, f"no such file, neither as it stands nor in {folder}",
+            "give the path of a ground truth file",
+        )  # fmt: skip

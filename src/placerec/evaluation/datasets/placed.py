@@ -7,7 +7,6 @@ are relative to the data set's folder: ``queries/...``, ``database/...``.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +16,13 @@ import numpy as np
 from placerec.errors import BadTable
 from placerec.evaluation.dataset import Photos
 from placerec.evaluation.places import on_the_map, on_the_sphere, one_place
-from placerec.photos.position import read_positions
-from placerec.photos.tables import number_in, read_table
+from placerec.photos.position import COLUMNS, read_positions
+from placerec.photos.tables import number_in, read_header, read_table
 from placerec.records import Array, Position
 
 COORDINATES = "coordinates.csv"
 MAP_COLUMNS = ("image", "easting", "northing")
+FORMS = f"{', '.join(COLUMNS)} (degrees) or {', '.join(MAP_COLUMNS)} (metres of one map)"
 
 Placed = tuple[Array, float]  # point (3,) in metres, heading in degrees or NaN
 UNKNOWN: Placed = (np.full(3, np.nan), np.nan)
@@ -30,9 +30,12 @@ UNKNOWN: Placed = (np.full(3, np.nan), np.nan)
 
 def read_coordinates(path: Path) -> dict[str, Placed]:
     """Point and heading of the photos in a CSV file, by name."""
-    if path.is_file() and "easting" in _header(path):
-        return _on_a_map(path)
-    return on_earth(read_positions(path))
+    header = read_header(path, FORMS)
+    for columns, read in ((MAP_COLUMNS, _on_a_map), (COLUMNS, _on_earth)):
+        if all(header.count(name) == 1 for name in columns):
+            return read(path)
+    told = ",".join(header) or "empty"
+    raise BadTable(path, 1, f"the header is {told!r}; separated by commas, it needs {FORMS}")
 
 
 def on_earth(positions: Mapping[str, Position]) -> dict[str, Placed]:
@@ -53,9 +56,8 @@ def put(photos: Photos, table: Mapping[str, Placed], side: str = "") -> Photos:
     )  # fmt: skip
 
 
-def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return [name.strip() for name in next(csv.reader(file), [])]
+def _on_earth(path: Path) -> dict[str, Placed]:
+    return on_earth(read_positions(path))
 
 
 def _on_a_map(path: Path) -> dict[str, Placed]:
