@@ -7,6 +7,7 @@ before the first step (the k-means start) and after every epoch. An interrupted 
 command is given again. The first run also writes the frozen features of both sets to the cache
 folder.
 Writes results/training.csv (the run's log), docs/training.png and the table in docs/TRAINING.md.
+``training_export.py`` takes the model that it leaves in RUN_FOLDER to a checkpoint and back.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """AP-GeM: the network, and its authors' checkpoint, read without scikit-learn or refused.
 
-The checkpoint of these tests has the shape of the authors' file: PyTorch's old or new container, a
-pickled object that says it is scikit-learn's PCA, and a namespace of options. It is crafted here:
-classes of that name are made for as long as it is written.
+The checkpoint of these tests has the shape of the authors' file: PyTorch's old or new container,
+and a pickled object that says it is scikit-learn's PCA. It is crafted here: classes of that name
+are made for as long as it is written.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from placerec.baselines.resnet import (
 )
 from placerec.baselines.weights import read_weight_file, write_weights
 from placerec.errors import NotFound, UnsafeWeights
+from placerec.evaluation.methods import named_method
 
 torch = pytest.importorskip("torch")
 
@@ -190,7 +191,7 @@ def test_the_authors_checkpoint_is_read_and_gives_their_descriptor(
     record = pca(module)
     path = write(
         old=old, prefix="module.", pca={"Landmarks_clean": record, "other": pca(module)},
-        options=argparse.Namespace(lr=1e-4), epoch=np.float64(3),
+        epoch=np.float64(3),
     )  # fmt: skip
     if old:  # as NumPy of that time called it
         data = path.read_bytes()
@@ -244,7 +245,6 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(write, pca, tmp_
         write("entry.pt", pca=bomb),
         write("inside.pt", pca={"Landmarks_clean": pca(random_state=bomb)}),
         write("old.pt", old=True, pca={"Landmarks_clean": pca(mean_=bomb)}),
-        write("options.pt", options=argparse.Namespace(lr=bomb)),
         write("stranger.pt", pca={"Landmarks_clean": Stranger()}),
         write("object.pt", pca={"Landmarks_clean": pca(mean_=np.array([Stranger()], object))}),
         tmp_path / "bare.pt",
@@ -256,6 +256,19 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(write, pca, tmp_
             convert(path, tmp_path / "out")
         assert "\n" not in str(caught.value)
     assert {*tmp_path.iterdir()} == before
+
+
+def test_any_class_but_the_pca_is_refused_by_its_name(write, pca, tmp_path):
+    for name, options, old in (
+        ("argparse.Namespace", argparse.Namespace(lr=1e-4), False),
+        ("argparse.Namespace", argparse.Namespace(lr=1e-4), True),
+        ("test_ap_gem.Stranger", Stranger(), False),
+        ("sklearn.decomposition.pca.Other", pca("sklearn.decomposition.pca.Other"), False),
+    ):
+        path = write(old=old, pca={"Landmarks_clean": pca()}, options=options)
+        with pytest.raises(UnsafeWeights, match=f"safe reader refuses it: .*{name}"):
+            convert(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -318,3 +331,18 @@ def test_missing_weights_say_how_to_make_them(monkeypatch, tmp_path):
     monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path))
     with pytest.raises(NotFound, match="weights convert ap-gem"):
         ap_gem()
+    with pytest.raises(NotFound, match=r"none\.safetensors.*weights convert ap-gem"):
+        ap_gem(weights=tmp_path / "none.safetensors")
+
+
+def test_the_method_takes_a_weight_file_and_a_size(write, pca, monkeypatch, tmp_path):
+    """As ``evaluate --method ap-gem --weights FILE --longer-side N`` asks for it."""
+    monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path / "empty"))
+    path = write(pca={"Landmarks_clean": pca()})
+    convert(path, tmp_path / "mine.safetensors", real=False)
+    options = {"weights": tmp_path / "mine.safetensors", "longer_side": 96}
+    method = named_method("ap-gem", baseline=options).retrieval
+    assert method.name == "ap-gem (96 px)"
+    assert method.describe(photo()).shape == (OUTPUTS,)
+    with pytest.raises(UnsafeWeights, match="again: placerec weights convert ap-gem"):
+        ap_gem(weights=path)  # the authors' file itself

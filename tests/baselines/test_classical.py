@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from placerec.baselines.densevlad import DenseVlad
+from placerec.baselines.densevlad import FEWEST_PHOTOS_FOR_PCA, DenseVlad
 from placerec.baselines.rootsift import BIN_SIZES, dense_rootsift, keypoint_rootsift, rootsift
 from placerec.baselines.vlad import Vlad, residual_sums
 from placerec.demo import Town, demo_pose, render
@@ -22,9 +22,10 @@ def silent(*_):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_sample():
-    """K-means of 2000 descriptors is fast, and as good for a few clusters."""
+    """K-means of 2000 descriptors is fast, and as good for a few clusters; a PCA of few photos."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("placerec.baselines.vlad.SAMPLES", 2000)
+        patch.setattr(DenseVlad, "fewest_photos_for_pca", 5)
         yield
 
 
@@ -179,6 +180,25 @@ def test_a_photo_is_most_alike_to_its_shifted_self(name, wide, database, request
 def test_whitening_keeps_a_dimension_for_every_four_photos(densevlad, database):
     assert densevlad.describe(database[0]).shape == ((PLACES - 1) // 4,)
     assert fitted(DenseVlad(clusters=16), database[:4]).describe(database[0]).shape == (2048,)
+
+
+@pytest.mark.parametrize(("count", "width"), [(32, 2048), (33, 8)])
+def test_densevlad_has_no_pca_of_fewer_than_33_photos_and_says_so(
+    count, width, database, monkeypatch
+):
+    monkeypatch.setattr(DenseVlad, "fewest_photos_for_pca", FEWEST_PHOTOS_FOR_PCA)
+    many = (database * 4)[:count]
+    method = fitted(DenseVlad(clusters=16), many)
+    descriptor = method.describe(database[0])
+    assert descriptor.shape == (width,)
+    assert np.linalg.norm(descriptor) == pytest.approx(1, abs=1e-5)
+    told = method.provenance.training_data
+    if count < FEWEST_PHOTOS_FOR_PCA:
+        plain = fitted(DenseVlad(clusters=16, dimensions=0), many)
+        np.testing.assert_array_equal(descriptor, plain.describe(database[0]))
+        assert told.endswith("without labels; no PCA, which needs 33 photos")
+    else:
+        assert told == "the database photos (33 of 33), without labels"
 
 
 def test_a_photo_of_the_fit_is_described_as_any_other(database):

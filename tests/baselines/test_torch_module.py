@@ -1,5 +1,6 @@
 """Networks from outside as baselines: what they may give, and a named error for all else."""
 
+import hashlib
 import sys
 import textwrap
 
@@ -46,6 +47,13 @@ CODE = """
         def forward(self, image):
             patches = self.conv(image).flatten(2).transpose(1, 2)
             return torch.cat([patches[:, :1], patches], dim=1)
+
+    class Pooled(torch.nn.Module):
+        "The means of 8 x 8 pixels: a feature map (1, 3, 4, 6)."
+        image_size = (32, 48)
+
+        def forward(self, image):
+            return torch.nn.functional.avg_pool2d(image, 8)
 
     def plain():
         return lambda image: image.mean((2, 3))
@@ -135,10 +143,26 @@ def test_any_callable_will_do(photos):
 def test_a_feature_map_becomes_the_trunk_of_netvlad(name, photos):
     cells = fit(open_module(f"outsidenet:{name}"), photos)
     known = np.stack([cells.describe(photo) for photo in photos])
-    assert known.shape == (8, 7)  # a PCA of 8 photos has 7 dimensions
+    assert known.shape == (8, 64 * 8)
     np.testing.assert_allclose(np.linalg.norm(known, axis=1), 1, atol=1e-5)
     assert (cells.describe(photos[3]) @ known.T).argmax() == 3
     assert "8 of 8" in cells.provenance.training_data
+
+
+@pytest.mark.parametrize(("count", "width"), [(32, 64 * 8), (33, 32)])
+def test_a_pca_is_only_fitted_where_it_keeps_32_dimensions(count, width):
+    noise = np.random.default_rng(0).integers(0, 256, (count, 16, 24, 3), np.uint8)
+    cells = fit(open_module("outsidenet:Cells"), noise)
+    assert cells.describe(noise[0]).shape == (width,)
+    assert ("no PCA" in cells.provenance.training_data) == (count == 32)
+
+
+def test_what_is_known_before_a_fit_tells_networks_apart(monkeypatch):
+    first, other = (open_module(f"outsidenet:{name}").record for name in ("Cells", "Tokens"))
+    assert first == open_module("outsidenet:Cells").record
+    assert first["weights"] != other["weights"]
+    monkeypatch.setattr(sys.modules["outsidenet"].Cells, "mean", (0.1, 0.2, 0.3), raising=False)
+    assert open_module("outsidenet:Cells").record != first
 
 
 def test_equal_weights_and_photos_have_equal_fingerprints_and_others_do_not(photos):
@@ -195,7 +219,7 @@ def test_without_pytorch_the_extra_is_named(monkeypatch):
 
 
 def test_an_onnx_file_with_a_two_dimensional_output_is_a_global_descriptor(tmp_path, photos):
-    file = onnx_file(tmp_path / "means.onnx", axes=(2, 3))
+    file = onnx_file(tmp_path / "means.onnx", "global")
     means = fit(open_module(str(file)), photos)
     assert means.name == "means.onnx"
     descriptor = means.describe(photos[0])
@@ -204,26 +228,42 @@ def test_an_onnx_file_with_a_two_dimensional_output_is_a_global_descriptor(tmp_p
     assert means.fingerprint == open_module(str(file)).fingerprint
 
 
-def test_an_onnx_feature_map_is_sent_to_the_option_for_it(tmp_path):
-    file = onnx_file(tmp_path / "map.onnx", axes=None)
-    with pytest.raises(UsageError, match=r"no global descriptor.*--model .*map\.onnx"):
-        open_module(str(file))
-    with pytest.raises(NotFound):
+@pytest.mark.parametrize("kind", ["map", "tokens"])
+def test_an_onnx_feature_map_becomes_the_trunk_of_netvlad_as_a_module_does(kind, tmp_path, photos):
+    file = onnx_file(tmp_path / "dense.onnx", kind)
+    mine, theirs = (fit(open_module(spec), photos) for spec in (str(file), "outsidenet:Pooled"))
+    for photo in photos[:3]:
+        np.testing.assert_allclose(mine.describe(photo), theirs.describe(photo), atol=1e-4)
+    assert mine.name == "dense.onnx"
+    assert mine.record["weights"] == {mine.name: hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert mine.fingerprint != theirs.fingerprint
+
+
+def test_an_onnx_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(NotFound, match=r"none\.onnx"):
         open_module(str(tmp_path / "none.onnx"))
 
 
-def onnx_file(path, axes):
-    """The mean of each channel of 32 x 48 pixels, or the image itself."""
+def onnx_file(path, kind):
+    """The means of 32 x 48 pixels: of all ("global"), or of 8 x 8 as a map or as tokens."""
     onnx = pytest.importorskip("onnx")
-    make, kind = onnx.helper, onnx.TensorProto.FLOAT
-    shape = [1, 3] if axes else [1, 3, 32, 48]
-    node = (
-        make.make_node("ReduceMean", ["image"], ["out"], axes=list(axes), keepdims=0)
-        if axes else make.make_node("Identity", ["image"], ["out"])
-    )  # fmt: skip
+    make, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    shapes = {"global": [1, 3], "map": [1, 3, 4, 6], "tokens": [1, 24, 3]}
+    pool = {"kernel_shape": [8, 8], "strides": [8, 8]}
+    nodes = {
+        "global": [make.make_node("ReduceMean", ["image"], ["out"], axes=[2, 3], keepdims=0)],
+        "map": [make.make_node("AveragePool", ["image"], ["out"], **pool)],
+        "tokens": [
+            make.make_node("AveragePool", ["image"], ["map"], **pool),
+            make.make_node("Reshape", ["map", "shape"], ["flat"]),
+            make.make_node("Transpose", ["flat"], ["out"], perm=[0, 2, 1]),
+        ],
+    }
+    shape = make.make_tensor("shape", onnx.TensorProto.INT64, [3], [1, 3, 24])
     graph = make.make_graph(
-        [node], "net", [make.make_tensor_value_info("image", kind, [1, 3, 32, 48])],
-        [make.make_tensor_value_info("out", kind, shape)],
+        nodes[kind], "net", [make.make_tensor_value_info("image", float32, [1, 3, 32, 48])],
+        [make.make_tensor_value_info("out", float32, shapes[kind])],
+        initializer=[shape] if kind == "tokens" else [],
     )  # fmt: skip
     model = make.make_model(graph, ir_version=8, opset_imports=[make.make_opsetid("", 17)])
     path.write_bytes(model.SerializeToString())

@@ -89,7 +89,17 @@ def test_every_exit_code_is_on_the_page():
 
 
 @pytest.mark.parametrize(
-    "name", ["table", "choices", "query_time", "patch_sums", "training", "matching"]
+    "name",
+    [
+        "table",
+        "choices",
+        "query_time",
+        "patch_sums",
+        "kmeans",
+        "training",
+        "training_export",
+        "matching",
+    ],
 )
 def test_a_measured_table_on_a_page_is_its_results_file(name):
     module = benchmark(MODULES.get(name, name))

@@ -17,12 +17,13 @@ from PIL import Image
 
 from placerec.cli import cli
 from placerec.demo import Town, demo_pose, render
-from placerec.errors import NotFound, UsageError
+from placerec.errors import MissingExtra, NotFound, UsageError
 from placerec.evaluation.datasets import open_dataset
 from placerec.evaluation.reproduce import TABLES, methods, reproduce, robustness, speed
 from placerec.evaluation.reproduce.folder import ResultFolder
 from placerec.evaluation.reproduce.options import Options
 from placerec.evaluation.reproduce.study import Study, open_study, read_set
+from placerec.evaluation.reproduce.subject import open_subject
 from placerec.models.files import load_model, read_settings, save_model
 
 pytest.importorskip("matplotlib")
@@ -71,6 +72,13 @@ def ablation(town, out) -> ResultFolder:
     return reproduce("ablation", [town], out, TINY)
 
 
+def study_of(folder, options, result) -> Study:
+    """The study that a table of ``result`` would have."""
+    return open_study(
+        *read_set(folder, options), options, result, open_subject(options), lambda *_: None
+    )
+
+
 def without_times(rows):
     return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in rows]
 
@@ -111,10 +119,33 @@ def test_a_model_file_gives_the_table_of_its_fit(town, out, ablation, tmp_path):
     assert result.rows() == ablation.rows()
 
 
-@pytest.mark.parametrize("model", ["auto", "generic"])
-def test_a_model_in_another_form_is_refused(model, town, tmp_path):
-    with pytest.raises(UsageError, match=f"model {model}"):
-        reproduce("ablation", [town], tmp_path, replace(TINY, model=model))
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"model": "auto"}, "model auto"),
+        ({"model": "generic"}, "model generic"),
+        ({"image_size": (96, 160)}, "patch size 8x8 .* does not fit a feature map of 6x10 cells"),
+        ({"image_size": (8, 160)}, "image size 8x160: .*at least 16 pixels"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_written(wrong, message, town, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match=message):
+        reproduce("ablation", [town], out, replace(TINY, **wrong))
+    assert not out.exists()
+
+
+def test_a_model_of_another_form_lends_its_trunk_to_a_table_of_fits_of_its_own(town):
+    table = TABLES["k-patch"]
+    subject = open_subject(replace(TINY, model="generic"), table.sizes, table.published)
+    assert subject.trunk.name == "efficientnet-lite0"
+
+
+def test_without_a_package_of_the_extra_nothing_is_begun(town, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtra, match="paper"):
+        reproduce("ablation", [town], tmp_path / "out", TINY)
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_show_query_and_both_answers(town, out):
@@ -157,16 +188,10 @@ def test_a_method_without_weights_shows_no_number(town, out):
 
 def test_a_model_of_seeded_weights_shows_no_number(town, out, ablation, tmp_path):
     (file,) = (p for p in out.rglob("model-*.safetensors") if read_settings(p).shared_pca)
-    seeded = replace(load_model(file), training_data="none: seeded weights")
+    seeded = replace(load_model(file), training_data=methods.SEEDED)
     save_model(seeded, tmp_path / "seeded.safetensors")
     options = replace(TINY, model=str(tmp_path / "seeded.safetensors"))
-    study = open_study(
-        *read_set(town, options),
-        options,
-        ResultFolder(tmp_path, "methods", {}, []),
-        lambda *_: None,
-    )
-    rows = methods._paper(study)
+    rows = methods._paper(study_of(town, options, ResultFolder(tmp_path, "methods", {}, [])))
     assert {row["weights"] for row in rows} == {"seeded"}
     assert not any("recall@" in key for row in rows for key in row)
 
@@ -209,6 +234,43 @@ def test_other_options_in_the_same_folder_are_refused(town, out, ablation):
     assert ablation.csv.read_bytes() == before
 
 
+def test_options_do_not_bind_before_rows_are_kept(town, tmp_path, monkeypatch):
+    """What ended before its first set was finished may be begun again with other options."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "scores", None)
+        with pytest.raises(TypeError):
+            reproduce("ablation", [town], tmp_path, TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    result = reproduce("ablation", [town], tmp_path, replace(TINY, candidates=11))
+    assert {row["candidates"] for row in result.rows()} == {"11"}
+
+
+def test_a_run_goes_on_with_another_number_of_threads_and_notes_both(town, tmp_path):
+    """Also where the folder is an older one, whose options had the threads among them."""
+    first = ResultFolder(tmp_path, "ablation", {"queries": 6}, ["town"], 2)
+    first.once("town", lambda: [{"set": "town"}])
+    written = tmp_path / "ablation.json"
+    facts = json.loads(written.read_text(encoding="utf-8"))
+    assert facts.pop("threads") == [2]
+    facts["options"]["threads"] = 2
+    written.write_text(json.dumps(facts), encoding="utf-8")
+    again = ResultFolder(tmp_path, "ablation", {"queries": 6}, ["town"], 1)
+    assert again.once("town", lambda: pytest.fail("it is kept")) == [{"set": "town"}]
+    again.once("another", list)
+    facts = json.loads(written.read_text(encoding="utf-8"))
+    assert (facts["threads"], facts["options"]) == ([2, 1], {"queries": 6})
+
+
+def test_times_say_the_threads_that_they_were_taken_on(town, out):
+    """Not those of the run that went on with them."""
+    before = reproduce("speed", [town], out, TINY).rows()
+    (out / "cache" / "speed" / "town.json").unlink()
+    result = reproduce("speed", [town], out, replace(TINY, threads=1))
+    rows = [row for row in result.rows() if row["method"] != speed.KEYPOINTS]
+    assert rows == [row for row in before if row["method"] != speed.KEYPOINTS]
+    assert {row["threads"] for row in rows} == {"2"}
+
+
 def test_a_changed_query_list_is_refused(town, out, ablation, tmp_path):
     copy = Path(shutil.copytree(town, tmp_path / "town"))
     (copy / "queries" / "11.png").rename(copy / "queries" / "12.png")
@@ -222,7 +284,7 @@ def test_distractors_join_the_database_and_are_never_correct(town, tmp_path):
     result = reproduce("ablation", [town], tmp_path, options)
     rows = result.rows()
     assert {float(row["recall@1"]) for row in rows} == {0.0}
-    study = open_study(*read_set(town, options), options, result, lambda *_: None)
+    study = study_of(town, options, result)
     assert len(study.database) == 2 * PLACES
     assert study.data.distractors == PLACES
 
@@ -257,10 +319,10 @@ def test_options_that_cannot_be_meant_are_named(town, tmp_path):
 
 def test_a_query_list_is_seeded_and_all_means_all(town, tmp_path):
     result = ResultFolder(tmp_path, "ablation", {}, [])
-    few = open_study(*read_set(town, TINY), TINY, result, lambda *_: None)
-    assert few.queries == Study("town", few.data, TINY, result, lambda *_: None).queries
+    few = study_of(town, TINY, result)
+    assert few.queries == study_of(town, TINY, result).queries
     assert len(few.queries) == QUERIES
-    everything = Study("town", few.data, replace(TINY, queries=None), result, lambda *_: None)
+    everything = replace(few, options=replace(TINY, queries=None))
     assert everything.queries == open_dataset(town).searches[0].queries.names
 
 

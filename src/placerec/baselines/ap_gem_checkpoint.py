@@ -4,9 +4,9 @@ Source: deep-image-retrieval, ``dirtorch/utils/common.py``: a ``torch.save`` of 
 ``model_options``, ``state_dict`` (perhaps with ``module.`` before each name), perhaps
 ``preprocess``, and ``pca``: by data set, a pickled scikit-learn PCA, whose module has had two
 names. Such a file is read by PyTorch's restricted reader, which is told to put the plain record
-``Pca`` where it finds that class; ``argparse.Namespace``, in which a training run keeps its
-options, becomes a plain record too, which is not looked at. NumPy's arrays and numbers are all
-else that it may hold; scikit-learn is neither needed nor imported, and nothing in the file is run.
+``Pca`` where it finds that one class. NumPy's arrays and numbers are all else that it may hold, and
+any other class is refused by name: their program needs none. scikit-learn is neither needed nor
+imported, and nothing in the file is run.
 """
 
 from __future__ import annotations
@@ -35,10 +35,6 @@ TRAINING_DATA = "as its name says: -LM18 is Google-Landmarks, the others are Lan
 
 class Pca:
     """What stands in for scikit-learn's PCA: its attributes and no methods."""
-
-
-class Options:
-    """What stands in for a namespace of options, which are not looked at."""
 
 
 def convert(source: Path, out: Path, *, real: bool = True) -> str:
@@ -88,11 +84,10 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _allowed() -> list[Any]:
-    """What the file may name besides PyTorch's own: the two records, and NumPy's plain data."""
+    """What the file may name besides PyTorch's own: the one record, and NumPy's plain data."""
     allowed: list[Any] = [
         (Pca, f"sklearn.decomposition.{module}.PCA") for module in ("pca", "_pca")
     ]
-    allowed.append((Options, "argparse.Namespace"))
     rebuild = np.zeros(1).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     for core in ("core", "_core"):

@@ -9,7 +9,8 @@ which others who ran the program report of the paper; the program itself halves 
 
 Ours, because the authors' vocabulary and PCA are not at hand: both are fitted on the database. The
 PCA keeps no more than one dimension for every four photos: whitening lifts the smallest directions
-the most, and these are noise where there are few photos (docs/BASELINES.md has the measurement).
+the most, and these are noise where there are few photos (docs/BASELINES.md). With fewer than 33
+photos there is no PCA: the intra-normalised vector itself is the descriptor.
 It takes the mean away, which the program does not; patches without contrast are left out, where
 the program adds them all to one cluster.
 """
@@ -28,6 +29,7 @@ from placerec.records import Array
 
 CLUSTERS = 128
 DIMENSIONS = 4096
+FEWEST_PHOTOS_FOR_PCA = 33  # they span 32 dimensions; in fewer, a photo is hardly told from another
 
 
 class DenseVlad(Vlad):
@@ -39,6 +41,7 @@ class DenseVlad(Vlad):
     method = "densevlad"
     whitening = 1.0
     photos_a_dimension = 4
+    fewest_photos_for_pca = FEWEST_PHOTOS_FOR_PCA
     most_photos_for_pca = 4096  # so 1024 dimensions of a fit of our own; takes about 2 GB
 
     def __init__(

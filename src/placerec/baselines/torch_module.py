@@ -9,7 +9,7 @@ another callable) that maps one image (1, 3, H, W) float32 to
 
 What it returns may carry attributes that say how photos are prepared and where its weights come
 from: those of ``About``, all optional. An ONNX file has ImageNet's mean and deviation, and the size
-of its input where that is fixed. A dense ONNX file is a trunk: ``--model NET.onnx`` takes it.
+of its input where that is fixed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from placerec.models.fit import FeatureMaps, fit_model
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.records import Array
 from placerec.settings import NETVLAD, Settings
+from placerec.trunks.external import EXTERNAL_DATA, as_feature_map, onnx_session
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from placerec.trunks import Trunk
 
 MOST_PHOTOS = 1000  # that the fit of a feature map looks at, evenly spread over the database
+FEWEST_PHOTOS_FOR_PCA = 33  # they span 32 dimensions; in fewer, a photo is hardly told from another
 PIXELS = 255
 
 
@@ -92,8 +94,37 @@ class GlobalModule:
         return normalise(_finite(output[0], self.name).astype(np.float32))
 
 
+class MapTrunk:
+    """A ``Trunk`` of a network whose output is a feature map or tokens; ``output``: for a probe."""
+
+    def __init__(
+        self,
+        name: str,
+        network: Callable[[Array], Array],
+        sha256: str,
+        about: About,
+        output: Array,
+    ) -> None:
+        self.name, self.sha256 = name, sha256
+        self._network, self._about = network, about
+        size = _probe_size(about)
+        features = as_feature_map(output, size)
+        self.channels, self.stride = len(features), round(size[0] / features.shape[1])
+
+    def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
+        """As the network says of itself, at ``size``."""
+        return replace(self._about, image_size=size).preprocessing
+
+    def __call__(self, image: Array) -> Array:
+        """Feature map (C, h, w) float32 of (1, 3, H, W) float32."""
+        return as_feature_map(self._network(image), image.shape[2:])
+
+
 class NetvladOfModule:
-    """A ``Retriever`` of a network that gives a feature map: NetVLAD, fitted on the database."""
+    """A ``Retriever`` of a network that gives a feature map: NetVLAD, fitted on the database.
+
+    On fewer than 33 photos without a PCA, which would leave fewer than 32 dimensions.
+    """
 
     def __init__(self, trunk: Trunk, about: About) -> None:
         self.name, self._trunk, self._about = trunk.name, trunk, about
@@ -106,6 +137,11 @@ class NetvladOfModule:
         return Provenance(
             self._about.licence, f"{self._about.training_data}; NetVLAD fitted on {fitted}"
         )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The weights, and what the network says of itself: all that is known before the fit."""
+        return {"weights": {self.name: self._trunk.sha256}, **asdict(self._about)}
 
     @property
     def fingerprint(self) -> str:
@@ -123,10 +159,12 @@ class NetvladOfModule:
                 if number in chosen:
                     maps.append(_finite(self._map(pixels), self.name))
                     progress("feature maps", len(maps), len(chosen))
-            self._model = fit_model(
-                self._trunk, self._settings, maps, name=self.name,
-                training_data=f"the database photos ({len(maps)} of {count}), without labels",
-            )  # fmt: skip
+            told = f"the database photos ({len(maps)} of {count}), without labels"
+            settings = NETVLAD.replace(image_size=self._about.image_size)
+            if len(maps) < FEWEST_PHOTOS_FOR_PCA:
+                settings = settings.replace(global_dim=0)
+                told += f"; no PCA, which needs {FEWEST_PHOTOS_FOR_PCA} photos"
+            self._model = fit_model(self._trunk, settings, maps, name=self.name, training_data=told)
         finally:
             maps.close()
 
@@ -140,10 +178,6 @@ class NetvladOfModule:
         if self._model is None:
             raise UsageError(f"{self.name}: not fitted yet; call fit first")
         return self._model
-
-    @property
-    def _settings(self) -> Settings:
-        return NETVLAD.replace(image_size=self._about.image_size)
 
     def _map(self, pixels: Array) -> Array:
         image = prepare(pixels, self._about.preprocessing)
@@ -162,30 +196,21 @@ def open_module(spec: str, threads: int = 1, device: str = "cpu") -> Retriever:
         import torch
     except ImportError as error:
         raise MissingExtra("--torch-module", "torch") from error
-    from placerec.trunks.external import TorchTrunk, module_digest
+    from placerec.trunks.external import module_digest
 
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {device}: PyTorch finds no such device; use cpu")
     made = _made(spec)
     about = _about(made, spec)
     module = made if isinstance(made, torch.nn.Module) else _as_module(made)
     sha256 = module_digest(module)
     torch.set_num_threads(threads)
     module.eval().to(torch.device(device))
-    network = _torch_network(module, spec, device)
-    output = _probed(network, about, spec)
-    if output.ndim == 2:
-        return GlobalModule(spec, network, sha256, about)
-    mean, std = about.preprocessing.mean, about.preprocessing.std
-    trunk = TorchTrunk(
-        module, name=spec, mean=mean, std=std, threads=threads, device=device, sha256=sha256,
-        probe_size=_probe_size(about),
-    )  # fmt: skip
-    return NetvladOfModule(trunk, about)
+    return _retriever(spec, _torch_network(module, spec, device), sha256, about)
 
 
 def _open_onnx(path: Path, threads: int, device: str) -> Retriever:
-    """The same for an ONNX file with one output (1, D)."""
-    from placerec.trunks.external import EXTERNAL_DATA, onnx_session
-
+    """The same for an ONNX file, by its first output."""
     if not path.is_file():
         raise NotFound(path, "no such ONNX file")
     data = path.read_bytes()
@@ -204,13 +229,17 @@ def _open_onnx(path: Path, threads: int, device: str) -> Retriever:
         except Exception as error:  # ONNX Runtime's own exceptions have no common public base
             raise UsageError(f"{path}: it fails on an image {image.shape}: {error}") from error
 
-    output = _probed(run, about, path.name)
-    if output.ndim != 2:
-        raise UsageError(
-            f"{path}: {_shape_of(output)} for a photo, which is no global descriptor (1, D); a "
-            f"feature map becomes the trunk of a method: --model {path}"
-        )
-    return GlobalModule(path.name, run, hashlib.sha256(data).hexdigest(), about)
+    return _retriever(path.name, run, hashlib.sha256(data).hexdigest(), about)
+
+
+def _retriever(
+    name: str, network: Callable[[Array], Array], sha256: str, about: About
+) -> Retriever:
+    """What the output for an image of noise makes of the network."""
+    output = _probed(network, about, name)
+    if output.ndim == 2:
+        return GlobalModule(name, network, sha256, about)
+    return NetvladOfModule(MapTrunk(name, network, sha256, about, output), about)
 
 
 def _made(spec: str) -> Any:

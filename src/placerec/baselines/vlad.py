@@ -59,6 +59,7 @@ class Vlad:
     method = "vlad"
     whitening = 0.0
     photos_a_dimension = 1
+    fewest_photos_for_pca = 2
     most_photos_for_pca = MOST_PHOTOS
 
     def __init__(
@@ -109,7 +110,10 @@ class Vlad:
         centres = self._centres(self._samples(few, min(count, MOST_PHOTOS)))
         data = f"the database photos ({min(count, MOST_PHOTOS)} of {count}), without labels"
         self._fit = Fit(centres, None, data)
-        if self.dimensions:
+        if self.dimensions and count < self.fewest_photos_for_pca:
+            told = f"; no PCA, which needs {self.fewest_photos_for_pca} photos"
+            self._fit = Fit(centres, None, data + told)
+        elif self.dimensions:
             few = _chosen(photos(), count, self.most_photos_for_pca, "PCA", progress)
             vectors = map_in_order(
                 lambda pixels: (_digest(pixels), self._vector(pixels, centres)), few, self._threads

@@ -90,7 +90,8 @@ def train(
 ) -> None:  # fmt: skip
     """Train VGG16 with NetVLAD on DATASET, whose photos have positions, as the paper does.
 
-    DATASET is Mapillary SLS, Pittsburgh 30k, or a folder with coordinates.csv (docs/TRAINING.md).
+    DATASET is Mapillary SLS, Pittsburgh 30k, or a folder of photos with positions: coordinates.csv,
+    file names or EXIF tags (docs/TRAINING.md).
     In Python: placerec.training.loop.train.
     """
     from placerec.training.datasets import open_training_data, validation_folder
@@ -102,17 +103,20 @@ def train(
 
     data = open_training_data(dataset)
     chosen = given({**numbers, "best_by": int(best_by) if best_by else None})
-    trunk, vocabulary = starting_model(model)
-    if vocabulary is not None:
-        chosen.setdefault("clusters", len(vocabulary))
+    start = starting_model(model)
+    if start.vocabulary is not None:
+        chosen.setdefault("clusters", len(start.vocabulary))
     schedule = preset(preset_name or data.preset).replace(**chosen)
     searches = data.validation
     if validation is not None:
         searches = validation_folder(validation, queries_list, half)
-    options = Options(threads or available_threads(), device, resume, cache, vocabulary=vocabulary)
+    options = Options(
+        threads or available_threads(), device, resume, cache, vocabulary=start.vocabulary,
+        weights=(start.provenance, start.licence),
+    )  # fmt: skip
     with progress_bars() as progress:
         path = run(
-            data.training, out, schedule, trunk=trunk, validation=searches, options=options,
+            data.training, out, schedule, trunk=start.trunk, validation=searches, options=options,
             say=lambda line: click.echo(line, err=True), progress=progress,
         )  # fmt: skip
     if os.environ.get("RANK", "0") == "0":  # torchrun starts several, one of them talks

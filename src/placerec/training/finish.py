@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from placerec import __version__
 from placerec.method.pca import fit_pca
 from placerec.models.files import save_model
 from placerec.models.model import Fitted, Model
@@ -24,14 +25,20 @@ from placerec.trunks.vgg16 import VGG16, state_sha256
 
 METHOD = "paper-speed"
 MODEL = "model.safetensors"
+TERMS = "; the training photos may bring terms of their own"  # to the licence of the weights
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a model comes from, for people: its name and what it was trained on."""
+    """Where a model comes from, for people.
+
+    ``provenance`` and ``licence`` are of the weights that the training began from.
+    """
 
     name: str
     training_data: str
+    provenance: str
+    licence: str
 
 
 def pca_vectors(data: TrainingSet, schedule: Schedule, describe: Describe) -> Array:
@@ -56,7 +63,9 @@ def trained_model(
     return Model(
         origin.name, VGG16(state, state_sha256(state)),
         Fitted(None, vocabulary, projection, vocabulary, projection), settings,
-        origin.training_data,
+        f"{origin.training_data}; PCA fitted on {len(vectors)} of the database photos",
+        f"trained by placerec {__version__} from {origin.provenance}",
+        origin.licence.removesuffix(TERMS) + TERMS,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from placerec.errors import UsageError
+from placerec.errors import NoRoom, UsageError
 from placerec.evaluation.dataset import Search
 from placerec.index.describe import Progress, no_progress
 from placerec.method.vlad import Vocabulary
@@ -41,12 +41,19 @@ from placerec.training.features import FrozenFeatures
 from placerec.training.finish import MODEL, Origin, pca_vectors, trained_model, write_model
 from placerec.training.journal import Journal, Say
 from placerec.training.losses import triplet_loss
-from placerec.training.mining import Surroundings, draw_queries, mine, portions, surroundings
+from placerec.training.mining import (
+    Surroundings,
+    check_pools,
+    draw_queries,
+    mine,
+    portions,
+    surroundings,
+)
 from placerec.training.network import Network, conv5
 from placerec.training.processes import Processes, joined_processes
 from placerec.training.schedule import Schedule, check_amounts
 from placerec.training.sets import TrainingSet
-from placerec.training.start import start_vocabulary
+from placerec.training.start import check_clusters, recorded, start_vocabulary
 from placerec.training.validation import validate
 from placerec.trunks.vgg16 import VGG16
 from placerec.workers import available_threads, single_threaded_blas
@@ -61,7 +68,8 @@ class Options:
     """How a training runs, as opposed to what it learns (``Schedule``).
 
     ``cached`` keeps the frozen features on disk; ``vocabulary`` begins from given clusters
-    instead of k-means; ``saved_every`` is counted in steps.
+    instead of k-means; ``saved_every`` is counted in steps. ``weights`` are provenance and licence
+    of the trunk's weights, where they are not those of the cache folder.
     """
 
     threads: int = field(default_factory=available_threads)
@@ -70,6 +78,7 @@ class Options:
     cached: bool = True
     saved_every: int = SAVED_EVERY
     vocabulary: Vocabulary | None = None
+    weights: tuple[str, str] | None = None
 
 
 def train(
@@ -95,7 +104,7 @@ def train(
         session = begin(data, out, schedule, trunk, validation, options, processes, say, progress)
         with closing(session.journal):
             session.epochs()
-            return session.finish(trunk)
+            return session.finish(trunk, options.weights or recorded(trunk))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -222,7 +231,7 @@ class Session:
         if self.processes.first:
             save_checkpoint(self.out, self.learner, self.basis)
 
-    def finish(self, trunk: VGG16) -> Path:
+    def finish(self, trunk: VGG16, weights: tuple[str, str]) -> Path:
         """The PCA on the best network, and the model file."""
         run = self.learner.run
         self.processes.wait()
@@ -234,6 +243,7 @@ class Session:
             f"vgg16 trained on {self.data.name}",
             f"{len(self.data.queries)} queries and {len(self.data.database)} database photos of "
             f"{self.data.name}, epoch {epoch}",
+            *weights,
         )
         model = trained_model(self.learner.network, trunk, vectors, self.schedule, origin)
         if self.processes.first:
@@ -257,18 +267,23 @@ def begin(
         raise UsageError(f"{out}: it holds a run already; --resume goes on, or take another folder")
     if schedule.precision == "fp16" and not processes.device.startswith("cuda"):
         raise UsageError("precision fp16: needs --device cuda; bf16 and float32 work everywhere")
-    out.mkdir(parents=True, exist_ok=True)
+    vocabulary, shape = options.vocabulary, (schedule.clusters, trunk.channels)
+    if vocabulary is not None and vocabulary.centres.shape != shape:
+        raise UsageError(f"clusters {shape}: the given model has {vocabulary.centres.shape}")
+    around = surroundings(data, schedule)
+    check_pools(data, around, schedule)
     torch.manual_seed(schedule.seed)
     features = FrozenFeatures(
         trunk, schedule.image_size, cached=options.cached, threads=options.threads,
         device=processes.device,
     )  # fmt: skip
     features.check_room(len({*data.queries.paths, *data.database.paths}))
-    around = surroundings(data, schedule)
+    check_clusters(data.database, features.shape[0] * features.shape[1], schedule.clusters)
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # nothing that was asked for is wrong
+    except OSError as error:
+        raise NoRoom(out, error.strerror or str(error)) from error
     encoder = conv5(trunk.state).to(processes.device)
-    vocabulary, shape = options.vocabulary, (schedule.clusters, trunk.channels)
-    if vocabulary is not None and vocabulary.centres.shape != shape:
-        raise UsageError(f"clusters {shape}: the given model has {vocabulary.centres.shape}")
     if vocabulary is None and resumed:  # the checkpoint has the values, here only shapes count
         vocabulary = Vocabulary(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
     if vocabulary is None:

@@ -116,6 +116,27 @@ def mine(
     return np.array(triplets, np.int64).reshape(-1, 2 + schedule.negatives)
 
 
+def check_pools(data: TrainingSet, around: Surroundings, schedule: Schedule) -> None:
+    """Refuse before anything is described what ``mine`` would refuse, or never find, later.
+
+    Draws the queries and pools that the first epoch of a run with this seed will have.
+    """
+    rng = np.random.default_rng(schedule.seed)
+    enough = False
+    for queries in portions(draw_queries(data, around, schedule, rng), schedule.portion):
+        pool = draw_pool(queries, data, around, schedule, rng)
+        enough = enough or any(
+            np.count_nonzero(~np.isin(pool, around.near[query])) > schedule.negatives
+            for query in queries.tolist()
+        )
+    if not enough:
+        raise UsageError(
+            f"{data.name}: no query has more than {schedule.negatives} database photos farther "
+            f"than {schedule.negative_metres:g} m away; give photos of a larger area, or fewer "
+            f"--negatives"
+        )
+
+
 def draw_pool(
     queries: Array,
     data: TrainingSet,
@@ -129,9 +150,16 @@ def draw_pool(
     if schedule.avoid == "portion":
         pool = pool[~np.isin(pool, np.concatenate([around.near[q] for q in queries]))]
     if len(pool) <= schedule.negatives:
+        where, remedy = "in a pool", "give more photos, a larger --pool, or fewer --negatives"
+        if schedule.avoid == "portion":
+            where = "far from every query of a portion"
+            remedy = (
+                "--preset photos lets each query leave out only its own surroundings; or give a "
+                "smaller --portion, or fewer --negatives"
+            )
         raise UsageError(
-            f"{data.name}: only {len(pool)} database photos are far from every query of a portion; "
-            f"--preset photos lets each query leave out only its own surroundings"
+            f"{data.name}: only {len(pool)} database photos are {where}, and a query needs more "
+            f"than {schedule.negatives}; {remedy}"
         )
     return np.asarray(pool, np.int64)
 

@@ -77,4 +77,4 @@ def panel(axes: Axes, mine: list[TextRow]) -> None:
     axes.set_xlabel("scorer")
 
 
-TABLE = Table(("method", "sizes", "scorer", "dim", *RECALLS), rows, notes, panel)
+TABLE = Table(("method", "sizes", "scorer", "dim", *RECALLS), rows, notes, panel, MULTI)

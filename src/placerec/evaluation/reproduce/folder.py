@@ -1,7 +1,9 @@
 """The result folder of a table: resumable, never mixed, nothing half-written.
 
 ``NAME.json`` says what the table is of: options, versions, and for each set its query list,
-database and model. A run with others is refused. Whatever took long lies in ``cache``.
+database and model; and on how many threads it was made, which a later run may change. It is
+written with the first rows that are kept; from then on a run with others is refused. Whatever took
+long lies in ``cache``, under names that tell what it is of.
 """
 
 from __future__ import annotations
@@ -12,14 +14,11 @@ import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from placerec.errors import NoRoom, UsageError
 from placerec.evaluation.machine import versions
 from placerec.whole import write_text
-
-if TYPE_CHECKING:
-    pass
 
 Row = dict[str, Any]
 
@@ -27,8 +26,15 @@ Row = dict[str, Any]
 class ResultFolder:
     """The folder ``out`` as far as the table ``name`` is concerned."""
 
-    def __init__(self, out: Path, name: str, options: dict[str, object], sets: list[str]) -> None:
-        self.path, self.name = out, name
+    def __init__(
+        self,
+        out: Path,
+        name: str,
+        options: dict[str, object],
+        sets: list[str],
+        threads: int = 1,
+    ) -> None:
+        self.path, self.name, self._threads = out, name, threads
         self.cache = out / "cache"
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
@@ -36,21 +42,19 @@ class ResultFolder:
             raise NoRoom(out, error.strerror or str(error)) from error
         self._facts: dict[str, Any] = {
             "table": name, "options": json.loads(json.dumps(options)), "versions": versions(),
-            "data sets": sets, "sets": {},
+            "threads": [], "data sets": sets, "sets": {},
         }  # fmt: skip
         known = self._known()
         if known:
             for key in ("table", "options", "versions", "data sets"):
                 self._same(key, known.get(key), self._facts[key])
             self._facts = known
-        self._write_facts()
 
     def remember_set(self, set_name: str, **facts: object) -> None:
         """Note what a set is (hashes); refuse one that has changed since."""
         known = self._facts["sets"].setdefault(set_name, {})
         for key, value in facts.items():
             self._same(f"{key} of {set_name}", known.setdefault(key, value), value)
-        self._write_facts()
 
     def told(self) -> list[str]:
         """What the models of each set were fitted on, as notes."""
@@ -69,7 +73,9 @@ class ResultFolder:
             kept: list[Row] = json.loads(path.read_text(encoding="utf-8"))
             return kept
         rows = json.loads(json.dumps(compute()))
-        path.parent.mkdir(exist_ok=True)
+        if self._threads not in self._facts["threads"]:
+            self._facts["threads"].append(self._threads)
+        write_text(self._json, json.dumps(self._facts, indent=2) + "\n")
         write_text(path, json.dumps(rows))
         return list(rows)
 
@@ -122,10 +128,9 @@ class ResultFolder:
         if not self._json.is_file():
             return {}
         known: dict[str, Any] = json.loads(self._json.read_text(encoding="utf-8"))
+        older = known["options"].pop("threads", None)  # where folders had them at first
+        known.setdefault("threads", [] if older is None else [older])
         return known
-
-    def _write_facts(self) -> None:
-        write_text(self._json, json.dumps(self._facts, indent=2) + "\n")
 
 
 def digest(items: Iterable[str]) -> str:

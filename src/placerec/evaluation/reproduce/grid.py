@@ -156,5 +156,5 @@ def panel(axes: Axes, mine: list[TextRow]) -> None:
 
 TABLE = Table(
     ("scorer", "dim", "sizes", "weights", "published", "rank", "points", *RECALLS),
-    rows, notes, panel,
+    rows, notes, panel, SQUARES,
 )  # fmt: skip

@@ -92,5 +92,5 @@ def panel(axes: Axes, mine: list[TextRow]) -> None:
 TABLE = Table(
     ("method", "k_patch", "scorer", "dim", *RECALLS, "describe_ms", "match_ms", "verify_ms",
      "total_ms", "bytes"),
-    rows, notes, panel, model="efficientnet-lite0",
+    rows, notes, panel, DEFAULT.patch_sizes, model="efficientnet-lite0", published=False,
 )  # fmt: skip

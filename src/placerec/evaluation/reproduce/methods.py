@@ -18,6 +18,7 @@ from placerec.evaluation.reproduce.folder import Row
 from placerec.evaluation.reproduce.keypoints import NAME as KEYPOINTS
 from placerec.evaluation.reproduce.keypoints import keypoint_reranker
 from placerec.evaluation.reproduce.plots import TextRow, bars
+from placerec.evaluation.reproduce.scores import MULTI
 from placerec.evaluation.reproduce.study import Study
 from placerec.evaluation.reproduce.table import RECALLS, Table
 from placerec.evaluation.scoring.metrics import RECALL_AT, recalls
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 BY_INDEX = ("netvlad", "default", "patch-netvlad")  # as `placerec evaluate --method` has them
 PAPER = ("paper-storage", "paper-speed", "paper-performance")
 WITHOUT_WEIGHTS = ("published Mapillary weights",)
+SEEDED = "none: seeded weights"  # the training data of a model that has not learnt anything
 GLOBAL = tuple(f"global_{name}" for name in RECALLS)
 
 NOTE = (
@@ -85,7 +87,7 @@ def _paper(study: Study) -> list[Row]:
         wanted[name] = (METHODS[name], dim)
     kinds = {(size, dim) for preset, dim in wanted.values() for size in preset.patch_sizes}
     common = {"trunk": study.trunk.name, "weights": "fitted"}
-    if "seeded" in f"{model.training_data} {model.provenance}".lower():
+    if model.training_data == SEEDED:
         common["weights"] = "seeded"
         return [_blank(study, method=name, **common) for name in PAPER]
     scores = study.scores(sorted(kinds))
@@ -140,5 +142,5 @@ def _number(row: TextRow, key: str) -> float | None:
 
 TABLE = Table(
     ("method", "trunk", "weights", "scorer", "dim", *GLOBAL, *RECALLS), rows, notes, panel,
-    queries=50,
+    MULTI, queries=50,
 )  # fmt: skip

@@ -44,11 +44,13 @@ class Options:
             raise UsageError(f"candidates: recall@{max(RECALL_AT)} needs at least as many")
 
     def as_json(self) -> dict[str, object]:
-        """These options as a table's ``.json`` file keeps them.
+        """These options as a table's ``.json`` file keeps them, all that decide its numbers.
 
-        Of a path its end alone: where photos lie is no option (their hashes are kept elsewhere).
+        Threads change no number but the times. Of a path its end alone: where photos lie is no
+        option (their hashes are kept elsewhere).
         """
         values = asdict(self)
+        del values["threads"]
         values["distractors"] = [
             f"{named}{equals}{_end(path)}"
             for named, equals, path in (text.rpartition("=") for text in self.distractors)

@@ -124,4 +124,4 @@ def panel(axes: Axes, mine: list[TextRow]) -> None:
     axes.set_xlabel("first answer of NetVLAD and ours")
 
 
-TABLE = Table(("query", "netvlad", "ours", "outcome", "picture"), rows, notes, panel)
+TABLE = Table(("query", "netvlad", "ours", "outcome", "picture"), rows, notes, panel, MULTI)

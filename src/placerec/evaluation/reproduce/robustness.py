@@ -175,4 +175,6 @@ def _units() -> str:
     return ", ".join(f"{kind}: {unit}" for kind, unit in UNITS.items() if unit)
 
 
-TABLE = Table(("disturbance", "level", "unit", "method", "dim", *RECALLS), rows, notes, panel)
+TABLE = Table(
+    ("disturbance", "level", "unit", "method", "dim", *RECALLS), rows, notes, panel, SINGLE
+)

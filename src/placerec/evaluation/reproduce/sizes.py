@@ -102,4 +102,6 @@ def _side(label: str) -> float:
     return math.sqrt(height * width)
 
 
-TABLE = Table(("shape", "sizes", "scorer", "dim", *RECALLS), rows, notes, panel)
+TABLE = Table(
+    ("shape", "sizes", "scorer", "dim", *RECALLS), rows, notes, panel, SQUARES + RECTANGLES
+)

@@ -33,7 +33,7 @@ PUBLISHED_SECONDS = {
     ("512", THREE, "ransac"): 2.9,
     ("4096", THREE, "ransac"): 14.4,
 }
-MILLISECONDS = ("trunk_ms", "describe_ms", "match_ms", "verify_ms", "total_ms")
+STAGES = ("trunk_ms", "describe_ms", "match_ms", "verify_ms")
 
 LOAD_NOTE = (
     "Times are of one query with the candidates named in its row, on the threads named there, the "
@@ -59,9 +59,10 @@ def rows(study: Study) -> list[Row]:
     answered = study.result.once(f"{study.name}-recalls", partial(_recalls, study))
     times = study.result.once(f"{study.name}-times", partial(_times, study))
     found = [
-        {**recall, **spent, "threads": study.options.threads, "total_ms": sum(spent.values())}
+        {**recall, "threads": study.options.threads, **spent,
+         "total_ms": sum(spent[stage] for stage in STAGES)}
         for recall, spent in zip(answered, times, strict=True)
-    ]
+    ]  # fmt: skip
     reranker = keypoint_reranker(study.options.threads)
     if reranker is None:
         blank = {**study.label(), "method": KEYPOINTS, "threads": study.options.threads}
@@ -88,19 +89,21 @@ def _recalls(study: Study) -> list[Row]:
 
 
 def _times(study: Study) -> list[Row]:
-    """Milliseconds of each row of ``_recalls``, stage by stage."""
+    """Milliseconds of each row of ``_recalls``, stage by stage, and on how many threads."""
     dims, retrieval = _dims(study), study.retrieval(study.model)
+    threads = study.options.threads
     first = study.lists(study.model, [study.query_maps[0]])[0]
     watch, trunk = Stopwatch(study, study.model, first, MULTI, dims), trunk_ms(study)
     described = fastest_ms(lambda: retrieval.describe_map(study.query_maps[0]))
     found: list[Row] = [
-        {"trunk_ms": trunk, "describe_ms": described, "match_ms": 0.0, "verify_ms": 0.0}
-    ]
+        {"threads": threads, "trunk_ms": trunk, "describe_ms": described,
+         "match_ms": 0.0, "verify_ms": 0.0}
+    ]  # fmt: skip
     for dim, sizes in product(dims, (SINGLE, MULTI)):
         described = watch.describe_ms(sizes, dim)
         for scorer in SCORERS:
             spent = watch.spent(sizes, dim, scorer)
-            found.append({"trunk_ms": trunk, "describe_ms": described, **spent})
+            found.append({"threads": threads, "trunk_ms": trunk, "describe_ms": described, **spent})
     return found
 
 
@@ -185,6 +188,6 @@ def _series(row: TextRow) -> str:
 
 
 TABLE = Table(
-    ("method", "sizes", "scorer", "dim", *RECALLS, "threads", *MILLISECONDS),
-    rows, notes, panel, queries=50,
+    ("method", "sizes", "scorer", "dim", *RECALLS, "threads", *STAGES, "total_ms"),
+    rows, notes, panel, MULTI, queries=50,
 )  # fmt: skip

@@ -18,12 +18,12 @@ from placerec.evaluation.reproduce.maps import Maps
 from placerec.evaluation.reproduce.matches import Kind, Matches
 from placerec.evaluation.reproduce.options import DIM, LIST_SEED, RETRIEVAL_DIM, Options
 from placerec.evaluation.reproduce.scores import Scores
+from placerec.evaluation.reproduce.subject import Subject
 from placerec.evaluation.scoring.metrics import recalls
 from placerec.index.describe import Progress
 from placerec.models.files import model_from_bytes, save_model
 from placerec.models.fit import MOST_WINDOWS, VECTORS_A_DIMENSION, chosen_for_fit, fit_model
 from placerec.models.model import Model
-from placerec.models.named import open_named, trunk_named
 from placerec.recognise.shortlist import shortlist
 from placerec.records import Array
 from placerec.settings import METHODS, Settings
@@ -44,6 +44,7 @@ class Study:
     data: Search
     options: Options
     result: ResultFolder = field(repr=False)
+    subject: Subject = field(repr=False)
     progress: Progress = field(repr=False)
 
     @cached_property
@@ -88,15 +89,10 @@ class Study:
         return {"set": self.name, "queries": len(self.queries), "candidates": self.candidates,
                 "list": self.list_digest}  # fmt: skip
 
-    @cached_property
+    @property
     def trunk(self) -> Trunk:
         """The trunk of ``--model``, run by one thread a photo."""
-        trunk = trunk_named(self.options.model)
-        if trunk is not None:
-            return trunk
-        if self._ready is None:
-            raise UsageError(f"model {self.options.model}: name a trunk, such as vgg16, or a file")
-        return self._ready.trunk
+        return self.subject.trunk
 
     @cached_property
     def database_maps(self) -> Maps:
@@ -122,14 +118,9 @@ class Study:
         return folder
 
     @cached_property
-    def _ready(self) -> Model | None:
-        """The model file of ``--model``; ``None`` where that is a trunk."""
-        return open_named(self.options.model)
-
-    @cached_property
     def model(self) -> Model:
         """The model of ``--model``; a trunk is fitted in the published form, PCA ``pca_dim``."""
-        ready = self._ready
+        ready = self.subject.ready
         if ready is None:
             o = self.options
             count = len(chosen_for_fit(self.database))
@@ -137,12 +128,6 @@ class Study:
             dim = min(o.pca_dim, o.clusters * self.trunk.channels, samples)
             published = METHODS["paper-speed"].replace(clusters=o.clusters, global_dim=dim)
             ready = self.fitted(published)
-        elif not (ready.settings.shared_pca and ready.fitted.patch_projection):
-            raise UsageError(
-                f"model {self.options.model}: has no PCA in the published form; import one with "
-                f"placerec weights import, fit one with placerec fit PHOTOS --method paper-speed, "
-                f"or name a trunk"
-            )
         self.remember(ready)
         return ready
 
@@ -260,10 +245,11 @@ def read_set(folder: Path, options: Options) -> tuple[str, Search]:
 
 
 def open_study(
-    name: str, data: Search, options: Options, result: ResultFolder, progress: Progress
-) -> Study:
+    name: str, data: Search, options: Options, result: ResultFolder, subject: Subject,
+    progress: Progress,
+) -> Study:  # fmt: skip
     """The data set ``data``; its list and database are noted in ``result``."""
-    study = Study(name, data, options, result, progress)
+    study = Study(name, data, options, result, subject, progress)
     result.remember_set(
         name, queries=len(study.queries), list=study.list_digest,
         candidates=study.candidates, database=len(study.database),

@@ -23,16 +23,19 @@ RECALLS = tuple(f"recall@{n}" for n in RECALL_AT)
 class Table:
     """One of the registry: ``columns`` come behind set, queries, candidates and list.
 
-    ``notes`` answers the paper's claims from the written rows of all sets. ``model`` and
-    ``queries`` are the defaults of the options.
+    ``notes`` answers the paper's claims from the written rows of all sets. ``sizes`` are the
+    patch sizes that it needs. ``model`` and ``queries`` are the defaults of the options;
+    ``published``: a model file must be of the published form.
     """
 
     columns: tuple[str, ...]
     rows: Callable[[Study], list[Row]]
     notes: Callable[[list[TextRow]], list[str]]
     panel: Callable[[Axes, list[TextRow]], None]
+    sizes: tuple[Size, ...]
     model: str = "vgg16"
     queries: int = 100
+    published: bool = True
 
 
 def size_label(sizes: Sequence[Size]) -> str:
