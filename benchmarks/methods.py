@@ -8,9 +8,9 @@ scored by several protocols of its set. Keypoint re-rankers take 10 candidates o
 method's shortlist. Slow methods answer a seeded list of 100 queries where there are more; rows say
 how many queries they are of, and the default method is scored on that list too.
 
-Models are fitted on the database photos alone. Milliseconds are of one query on 2 threads, from the
-file to the answer; other work on the machine lengthens them, so compare rows of one set roughly.
-Bytes are descriptors as they are kept, without the model.
+Models are fitted on the database photos alone. Milliseconds are of one query on 2 threads, from
+the file to the answer, the median of each stage; other work on the machine lengthens them, so
+compare rows of one set roughly. Bytes are descriptors as they are kept, without the model.
 
 Writes results/methods.csv run by run (a run that is there is not asked or scored again: delete the
 file to start anew), then the table in docs/BASELINES.md and its summary in README.md.
@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from table import ROOT, append_rows, read_rows, write_page
@@ -138,8 +139,9 @@ def measured(dataset: Dataset, run: Run) -> dict[str, object]:
                 ("_high", estimate.high),
             ):
                 told[f"{part}_recall@{n}{end}"] = f"{value:.4f}"
-    stages = run.facts["milliseconds"]
-    told |= {f"ms_{stage}": f"{ms:.1f}" for stage, ms in stages.items()}
+    times = [one.milliseconds for one in run.predictions.predictions.values() if one.milliseconds]
+    for stage in times[0]:
+        told[f"ms_{stage}"] = f"{median(one[stage] for one in times):.1f}"
     return told | {"bytes_per_photo": f"{run.facts['bytes_per_photo']:.0f}"}
 
 

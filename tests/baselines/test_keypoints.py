@@ -50,7 +50,7 @@ OPEN = {"aliked-lightglue": open_aliked, "disk-lightglue": open_disk, "xfeat": o
 class Planted:
     """A network whose keypoints are the photo's bright pixels, matched by their colour."""
 
-    sha256 = "planted"
+    sha256, weights = "planted", {"planted.safetensors": "c" * 64}
 
     def detect(self, image, count):
         row, column = torch.nonzero(image[0].amax(0) > 0.1, as_tuple=True)
@@ -131,17 +131,29 @@ def test_a_photo_is_resized_to_its_longer_side_up_and_down_with_its_shape_kept()
         with_longer_side(np.zeros((30, 40), np.uint8), 64)
 
 
-def test_options_are_in_the_name_and_in_the_fingerprint():
+def test_options_are_in_the_record_and_where_they_are_not_the_default_in_the_name():
     first = planted()
     assert first.name == "planted"
     changed = planted(keypoints=100, longer_side=320)
     assert changed.name == "planted (100 keypoints, 320 px)"
     assert first.fingerprint == planted(keypoints=KEYPOINTS, longer_side=LONGER_SIDE).fingerprint
     assert len({m.fingerprint for m in (first, changed, planted(keypoints=100))}) == 3
+    assert first.record == {
+        "keypoints": 512, "longer_side": 640, "weights": {"planted.safetensors": "c" * 64},
+    }  # fmt: skip
+    assert (changed.record["keypoints"], changed.record["longer_side"]) == (100, 320)
     with pytest.raises(UsageError, match="keypoints"):
         planted(keypoints=1)
     with pytest.raises(UsageError, match="longer-side"):
         planted(longer_side=1)
+
+
+def test_the_record_tells_the_weight_file_by_its_contents(real):
+    method = real.name.partition(" ")[0]
+    ((name, sha256),) = real.record["weights"].items()
+    assert name == f"{method}.safetensors"
+    assert len(sha256) == 64
+    assert real.record["keypoints"] == 128
 
 
 def test_a_place_seen_from_aside_beats_other_places(real, seen):

@@ -4,6 +4,7 @@ The seeded detector and matcher are sharpened so that a photo matches itself; th
 nothing beyond that.
 """
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -73,6 +74,11 @@ def test_seeded_weights_are_not_called_real_and_the_licence_is_stated(reranker, 
     assert reranker.provenance.real is False
     assert "non-commercial" in reranker.provenance.licence
     assert SuperGlue(copy(placerec_seeded=False)).real is True
+
+
+def test_the_record_tells_options_and_weights_by_their_contents(reranker, folder):
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert reranker.record == {**OPTIONS, "weights": {"model.safetensors": digest}}
 
 
 def test_a_photo_matches_itself_and_a_blank_one_nothing(reranker, photos):

@@ -12,11 +12,13 @@ import pytest
 def test_evaluate_json_has_the_documented_keys(placerec, town):
     told = json.loads(placerec("evaluate", town, "--json").stdout)
     assert set(told) == {
-        "queries", "queries_with_positive", "global", "reranked", "scorer", "model",
-        "ms_per_query", "bytes_per_photo", "method", "protocol", "scores",
+        "queries", "queries_with_positive", "queries_without_positive", "global", "reranked",
+        "scorer", "model", "ms_per_query", "bytes_per_photo", "method", "protocol", "fingerprints",
+        "versions", "machine", "threads", "seconds", "notes", "scores",
     }  # fmt: skip
     assert told["method"] == "default"
     assert set(told["protocol"]) == {"name", "rule", "hash"}
+    assert len(told["fingerprints"][0]) == 64
     assert told["queries"] == told["queries_with_positive"] == 6
     for part in ("global", "reranked"):
         assert set(told[part]) == {f"recall@{n}" for n in (1, 5, 10, 20, 50, 100)}
@@ -149,6 +151,28 @@ def test_an_unknown_protocol_or_method_is_named_with_the_choices(placerec, town)
     assert "netvlad" in placerec("evaluate", town, "--method", "netvald", code=2).stderr
     refused = placerec("evaluate", town, "--radius", 10, "--ground-truth", "x.csv", code=3)
     assert "ground_truth" in refused.stderr or "radius" in refused.stderr
+
+
+def test_options_that_change_nothing_are_refused_by_name(placerec, town):
+    for words, name in (
+        (("--rerank", "none", "--scorer", "ransac"), "--scorer"),
+        (("--method", "vlad", "--image-size", "48,64"), "--image-size"),
+        (("--method", "netvlad", "--torch-module", "mynet:build"), "--method netvlad"),
+        (("--check", "--method", "netvlad", "--out", "run"), "--method, --out"),
+    ):
+        assert name in placerec("evaluate", town, *words, code=2).stderr
+    assert not list(placerec.folder.iterdir())
+
+
+def test_a_corrected_file_is_not_imported_into_the_run_of_the_old_one(placerec, town):
+    path = placerec.folder / "theirs.txt"
+    words = ("predictions", "import", town, "theirs.txt", "--form", "hloc", "--out", "theirs")
+    path.write_text("night_000.jpg place_001.jpg\n", "utf-8")
+    placerec(*words)
+    path.write_text("night_000.jpg place_000.jpg\n", "utf-8")
+    refused = placerec(*words, code=2).stderr
+    assert "files" in refused
+    assert "--out" in refused
 
 
 def test_only_retrieval_has_no_reranked_recalls(placerec, town):

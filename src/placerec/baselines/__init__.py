@@ -35,7 +35,7 @@ KEYPOINTS = ("keypoints", "longer_side", "threads")
 RETRIEVERS: dict[str, Baseline[Retriever]] = {
     "vlad": Baseline(Vlad, ("weights", "threads")),
     "densevlad": Baseline(DenseVlad, ("weights", "threads")),
-    "ap-gem": Baseline(ap_gem, ("longer_side",)),
+    "ap-gem": Baseline(ap_gem, ("longer_side", "weights")),
 }
 RERANKERS: dict[str, Baseline[Reranker]] = {
     "aliked-lightglue": Baseline(aliked_lightglue, KEYPOINTS),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from placerec.records import Array
 
@@ -57,6 +57,19 @@ class Named(Protocol):
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of everything that decides a result; of a retriever known after ``fit``."""
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """What a baseline may say of itself further, and must where its name does not tell it apart."""
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """Its options at their values and the sha256 of its weights by name, as plain values.
+
+        Known before ``fit``: a run is only gone on with where it is the same. A ``fingerprint``
+        that is known by then is compared too.
+        """
 
 
 class Retriever(Named, Protocol):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +45,10 @@ class Network(Protocol):
     @property
     def sha256(self) -> str:
         """Of the weights and of the code that runs them."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """sha256 (hex) of each weight file, by its name."""
 
     def detect(self, image: torch.Tensor, count: int) -> dict[str, Array]:
         """(1, 3, H, W) float32 RGB in 0..1 to at most ``count`` keypoints.
@@ -106,6 +110,14 @@ class KeypointReranker:
             self._method, self._network.sha256, self._keypoints, self._longer_side,
             TOLERANCE, CONFIDENCE, TRIALS, LEAST_CONTRAST, SLIVER,
         )  # fmt: skip
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Options and weights, at their defaults too."""
+        return {
+            "keypoints": self._keypoints, "longer_side": self._longer_side,
+            "weights": dict(self._network.weights),
+        }  # fmt: skip
 
     def describe(self, pixels: Array) -> Local:
         """Keypoints of (H, W, 3) uint8 RGB, as the network gives them.

@@ -93,6 +93,7 @@ class Aliked:
         )
         self.match = LightGlueMatcher(weights, MATCHER)
         self.sha256 = code_and_weights(weights, ALIKED_MODEL, ALIKED_THRESHOLD, MATCHER)
+        self.weights = {weights.path.name: weights.sha256}
 
     def detect(self, image: torch.Tensor, count: int) -> dict[str, Array]:
         """The strongest keypoints, to a fraction of a pixel."""
@@ -108,6 +109,7 @@ class Disk:
         self._extractor = loaded(kornia_feature().DISK(), weights.part("extractor"), weights)
         self.match = LightGlueMatcher(weights, MATCHER)
         self.sha256 = code_and_weights(weights, DISK_WINDOW, MATCHER)
+        self.weights = {weights.path.name: weights.sha256}
 
     def detect(self, image: torch.Tensor, count: int) -> dict[str, Array]:
         """The strongest keypoints, at whole pixels."""

@@ -72,6 +72,7 @@ class SuperGlue:
         self.real = not config.get("placerec_seeded", False)
         with (folder / "model.safetensors").open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.weights = {"model.safetensors": digest}
         self.sha256 = fingerprint(
             digest, config, "transformers", version("transformers"), THRESHOLD
         )

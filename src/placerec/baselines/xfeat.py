@@ -45,6 +45,7 @@ class XFeat:
         loaded(self._extractor.net, weights.part("extractor"), weights)
         self.match = LightGlueMatcher(weights, MATCHER)
         self.sha256 = code_and_weights(weights, THRESHOLD, MATCHER)
+        self.weights = {weights.path.name: weights.sha256}
 
     def detect(self, image: torch.Tensor, count: int) -> dict[str, Array]:
         """The strongest keypoints, at whole pixels of the photo at a multiple of 32 pixels."""

@@ -17,11 +17,12 @@ from placerec.cli.options import (
     setting_options,
 )
 from placerec.cli.talk import list_skipped, progress_bars
+from placerec.errors import UsageError
 
 if TYPE_CHECKING:
     from placerec.evaluation.dataset import Dataset
-    from placerec.evaluation.evaluate import Run
     from placerec.evaluation.methods import Method
+    from placerec.evaluation.run import Run
 
 BASELINE = ("keypoints", "longer_side", "weights")
 
@@ -59,7 +60,8 @@ def evaluate(
     """
     dataset = chosen_dataset(folder, options)
     if check:
-        return _check(dataset, as_json)
+        _refuse_for_check({**options, "out": out, "device": None if device == "cpu" else device})
+        return _check(dataset, as_json, threads)
     from placerec.workers import available_threads
 
     method = _method(options, threads or available_threads(), device)
@@ -99,22 +101,25 @@ def _method(options: dict[str, Any], threads: int, device: str) -> Method:
     model, name, rerank = (options.pop(key) for key in ("model", "method", "rerank"))
     module = options.pop("torch_module")
     baseline = given({key: options.pop(key) for key in BASELINE})
-    retriever = None
-    if module is not None:
-        from placerec.baselines.torch_module import open_module
-
-        retriever = open_module(module, threads, device)
     return named_method(
         name, rerank, model=model, changes=given(options), baseline=baseline,
-        threads=threads, retriever=retriever,
+        threads=threads, torch_module=module, device=device,
     )  # fmt: skip
 
 
-def _check(dataset: Dataset, as_json: bool) -> int:
+def _refuse_for_check(options: dict[str, Any]) -> None:
+    """--check runs no method, so options of one change nothing."""
+    left = given({**options, "model": None if options["model"] == "auto" else options["model"]})
+    if left:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(left))
+        raise UsageError(f"{names}: changes nothing of --check; leave it away")
+
+
+def _check(dataset: Dataset, as_json: bool, threads: int | None) -> int:
     from placerec.evaluation.leakage import leaks
 
     with progress_bars() as progress:
-        found = leaks(dataset, progress)
+        found = leaks(dataset, progress, threads)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
         return 0

@@ -88,7 +88,7 @@ _DATASET = (
     click.option("--photos-a-panorama", type=int,
                  help="Of so many consecutive database photos only the best stays on a shortlist."),
     click.option("--ground-truth", type=click.Path(path_type=Path),
-                 help="CSV file query,database, in the data set or elsewhere."),
+                 help="CSV file query,database (or .npz of lists), in the data set or elsewhere."),
     *_QUERY_LIST,
     click.option("--queries", type=click.IntRange(1), help="Ask so many, a seeded choice."),
     click.option("--distractors", multiple=True, type=click.Path(path_type=Path), metavar="FOLDER",

@@ -115,7 +115,9 @@ class Dataset:
 
     @cached_property
     def hash(self) -> str:
-        """sha256 (hex) of protocol, names and positives: equal hashes, comparable recalls.
+        """sha256 (hex) of protocol, names, positives, and poses where they judge.
+
+        Equal hashes, comparable recalls.
 
         Neither where the photos lie nor what they show enters it; of distractors, which no owner's
         list names, what their files hold does, through the rule.
@@ -129,6 +131,12 @@ class Dataset:
             _add(digest, search.database.names)
             for numbers in search.positives:
                 _add(digest, sorted(numbers))
+            if rule.poses:  # answers are judged by them
+                for photos in (search.queries, search.database):
+                    known = photos.poses
+                    _add(
+                        digest, [] if known is None else (np.round(known, 6) + 0.0).ravel().tolist()
+                    )
         return digest.hexdigest()
 
     def with_queries(self, names: Iterable[str], label: str) -> Dataset:

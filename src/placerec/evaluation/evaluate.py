@@ -2,7 +2,8 @@
 
 The first phase only asks: it writes ``predictions.jsonl`` and can be killed and gone on with. The
 second reads nothing but that file and the data set's truth. A model is fitted on the database
-photos alone, as ``placerec index build`` would; queries are only ever asked.
+photos alone, as ``placerec index build`` would; queries are only ever asked. A run is only gone on
+with where all that its answers rest on is as it was (``header``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,76 +21,21 @@ import numpy as np
 from placerec.baselines.contract import Progress, Verified
 from placerec.errors import PhotoError, UsageError
 from placerec.evaluation.dataset import Dataset, Search
-from placerec.evaluation.engines import SEEDED, Searcher, Verifier
+from placerec.evaluation.engines import Searcher, Verifier
 from placerec.evaluation.exchange import import_predictions
+from placerec.evaluation.identity import sha256_of, sizes_of
 from placerec.evaluation.machine import machine, versions
 from placerec.evaluation.methods import Method, Workplace, named_method
 from placerec.evaluation.predictions import Prediction, PredictionFile
-from placerec.evaluation.scoring.intervals import Estimate
-from placerec.evaluation.scoring.metrics import CUTS, RECALL_AT
-from placerec.evaluation.scoring.outcomes import Outcome, Scores, outcomes, scores
+from placerec.evaluation.run import Run, facts_of
+from placerec.evaluation.scoring.outcomes import outcomes, scores
 from placerec.index.describe import no_progress
 from placerec.records import Array
 from placerec.workers import single_threaded_blas
 
 PREDICTIONS, WORK = "predictions.jsonl", "work"
-FORMAT = 1
+FORMAT = 2  # of the header; 1 had names where 2 has contents
 SHORTLIST = 100  # answers kept of every query, as the published program does
-
-
-@dataclass(frozen=True)
-class Run:
-    """A scored run: what was asked, what was answered, how good that is, what it took."""
-
-    dataset: Dataset
-    predictions: PredictionFile = field(repr=False)
-    outcomes: list[Outcome] = field(repr=False)
-    scores: Scores
-    facts: dict[str, Any]
-
-    @property
-    def skipped(self) -> list[str]:
-        """The photos that could not be used, each with its reason."""
-        return [told for facts in self.predictions.ended.values() for told in facts["skipped"]]
-
-    def as_json(self) -> dict[str, Any]:
-        """The documented JSON object (docs/COMMANDS.md)."""
-        pooled, facts = self.scores.pooled, self.facts
-        return {
-            "queries": pooled.queries, "queries_with_positive": pooled.with_positive,
-            "global": _recalls(pooled.retrieved),
-            "reranked": pooled.reranked and _recalls(pooled.reranked),
-            "scorer": facts["scorer"], "model": facts["model"],
-            "ms_per_query": facts.get("ms_per_query"),
-            "bytes_per_photo": facts.get("bytes_per_photo"),
-            "method": facts["method"]["name"], "protocol": facts["protocol"],
-            "scores": self.scores.as_json(),
-        }  # fmt: skip
-
-    def as_text(self) -> list[str]:
-        """Lines for a person: recalls with their intervals, protocol, model, cost."""
-        pooled, facts = self.scores.pooled, self.facts
-        lines = [f"queries: {pooled.queries}, with a positive: {pooled.with_positive}"]
-        if pooled.unanswered:
-            lines.append(f"unanswered: {pooled.unanswered}, counted as not found")
-        rows = [("global", pooled.retrieved)]
-        if pooled.reranked is not None:
-            rows.append((facts["scorer"] or "re-ranked", pooled.reranked))
-        width = max(len(name) for name, _ in rows)
-        if self.dataset.protocol.hidden:
-            rows = []
-            lines.append("the owner keeps the truth: hand in submission.txt of the run")
-        for name, measures in rows:
-            told = (f"recall@{n} {_told(measures[f'recall@{n}'])}" for n in RECALL_AT)
-            lines.append(f"{name:{width}}  {'  '.join(told)}")
-        lines += [f"weights: {told}" for told in facts["seeded"]]
-        protocol = facts["protocol"]
-        lines.append(f"protocol: {protocol['name']} ({protocol['rule']}), {protocol['hash'][:12]}")
-        lines.append(f"model: {facts['model']}")
-        if "bytes_per_photo" in facts:
-            cost = facts["ms_per_query"], facts["bytes_per_photo"]
-            lines.append("{:.0f} ms a query, {:.0f} bytes a photo".format(*cost))
-        return lines
 
 
 def evaluate(
@@ -105,31 +51,40 @@ def evaluate(
 
     With a folder ``out`` the run is kept there and goes on where it was when started again; without
     one nothing is written. Photos that cannot be used are listed in ``skipped``; such a query
-    counts as not found. Raises ``UsageError`` where ``out`` holds a run of something else.
+    counts as not found. Raises ``UsageError`` where ``out`` holds a run of something else: of other
+    weights, code or photos too, though their names be the same.
     """
     chosen = method if isinstance(method, Method) else named_method(method)
+    told = header(dataset, chosen.as_json()) | {"device": device, "photo_sizes": sizes_of(dataset)}
     with (
-        _work_folder(out) as work,
-        _predictions(dataset, chosen, out) as file,
+        PredictionFile(told, out and out / PREDICTIONS) as file,
+        _folder(out) as folder,
         single_threaded_blas(),
     ):
         for number, search in enumerate(dataset.searches):
-            if search.name not in file.ended:
-                where = Workplace(work / str(number), threads, device, progress)
-                _ask(dataset, search, chosen, where, file)
+            if not _answered(search, file):
+                work = work_of(folder, file, number)
+                _ask(dataset, search, chosen, Workplace(work, threads, device, progress), file)
     return scored(dataset, file)
+
+
+def work_of(out: Path, file: PredictionFile, number: int) -> Path:
+    """Where the search ``number`` of a run in ``out`` keeps what takes long; of this run alone."""
+    return out / WORK / file.key / str(number)
 
 
 def scored(dataset: Dataset, file: PredictionFile) -> Run:
     """The second phase: scores of predictions, wherever they come from."""
     found = outcomes(dataset, file.predictions)
-    return Run(dataset, file, found, scores(dataset, found), _facts(dataset, file))
+    measured = scores(dataset, found)
+    return Run(dataset, file, found, measured, facts_of(dataset, file, measured.pooled))
 
 
 def scored_import(dataset: Dataset, form: str, path: Path, reranked: Path | None, out: Path) -> Run:
     """A run of another program's answers (``exchange``), kept in ``out`` and scored like ours."""
     found = import_predictions(form, dataset, path, reranked)
-    method = {"name": path.name, "form": form, "scorer": reranked and reranked.name}
+    method = {"name": path.name, "form": form, "scorer": reranked and reranked.name,
+              "files": [sha256_of(one) for one in (path, reranked) if one]}  # fmt: skip
     with PredictionFile(header(dataset, method), out / PREDICTIONS) as file:
         for key, prediction in found.items():
             if file.predictions.get(key) is None:
@@ -170,28 +125,41 @@ def header(dataset: Dataset, method: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": FORMAT, "dataset": dataset.name,
         "protocol": {"name": rule.name, "rule": rule.rule, "hash": dataset.hash},
-        "method": method, "versions": versions("torch", "kornia"),
+        "method": method, "versions": versions("torch", "kornia", "transformers"),
     }  # fmt: skip
 
 
 @contextmanager
-def _work_folder(out: Path | None) -> Iterator[Path]:
+def _folder(out: Path | None) -> Iterator[Path]:
     if out is not None:
-        yield out / WORK
+        yield out
         return
     with tempfile.TemporaryDirectory(prefix="placerec-") as scratch:
         yield Path(scratch)
 
 
-def _predictions(dataset: Dataset, method: Method, out: Path | None) -> PredictionFile:
-    return PredictionFile(header(dataset, method.as_json()), out and out / PREDICTIONS)
+def _answered(search: Search, file: PredictionFile) -> bool:
+    """Whether nothing is left to ask; a line that was lost is asked again."""
+    queries = search.queries.names
+    return search.name in file.ended and all((search.name, q) in file.predictions for q in queries)
 
 
 def _ask(
     dataset: Dataset, search: Search, method: Method, where: Workplace, file: PredictionFile
 ) -> None:
-    """Ask the queries of one search that are not answered yet."""
-    start = time.perf_counter()
+    """Ask the queries of one search that are not answered yet; the clock goes on where it was."""
+    clock = _Clock(file.spent.get(search.name, 0.0))
+    try:
+        _ask_open(dataset, search, method, where, file, clock)
+    except (KeyboardInterrupt, SystemExit):  # the latter: told to end
+        file.pause(search.name, clock.seconds)
+        raise
+
+
+def _ask_open(
+    dataset: Dataset, search: Search, method: Method, where: Workplace, file: PredictionFile,
+    clock: _Clock,
+) -> None:  # fmt: skip
     where.work.mkdir(parents=True, exist_ok=True)
     with ExitStack() as open_engines:
         searcher = open_engines.enter_context(closing(method.searcher(search, where)))
@@ -202,25 +170,26 @@ def _ask(
             if apart:
                 open_engines.enter_context(closing(verifier))
             parts["reranking"] = verifier.facts
-        file.begin(search.name, parts)
+        file.begin(search.name, parts, clock.seconds)
         ask = _Asker(
             dataset.protocol.photos_a_panorama, search, searcher, verifier, method.candidates, apart
         )
-        _ask_each(dataset, search, ask, where, file)
+        _ask_each(dataset, search, ask, where, file, clock)
         kept = searcher.bytes_per_photo
         if verifier is not None and apart:
             kept += verifier.bytes_per_photo
         answers = [file.predictions[search.name, query] for query in search.queries.names]
         file.end(search.name, {
             "photos": len(search.database), "bytes_per_photo": kept, "machine": machine(),
-            "threads": where.cores, "seconds": time.perf_counter() - start,
+            "threads": where.cores, "seconds": clock.seconds,
             "skipped": [*map(str, searcher.skipped), *(a.error for a in answers if a.error)],
         })  # fmt: skip
 
 
 def _ask_each(
-    dataset: Dataset, search: Search, ask: _Asker, where: Workplace, file: PredictionFile
-) -> None:
+    dataset: Dataset, search: Search, ask: _Asker, where: Workplace, file: PredictionFile,
+    clock: _Clock,
+) -> None:  # fmt: skip
     label = f"asking {search.name}" if len(dataset.searches) > 1 else "asking queries"
     pairs = zip(search.queries.names, search.queries.paths, strict=True)
     for done, (name, path) in enumerate(pairs, start=1):
@@ -228,9 +197,20 @@ def _ask_each(
         if (search.name, name) in file.predictions:
             continue
         try:
-            file.add(ask(name, path))
+            file.add(ask(name, path), clock.seconds)
         except PhotoError as error:
-            file.add(Prediction(search.name, name, (), error=str(error)))
+            file.add(Prediction(search.name, name, (), error=str(error)), clock.seconds)
+
+
+class _Clock:
+    """Seconds that a search took: those ``before``, of earlier sessions, and those of this one."""
+
+    def __init__(self, before: float) -> None:
+        self._start = time.perf_counter() - before
+
+    @property
+    def seconds(self) -> float:
+        return round(time.perf_counter() - self._start, 3)
 
 
 @dataclass(frozen=True)
@@ -295,41 +275,3 @@ def _ranking(
 ) -> tuple[tuple[str, float], ...]:
     names = search.database.names
     return tuple((names[n], value) for n, value in zip(numbers, values, strict=True))
-
-
-def _told(one: Estimate) -> str:
-    if one.value is None or one.low is None:
-        return "-"
-    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
-
-
-def _recalls(measures: dict[str, Estimate]) -> dict[str, float | None]:
-    return {f"recall@{n}": measures[f"recall@{n}"].value for n in CUTS}
-
-
-def _facts(dataset: Dataset, file: PredictionFile) -> dict[str, Any]:
-    """The header, and what the searches took together."""
-    facts = {key: value for key, value in file.header.items() if key != "format"}
-    facts |= {"queries": dataset.queries, "searches": file.begun}
-    ended = list(file.ended.values())
-    if ended:
-        photos = sum(one["photos"] for one in ended)
-        facts |= {
-            "photos": photos,
-            "bytes_per_photo": sum(o["photos"] * o["bytes_per_photo"] for o in ended) / photos,
-            "seconds": sum(one["seconds"] for one in ended),
-            "machine": ended[-1]["machine"], "threads": ended[-1]["threads"],
-        }  # fmt: skip
-    times = [p.milliseconds for p in file.predictions.values() if p.milliseconds]
-    stages = {stage: 0.0 for one in times for stage in one}
-    for stage in stages:
-        stages[stage] = float(np.mean([one[stage] for one in times if stage in one]))
-    begun = list(file.begun.values())
-    models = dict.fromkeys(part["model"] for one in begun[:1] for part in one.values())
-    facts["model"] = " + ".join(models) or "of another program"
-    parts = [part for one in begun[:1] for part in one.values()]
-    facts["seeded"] = [part["weights"] for part in parts if part.get("weights") == SEEDED]
-    facts["scorer"] = file.header["method"].get("scorer")
-    if stages:
-        facts |= {"milliseconds": stages, "ms_per_query": sum(stages.values())}
-    return facts

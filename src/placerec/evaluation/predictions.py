@@ -1,15 +1,18 @@
 """What a method answered: the first of the two phases, kept in one file a run.
 
 ``predictions.jsonl``: the first line is the header (what was asked of what by which method), each
-further line is one query's ``Prediction``. Lines are only ever added, so a killed run goes on
-behind the last whole line. Scores are computed from this file alone (``scoring``).
+further line is one query's ``Prediction``, or says when the answers to one search began or ended.
+Lines are only ever added, so a killed run goes on behind the last whole line. Lines hold the
+seconds that their search has taken so far, in all sessions. Scores are computed from this file
+alone (``scoring``).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -17,6 +20,7 @@ from typing import Any, BinaryIO, Self
 from placerec.errors import BadTable, NoRoom, NotFound, UsageError
 
 Ranking = tuple[tuple[str, float], ...]  # database photos by name, best first, each with its score
+MOST_TOLD = 3  # differences that an error lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class Prediction:
 class PredictionFile:
     """The predictions of a run, in memory and, with a path, on disk.
 
-    ``begun`` and ``ended`` say of each search what answers it, and what that took.
+    ``begun`` and ``ended`` say of each search what answers it, and what that took; ``spent`` holds
+    the seconds of each that are known of all sessions.
     """
 
     def __init__(self, header: Mapping[str, Any], path: Path | None = None) -> None:
@@ -49,6 +54,7 @@ class PredictionFile:
         self.predictions: dict[tuple[str, str], Prediction] = {}
         self.begun: dict[str, dict[str, Any]] = {}
         self.ended: dict[str, dict[str, Any]] = {}
+        self.spent: dict[str, float] = {}
         self._file: BinaryIO | None = None
         if path is None:
             return
@@ -63,22 +69,33 @@ class PredictionFile:
         if not length:
             self._write({"header": self.header})
 
-    def begin(self, search: str, facts: Mapping[str, Any]) -> None:
-        """Note what answers the queries of ``search``; other facts than before are refused."""
-        if search in self.begun and self.begun[search] != facts:
-            changed = [key for key, value in facts.items() if self.begun[search].get(key) != value]
-            raise UsageError(
-                f"{', '.join(changed)}: not what this run began with; choose another --out"
-            )
-        if search not in self.begun:
-            self.begun[search] = dict(facts)
-            self._write({"begun": search, "facts": facts})
+    @property
+    def key(self) -> str:
+        """Of the header: what belongs to another run has another one."""
+        told = json.dumps(self.header, sort_keys=True)
+        return hashlib.sha256(told.encode("ascii")).hexdigest()[:16]
 
-    def add(self, prediction: Prediction) -> None:
-        """Keep the answer to one query, as it reads back."""
+    def begin(self, search: str, facts: Mapping[str, Any], seconds: float = 0.0) -> None:
+        """Note what answers the queries of ``search``; other facts than before are refused."""
+        known = self.begun.get(search)
+        if known is None:
+            self.begun[search] = dict(facts)
+            self._write({"begun": search, "facts": facts, "seconds": seconds})
+        elif known != facts:
+            told = "; ".join(_differences(known, facts))
+            raise UsageError(
+                f"{search}: not what this run began with ({told}); choose another --out"
+            )
+
+    def add(self, prediction: Prediction, seconds: float | None = None) -> None:
+        """Keep the answer to one query, as it reads back; ``seconds`` its search took so far."""
         line = _as_json(prediction)
         self.predictions[prediction.search, prediction.query] = _from_json(line)
-        self._write(line)
+        self._write(line if seconds is None else line | {"seconds": round(seconds, 3)})
+
+    def pause(self, search: str, seconds: float) -> None:
+        """Note what ``search`` took so far, before it is ended."""
+        self._write({"paused": search, "seconds": seconds})
 
     def end(self, search: str, facts: Mapping[str, Any]) -> None:
         """Note that all queries of ``search`` are answered, and what that took."""
@@ -111,19 +128,35 @@ class PredictionFile:
 
     def _take(self, line: dict[str, Any], path: Path) -> None:
         if "header" in line:
-            if line["header"] != self.header:
-                changed = [k for k in self.header if line["header"].get(k) != self.header[k]]
-                raise UsageError(
-                    f"{path}: made with another {', '.join(changed)}; choose another --out, or "
-                    f"delete this folder"
-                )
+            self._check(line["header"], path)
         elif "begun" in line:
             self.begun[line["begun"]] = line["facts"]
+            self.spent[line["begun"]] = line.get("seconds", 0.0)
+        elif "paused" in line:
+            self.spent[line["paused"]] = line["seconds"]
         elif "ended" in line:
             self.ended[line["ended"]] = line["facts"]
+            self.spent[line["ended"]] = line["facts"]["seconds"]
         else:
             one = _from_json(line)
             self.predictions[one.search, one.query] = one
+            if "seconds" in line:
+                self.spent[one.search] = line["seconds"]
+
+    def _check(self, header: dict[str, Any], path: Path) -> None:
+        """Refuse to go on with a run of another header."""
+        if header == self.header:
+            return
+        changed = [k for k in {**header, **self.header} if header.get(k) != self.header.get(k)]
+        if "format" in changed:
+            changed = ["format"]  # of which the rest follows
+        pairs = ((k, header.get(k), self.header.get(k)) for k in changed)
+        told = [one for name, then, now in pairs for one in _differences(then, now, name)]
+        more = ", ..." if len(told) > MOST_TOLD else ""
+        raise UsageError(
+            f"{path}: made with another {', '.join(changed)} ({'; '.join(told[:MOST_TOLD])}{more})"
+            "; choose another --out, or delete this folder"
+        )
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._file is None:
@@ -148,6 +181,24 @@ def read_predictions(path: Path) -> PredictionFile:
     found = PredictionFile(header)
     found._go_on(path)
     return found
+
+
+def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
+    """What differs between two objects of JSON: ``method model: a.onnx, now b.onnx``."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for key in {**then, **now}:
+            if then.get(key) != now.get(key):
+                yield from _differences(then.get(key), now.get(key), f"{name} {key}".strip())
+    else:
+        yield f"{name}: {_brief(then)}, now {_brief(now)}"
+
+
+def _brief(value: Any) -> str:
+    """A value as an error shows it; of a sha256 the first 12 digits."""
+    told = "none" if value is None else str(value)
+    if len(told) == 64 and not set(told) - set("0123456789abcdef"):
+        return told[:12]
+    return told if len(told) <= 60 else f"{told[:57]}..."
 
 
 def _as_json(one: Prediction) -> dict[str, Any]:

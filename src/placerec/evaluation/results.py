@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from placerec.baselines.contract import Progress
+from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.engines import Verifier
-from placerec.evaluation.evaluate import WORK, Run, matched
-from placerec.evaluation.exchange import export_predictions
+from placerec.evaluation.evaluate import SHORTLIST, matched, work_of
+from placerec.evaluation.exchange import Key, export_predictions
 from placerec.evaluation.methods import Method, Workplace
+from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.report import write_report
+from placerec.evaluation.run import Run
 from placerec.evaluation.scoring.files import write_run
 from placerec.index.describe import no_progress
 from placerec.records import Array
@@ -28,14 +33,39 @@ def write_results(
     """Write what a scored run is read by: machines (JSON, CSV) and people (HTML).
 
     With its ``method`` the report's pictures show the matched points. Where the owner keeps the
-    truth there is also ``submission.txt``, to be handed in.
+    truth there is also ``submission.txt``, to be handed in. It comes last: names that its form
+    cannot carry are an error that costs nothing else.
     """
     write_run(out, run.scores, run.outcomes, run.facts)
+    _report(out, run, method, threads, device, progress)
     rule = run.dataset.protocol
-    if rule.hidden:
-        form = "visuallocalization" if rule.poses else "msls"
+    if rule.hidden and rule.poses:
         answers = run.predictions.predictions
-        export_predictions(form, run.dataset, answers, out / SUBMISSION)
+        export_predictions("visuallocalization", run.dataset, answers, out / SUBMISSION)
+    elif rule.hidden:
+        answers = _all_answered(run.dataset, run.predictions.predictions)
+        export_predictions("msls", run.dataset, answers, out / SUBMISSION)
+
+
+def _all_answered(dataset: Dataset, predictions: Mapping[Key, Prediction]) -> dict[Key, Prediction]:
+    """The evaluator wants a line for each query: the database's first photos where none was found.
+
+    They are no answer, but photos that it knows.
+    """
+    answered = dict(predictions)
+    for search in dataset.searches:
+        first = tuple((name, math.nan) for name in search.database.names[:SHORTLIST])
+        for query in search.queries.names:
+            one = answered.get((search.name, query))
+            if one is None or not (one.reranked or one.retrieved):
+                answered[search.name, query] = Prediction(search.name, query, first)
+    return answered
+
+
+def _report(
+    out: Path, run: Run, method: Method | None, threads: int | None, device: str,
+    progress: Progress,
+) -> None:  # fmt: skip
     searches = {search.name: search for search in run.dataset.searches}
 
     opened: dict[str, Verifier] = {}
@@ -44,8 +74,8 @@ def write_results(
         if method is None:
             return None
         if name not in opened:
-            number = list(searches).index(name)
-            where = Workplace(out / WORK / str(number), threads, device, progress)
+            work = work_of(out, run.predictions, list(searches).index(name))
+            where = Workplace(work, threads, device, progress)
             verifier = method.verifier(searches[name], where)
             if verifier is None:
                 return None

@@ -115,6 +115,19 @@ def test_pose_thresholds_count_queries_with_a_pose_and_miss_answers_without_one(
     assert group.retrieved["recall@1"].value is None
 
 
+def test_poses_that_judge_enter_the_hash():
+    def known_by(queries, shown, judged=True):
+        queries, shown = (
+            photos([f"{side}0.jpg"], poses=np.array([turned(degrees)]))
+            for side, degrees in (("q", queries), ("d", shown))
+        )
+        return data_set(town([set()], queries=queries, shown=shown), poses=judged).hash
+
+    assert known_by(10, 20) == known_by(10, 20)
+    assert len({known_by(10, 20), known_by(11, 20), known_by(10, 21)}) == 3
+    assert known_by(10, 20, judged=False) == known_by(11, 20, judged=False)
+
+
 @pytest.mark.parametrize("degrees", [0.0, 1e-6, 90.0, 179.9, 180.0])
 def test_the_angle_of_two_poses_is_exact_for_small_and_large_turns(degrees):
     queries = photos(["q0.jpg"], poses=np.array([turned(10)]))
@@ -171,8 +184,14 @@ def test_a_list_of_the_whole_database_or_of_every_panorama_tells_all():
 def test_a_hidden_truth_gives_counts_and_no_measures():
     data = data_set(town([set(), set()]), hidden=True)
     group = scored(data, predictions(data, [0], [1])).pooled
-    assert (group.queries, group.with_positive, group.without_positive) == (2, 0, 2)
-    assert group.retrieved["recall@1"].value is None
+    assert (group.queries, group.with_positive, group.without_positive) == (2, None, None)
+    assert group.unanswered == 0
+    assert {one.value for one in group.retrieved.values()} == {None}
+    assert {one.doubt for one in group.retrieved.values()} == {"the owner keeps the truth"}
+    open_data = data_set(town([set(), set()]))
+    told = scored(open_data, predictions(open_data, [0], [1])).pooled
+    assert told.without_positive == 2
+    assert told.retrieved["recall_of_all@1"].value == 0.0
 
 
 def test_scores_are_plain_json_with_values_and_intervals():

@@ -28,7 +28,7 @@ from placerec.evaluation.report.tables import (
     size,
     stages,
 )
-from placerec.evaluation.scoring.outcomes import Outcome, Scores
+from placerec.evaluation.scoring.outcomes import HIDDEN, Group, Outcome, Scores
 from placerec.whole import write_text
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -54,10 +54,11 @@ def write_report(
 ) -> None:
     """Write the page of a run to ``path``: one HTML file, wholly or not at all.
 
-    All ``facts`` are shown; ``method`` (a name, or a mapping with a ``name``), ``bytes_per_photo``
-    and ``photos`` are also used above. ``matched(search, query, database photo)`` gives the points
-    (M, 4) that are drawn as lines, as fractions: x and y in the query, then in the database photo.
-    A photo that cannot be read becomes a grey box with the reason. Raises ``NoRoom``.
+    All ``facts`` are shown; ``method`` (a name, or a mapping with a ``name``), ``bytes_per_photo``,
+    ``photos`` and ``notes`` (lines) are also used above. ``matched(search, query, database photo)``
+    gives the points (M, 4) that are drawn as lines, as fractions: x and y in the query, then in the
+    database photo. A photo that cannot be read becomes a grey box with the reason. Raises
+    ``NoRoom``.
     """
     sections = [
         _head(dataset, scores, facts),
@@ -115,7 +116,6 @@ def _head(dataset: Dataset, scores: Scores, facts: Mapping[str, object]) -> Mark
     before = f"global ranking alone {percent(pooled.retrieved['recall@1'].value)} %"
     others = " · ".join(f"recall@{n} {percent(final[f'recall@{n}'].value)}" for n in (5, 10))
     photos = facts.get("photos", sum(len(search.database) for search in dataset.searches))
-    without = pooled.without_positive
     tiles = (
         ("Recall@1", UNKNOWN if first.value is None else f"{percent(first.value)} %",
          [sure, before if pooled.reranked is not None else "", others]),
@@ -123,8 +123,7 @@ def _head(dataset: Dataset, scores: Scores, facts: Mapping[str, object]) -> Mark
          [f"{stage} {milliseconds(value)}" for stage, value in times.items()]),
         ("Kept of a photo", size(facts.get("bytes_per_photo")), [f"{photos} database photos"]),
         ("Queries", str(pooled.queries),
-         [f"{without} without a positive" if without else "all with a positive",
-          f"{pooled.unanswered} unanswered"]),
+         [_with_positive(pooled), f"{pooled.unanswered} unanswered"]),
     )  # fmt: skip
     shown = [
         element("div", element("dt", label), element("dd", figure, class_="figure"),
@@ -133,13 +132,28 @@ def _head(dataset: Dataset, scores: Scores, facts: Mapping[str, object]) -> Mark
     ]  # fmt: skip
     protocol = (element("strong", rule.name), ": ", rule.rule, " ",
                 element("code", dataset.hash[:12]))  # fmt: skip
-    hidden = "The owner keeps the truth: hand in the predictions to learn the scores."
     return element(
         "header", element("h1", element("bdi", _method(facts)), " on ",
                           element("bdi", dataset.name)),
         element("p", protocol, class_="soft"),
-        element("p", hidden) if rule.hidden else None, element("dl", shown, class_="tiles"),
+        [element("p", note) for note in _notes(facts)], element("dl", shown, class_="tiles"),
     )  # fmt: skip
+
+
+def _with_positive(group: Group) -> str:
+    if group.without_positive is None:
+        return HIDDEN
+    return (
+        f"{group.without_positive} without a positive"
+        if group.without_positive
+        else ("all with a positive")
+    )
+
+
+def _notes(facts: Mapping[str, object]) -> list[str]:
+    """What a reader must know first, such as that weights are seeded."""
+    notes = facts.get("notes")
+    return [str(note) for note in notes] if isinstance(notes, list) else []
 
 
 def _measures(scores: Scores, facts: Mapping[str, object]) -> Markup:

@@ -84,7 +84,7 @@ def compare(first: ScoredRun, second: ScoredRun) -> Comparison:
     """The final ranking of ``second`` against that of ``first``.
 
     Only measures that both runs have are compared. Raises ``UsageError`` where the runs are of
-    different protocols, photos or positives.
+    different protocols, photos or positives, or where there is no such measure.
     """
     if first.hash != second.hash:
         raise UsageError(
@@ -99,10 +99,15 @@ def compare(first: ScoredRun, second: ScoredRun) -> Comparison:
             f"{first.name} and {second.name} do not hold the same queries ({one[1]}); "
             f"score both again"
         )
+    defined = _defined(first, "final") & _defined(second, "final")
+    if not defined:
+        raise UsageError(
+            f"{first.name} and {second.name}: no measure has a value in both, so nothing can be "
+            f"compared; where the owner keeps the truth, hand in the two submissions"
+        )
     return _comparison(
         (first.name, second.name), first,
-        ([one.final for one in first.outcomes], [one.final for one in second.outcomes]),
-        _defined(first, "final") & _defined(second, "final"),
+        ([one.final for one in first.outcomes], [one.final for one in second.outcomes]), defined,
     )  # fmt: skip
 
 

@@ -84,7 +84,8 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
     writer = csv.writer(text, lineterminator="\r\n")  # so that either, in a name, is quoted
     writer.writerow([*COLUMNS, *(STAGE + stage for stage in stages)])
     for one in outcomes:
-        labels = [one.search, one.query, one.place, one.condition, one.positives, int(one.posed)]
+        positives = "" if one.positives is None else one.positives
+        labels = [one.search, one.query, one.place, one.condition, positives, int(one.posed)]
         times = [_text(one.milliseconds.get(stage)) for stage in stages]
         writer.writerow([*labels, *_cells(one.retrieved), *_cells(one.reranked), one.error, *times])
     return text.getvalue()
@@ -129,8 +130,9 @@ def _text(value: float | None) -> str:
 def _outcome(row: Sequence[str], stages: Sequence[str]) -> Outcome:
     cells = iter(row)
     search, query, place, condition = (next(cells) for _ in range(4))
-    positives, posed = int(next(cells)), next(cells)
-    if positives < 0 or posed not in ("0", "1"):
+    count, posed = next(cells), next(cells)
+    positives = int(count) if count else None
+    if (positives or 0) < 0 or posed not in ("0", "1"):
         raise ValueError(f"positives {positives}, posed {posed}")
     retrieved, reranked = _found(cells), _found(cells)
     if retrieved is None:

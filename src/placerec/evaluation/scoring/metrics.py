@@ -6,7 +6,8 @@ values, intervals (``intervals``) and paired differences (``compare``) are one p
 
 Notation: P positives of a query; h(N) of them stand among its first N answers. A list that ends
 before N found nothing further. A query without any positive cannot be answered: it is left out
-except where said otherwise. The published program counts it as a miss (``recall_of_all``).
+except where said otherwise. The published program counts it as a miss (``recall_of_all``). Where
+the owner keeps the truth, P is NaN, and so is every measure.
 Sources: Patch-NetVLAD, section 4.3; the Mapillary SLS evaluator (mAP@N); Sattler et al., CVPR 2018
 (pose thresholds).
 """
@@ -67,9 +68,9 @@ def recall(hits: Array, positives: Array) -> Array:
     return _where_answerable(positives, hits > 0)
 
 
-def recall_of_all(hits: Array) -> Array:
+def recall_of_all(hits: Array, positives: Array) -> Array:
     """``recall_of_all@N``: the same, but a query without a positive is a miss."""
-    return (hits > 0).astype(np.float64)
+    return np.where(np.isnan(positives), np.nan, hits > 0)
 
 
 def precision(hits: Array, positives: Array, n: int) -> Array:
@@ -82,13 +83,13 @@ def positives_found(hits: Array, positives: Array) -> Array:
     return _where_answerable(positives, hits / np.maximum(positives, 1))
 
 
-def average_precision(ranks: Sequence[int], positives: int, n: int) -> float:
+def average_precision(ranks: Sequence[int], positives: float, n: int) -> float:
     """``mAP@N``: the mean of it. AP@N = (1 / min(P, N)) * sum of i / r_i over the r_i <= N.
 
     r_i is the rank of the i-th positive. Only the first N answers are looked at, and N positives
     among them are perfect, so a list that was cut at N loses nothing by the cut.
     """
-    if not positives:
+    if not positives > 0:
         return np.nan
     return sum(i / r for i, r in enumerate(ranks, start=1) if r <= n) / min(positives, n)
 
@@ -196,10 +197,10 @@ def _columns(found: Sequence[Found], positives: Array, posed: Array) -> dict[str
     ranks = [np.array(one.ranks) for one in found]
     hits = {n: np.array([(one <= n).sum() for one in ranks], np.float64) for n in CUTS}
     columns = {f"recall@{n}": recall(hits[n], positives) for n in CUTS}
-    columns |= {f"recall_of_all@{n}": recall_of_all(hits[n]) for n in CUTS}
+    columns |= {f"recall_of_all@{n}": recall_of_all(hits[n], positives) for n in CUTS}
     columns |= {f"precision@{n}": precision(hits[n], positives, n) for n in CUTS}
     columns |= {f"positives_found@{n}": positives_found(hits[n], positives) for n in CUTS}
-    pairs = [(one.ranks, int(count)) for one, count in zip(found, positives, strict=True)]
+    pairs = [(one.ranks, float(count)) for one, count in zip(found, positives, strict=True)]
     columns |= {
         f"mAP@{n}": np.array([average_precision(*pair, n) for pair in pairs], np.float64)
         for n in CUTS

@@ -21,6 +21,7 @@ from placerec.evaluation.scoring.metrics import Curve, Found, Measures, precisio
 from placerec.records import Array
 
 NO_PREDICTION = "no prediction"
+HIDDEN = "the owner keeps the truth"
 CURVE_POINTS = 200  # at most, in scores.json
 DIGITS = 6  # of measures in scores.json
 
@@ -29,16 +30,16 @@ DIGITS = 6  # of measures in scores.json
 class Outcome:
     """What happened to one query.
 
-    ``place`` and ``condition`` are its labels or empty. ``positives`` is their number. ``posed``:
-    the query counts for the pose thresholds. ``reranked`` is ``None`` where the method only
-    retrieves. ``error`` says why there is no answer.
+    ``place`` and ``condition`` are its labels or empty. ``positives`` is their number, ``None``
+    where the owner keeps the truth. ``posed``: the query counts for the pose thresholds.
+    ``reranked`` is ``None`` where the method only retrieves. ``error`` says why there is no answer.
     """
 
     search: str
     query: str
     place: str
     condition: str
-    positives: int
+    positives: int | None
     posed: bool
     retrieved: Found
     reranked: Found | None = None
@@ -55,14 +56,15 @@ class Outcome:
 class Group:
     """The scores of some queries: a search, a condition, or all.
 
+    ``with_positive`` and ``without_positive`` are ``None`` where the owner keeps the truth.
     ``places`` counts what was resampled as one (a query without a place is its own).
     ``milliseconds`` are means by stage. A measure is ``None``, with the reason in ``doubt``, where
     it is not defined.
     """
 
     queries: int
-    with_positive: int
-    without_positive: int
+    with_positive: int | None
+    without_positive: int | None
     unanswered: int
     places: int
     milliseconds: dict[str, float]
@@ -140,8 +142,9 @@ def scores(dataset: Dataset, found: Sequence[Outcome]) -> Scores:
 
 
 def positives_of(found: Sequence[Outcome]) -> Array:
-    """How many positives each query has: (Q,) int64."""
-    return np.array([one.positives for one in found], np.int64)
+    """How many positives each query has: (Q,) float64, NaN where the owner keeps the truth."""
+    counts = [np.nan if one.positives is None else one.positives for one in found]
+    return np.array(counts, np.float64)
 
 
 def places_of(found: Sequence[Outcome]) -> Array:
@@ -172,7 +175,7 @@ def _of_search(
         ranking = one.reranked or ()
         found.append(Outcome(
             search.name, name, _label(queries.places, row), _label(queries.conditions, row),
-            len(_true(search, row)),
+            None if dataset.protocol.hidden else len(_true(search, row)),
             dataset.protocol.poses and _known_pose(queries, row) is not None,
             _found(search, numbers, row, one.retrieved),
             _found(search, numbers, row, ranking) if reranks else None,
@@ -280,7 +283,8 @@ def _reach(dataset: Dataset, search: Search, found: Sequence[Outcome]) -> dict[s
 
 
 def _group(found: Sequence[Outcome], reach: Mapping[str, Mapping[str, float]]) -> Group:
-    positive = sum(one.positives > 0 for one in found)
+    known = [one.positives for one in found if one.positives is not None]
+    positive = sum(count > 0 for count in known) if known else None
     searches = {one.search for one in found}
     times: dict[str, list[float]] = {}
     for one in found:
@@ -292,7 +296,7 @@ def _group(found: Sequence[Outcome], reach: Mapping[str, Mapping[str, float]]) -
         if (lists := _rankings(found, name)) or name == "retrieved"
     }
     return Group(
-        len(found), positive, len(found) - positive,
+        len(found), positive, None if positive is None else len(found) - positive,
         sum(not one.final.answers for one in found), len(set(places_of(found).tolist())),
         {stage: float(np.mean(values)) for stage, values in sorted(times.items())},
         estimated["retrieved"], estimated.get("reranked"),
@@ -303,6 +307,8 @@ def _estimates(
     found: Sequence[Outcome], lists: Sequence[Found], reach: float
 ) -> dict[str, Estimate]:
     measures = measures_of(found, lists)
+    if found and all(one.positives is None for one in found):
+        return dict.fromkeys(measures.names, Estimate(None, doubt=HIDDEN))
     counted = [measures.counted(name) for name in measures.names]
     estimated = intervals.estimates(places_of(found), measures.of, counted)
     kept = dict(zip(measures.names, estimated, strict=True))

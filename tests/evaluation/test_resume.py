@@ -1,0 +1,254 @@
+"""A run is only gone on with, or shown again, where all that its answers rest on is as it was."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_support import Darkest, MeanColour
+
+from placerec.errors import UsageError
+from placerec.evaluation.datasets import open_dataset
+from placerec.evaluation.evaluate import PREDICTIONS, WORK, evaluate, scored_import
+from placerec.evaluation.methods import Method, named_method, own_method
+from placerec.evaluation.predictions import Prediction, PredictionFile, read_predictions
+from placerec.models.files import save_model
+from placerec.models.named import generic_model
+from placerec.settings import Settings
+
+
+@pytest.fixture
+def copy(town, tmp_path):
+    """The town, to be changed."""
+    return Path(shutil.copytree(town, tmp_path / "town"))
+
+
+def answered(run):
+    found = run.predictions.predictions.values()
+    return {one.query: (one.retrieved, one.reranked) for one in found}
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / PREDICTIONS).read_text("utf-8").splitlines()]
+
+
+def stop_at(count):
+    def stop(stage, done, total):
+        if stage.startswith("asking") and done == count:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_another_model_file_of_the_same_name_is_refused_by_its_sha256(copy, tmp_path):
+    dataset, out = open_dataset(copy), tmp_path / "run"
+    path, model = tmp_path / "mine.safetensors", generic_model()
+
+    def asked():
+        return named_method(model=str(path), rerank="none")
+
+    save_model(model, path)
+    first = evaluate(dataset, asked(), out=out)
+    shutil.rmtree(out / WORK)
+    assert answered(evaluate(dataset, asked(), out=out)) == answered(first)
+    centres = model.fitted.vocabulary.centres
+    changed = replace(model.fitted.vocabulary, centres=np.roll(centres, 1, axis=0))
+    save_model(replace(model, fitted=replace(model.fitted, vocabulary=changed)), path)
+    with pytest.raises(UsageError, match=r"weights mine\.safetensors: .{12}, now .{12}.* --out"):
+        evaluate(dataset, asked(), out=out)
+
+
+def test_another_onnx_trunk_of_the_same_name_is_refused(copy, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    def write(seed):
+        kernel = np.random.default_rng(seed).standard_normal((16, 3, 16, 16)).astype(np.float32)
+        graph = helper.make_graph(
+            [helper.make_node("Conv", ["x", "w"], ["y"], strides=[16, 16])], "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "H", "W"])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, "h", "w"])],
+            [numpy_helper.from_array(kernel, "w")],
+        )  # fmt: skip
+        opsets = [helper.make_opsetid("", 17)]
+        onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), path)
+
+    dataset, out, path = open_dataset(copy), tmp_path / "run", tmp_path / "mine.onnx"
+    settings = Settings(pca_dim=16, clusters=8, patch_sizes=(), candidates=0)
+    method = own_method(model=str(path), settings=settings)
+    write(0)
+    evaluate(dataset, method, out=out)
+    write(1)
+    with pytest.raises(UsageError, match="method retrieval weights"):
+        evaluate(dataset, method, out=out)
+
+
+def test_changed_code_of_a_network_of_ones_own_is_refused(copy, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    import sys
+
+    dataset, out, path = open_dataset(copy), tmp_path / "run", tmp_path / "resumednet.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = "def build():\n    return lambda image: image.mean((2, 3)) - {}\n"
+
+    def asked(number):
+        path.write_text(code.format(number), "utf-8")
+        sys.modules.pop("resumednet", None)
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        return named_method(torch_module="resumednet:build")
+
+    first = asked("0.5")
+    assert set(first.as_json()["code"]) == {"resumednet.py"}
+    evaluate(dataset, first, out=out)
+    with pytest.raises(UsageError, match=r"method code resumednet\.py"):
+        evaluate(dataset, asked("0.7"), out=out)
+    sys.modules.pop("resumednet")
+
+
+def test_changed_weights_or_options_of_a_baseline_are_refused(copy, tmp_path):
+    class Recorded(Darkest):
+        def __init__(self, **changes):
+            self.record = {"keypoints": 512, "weights": {"net.safetensors": "c" * 64}} | changes
+
+    dataset, out = open_dataset(copy), tmp_path / "run"
+    evaluate(dataset, Method(MeanColour(), Recorded(), 3), out=out)
+    told = lines(out)[0]["header"]["method"]["reranking"]
+    assert told == {"method": "darkest", **Recorded().record, "fingerprint": "b" * 64}
+    for changed in ({"keypoints": 256}, {"weights": {"net.safetensors": "d" * 64}}):
+        with pytest.raises(UsageError, match=f"method reranking {next(iter(changed))}"):
+            evaluate(dataset, Method(MeanColour(), Recorded(**changed), 3), out=out)
+    other = MeanColour()
+    other.fingerprint = "e" * 64
+    with pytest.raises(UsageError, match="retrieval fingerprint: aaaaaaaaaaaa, now eeeeeeeeeeee"):
+        evaluate(dataset, Method(other, Recorded(), 3), out=out)
+
+
+def test_a_baseline_that_is_fitted_on_the_photos_needs_no_fingerprint_before(copy, tmp_path):
+    class Fitted(MeanColour):
+        @property
+        def fingerprint(self):
+            if not self.fitted:
+                raise UsageError("not fitted yet")
+            return "a" * 64
+
+    out = tmp_path / "run"
+    evaluate(open_dataset(copy), Method(Fitted(), None, 0), out=out)
+    assert lines(out)[0]["header"]["method"]["retrieval"] == {"method": "mean-colour"}
+    evaluate(open_dataset(copy), Method(Fitted(), None, 0), out=out)
+
+
+def test_named_and_shipped_models_are_recorded_by_their_contents():
+    weights = named_method("netvlad").as_json()["retrieval"]["weights"]
+    assert set(weights) == {"efficientnet-lite0", "generic"}
+    assert all(len(one) == 64 for one in weights.values())
+    trunk = named_method("netvlad", model="efficientnet-lite0").as_json()["retrieval"]["weights"]
+    assert trunk == {"efficientnet-lite0": weights["efficientnet-lite0"]}
+
+
+def test_a_weight_file_is_read_once_a_run_though_two_parts_use_it(tmp_path, monkeypatch):
+    from placerec.evaluation import identity
+
+    path = tmp_path / "mine.safetensors"
+    save_model(generic_model(), path)
+    read = []
+    known = identity.sha256_of
+    monkeypatch.setattr(identity, "sha256_of", lambda one: read.append(one) or known(one))
+    told = named_method("netvlad", "default", model=str(path)).as_json()
+    assert told["retrieval"]["weights"] == told["reranking"]["weights"]
+    assert read == [path]
+
+
+def test_a_photo_that_was_replaced_since_is_refused(copy, tmp_path):
+    out, method = tmp_path / "run", Method(MeanColour(), None, 0)
+    evaluate(open_dataset(copy), method, out=out)
+    elsewhere = Path(shutil.copytree(copy, tmp_path / "elsewhere" / "town"))
+    evaluate(open_dataset(elsewhere), method, out=out)  # where they lie does not matter
+    shutil.copy(copy / "queries" / "night_001.jpg", copy / "queries" / "night_000.jpg")
+    with pytest.raises(UsageError, match="another photo_sizes"):
+        evaluate(open_dataset(copy), method, out=out)
+
+
+def test_a_corrected_file_of_predictions_is_not_scored_as_the_old_one(copy, tmp_path):
+    dataset, out, path = open_dataset(copy), tmp_path / "run", tmp_path / "theirs.txt"
+    wrong = "".join(f"night_00{n}.jpg place_00{(n + 1) % 6}.jpg\n" for n in range(6))
+    path.write_text(wrong, "utf-8")
+    first = scored_import(dataset, "hloc", path, None, out)
+    assert first.scores.pooled.retrieved["recall@1"].value == 0.0
+    assert scored_import(dataset, "hloc", path, None, out).scores.pooled == first.scores.pooled
+    path.write_text("".join(f"night_00{n}.jpg place_00{n}.jpg\n" for n in range(6)), "utf-8")
+    with pytest.raises(UsageError, match=r"method files.*another --out, or delete this folder"):
+        scored_import(dataset, "hloc", path, None, out)
+    assert (
+        scored_import(dataset, "hloc", path, None, tmp_path / "new")
+        .scores.pooled.retrieved["recall@1"]
+        .value
+        == 1.0
+    )
+    with pytest.raises(UsageError, match="method scorer: none, now theirs"):
+        scored_import(dataset, "hloc", path, path, tmp_path / "new")
+
+
+def test_a_run_of_an_older_form_is_refused_and_said_to_be(copy, tmp_path):
+    out, method = tmp_path / "run", Method(MeanColour(), None, 0)
+    evaluate(open_dataset(copy), method, out=out)
+    text = (out / PREDICTIONS).read_text("utf-8")
+    (out / PREDICTIONS).write_text(text.replace('"format": 2', '"format": 1'), "utf-8")
+    with pytest.raises(UsageError, match=r"another format \(format: 1, now 2\)"):
+        evaluate(open_dataset(copy), method, out=out)
+
+
+def test_seconds_are_those_of_all_sessions(copy, tmp_path, monkeypatch):
+    from placerec.evaluation import evaluate as room
+
+    dataset, out, method = open_dataset(copy), tmp_path / "run", Method(MeanColour(), None, 0)
+    now = [0.0]
+    monkeypatch.setattr(room.time, "perf_counter", lambda: now[0])
+
+    def passing(stage, done, total):
+        now[0] += 10.0 if stage.startswith("asking") else 0.0
+        if stage.startswith("asking") and stop and done == stop:
+            raise KeyboardInterrupt
+
+    stop = 3
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(dataset, method, out=out, progress=passing)
+    assert lines(out)[-1] == {"paused": "all", "seconds": 30.0}
+    with (out / PREDICTIONS).open("ab") as file:
+        file.write(b'{"paused": "all", "sec')  # killed while it wrote
+    stop, before = 0, now[0]
+    run = evaluate(dataset, method, out=out, progress=passing)
+    assert now[0] - before == 60.0
+    assert run.facts["seconds"] == 90.0
+    assert evaluate(dataset, method, out=out).facts["seconds"] == 90.0
+
+
+def test_after_a_kill_the_seconds_up_to_the_last_answer_are_known(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    with PredictionFile({"a": 1}, path) as file:
+        file.begin("all", {}, 5.0)
+        assert read_predictions(path).spent == {"all": 5.0}
+        file.add(Prediction("all", "q.jpg", ()), 7.25)
+    assert read_predictions(path).spent == {"all": 7.25}
+
+
+def test_an_answer_that_was_lost_is_asked_again_though_the_run_had_ended(copy, tmp_path):
+    dataset, out, method = open_dataset(copy), tmp_path / "run", Method(MeanColour(), None, 0)
+    whole = answered(evaluate(dataset, method, out=out))
+    kept = (out / PREDICTIONS).read_bytes().splitlines(keepends=True)
+    (out / PREDICTIONS).write_bytes(b"".join(line for line in kept if b"night_002" not in line))
+    assert answered(evaluate(dataset, method, out=out)) == whole
+
+
+def test_what_a_deleted_run_of_other_photos_kept_is_not_taken(copy, tmp_path):
+    out, method = tmp_path / "run", Method(MeanColour(), Darkest(), 3)
+    evaluate(open_dataset(copy), method, out=out)
+    (out / PREDICTIONS).unlink()  # but not its work folder
+    day = copy / "database"
+    for name, other in (("place_000.jpg", "place_003.jpg"), ("place_003.jpg", "place_000.jpg")):
+        shutil.copy(day / name, tmp_path / other)
+    for name in ("place_000.jpg", "place_003.jpg"):
+        shutil.copy(tmp_path / name, day / name)
+    found = answered(evaluate(open_dataset(copy), method, out=out))
+    assert found == answered(evaluate(open_dataset(copy), method))
