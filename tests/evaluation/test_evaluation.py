@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_support import Darkest, MeanColour
 
 from placerec.errors import BadTable, NotFound, PhotoError, UsageError
 from placerec.evaluation.dataset import Dataset
@@ -17,6 +16,7 @@ from placerec.evaluation.lists import listed, sampled, with_distractors
 from placerec.evaluation.methods import Method, named_method, own_method
 from placerec.evaluation.predictions import read_predictions
 from placerec.settings import Settings
+from plain_methods import Darkest, MeanColour
 
 
 def rankings(run):

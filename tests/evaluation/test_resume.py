@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_support import Darkest, MeanColour
 
 from placerec.errors import UsageError
 from placerec.evaluation.datasets import open_dataset
@@ -17,6 +16,7 @@ from placerec.evaluation.predictions import Prediction, PredictionFile, read_pre
 from placerec.models.files import save_model
 from placerec.models.named import generic_model
 from placerec.settings import Settings
+from plain_methods import Darkest, MeanColour
 
 
 @pytest.fixture

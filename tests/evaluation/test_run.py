@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-from evaluation_support import Darkest, MeanColour
 from PIL import Image
 
 from placerec.errors import UsageError
@@ -15,6 +14,7 @@ from placerec.evaluation.methods import Method
 from placerec.evaluation.results import REPORT, SUBMISSION, write_results
 from placerec.evaluation.scoring.compare import compare
 from placerec.evaluation.scoring.files import QUERIES, SCORES, read_run
+from plain_methods import Darkest, MeanColour
 
 METHOD = Method(MeanColour(), Darkest(), 2)
 

@@ -82,12 +82,12 @@ def reproduce(
 
     NAME: ablation, sizes, speed, methods, pictures, grid, robustness or k-patch. DATASETS are
     folders with database/, queries/ and ground_truth.csv (query,database). In Python:
-    placerec.evaluation.reproduce.reproduce.
+    placerec.reproduce.reproduce.
     """
     from placerec.errors import UsageError
-    from placerec.evaluation.reproduce import TABLES
-    from placerec.evaluation.reproduce import reproduce as run
-    from placerec.evaluation.reproduce.options import Options
+    from placerec.reproduce import TABLES
+    from placerec.reproduce import reproduce as run
+    from placerec.reproduce.options import Options
     from placerec.workers import available_threads
 
     if name not in TABLES:

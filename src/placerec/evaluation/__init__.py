@@ -10,5 +10,4 @@ Read in this order:
                      run rests on; ``run``: what it says of itself
 6. ``scoring``       what each answer was worth; measures, intervals, comparison of runs
 7. ``results``       a run's folder; ``report``: its page; ``exchange``: other programs' forms
-8. ``reproduce``     the tables and figures of the paper
 """

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from evaluation_support import Darkest, MeanColour
 from published import TREES
 
 from placerec.evaluation.datasets import PROTOCOLS, open_dataset
@@ -11,6 +10,7 @@ from placerec.evaluation.evaluate import evaluate
 from placerec.evaluation.methods import Method
 from placerec.evaluation.results import SUBMISSION, write_results
 from placerec.evaluation.scoring.files import read_run
+from plain_methods import Darkest, MeanColour
 
 
 def test_there_is_a_miniature_of_every_protocol():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from placerec.evaluation.reproduce.plots import TextRow, series_of
+from placerec.reproduce.plots import TextRow, series_of
 
 EQUAL = 1e-9
 Value = Callable[[Sequence[TextRow]], float]  # a number of one set's rows

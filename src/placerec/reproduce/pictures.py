@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from placerec.evaluation.reproduce.folder import Row, file_name
-from placerec.evaluation.reproduce.options import LIST_SEED
-from placerec.evaluation.reproduce.plots import TextRow, bars
-from placerec.evaluation.reproduce.scores import MULTI
-from placerec.evaluation.reproduce.study import Study
-from placerec.evaluation.reproduce.table import Table
 from placerec.photos.decode import decode
 from placerec.recognise.picture import draw_match
 from placerec.records import Match, Place
+from placerec.reproduce.folder import Row, file_name
+from placerec.reproduce.options import LIST_SEED
+from placerec.reproduce.plots import TextRow, bars
+from placerec.reproduce.scores import MULTI
+from placerec.reproduce.study import Study
+from placerec.reproduce.table import Table
 from placerec.whole import whole
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
-from placerec.evaluation.reproduce.claims import Value, cell, verdict
-from placerec.evaluation.reproduce.folder import Row
-from placerec.evaluation.reproduce.keypoints import NAME as KEYPOINTS
-from placerec.evaluation.reproduce.keypoints import keypoint_reranker, keypoint_rows
-from placerec.evaluation.reproduce.plots import TextRow, recall_limits, series_of, style
-from placerec.evaluation.reproduce.scores import MULTI, SINGLE
-from placerec.evaluation.reproduce.study import Study
-from placerec.evaluation.reproduce.table import RECALLS, Table, size_label
-from placerec.evaluation.reproduce.timing import Stopwatch, fastest_ms, trunk_ms
+from placerec.reproduce.claims import Value, cell, verdict
+from placerec.reproduce.folder import Row
+from placerec.reproduce.keypoints import NAME as KEYPOINTS
+from placerec.reproduce.keypoints import keypoint_reranker, keypoint_rows
+from placerec.reproduce.plots import TextRow, recall_limits, series_of, style
+from placerec.reproduce.scores import MULTI, SINGLE
+from placerec.reproduce.study import Study
+from placerec.reproduce.table import RECALLS, Table, size_label
+from placerec.reproduce.timing import Stopwatch, fastest_ms, trunk_ms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from placerec.errors import UsageError
-from placerec.evaluation.reproduce.folder import file_name
 from placerec.evaluation.scoring.metrics import RECALL_AT
+from placerec.reproduce.folder import file_name
 
 LIST_SEED = 0
 RETRIEVAL_DIM = 512  # the shortlist of every table, as in the paper's speed setting

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from placerec.evaluation.dataset import Dataset, Protocol
 from placerec.evaluation.evaluate import evaluate
 from placerec.evaluation.methods import Method, Own, named_method, own_method
-from placerec.evaluation.reproduce.claims import cell, verdict
-from placerec.evaluation.reproduce.folder import Row
-from placerec.evaluation.reproduce.keypoints import NAME as KEYPOINTS
-from placerec.evaluation.reproduce.keypoints import keypoint_reranker
-from placerec.evaluation.reproduce.plots import TextRow, bars
-from placerec.evaluation.reproduce.scores import MULTI
-from placerec.evaluation.reproduce.study import Study
-from placerec.evaluation.reproduce.table import RECALLS, Table
 from placerec.evaluation.scoring.metrics import RECALL_AT, recalls
+from placerec.reproduce.claims import cell, verdict
+from placerec.reproduce.folder import Row
+from placerec.reproduce.keypoints import NAME as KEYPOINTS
+from placerec.reproduce.keypoints import keypoint_reranker
+from placerec.reproduce.plots import TextRow, bars
+from placerec.reproduce.scores import MULTI
+from placerec.reproduce.study import Study
+from placerec.reproduce.table import RECALLS, Table
 from placerec.settings import METHODS
 
 if TYPE_CHECKING:

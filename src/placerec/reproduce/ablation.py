@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from placerec.evaluation.reproduce.claims import Value, cell, highest, lowest, verdict
-from placerec.evaluation.reproduce.folder import Row
-from placerec.evaluation.reproduce.plots import TextRow, bars
-from placerec.evaluation.reproduce.scores import MULTI, SINGLE
-from placerec.evaluation.reproduce.study import Study
-from placerec.evaluation.reproduce.table import RECALLS, Table, size_label
+from placerec.reproduce.claims import Value, cell, highest, lowest, verdict
+from placerec.reproduce.folder import Row
+from placerec.reproduce.plots import TextRow, bars
+from placerec.reproduce.scores import MULTI, SINGLE
+from placerec.reproduce.study import Study
+from placerec.reproduce.table import RECALLS, Table, size_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from placerec.evaluation.reproduce.folder import Row
-from placerec.evaluation.reproduce.plots import TextRow
-from placerec.evaluation.reproduce.study import Study
 from placerec.evaluation.scoring.metrics import RECALL_AT
+from placerec.reproduce.folder import Row
+from placerec.reproduce.plots import TextRow
+from placerec.reproduce.study import Study
 from placerec.settings import Size
 
 if TYPE_CHECKING:

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from placerec.evaluation.reproduce.claims import best, cell, highest, lowest, verdict
-from placerec.evaluation.reproduce.grid import _rank, _weights
-from placerec.evaluation.reproduce.matches import Matches, at, describe
-from placerec.evaluation.reproduce.robustness import DISTURBANCES, LEVELS
-from placerec.evaluation.reproduce.scores import MULTI, SINGLE, Scores
-from placerec.evaluation.reproduce.speed import _beside_the_published
 from placerec.method.fusion import PUBLISHED_WEIGHTS
 from placerec.models.fit import fit_model
 from placerec.recognise.rerank import rerank
+from placerec.reproduce.claims import best, cell, highest, lowest, verdict
+from placerec.reproduce.grid import _rank, _weights
+from placerec.reproduce.matches import Matches, at, describe
+from placerec.reproduce.robustness import DISTURBANCES, LEVELS
+from placerec.reproduce.scores import MULTI, SINGLE, Scores
+from placerec.reproduce.speed import _beside_the_published
 from placerec.settings import METHODS
 
 DIM = 12

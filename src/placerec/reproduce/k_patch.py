@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from placerec.evaluation.reproduce.claims import cell, verdict
-from placerec.evaluation.reproduce.folder import Row, digest
-from placerec.evaluation.reproduce.plots import TextRow, recall_limits, style
-from placerec.evaluation.reproduce.study import Study
-from placerec.evaluation.reproduce.table import RECALLS, Table
-from placerec.evaluation.reproduce.timing import Stopwatch
 from placerec.index.codec import encode_patches, encode_vector
 from placerec.models.model import Model
+from placerec.reproduce.claims import cell, verdict
+from placerec.reproduce.folder import Row, digest
+from placerec.reproduce.plots import TextRow, recall_limits, style
+from placerec.reproduce.study import Study
+from placerec.reproduce.table import RECALLS, Table
+from placerec.reproduce.timing import Stopwatch
 from placerec.settings import METHODS
 
 if TYPE_CHECKING:

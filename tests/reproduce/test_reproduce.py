@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from evaluation_support import Darkest
 from PIL import Image
 
 from placerec.cli import cli
 from placerec.demo import Town, demo_pose, render
 from placerec.errors import MissingExtra, NotFound, UsageError
 from placerec.evaluation.datasets import open_dataset
-from placerec.evaluation.reproduce import TABLES, methods, reproduce, robustness, speed
-from placerec.evaluation.reproduce.folder import ResultFolder
-from placerec.evaluation.reproduce.options import Options
-from placerec.evaluation.reproduce.study import Study, open_study, read_set
-from placerec.evaluation.reproduce.subject import open_subject
 from placerec.models.files import load_model, read_settings, save_model
+from placerec.reproduce import TABLES, methods, reproduce, robustness, speed
+from placerec.reproduce.folder import ResultFolder
+from placerec.reproduce.options import Options
+from placerec.reproduce.study import Study, open_study, read_set
+from placerec.reproduce.subject import open_subject
+from plain_methods import Darkest
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("cv2")
@@ -199,8 +199,8 @@ def test_a_model_of_seeded_weights_shows_no_number(town, out, ablation, tmp_path
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from placerec.evaluation.reproduce import matches, reproduce
-from placerec.evaluation.reproduce.options import Options
+from placerec.reproduce import matches, reproduce
+from placerec.reproduce.options import Options
 whole = matches.Matches._read
 def read(self, row, label=""):
     if list(self.folder.glob("*.npz")):

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from placerec.evaluation.reproduce.claims import Value, cell, lowest, verdict
-from placerec.evaluation.reproduce.folder import Row, digest
-from placerec.evaluation.reproduce.maps import Maps
-from placerec.evaluation.reproduce.plots import TextRow, series_of, style
-from placerec.evaluation.reproduce.scores import SINGLE
-from placerec.evaluation.reproduce.study import Study
-from placerec.evaluation.reproduce.table import RECALLS, Table
 from placerec.records import Array
+from placerec.reproduce.claims import Value, cell, lowest, verdict
+from placerec.reproduce.folder import Row, digest
+from placerec.reproduce.maps import Maps
+from placerec.reproduce.plots import TextRow, series_of, style
+from placerec.reproduce.scores import SINGLE
+from placerec.reproduce.study import Study
+from placerec.reproduce.table import RECALLS, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

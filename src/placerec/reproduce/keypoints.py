@@ -12,9 +12,9 @@ from placerec.baselines import RERANKERS
 from placerec.baselines.contract import Reranker
 from placerec.errors import MissingExtra
 from placerec.evaluation.engines import LocalVerifier
-from placerec.evaluation.reproduce.folder import Row
-from placerec.evaluation.reproduce.study import Study
-from placerec.evaluation.reproduce.timing import fastest_ms
+from placerec.reproduce.folder import Row
+from placerec.reproduce.study import Study
+from placerec.reproduce.timing import fastest_ms
 from placerec.trunks.vgg16 import cache_folder
 
 NAME = "aliked-lightglue"

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from placerec.evaluation.reproduce.matches import Kind, at, describe
-from placerec.evaluation.reproduce.scores import FUSION
-from placerec.evaluation.reproduce.study import Study
 from placerec.models.model import Model
 from placerec.models.named import open_named, trunk_named
 from placerec.recognise.rerank import match_candidates, score_matches
 from placerec.records import Array, PatchSet
+from placerec.reproduce.matches import Kind, at, describe
+from placerec.reproduce.scores import FUSION
+from placerec.reproduce.study import Study
 from placerec.settings import Size
 from placerec.workers import map_in_order
 

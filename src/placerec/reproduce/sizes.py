@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from placerec.evaluation.reproduce.claims import best, cell, highest, verdict
-from placerec.evaluation.reproduce.folder import Row
-from placerec.evaluation.reproduce.plots import TextRow, recall_limits, series_of, style
-from placerec.evaluation.reproduce.scores import MULTI
-from placerec.evaluation.reproduce.study import Study
-from placerec.evaluation.reproduce.table import RECALLS, Table, size_label
+from placerec.reproduce.claims import best, cell, highest, verdict
+from placerec.reproduce.folder import Row
+from placerec.reproduce.plots import TextRow, recall_limits, series_of, style
+from placerec.reproduce.scores import MULTI
+from placerec.reproduce.study import Study
+from placerec.reproduce.table import RECALLS, Table, size_label
 from placerec.settings import Size
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.evaluation.reproduce.options import Options
 from placerec.method.patches import patch_grid
 from placerec.models.model import Model
 from placerec.models.named import open_named, trunk_named
 from placerec.photos.prepare import prepare
+from placerec.reproduce.options import Options
 from placerec.settings import Size
 from placerec.trunks import Trunk
 

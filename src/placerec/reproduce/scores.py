@@ -7,12 +7,12 @@ from functools import cache
 
 import numpy as np
 
-from placerec.evaluation.reproduce.matches import Kind, Matches
 from placerec.index.describe import Progress, no_progress
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched
 from placerec.recognise.rerank import score_matches
 from placerec.records import Array, Match
+from placerec.reproduce.matches import Kind, Matches
 from placerec.settings import Settings, Size
 
 SINGLE: tuple[Size, ...] = ((5, 5),)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placerec.evaluation.reproduce.folder import Row
-from placerec.evaluation.reproduce.plots import TextRow, bars
-from placerec.evaluation.reproduce.scores import MULTI, Scores
-from placerec.evaluation.reproduce.sizes import SQUARES
-from placerec.evaluation.reproduce.study import Study
-from placerec.evaluation.reproduce.table import RECALLS, Table, size_label
 from placerec.evaluation.scoring.metrics import RECALL_AT
 from placerec.method.fusion import PUBLISHED_WEIGHTS, standardise
 from placerec.records import Array
+from placerec.reproduce.folder import Row
+from placerec.reproduce.plots import TextRow, bars
+from placerec.reproduce.scores import MULTI, Scores
+from placerec.reproduce.sizes import SQUARES
+from placerec.reproduce.study import Study
+from placerec.reproduce.table import RECALLS, Table, size_label
 from placerec.settings import Size
 
 if TYPE_CHECKING:

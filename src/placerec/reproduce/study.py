@@ -13,12 +13,6 @@ from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.datasets import open_dataset
 from placerec.evaluation.lists import listed, with_distractors
-from placerec.evaluation.reproduce.folder import ResultFolder, Row, digest, file_name
-from placerec.evaluation.reproduce.maps import Maps
-from placerec.evaluation.reproduce.matches import Kind, Matches
-from placerec.evaluation.reproduce.options import DIM, LIST_SEED, RETRIEVAL_DIM, Options
-from placerec.evaluation.reproduce.scores import Scores
-from placerec.evaluation.reproduce.subject import Subject
 from placerec.evaluation.scoring.metrics import recalls
 from placerec.index.describe import Progress
 from placerec.models.files import model_from_bytes, save_model
@@ -26,6 +20,12 @@ from placerec.models.fit import MOST_WINDOWS, VECTORS_A_DIMENSION, chosen_for_fi
 from placerec.models.model import Model
 from placerec.recognise.shortlist import shortlist
 from placerec.records import Array
+from placerec.reproduce.folder import ResultFolder, Row, digest, file_name
+from placerec.reproduce.maps import Maps
+from placerec.reproduce.matches import Kind, Matches
+from placerec.reproduce.options import DIM, LIST_SEED, RETRIEVAL_DIM, Options
+from placerec.reproduce.scores import Scores
+from placerec.reproduce.subject import Subject
 from placerec.settings import METHODS, Settings
 from placerec.trunks import Trunk
 from placerec.whole import whole

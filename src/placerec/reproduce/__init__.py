@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from placerec.errors import MissingExtra, UsageError
-from placerec.evaluation.reproduce import (
+from placerec.index.describe import Progress, no_progress
+from placerec.reproduce import (
     ablation,
     grid,
     k_patch,
@@ -25,13 +26,12 @@ from placerec.evaluation.reproduce import (
     sizes,
     speed,
 )
-from placerec.evaluation.reproduce.folder import ResultFolder, Row
-from placerec.evaluation.reproduce.options import Options
-from placerec.evaluation.reproduce.plots import draw
-from placerec.evaluation.reproduce.study import open_study, read_set
-from placerec.evaluation.reproduce.subject import open_subject
-from placerec.evaluation.reproduce.table import OF, Table
-from placerec.index.describe import Progress, no_progress
+from placerec.reproduce.folder import ResultFolder, Row
+from placerec.reproduce.options import Options
+from placerec.reproduce.plots import draw
+from placerec.reproduce.study import open_study, read_set
+from placerec.reproduce.subject import open_subject
+from placerec.reproduce.table import OF, Table
 from placerec.workers import single_threaded_blas
 
 PACKAGES = ("cv2", "matplotlib")  # RANSAC, and the plots
