@@ -63,7 +63,7 @@ def published(query: PatchSet, database: PatchSet) -> Matched:
     kept = torch.nonzero(backward[forward] == torch.arange(len(forward)))[:, 0]
     pairs = torch.stack((forward[kept], kept), dim=1).numpy()
     empty = np.empty(0, np.float32)
-    return Matched(query, database, pairs, empty, empty)
+    return Matched(query.grid, database.grid, pairs, empty, empty)
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -59,6 +59,10 @@ class Grid:
         row, column = np.divmod(np.asarray(numbers), self.columns)
         return np.stack((column, row), axis=-1) * self.stride
 
+    def __len__(self) -> int:
+        """The number of patches."""
+        return self.rows * self.columns
+
     def boxes(self, numbers: Array) -> Array:
         """Left, top, right, bottom of the patches ``numbers`` (n,) as fractions of the photo."""
         size = np.array(self.size[::-1])

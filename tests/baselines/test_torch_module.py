@@ -10,6 +10,7 @@ import pytest
 from placerec.baselines.torch_module import open_module
 from placerec.demo import Town, demo_pose, render
 from placerec.errors import MissingExtra, NotFound, UsageError
+from placerec.trunks.external import OnnxTrunk
 
 torch = pytest.importorskip("torch")
 
@@ -244,10 +245,24 @@ def test_an_onnx_file_that_is_not_there_is_named(tmp_path):
         open_module(str(tmp_path / "none.onnx"))
 
 
-def onnx_file(path, kind):
+def test_an_onnx_file_of_fixed_size_is_a_trunk_at_that_size_alone(tmp_path):
+    trunk = OnnxTrunk.from_file(onnx_file(tmp_path / "map.onnx", "map"))
+    assert (trunk.channels, trunk.stride) == (3, 8)
+    assert trunk.preprocessing((32, 48)).size == (32, 48)
+    with pytest.raises(UsageError, match=r"map\.onnx: takes images of 32x48 alone.*32,48"):
+        trunk.preprocessing((480, 640))
+    with pytest.raises(UsageError, match=r"global\.onnx|turns an image"):
+        OnnxTrunk.from_file(onnx_file(tmp_path / "global.onnx", "global"))
+    half = tmp_path / "half.onnx"
+    half.write_bytes(onnx_file(tmp_path / "x.onnx", "map", "FLOAT16").read_bytes())
+    with pytest.raises(UsageError, match=r"half\.onnx: it fails on a float32 image"):
+        OnnxTrunk.from_file(half)
+
+
+def onnx_file(path, kind, dtype="FLOAT"):
     """The means of 32 x 48 pixels: of all ("global"), or of 8 x 8 as a map or as tokens."""
     onnx = pytest.importorskip("onnx")
-    make, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    make, number = onnx.helper, getattr(onnx.TensorProto, dtype)
     shapes = {"global": [1, 3], "map": [1, 3, 4, 6], "tokens": [1, 24, 3]}
     pool = {"kernel_shape": [8, 8], "strides": [8, 8]}
     nodes = {
@@ -261,8 +276,8 @@ def onnx_file(path, kind):
     }
     shape = make.make_tensor("shape", onnx.TensorProto.INT64, [3], [1, 3, 24])
     graph = make.make_graph(
-        nodes[kind], "net", [make.make_tensor_value_info("image", float32, [1, 3, 32, 48])],
-        [make.make_tensor_value_info("out", float32, shapes[kind])],
+        nodes[kind], "net", [make.make_tensor_value_info("image", number, [1, 3, 32, 48])],
+        [make.make_tensor_value_info("out", number, shapes[kind])],
         initializer=[shape] if kind == "tokens" else [],
     )  # fmt: skip
     model = make.make_model(graph, ir_version=8, opset_imports=[make.make_opsetid("", 17)])

@@ -183,8 +183,17 @@ def test_of_a_panorama_only_the_best_photo_stays_and_the_order_is_kept(dataset):
     assert pairs.hash != dataset.hash
 
 
-def test_distractors_join_the_database_and_the_hash_and_are_never_correct(town, dataset):
-    crowded = with_distractors(dataset, [town / "queries"])
+@pytest.fixture
+def doubles(town, tmp_path) -> Path:
+    """The queries as other files: a byte behind the picture."""
+    folder = Path(shutil.copytree(town / "queries", tmp_path / "doubles"))
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes() + b" ")
+    return folder
+
+
+def test_distractors_join_the_database_and_the_hash_and_are_never_correct(dataset, doubles):
+    crowded = with_distractors(dataset, [doubles])
     run = evaluate(crowded, Method(MeanColour(), None, 0))
     assert recall_at_1(run) == 0.0  # each query finds itself among the distractors
     assert all(one[0][0][0].startswith("/distractors-1/") for one in rankings(run).values())
@@ -193,25 +202,21 @@ def test_distractors_join_the_database_and_the_hash_and_are_never_correct(town, 
     assert run.facts["photos"] == 12
 
 
-def test_distractors_are_known_by_what_their_files_hold(town, dataset, tmp_path):
-    others = Path(shutil.copytree(town / "queries", tmp_path / "elsewhere"))
-    assert with_distractors(dataset, [others]).hash == (
-        with_distractors(dataset, [town / "queries"]).hash
-    )
+def test_distractors_are_known_by_what_their_files_hold(dataset, doubles, tmp_path):
+    others = Path(shutil.copytree(doubles, tmp_path / "elsewhere"))
+    assert with_distractors(dataset, [others]).hash == with_distractors(dataset, [doubles]).hash
     name = sorted(one.name for one in others.iterdir())[0]
     with (others / name).open("ab") as file:
         file.write(b" ")
-    assert with_distractors(dataset, [others]).hash != (
-        with_distractors(dataset, [town / "queries"]).hash
-    )
+    assert with_distractors(dataset, [others]).hash != with_distractors(dataset, [doubles]).hash
 
 
-def test_a_distractor_that_comes_twice_joins_once(town, dataset, tmp_path):
-    shutil.copytree(town / "queries", tmp_path / "above" / "queries")
-    shutil.copy(town / "queries" / "night_000.jpg", tmp_path / "above" / "one_more.jpg")
+def test_a_distractor_that_comes_twice_joins_once(dataset, doubles, tmp_path):
+    shutil.copytree(doubles, tmp_path / "above" / "queries")
+    shutil.copy(doubles / "night_000.jpg", tmp_path / "above" / "one_more.jpg")
     both = with_distractors(dataset, [tmp_path / "above" / "queries", tmp_path / "above"])
     assert both.protocol.name.endswith(", 7 distractors")
-    with pytest.raises(NotFound, match="no photo in it"):
+    with pytest.raises(NotFound, match="no photo in it that did not come before"):
         with_distractors(dataset, [tmp_path / "above", tmp_path / "above" / "queries"])
 
 
@@ -219,6 +224,11 @@ def test_a_database_photo_is_no_distractor(town, dataset, tmp_path):
     shutil.copy(town / "database" / "place_002.jpg", tmp_path / "innocent.jpg")
     with pytest.raises(UsageError, match=r"innocent.jpg: is the database photo .*place_002.jpg"):
         with_distractors(dataset, [tmp_path])
+
+
+def test_a_query_is_no_distractor(town, dataset):
+    with pytest.raises(UsageError, match=r"night_000.jpg: is the query night_000.jpg of town"):
+        with_distractors(dataset, [town / "queries"])
 
 
 def test_the_hash_tells_lists_and_truth_apart_but_not_where_photos_lie(town, dataset, tmp_path):

@@ -191,6 +191,19 @@ def test_mapillary_keys_go_out_and_come_in_over_all_cities(cities, tmp_path):
     assert written("msls", cities, found, tmp_path) == "-zn_E9 uwG-s1\nB2Yy55 AszgP\n"
 
 
+def test_a_submission_to_mapillary_holds_no_distractor(tmp_path):
+    """Not even two distractors of one key, which the evaluator could not tell apart."""
+    shown = photos(["d0.jpg", "d1.jpg", "/distractors-1/a/x.jpg", "/distractors-1/b/x.jpg"])
+    data = data_set(town([{0}, {1}], shown=shown, distractors=2))
+    found = predictions(data, [2, 0, 3, 1], [0, 2])
+    assert written("msls", data, found, tmp_path) == "q0 d0\nq1 d0\n"
+
+
+def test_an_empty_file_of_predictions_is_an_error(data, tmp_path):
+    with pytest.raises(NotFound, match="no answer in it"):
+        read("text", data, tmp_path, "# nothing\n")
+
+
 def test_the_mapillary_form_refuses_what_its_evaluator_cannot_take(data, tmp_path):
     with pytest.raises(UsageError, match=r"q1.jpg: has no answer"):
         written("msls", data, predictions(data, [0], None, [0]), tmp_path)

@@ -79,6 +79,12 @@ def test_without_candidates_nothing_is_re_ranked_whatever_would_do_it():
     assert named_method("plain").candidates == BASELINE_CANDIDATES
 
 
+def test_a_method_that_re_ranks_its_own_shortlist_is_the_method_itself():
+    assert named_method("default", "default") == named_method("default")
+    assert named_method(rerank="default") == named_method()
+    assert named_method("netvlad", "default").name == "netvlad + default"
+
+
 def test_a_re_ranker_as_method_orders_the_default_shortlist_and_a_second_one_is_refused():
     assert named_method("plain").name == "default + plain"
     with pytest.raises(UsageError, match="--method plain: it re-ranks, as --rerank default does"):

@@ -252,3 +252,15 @@ def test_what_a_deleted_run_of_other_photos_kept_is_not_taken(copy, tmp_path):
         shutil.copy(tmp_path / name, day / name)
     found = answered(evaluate(open_dataset(copy), method, out=out))
     assert found == answered(evaluate(open_dataset(copy), method))
+
+
+def test_a_run_is_written_by_one_process_at_a_time(copy, tmp_path):
+    header, path = {"format": 0}, tmp_path / PREDICTIONS
+    with PredictionFile(header, path) as file:
+        file.add(Prediction("all", "q", (("d", 1.0),)))
+        before = path.read_bytes()
+        with pytest.raises(UsageError, match="another process is writing this run"):
+            PredictionFile(header, path)
+        assert path.read_bytes() == before
+    with PredictionFile(header, path) as file:
+        assert len(file.predictions) == 1

@@ -10,7 +10,7 @@ from placerec.method.matching import Matched, mutual_nearest
 from placerec.method.ransac import patch_centres, ransac_score
 from placerec.method.spatial import spatial_score
 from placerec.method.vlad import normalise
-from placerec.records import PatchSet
+from placerec.records import Grid, PatchSet
 
 SCORERS = {
     "displacement": displacement_score,
@@ -86,8 +86,8 @@ def test_blank_photos_have_a_low_defined_score(name):
 @pytest.mark.parametrize("name", SCORERS)
 def test_no_match_scores_zero(name):
     rng = np.random.default_rng(3)
-    query = patches(rng)
-    nothing = Matched(query, query, np.empty((0, 2), np.int64), *[np.empty(0, np.float32)] * 2)
+    grid, empty = patches(rng).grid, np.empty(0, np.float32)
+    nothing = Matched(grid, grid, np.empty((0, 2), np.int64), empty, empty)
     assert SCORERS[name](nothing).score == 0.0
     assert SCORERS[name](nothing).inliers == 0
 
@@ -158,7 +158,7 @@ def test_scores_before_a_background_stay_between_0_and_1():
 
 
 def matched_at(query_cells, database_cells, rows=6, columns=8):
-    grid = PatchSet((1, 1), rows, columns, 1, np.zeros((rows * columns, 2), np.float32))
+    grid = Grid((1, 1), rows, columns, 1)
     pairs = np.array([
         (q[0] * columns + q[1], d[0] * columns + d[1])
         for q, d in zip(query_cells, database_cells, strict=True)
@@ -197,7 +197,7 @@ def test_ransac_counts_the_patches_of_one_homography():
 )
 def test_patch_centres_are_the_published_pixels(size, first, last):
     rows, columns = 31 - size, 41 - size
-    grid = PatchSet((size, size), rows, columns, 1, np.zeros((rows * columns, 1), np.float32))
+    grid = Grid((size, size), rows, columns, 1)
     centres = patch_centres(grid)
     assert tuple(centres[0]) == first
     assert tuple(centres[-1]) == last

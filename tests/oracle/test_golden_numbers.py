@@ -16,7 +16,7 @@ from placerec.method.pca import fit_pca
 from placerec.method.ransac import ransac_score
 from placerec.method.spatial import spatial_score
 from placerec.method.vlad import Vocabulary, assignment_sharpness, normalise
-from placerec.records import PatchSet
+from placerec.records import Grid, PatchSet
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TOLD = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))
@@ -34,9 +34,9 @@ def array(name):
 def matched(pair, size):
     """The published matches of a pair as our record; only the number of patches counts else."""
     rows, columns = TOLD["grids"][size]
-    patches = PatchSet((int(size),) * 2, rows, columns, 1, np.zeros((rows * columns, 1)))
+    grid = Grid((int(size),) * 2, rows, columns, 1)
     pairs = array(f"{pair}-p{size}").astype(np.int64)
-    return Matched(patches, patches, pairs, np.ones(len(pairs)), np.ones(rows * columns))
+    return Matched(grid, grid, pairs, np.ones(len(pairs)), np.ones(rows * columns))
 
 
 def scores_of(query, scorer):

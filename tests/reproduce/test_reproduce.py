@@ -115,8 +115,20 @@ def test_a_model_says_how_its_pca_got_enough_samples(ablation):
 
 def test_a_model_file_gives_the_table_of_its_fit(town, out, ablation, tmp_path):
     (file,) = (p for p in out.rglob("model-*.safetensors") if read_settings(p).shared_pca)
-    result = reproduce("ablation", [town], tmp_path, replace(TINY, model=str(file)))
+    ready = replace(TINY, model=str(file), clusters=None, pca_dim=None)
+    result = reproduce("ablation", [town], tmp_path / "out", ready)
     assert result.rows() == ablation.rows()
+    for wrong in ({"clusters": 5}, {"pca_dim": 7}):
+        with pytest.raises(UsageError, match=r"(clusters 5|pca dim 7): model .* is fitted with"):
+            reproduce("ablation", [town], tmp_path / "no", replace(ready, **wrong))
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_pca_that_windows_do_not_fill_takes_mirrored_photos_and_says_so(town, tmp_path):
+    options = replace(TINY, clusters=6, pca_dim=640)  # 12 photos have 780 vectors with windows
+    study = study_of(town, options, ResultFolder(tmp_path, "ablation", {}, []))
+    assert "views of the mirrored photos added for the PCA" in study.model.training_data
+    assert study.dimensions == 640
 
 
 @pytest.mark.parametrize(
@@ -188,9 +200,9 @@ def test_a_method_without_weights_shows_no_number(town, out):
 
 def test_a_model_of_seeded_weights_shows_no_number(town, out, ablation, tmp_path):
     (file,) = (p for p in out.rglob("model-*.safetensors") if read_settings(p).shared_pca)
-    seeded = replace(load_model(file), training_data=methods.SEEDED)
+    seeded = replace(load_model(file), training_data=f"{methods.SEEDED}; the PCA: 6 photos")
     save_model(seeded, tmp_path / "seeded.safetensors")
-    options = replace(TINY, model=str(tmp_path / "seeded.safetensors"))
+    options = replace(TINY, model=str(tmp_path / "seeded.safetensors"), clusters=None, pca_dim=None)
     rows = methods._paper(study_of(town, options, ResultFolder(tmp_path, "methods", {}, [])))
     assert {row["weights"] for row in rows} == {"seeded"}
     assert not any("recall@" in key for row in rows for key in row)
@@ -279,9 +291,12 @@ def test_a_changed_query_list_is_refused(town, out, ablation, tmp_path):
 
 
 def test_distractors_join_the_database_and_are_never_correct(town, tmp_path):
-    """The distractors are the queries themselves: nothing is more alike."""
-    options = replace(TINY, distractors=(f"town={town / 'queries'}",))
-    result = reproduce("ablation", [town], tmp_path, options)
+    """The distractors show what the queries show: nothing is more alike."""
+    doubles = Path(shutil.copytree(town / "queries", tmp_path / "doubles"))
+    for path in doubles.iterdir():
+        path.write_bytes(path.read_bytes() + b" ")
+    options = replace(TINY, distractors=(f"town={doubles}",))
+    result = reproduce("ablation", [town], tmp_path / "out", options)
     rows = result.rows()
     assert {float(row["recall@1"]) for row in rows} == {0.0}
     study = study_of(town, options, result)

@@ -18,6 +18,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,13 @@ from placerec.models.fit import FeatureMaps, fit_model
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.records import Array
 from placerec.settings import NETVLAD, Settings
-from placerec.trunks.external import EXTERNAL_DATA, as_feature_map, onnx_session
+from placerec.trunks.external import (
+    EXTERNAL_DATA,
+    as_feature_map,
+    fixed_size,
+    onnx_output,
+    onnx_session,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -217,18 +224,9 @@ def _open_onnx(path: Path, threads: int, device: str) -> Retriever:
     if EXTERNAL_DATA in data:
         raise UnsafeWeights(path, "it refers to data in other files", "save it as one file")
     session = onnx_session(data, path.name, threads, device)
-    known = session.get_inputs()[0]
-    size = known.shape[2:] if len(known.shape) == 4 else []
-    about = About()
-    if len(size) == 2 and all(isinstance(side, int) for side in size):
-        about = About(image_size=(size[0], size[1]))
-
-    def run(image: Array) -> Array:
-        try:
-            return np.asarray(session.run(None, {known.name: image})[0])
-        except Exception as error:  # ONNX Runtime's own exceptions have no common public base
-            raise UsageError(f"{path}: it fails on an image {image.shape}: {error}") from error
-
+    size = fixed_size(session)
+    about = About() if size is None else About(image_size=size)
+    run = partial(onnx_output, session, path.name)
     return _retriever(path.name, run, hashlib.sha256(data).hexdigest(), about)
 
 

@@ -62,16 +62,13 @@ def _queries(_context: click.Context, _param: click.Parameter, value: str | None
 @click.option(
     "--clusters",
     type=click.IntRange(2),
-    default=16,
-    show_default=True,
-    help="Clusters of the published form.",
+    help="Clusters that a trunk is fitted with. Default: 16.",
 )
 @click.option(
     "--pca-dim",
     type=click.IntRange(1),
-    default=4096,
-    show_default=True,
-    help="Dimensions of the one PCA of a set; smaller ones are its leading dimensions.",
+    help="Dimensions of the PCA that a trunk is fitted with; smaller ones are its leading "
+    "dimensions. Default: 4096.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores.")
 def reproduce(

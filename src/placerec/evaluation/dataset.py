@@ -73,6 +73,11 @@ class Search:
     positives: tuple[frozenset[int], ...] = field(repr=False)
     distractors: int = 0
 
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """The names of the database photos that are no distractors."""
+        return self.database.names[: len(self.database) - self.distractors]
+
     @cached_property
     def answers(self) -> dict[str, frozenset[str]]:
         """The names of the database photos that answer each query."""

@@ -112,6 +112,8 @@ def _read(form: str, dataset: Dataset, path: Path) -> dict[Key, Ranking]:
             _take(chosen, names, found, text)
         except ValueError as error:
             raise BadTable(path, line, str(error)) from error
+    if not found:
+        raise NotFound(path, "no answer in it", f"a file of the form {form} is needed")
     rankings = {key: tuple(ranking.items()) for key, ranking in found.items()}
     return {
         key: _by_score(ranking) if chosen.by_score else ranking for key, ranking in rankings.items()
@@ -249,17 +251,25 @@ def _text(answers: Answers) -> Iterator[str]:
 def _msls(answers: Answers) -> Iterator[str]:
     """The evaluator wants a row for each query and rows of one length: all are cut to the shortest.
 
-    A comma would make a key a sequence of keys.
+    A comma would make a key a sequence of keys. Distractors have none that the evaluator knows.
     """
+    answers = [_without_distractors(*one) for one in answers]
     for query, ranking in _each(answers):
         if not ranking:
             raise UsageError(f"{query}: has no answer, but this form needs one for each query")
     shortest = min((len(ranking) for _, ranking in _each(answers)), default=0)
     asked = _keys(query for query, _ in _each(answers))
     for search, rankings in answers:
-        keys = _keys(search.database.names)
+        keys = _keys(search.own_names)
         for query, ranking in _each([(search, rankings)]):
             yield " ".join((asked[query], *(keys[name] for name, _ in ranking[:shortest])))
+
+
+def _without_distractors(
+    search: Search, rankings: Sequence[Ranking]
+) -> tuple[Search, Sequence[Ranking]]:
+    own = set(search.own_names)
+    return search, [tuple(one for one in ranking if one[0] in own) for ranking in rankings]
 
 
 def _keys(names: Iterable[str]) -> dict[str, str]:

@@ -54,36 +54,38 @@ def with_distractors(dataset: Dataset, folders: Iterable[Path]) -> Dataset:
     """All photos below ``folders`` behind every database; a file that comes twice joins once.
 
     Their names begin with a slash, which no name of a data set does. Raises ``UsageError`` where
-    one of them is also a photo of a database (the same bytes): a right answer would count as wrong.
+    one of them is also a photo of the data set (the same bytes): in a database it may be a right
+    answer, and a query would find itself.
     """
     groups, contents, seen = [], [], set()
     for number, folder in enumerate(folders, start=1):
         names = [name for name in find_photos(folder) if (folder / name).resolve() not in seen]
         if not names:
-            raise NotFound(folder, "no photo in it", "give a folder of other photos as distractors")
+            raise NotFound(folder, "no photo in it that did not come before", "give other photos")
         paths = tuple(folder / name for name in names)
         seen |= {path.resolve() for path in paths}
         contents += [_content(path) for path in paths]
         groups.append(Photos(tuple(f"/distractors-{number}/{name}" for name in names), paths))
     if not groups:
         return dataset
-    _refuse_answers(dataset, dict(zip(contents, (p for g in groups for p in g.paths), strict=True)))
+    _refuse_own(dataset, dict(zip(contents, (p for g in groups for p in g.paths), strict=True)))
     told = hashlib.sha256("".join(contents).encode("ascii")).hexdigest()
     return dataset.with_distractors(groups, f"{len(contents)} distractors", f"sha256 {told[:16]}")
 
 
-def _refuse_answers(dataset: Dataset, distractors: dict[str, Path]) -> None:
+def _refuse_own(dataset: Dataset, distractors: dict[str, Path]) -> None:
     """Files of another size are not read: a database may be of many gigabytes."""
     sizes = {path.stat().st_size for path in distractors.values()}
     for search in dataset.searches:
-        for name, path in zip(search.database.names, search.database.paths, strict=True):
-            if path.is_file() and path.stat().st_size in sizes:
-                same = distractors.get(_content(path))
-                if same is not None:
-                    raise UsageError(
-                        f"{same}: is the database photo {name} of {dataset.name}, which may be a "
-                        "right answer; leave it out of the distractors"
-                    )
+        for side, photos in (("database photo", search.database), ("query", search.queries)):
+            for name, path in zip(photos.names, photos.paths, strict=True):
+                if path.is_file() and path.stat().st_size in sizes:
+                    same = distractors.get(_content(path))
+                    if same is not None:
+                        raise UsageError(
+                            f"{same}: is the {side} {name} of {dataset.name}; leave it out of the "
+                            "distractors"
+                        )
 
 
 def _content(path: Path) -> str:

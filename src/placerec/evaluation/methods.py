@@ -154,6 +154,8 @@ def named_method(
         name, rerank = None, name
     if rerank is not None:
         _check_reranker(rerank)
+    if torch_module is None and rerank == (name or "default") and METHODS[rerank].reranks:
+        rerank = None  # what it does by itself
     if changes.get("candidates") == 0:
         rerank = NO_RERANKING
     second: Own | Reranker | None = None

@@ -60,12 +60,16 @@ class PredictionFile:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            length = self._go_on(path) if path.exists() else 0
-            self._file = path.open("r+b" if length else "wb")
+            self._file = path.open("a+b")
+            _alone(self._file, path)
+            length = self._go_on(path)
             self._file.truncate(length)
-            self._file.seek(length)
         except OSError as error:
+            self.close()
             raise NoRoom(path, error.strerror or str(error)) from error
+        except Exception:
+            self.close()
+            raise
         if not length:
             self._write({"header": self.header})
 
@@ -183,6 +187,20 @@ def read_predictions(path: Path) -> PredictionFile:
     return found
 
 
+def _alone(file: BinaryIO, path: Path) -> None:
+    """Refuse to write what another process writes; the lock ends with the process, however."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: another process is writing this run; wait for it, or choose another --out"
+        ) from error
+
+
 def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
     """What differs between two objects of JSON: ``method model: a.onnx, now b.onnx``."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
@@ -195,6 +213,8 @@ def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
 
 def _brief(value: Any) -> str:
     """A value as an error shows it; of a sha256 the first 12 digits."""
+    if isinstance(value, list):
+        return ", ".join(map(_brief, value)) or "none"
     told = "none" if value is None else str(value)
     if len(told) == 64 and not set(told) - set("0123456789abcdef"):
         return told[:12]

@@ -54,7 +54,7 @@ def _all_answered(dataset: Dataset, predictions: Mapping[Key, Prediction]) -> di
     """
     answered = dict(predictions)
     for search in dataset.searches:
-        first = tuple((name, math.nan) for name in search.database.names[:SHORTLIST])
+        first = tuple((name, math.nan) for name in search.own_names[:SHORTLIST])
         for query in search.queries.names:
             one = answered.get((search.name, query))
             if one is None or not (one.reranked or one.retrieved):

@@ -65,7 +65,8 @@ class Run:
         counts = f", with a positive: {pooled.with_positive}, without: {pooled.without_positive}"
         lines = [f"queries: {pooled.queries}{counts if known else ''}"]
         if pooled.unanswered:
-            lines.append(f"unanswered: {pooled.unanswered}, counted as not found")
+            judged = ", counted as not found" if known else ""
+            lines.append(f"unanswered: {pooled.unanswered}{judged}")
         if known:
             lines += _recall_lines(pooled, facts["scorer"])
         lines += facts["notes"]

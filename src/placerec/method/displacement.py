@@ -74,13 +74,13 @@ def displacement_score(
     if background is not None:
         vote = votes(vote, background.others[matched.pairs[:, 0]])
         ceiling = background.ceiling
-    grid = matched.query.grid
+    grid = matched.query
     from_middle = grid.corners(matched.pairs[:, 0]) - grid.reach / 2
     zoom = np.array(scales or SCALES)[:, None, None] - 1.0
     step = np.floor(matched.displacements() - zoom * from_middle + 0.5).astype(np.int64)
-    reach = np.maximum(grid.reach, matched.database.grid.reach)
+    reach = np.maximum(grid.reach, matched.database.reach)
     peak, inside = _peak(step, vote, reach, box)
-    most = ceiling * min(len(matched.query.descriptors), len(matched.database.descriptors))
+    most = ceiling * min(len(matched.query), len(matched.database))
     return matched.scored(peak / most if most else 0.0, inside & (vote > 0))
 
 

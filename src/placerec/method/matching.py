@@ -11,32 +11,33 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from placerec.records import Array, Match, PatchSet
+from placerec.records import Array, Grid, Match, PatchSet
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """Two patch sets of one size with their mutual matches.
+    """The mutual matches of two patch sets of one size.
 
+    Of the sets only the grids are kept: descriptors of 100 candidates may take gigabytes.
     ``pairs`` (M, 2) int64: query patch, database patch, ascending database patch. ``similarity``
     (M,) float32 cosines. ``best`` (P,) float32: the cosine of each query patch, matched or not, to
     its nearest database patch.
     """
 
-    query: PatchSet
-    database: PatchSet
+    query: Grid
+    database: Grid
     pairs: Array = field(repr=False)
     similarity: Array = field(repr=False)
     best: Array = field(repr=False)
 
     def displacements(self) -> Array:
         """Database minus query position of each match: (M, 2) int64, x then y, in cells."""
-        mine = self.query.grid.corners(self.pairs[:, 0])
-        return self.database.grid.corners(self.pairs[:, 1]) - mine
+        mine = self.query.corners(self.pairs[:, 0])
+        return self.database.corners(self.pairs[:, 1]) - mine
 
     def scored(self, score: float, inliers: Array) -> Match:
         """A scorer's verdict: its score, and which matches (M,) bool agree."""
-        return Match(score, self.pairs[inliers], self.query.grid, self.database.grid)
+        return Match(score, self.pairs[inliers], self.query, self.database)
 
     def unscored(self) -> Match:
         """The verdict on matches that say nothing: score 0, no inlier."""
@@ -57,4 +58,5 @@ def mutual_nearest(query: PatchSet, database: PatchSet) -> Matched:
     owner[nearest[candidates]] = candidates  # of equals the lowest, which is written last
     partners = np.flatnonzero(owner >= 0)
     chosen = owner[partners]
-    return Matched(query, database, np.stack((chosen, partners), axis=1), best[chosen], best)
+    pairs = np.stack((chosen, partners), axis=1)
+    return Matched(query.grid, database.grid, pairs, best[chosen], best)

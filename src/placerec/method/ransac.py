@@ -10,7 +10,7 @@ import numpy as np
 
 from placerec.errors import MissingExtra
 from placerec.method.matching import Matched
-from placerec.records import Array, Match, PatchSet
+from placerec.records import Array, Grid, Match
 
 CELL = 16
 TOLERANCE_PIXELS = 1.5 * CELL
@@ -35,15 +35,15 @@ def ransac_score(matched: Matched) -> Match:
     if mask is None:
         return matched.unscored()
     inliers = mask.ravel().astype(bool)
-    return matched.scored(int(inliers.sum()) / len(matched.query.descriptors), inliers)
+    return matched.scored(int(inliers.sum()) / len(matched.query), inliers)
 
 
-def patch_centres(patches: PatchSet) -> Array:
+def patch_centres(grid: Grid) -> Array:
     """Pixel centres (P, 2) int64, x then y, truncated to whole pixels as published.
 
     A cell is 16 pixels, its receptive field is centred 7.5 pixels behind its corner.
     """
-    size = np.array(patches.size[::-1])
-    corners = patches.grid.corners(np.arange(patches.rows * patches.columns))
+    size = np.array(grid.size[::-1])
+    corners = grid.corners(np.arange(len(grid)))
     centres: Array = CELL * corners + CELL // 2 * (size - 1) + 7
     return centres

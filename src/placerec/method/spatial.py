@@ -29,11 +29,11 @@ def spatial_score(matched: Matched, form: str = "program") -> Match:
         return matched.unscored()
     moved = matched.displacements().astype(np.float64)
     if form == "program":
-        reach = matched.query.grid.reach.astype(np.float64)
+        reach = matched.query.reach.astype(np.float64)
     elif form == "paper":
         reach = np.abs(moved.max(axis=0))
     else:
         reach = np.abs(moved).max(axis=0)
     deviation = reach - np.abs(moved - moved.mean(axis=0))
-    score = float(np.square(deviation).sum()) / len(matched.query.descriptors)
+    score = float(np.square(deviation).sum()) / len(matched.query)
     return matched.scored(score, np.ones(len(moved), bool))

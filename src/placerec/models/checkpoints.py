@@ -148,8 +148,11 @@ class _Found:
         plain = have[:2] if len(shape) == 2 and have[2:] == (1, 1) else have
         if plain != shape:
             raise self.refused(f"{key} has shape {have}, not {shape}")
-        # Doubles beyond the range of float32 become infinite here, and are refused below.
-        array = np.asarray(tensor.detach().float().contiguous().numpy()).reshape(shape)
+        try:  # doubles beyond the range of float32 become infinite here, and are refused below
+            plainest = tensor.detach().resolve_neg().float().contiguous().numpy()
+        except (RuntimeError, TypeError) as error:  # of a kind that PyTorch itself cannot convert
+            raise self.refused(f"{key} cannot be read as float32 ({tensor.dtype})") from error
+        array = np.asarray(plainest).reshape(shape)
         if not np.isfinite(array).all():
             raise self.refused(f"{key} has values that are not finite", "train or get it again")
         return array

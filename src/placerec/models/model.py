@@ -120,12 +120,15 @@ class Model:
                 f"model {self.name} was fitted with {form}: choose a --method of that form, or fit "
                 f"one: placerec fit PHOTOS --method METHOD --out MODEL.safetensors"
             )
-        for name, option in (("k_patch", "--k-patch"), ("clusters", "--method")):
+        for name in ("k_patch", "clusters"):
             have, asked = getattr(self.settings, name), getattr(settings, name)
             if asked != have:
+                make = f"fit PHOTOS --k-patch {asked} --out MODEL.safetensors"
+                if settings.shared_pca:
+                    make = f"train DATASET --clusters {asked} --out FOLDER"
                 raise UsageError(
-                    f"{name} {asked}: model {self.name} was fitted with {name} {have}; fit one: "
-                    f"placerec fit PHOTOS {option} {asked} --out MODEL.safetensors"
+                    f"{name} {asked}: model {self.name} was fitted with {name} {have}; make one: "
+                    f"placerec {make}"
                 )
 
     def _too_many(self, what: str, asked: int, have: int) -> UsageError:

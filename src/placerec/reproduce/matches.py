@@ -161,17 +161,9 @@ def _stored(kind: Kind, pairs: list[tuple[PatchSet, PatchSet]]) -> Stored:
 
 def _matched(kind: Kind, stored: Stored) -> Iterator[Matched]:
     label = _label(kind)
-    query, database = (
-        _empty(Grid(kind[0], *map(int, grid))) for grid in stored[f"{label}/grids"].tolist()
-    )
+    query, database = (Grid(kind[0], *map(int, grid)) for grid in stored[f"{label}/grids"].tolist())
     ends = np.cumsum(stored[f"{label}/counts"])[:-1]
     pairs = np.split(stored[f"{label}/pairs"].astype(np.int64), ends)
     similar = np.split(stored[f"{label}/similarity"], ends)
     for some, similarity, best in zip(pairs, similar, stored[f"{label}/best"], strict=True):
         yield Matched(query, database, some, similarity, best)
-
-
-def _empty(grid: Grid) -> PatchSet:
-    """A patch set of the right length whose descriptors have no values: scorers need no more."""
-    none = np.empty((grid.rows * grid.columns, 0), np.float32)
-    return PatchSet(grid.size, grid.rows, grid.columns, grid.stride, none)

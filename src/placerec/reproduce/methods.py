@@ -48,6 +48,8 @@ def rows(study: Study) -> list[Row]:
         method = own_method(name, settings.trunk, settings.replace(candidates=count))
         found += study.result.once(f"{study.name}-{name}", partial(_evaluated, study, name, method))
     absent = [_blank(study, method=name, weights="none here") for name in WITHOUT_WEIGHTS]
+    if study.subject.ready is not None:
+        absent = []  # perhaps these are the ones
     reranker = keypoint_reranker(study.options.threads)
     if reranker is None:
         absent.append(_blank(study, method=KEYPOINTS, weights="none here"))
@@ -86,8 +88,9 @@ def _paper(study: Study) -> list[Row]:
         dim = min(METHODS[name].pca_dim, study.dimensions)
         wanted[name] = (METHODS[name], dim)
     kinds = {(size, dim) for preset, dim in wanted.values() for size in preset.patch_sizes}
-    common = {"trunk": study.trunk.name, "weights": "fitted"}
-    if model.training_data == SEEDED:
+    ready = study.subject.ready is not None
+    common = {"trunk": study.trunk.name, "weights": "given" if ready else "fitted"}
+    if model.training_data.startswith(SEEDED):  # whatever was fitted on top
         common["weights"] = "seeded"
         return [_blank(study, method=name, **common) for name in PAPER]
     scores = study.scores(sorted(kinds))

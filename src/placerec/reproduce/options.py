@@ -12,6 +12,7 @@ from placerec.reproduce.folder import file_name
 LIST_SEED = 0
 RETRIEVAL_DIM = 512  # the shortlist of every table, as in the paper's speed setting
 DIM = 512  # patch descriptors where a table does not vary them
+CLUSTERS, PCA_DIM = 16, 4096  # of the published form that a trunk is fitted in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +22,8 @@ class Options:
     ``model`` is a trunk, an ONNX file, or a fitted model in the published form. ``distractors``
     are folders of photos that join a database: a path, or SET=PATH for one set alone.
     ``queries_list`` is a CSV file, or a folder with one named SET.csv a set. ``queries`` is how
-    many are asked, a seeded choice; none = all. ``pca_dim`` is that of the one PCA a set gets;
-    smaller ones are its leading dimensions.
+    many are asked, a seeded choice; none = all. ``clusters`` and ``pca_dim`` are for the fit of a
+    trunk (none: 16 and 4096); smaller PCAs are the leading dimensions of the one a set gets.
     """
 
     model: str
@@ -34,8 +35,8 @@ class Options:
     candidates: int = 20
     image_size: tuple[int, int] = (480, 640)
     threads: int = 1
-    clusters: int = 16
-    pca_dim: int = 4096
+    clusters: int | None = None
+    pca_dim: int | None = None
 
     def __post_init__(self) -> None:
         if self.queries is not None and self.queries < 1:
@@ -51,6 +52,7 @@ class Options:
         """
         values = asdict(self)
         del values["threads"]
+        values |= {"clusters": self.clusters or CLUSTERS, "pca_dim": self.pca_dim or PCA_DIM}
         values["distractors"] = [
             f"{named}{equals}{_end(path)}"
             for named, equals, path in (text.rpartition("=") for text in self.distractors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from placerec.records import Array
 from placerec.reproduce.folder import ResultFolder, Row, digest, file_name
 from placerec.reproduce.maps import Maps
 from placerec.reproduce.matches import Kind, Matches
-from placerec.reproduce.options import DIM, LIST_SEED, RETRIEVAL_DIM, Options
+from placerec.reproduce.options import CLUSTERS, DIM, LIST_SEED, PCA_DIM, RETRIEVAL_DIM, Options
 from placerec.reproduce.scores import Scores
 from placerec.reproduce.subject import Subject
 from placerec.settings import METHODS, Settings
@@ -124,9 +124,11 @@ class Study:
         if ready is None:
             o = self.options
             count = len(chosen_for_fit(self.database))
-            samples = round(count * (MOST_WINDOWS + 1) / VECTORS_A_DIMENSION) - 1
-            dim = min(o.pca_dim, o.clusters * self.trunk.channels, samples)
-            published = METHODS["paper-speed"].replace(clusters=o.clusters, global_dim=dim)
+            clusters = o.clusters or CLUSTERS
+            views = 2 * (MOST_WINDOWS + 1)  # of a photo and of the mirrored photo
+            samples = round(count * views / VECTORS_A_DIMENSION) - 1
+            dim = min(o.pca_dim or PCA_DIM, clusters * self.trunk.channels, samples)
+            published = METHODS["paper-speed"].replace(clusters=clusters, global_dim=dim)
             ready = self.fitted(published)
         self.remember(ready)
         return ready
@@ -149,11 +151,21 @@ class Study:
             told = f"{len(photos)} photos of {self.name}, without labels"
             model = fit_model(
                 self.trunk, settings, maps, name=f"{self.trunk.name} fitted on {self.name}",
-                training_data=told,
+                training_data=told, mirrored=self._mirrored(photos),
                 progress=lambda done, total: self.progress("fitting the model", done, total),
             )  # fmt: skip
             save_model(model, path)
         return model_from_bytes(path.read_bytes(), path, self.trunk)
+
+    def _mirrored(self, photos: Sequence[Path]) -> Iterator[Array]:
+        """The maps of ``photos`` mirrored, for a PCA that lacks vectors; kept in the cache."""
+        folder = self.cache / "mirrored"
+        folder.mkdir(exist_ok=True)
+        maps = Maps(self.trunk, self.options.image_size, photos, folder)
+        maps.fill(
+            self.options.threads, self.progress, "mirrored photos", lambda pixels: pixels[:, ::-1]
+        )
+        yield from maps
 
     @property
     def dimensions(self) -> int:

@@ -46,6 +46,13 @@ def open_subject(options: Options, sizes: Sequence[Size] = (), published: bool =
             f"placerec weights import, fit one with placerec fit PHOTOS --method paper-speed, "
             f"or name a trunk"
         )
+    for name in ("clusters", "pca_dim"):
+        asked = getattr(options, name)
+        if published and ready and asked not in (None, getattr(ready.settings, name)):
+            raise UsageError(
+                f"{name.replace('_', ' ')} {asked}: model {options.model} is fitted with "
+                f"{getattr(ready.settings, name)}; leave it away, or name a trunk"
+            )
     cells = _map_size(trunk, options.image_size)
     for size in sizes:
         patch_grid(cells, size, 1)

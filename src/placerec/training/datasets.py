@@ -89,7 +89,7 @@ def _read_evaluation_format(folder: Path) -> tuple[TrainingSet, tuple[Search, ..
 
 def _placed(photos: Photos) -> Photos:
     """Photos that say themselves where they were taken, in their names or in their tags."""
-    return with_utm(photos) if has_utm(photos.paths[0]) else with_exif(photos)
+    return with_utm(photos)[0] if has_utm(photos.paths[0]) else with_exif(photos)
 
 
 def _of_table(folder: Path, table: dict[str, Placed]) -> Photos:

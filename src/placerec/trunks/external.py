@@ -52,8 +52,8 @@ class OnnxTrunk:
             raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
         self._mean, self._std = mean, std
         self._session = onnx_session(data, name, threads, device)
-        self._input = self._session.get_inputs()[0].name
-        self.channels, self.stride = _probe(self, PROBE_SIZE)
+        self._fixed = fixed_size(self._session)
+        self.channels, self.stride = _probe(self, self._fixed or PROBE_SIZE)
 
     @classmethod
     def from_file(cls, path: Path, threads: int = 1, device: str = "cpu") -> OnnxTrunk:
@@ -63,13 +63,21 @@ class OnnxTrunk:
         return cls(path.read_bytes(), name=path.name, threads=threads, device=device)
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
-        """Input at ``size`` (height, width) with this trunk's mean and deviation."""
+        """Input at ``size`` (height, width) with this trunk's mean and deviation.
+
+        Raises ``UsageError`` for another size than a file of fixed size takes.
+        """
+        if self._fixed not in (None, size):
+            height, width = self._fixed
+            raise UsageError(
+                f"{self.name}: takes images of {height}x{width} alone, not {size[0]}x{size[1]}; "
+                f"say --image-size {height},{width}, or save it with free axes"
+            )
         return Preprocessing(size, self._mean, self._std, self.shrink)
 
     def __call__(self, image: Array) -> Array:
         """Feature map (C, h, w) float32 of (1, 3, H, W) float32."""
-        output = self._session.run(None, {self._input: image})[0]
-        return as_feature_map(np.asarray(output), image.shape[2:])
+        return as_feature_map(onnx_output(self._session, self.name, image), image.shape[2:])
 
 
 class TorchTrunk:
@@ -152,6 +160,24 @@ def onnx_session(data: bytes, name: str, threads: int, device: str) -> Any:
         return onnxruntime.InferenceSession(data, options, providers=[provider])
     except Exception as error:  # ONNX Runtime's own exceptions have no common public base
         raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
+
+
+def fixed_size(session: Any) -> tuple[int, int] | None:
+    """The (height, width) of its input where the file fixes both."""
+    shape = session.get_inputs()[0].shape
+    sides = shape[2:] if len(shape) == 4 else []
+    fixed = len(sides) == 2 and all(isinstance(side, int) for side in sides)
+    return (sides[0], sides[1]) if fixed else None
+
+
+def onnx_output(session: Any, name: str, image: Array) -> Array:
+    """The first output for an image (1, 3, H, W) float32."""
+    try:
+        return np.asarray(session.run(None, {session.get_inputs()[0].name: image})[0])
+    except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+        raise UsageError(
+            f"{name}: it fails on a float32 image {image.shape}: {error}; save it for such images"
+        ) from error
 
 
 def module_digest(module: torch.nn.Module) -> str:

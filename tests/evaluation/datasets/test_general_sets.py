@@ -9,7 +9,7 @@ import pytest
 import trees
 from trees import camera
 
-from placerec.errors import BadTable, NotFound, UsageError
+from placerec.errors import BadTable, Damaged, NotFound, UsageError
 from placerec.evaluation.datasets import open_dataset
 from placerec.evaluation.datasets.poses import rotation
 from placerec.evaluation.photo_names import paths_in_tree
@@ -188,6 +188,16 @@ def test_a_zone_with_its_letter_parts_the_maps_of_short_utm_names_too(tmp_path):
     assert open_dataset(tmp_path).searches[0].positives == ({0}, set())
 
 
+def test_a_zone_that_some_utm_names_leave_out_is_that_of_all(tmp_path):
+    trees.draw(tmp_path / "database" / "@5@7@31@N@.jpg", 0)
+    trees.draw(tmp_path / "queries" / "@5@7@.jpg", 0, 1)
+    assert open_dataset(tmp_path).searches[0].positives == ({0},)
+    trees.draw(tmp_path / "database" / "@5@7@32@N@.jpg", 1)
+    several = r"queries/@5@7@\.jpg: its name has no zone, .* several \(31, 32\)"
+    with pytest.raises(Damaged, match=several):
+        open_dataset(tmp_path)
+
+
 def test_exif_positions_judge(tmp_path):
     dataset = open_dataset(trees.exif(tmp_path), "exif")
     assert dataset.protocol.name == "exif, 25 m"
@@ -270,6 +280,24 @@ def test_image_lists_take_the_truth_that_is_named_where_there_are_two(tmp_path):
     assert wide.searches[0].positives == tuple(frozenset([n]) for n in range(20))
     usual = open_dataset(folder, ground_truth="nordland.npz")  # in dataset_gt_files
     assert usual.protocol.name == "image-lists, nordland.npz, radius 10"
+
+
+def test_an_npz_is_the_truth_of_lists_though_there_are_the_two_folders_too(tmp_path):
+    folder = trees.image_lists(tmp_path)
+    for side in ("database", "queries"):
+        trees.draw(folder / side / "one.jpg", 0)
+    (folder / "ground_truth.csv").write_text("query,database\none.jpg,one.jpg\n", "utf-8")
+    assert open_dataset(folder).protocol.name == "folder"
+    dataset = open_dataset(folder, ground_truth="nordland.npz")
+    assert dataset.protocol.name == "image-lists, nordland.npz, radius 10"
+
+
+def test_a_ground_truth_without_a_pair_is_an_error(tmp_path):
+    for side in ("database", "queries"):
+        trees.draw(tmp_path / side / "one.jpg", 0)
+    (tmp_path / "ground_truth.csv").write_text("query,database\n", "utf-8")
+    with pytest.raises(NotFound, match=r"ground_truth\.csv: no pair in it"):
+        open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tokyo247.npz", "nordland2.npz", "nord.npz"])

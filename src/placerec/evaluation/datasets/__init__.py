@@ -125,7 +125,7 @@ PROTOCOLS: dict[str, Reader] = {
     "image-lists": Reader(
         "the lists and the .npz of Patch-NetVLAD's program", read_image_lists,
         ("*_imageNames_index.txt|dataset_imagenames/*_imageNames_index.txt",),
-        ("radius", "photos_a_panorama", "ground_truth"), general=True,
+        ("radius", "photos_a_panorama", "ground_truth"), general=True, npz=True,
     ),
     "kapture": Reader(
         "kapture folders mapping and query: within 5 m and 10 degrees", read_kapture,

@@ -66,6 +66,8 @@ def _pairs(
         except ValueError as error:
             raise BadTable(truth, line, str(error)) from error
         positives[query].add(other)
+    if not any(positives):
+        raise NotFound(truth, "no pair in it", "a row is a query and a right database photo")
     return tuple(frozenset(numbers) for numbers in positives)
 
 

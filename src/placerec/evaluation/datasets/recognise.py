@@ -29,7 +29,7 @@ class Reader:
     there for the protocol to be found without its name (alternatives are parted by a bar; none: it
     is never found so); ``inside`` is asked last, whether what lies there will do. ``options``:
     which ones it takes. ``counts``: queries and database photos of the whole published set, where
-    they are sure.
+    they are sure. ``npz``: a ground truth given to it is an ``.npz``, and to no other protocol.
     """
 
     words: str
@@ -39,6 +39,7 @@ class Reader:
     counts: tuple[int, int] | None = None
     general: bool = False
     inside: Callable[[Path], bool] | None = None
+    npz: bool = False
 
 
 def recognised(folder: Path, options: Options, protocols: Mapping[str, Reader]) -> str:
@@ -50,7 +51,12 @@ def recognised(folder: Path, options: Options, protocols: Mapping[str, Reader]) 
     def fits(name: str) -> bool:
         return name in berton or _fits(folder, protocols[name], given)
 
-    takes = [name for name, reader in protocols.items() if given.issubset(reader.options)]
+    truth = options.ground_truth
+    takes = [
+        name for name, reader in protocols.items()
+        if given.issubset(reader.options)
+        and (truth is None or reader.npz == (truth.suffix.lower() == ".npz"))
+    ]  # fmt: skip
     published = [name for name in takes if not protocols[name].general and fits(name)]
     if len(published) > 1:
         also = [name for name in berton if name in takes and name not in published]

@@ -10,6 +10,7 @@ folder or of its ``images/test``.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from placerec.evaluation.places import on_the_map
 
 EAST, NORTH, ZONE, LETTER, PANORAMA, HEADING = 1, 2, 3, 4, 7, 9  # field numbers
 FULL = 14  # fields between the first @ and the last
-ZONES = 60  # of UTM, 6 degrees of longitude each
+ZONES, NO_ZONE = 60, 0  # of UTM, 6 degrees of longitude each, numbered from 1
 IMAGES = "images/test"
 
 
@@ -37,19 +38,36 @@ def read_utm_names(folder: Path, options: Options) -> Dataset:
 
 def utm_sides(folder: Path) -> tuple[Photos, Photos]:
     """Queries and database with their positions."""
-    queries, database = sides(folder)
-    return with_utm(queries), with_utm(database)
+    queries, database = with_utm(*sides(folder))
+    return queries, database
 
 
-def with_utm(photos: Photos) -> Photos:
-    """Photos with the positions, and headings where there are some, of their names."""
+def with_utm(*groups: Photos) -> tuple[Photos, ...]:
+    """Photos with the positions, and headings where there are some, of their names.
+
+    Photos of different zones are of different maps. Where some names have no zone, the others must
+    agree on one, which is then that of all.
+    """
+    zones = {path: _zone(path) for photos in groups for path in photos.paths}
+    named = set(zones.values()) - {NO_ZONE}
+    without = [path for path, zone in zones.items() if zone == NO_ZONE]
+    if without and len(named) > 1:
+        raise Damaged(
+            f"{without[0]}: its name has no zone, and those of others have several "
+            f"({', '.join(map(str, sorted(named)))}); write it in every name"
+        )
+    if without:
+        zones = dict.fromkeys(zones, NO_ZONE)
+    return tuple(_placed(photos, zones) for photos in groups)
+
+
+def _placed(photos: Photos, zones: Mapping[Path, int]) -> Photos:
     table: dict[str, Placed] = {}
     for name, path in zip(photos.names, photos.paths, strict=True):
         fields = utm_fields(path)
         east, north = (_number(path, fields[at]) for at in (EAST, NORTH))
-        full = len(fields) == FULL + 2
-        heading = _number(path, fields[HEADING]) if full and fields[HEADING] else np.nan
-        point = on_the_map(np.array([east]), np.array([north]), _zone(path, fields, full=full))[0]
+        heading = _number(path, fields[HEADING]) if _full(fields) and fields[HEADING] else np.nan
+        point = on_the_map(np.array([east]), np.array([north]), zones[path])[0]
         table[name] = point, heading % 360.0
     return put(photos, table)
 
@@ -69,13 +87,18 @@ def utm_fields(path: Path) -> list[str]:
     return fields
 
 
-def _zone(path: Path, fields: list[str], *, full: bool) -> int:
-    """Photos of different zones are of different maps; 0 where none is named."""
-    if full:
-        return int(_number(path, fields[ZONE])) if fields[ZONE] else 0
+def _full(fields: list[str]) -> bool:
+    return len(fields) == FULL + 2
+
+
+def _zone(path: Path) -> int:
+    """The zone in a name, or ``NO_ZONE``."""
+    fields = utm_fields(path)
+    if _full(fields):
+        return int(_number(path, fields[ZONE])) if fields[ZONE] else NO_ZONE
     number, letter, *_ = (*fields[ZONE:-1], "", "")
     named = number.isdecimal() and 1 <= int(number) <= ZONES
-    return int(number) if named and len(letter) == 1 and letter.isalpha() else 0
+    return int(number) if named and len(letter) == 1 and letter.isalpha() else NO_ZONE
 
 
 def _number(path: Path, text: str) -> float:
