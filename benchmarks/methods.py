@@ -8,9 +8,10 @@ scored by several protocols of its set. Keypoint re-rankers take 10 candidates o
 method's shortlist. Slow methods answer a seeded list of 100 queries where there are more; rows say
 how many queries they are of, and the default method is scored on that list too.
 
-Models are fitted on the database photos alone. Milliseconds are of one query on 2 threads, from
-the file to the answer, the median of each stage; other work on the machine lengthens them, so
-compare rows of one set roughly. Bytes are descriptors as they are kept, without the model.
+Models are fitted on the database photos alone, distractors among them. Milliseconds are of one
+query on 2 threads, from the file to the answer, the median of each stage; other work on the machine
+lengthens them, so compare rows of one set roughly. Bytes are descriptors as they are kept, without
+the model.
 
 Writes results/methods.csv run by run (a run that is there is not asked or scored again: delete the
 file to start anew), then the table in docs/BASELINES.md and its summary in README.md.
@@ -160,7 +161,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
     for row in sorted(rows, key=lambda row: (order.index(row["set"]), row["protocol"])):
         part = "final" if row["final_recall@1"] else "global"
         lines.append(" | ".join([
-            ", ".join(filter(None, (row["set"], row["protocol"]))), row["queries"], row["method"],
+            title(row["set"], row["protocol"]), row["queries"], row["method"],
             interval(row, "global"), interval(row, "final") if part == "final" else "-",
             *(f"{float(row[f'{part}_recall@{n}']):.3f}" for n in (5, 10)),
             f"{sum_of_stages(row):.0f}", row["bytes_per_photo"],
@@ -173,8 +174,7 @@ def summary(rows: list[dict[str, str]]) -> str:
     first = [(one.name, next(iter(one.protocols))) for one in SETS if not one.only]
     shown = [row for row in rows if (row["set"], row["protocol"]) in first]
     listed = {asked.label for asked in METHODS if asked.listed}
-    head = ("method", *(", ".join(filter(None, names)) for names in first), "ms a query",
-            "bytes a photo")  # fmt: skip
+    head = ("method", *(title(*names) for names in first), "ms a query", "bytes a photo")
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
     for some in (False, True):  # all queries, then the lists of 100
         for asked in METHODS:
@@ -192,6 +192,12 @@ def summary(rows: list[dict[str, str]]) -> str:
                 span(times[0], times[-1]), span(sizes[0], sizes[-1]),
             ]))  # fmt: skip
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def title(name: str, protocol: str) -> str:
+    """A set and its protocol; where a database has distractors, that they are fitted on too."""
+    both = any(one.name == name and one.distractors for one in SETS)
+    return ", ".join(filter(None, (name, protocol, both and "models fitted on both")))
 
 
 def recall_cell(row: dict[str, str] | None) -> str:

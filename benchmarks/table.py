@@ -1,4 +1,4 @@
-"""The README's table: global descriptors, scorers and K_patch on the real sets.
+"""Global descriptors, scorers and K_patch on the real sets.
 
     python benchmarks/table.py DATA_FOLDER
 
@@ -8,9 +8,9 @@ and 8, PCA to 128). Models are fitted on the database photos alone. RANSAC is sl
 seeded list of 100 queries, the other scorers on all queries and on that list too.
 
 Writes results/table.csv set by set (a set that is there is not computed again: delete the file to
-start anew) and then the table in README.md. Milliseconds are of one query on 2 threads: trunk,
-descriptors, search, matching and scoring of the candidates, without reading the file; they vary
-with the machine's load, so compare rows of one run. Bytes are those of int8 descriptors.
+start anew) and then the table in docs/ARCHITECTURE.md. Milliseconds are of one query on 2 threads:
+trunk, descriptors, search, matching and scoring of the candidates, without reading the file; they
+vary with the machine's load, so compare rows of one run. Bytes are those of int8 descriptors.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from placerec.workers import map_in_order, single_threaded_blas
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "results" / "table.csv"
-PAGE = ROOT / "README.md"
+PAGE = ROOT / "docs" / "ARCHITECTURE.md"
 THREADS = 2
 LIST_SIZE, LIST_SEED = 100, 0
 SETS = {
@@ -204,7 +204,7 @@ def rows_of(folder: Path) -> Iterator[dict[str, object]]:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """The table as it stands in the README."""
+    """The table as it stands on the page."""
     head = ("set", "queries", "descriptor", "K_patch", "scorer", "R@1", "R@5", "R@10",
             "ms a query", "bytes a photo")  # fmt: skip
     lines = [" | ".join(head), " | ".join("---" for _ in head)]

@@ -98,6 +98,7 @@ def test_every_exit_code_is_on_the_page():
         "kmeans",
         "training",
         "training_export",
+        "methods",
         "matching",
     ],
 )
@@ -106,6 +107,11 @@ def test_a_measured_table_on_a_page_is_its_results_file(name):
     with (ROOT / "results" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         table = module.markdown(list(csv.DictReader(file)))
     assert table in module.PAGE.read_text(encoding="utf-8")
+
+
+def test_the_table_of_the_front_page_is_the_summary_of_all_methods():
+    module = benchmark("methods")
+    assert module.summary(module.read_rows(module.TABLE)) in read("README.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
