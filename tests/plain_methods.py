@@ -1,6 +1,7 @@
-"""A retriever and a re-ranker that are quick and plain, for what does not depend on the method."""
+"""A retriever, a re-ranker and a trunk, quick and plain, for what does not depend on the method."""
 
 import numpy as np
+import pytest
 
 from placerec.baselines.contract import Provenance, Verified
 
@@ -34,3 +35,17 @@ class Darkest:
 
     def score(self, query, candidates):
         return [Verified(-float(one["mean"][0]), np.zeros((0, 4))) for one in candidates]
+
+
+def write_onnx_trunk(path, seed=0):
+    """A trunk of one seeded convolution: 16 channels, stride 16, images of any size."""
+    onnx = pytest.importorskip("onnx")
+    make, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    kernel = np.random.default_rng(seed).standard_normal((16, 3, 16, 16)).astype(np.float32)
+    graph = make.make_graph(
+        [make.make_node("Conv", ["x", "w"], ["y"], strides=[16, 16])], "g",
+        [make.make_tensor_value_info("x", float32, [1, 3, "H", "W"])],
+        [make.make_tensor_value_info("y", float32, [1, 16, "h", "w"])],
+        [onnx.numpy_helper.from_array(kernel, "w")],
+    )  # fmt: skip
+    onnx.save(make.make_model(graph, ir_version=8, opset_imports=[make.make_opsetid("", 17)]), path)

@@ -5,7 +5,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from placerec.errors import BadTable, NotFound, PhotoError, UsageError
@@ -16,7 +15,7 @@ from placerec.evaluation.lists import listed, sampled, with_distractors
 from placerec.evaluation.methods import Method, named_method, own_method
 from placerec.evaluation.predictions import read_predictions
 from placerec.settings import Settings
-from plain_methods import Darkest, MeanColour
+from plain_methods import Darkest, MeanColour, write_onnx_trunk
 
 
 def rankings(run):
@@ -268,18 +267,7 @@ def test_a_list_that_does_not_fit_is_named(dataset, tmp_path):
 
 
 def test_an_onnx_file_can_be_evaluated(dataset, tmp_path):
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    kernel = np.random.default_rng(0).standard_normal((16, 3, 16, 16)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w"], ["y"], strides=[16, 16])], "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "H", "W"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, "h", "w"])],
-        [numpy_helper.from_array(kernel, "w")],
-    )  # fmt: skip
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), tmp_path / "mine.onnx")
+    write_onnx_trunk(tmp_path / "mine.onnx")
     settings = Settings(pca_dim=16, clusters=8)
     run = evaluate(dataset, own_method(model=str(tmp_path / "mine.onnx"), settings=settings))
     assert run.facts["model"].startswith("mine.onnx fitted on")

@@ -16,7 +16,7 @@ from placerec.evaluation.predictions import Prediction, PredictionFile, read_pre
 from placerec.models.files import save_model
 from placerec.models.named import generic_model
 from placerec.settings import Settings
-from plain_methods import Darkest, MeanColour
+from plain_methods import Darkest, MeanColour, write_onnx_trunk
 
 
 @pytest.fixture
@@ -61,26 +61,12 @@ def test_another_model_file_of_the_same_name_is_refused_by_its_sha256(copy, tmp_
 
 
 def test_another_onnx_trunk_of_the_same_name_is_refused(copy, tmp_path):
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper, numpy_helper
-
-    def write(seed):
-        kernel = np.random.default_rng(seed).standard_normal((16, 3, 16, 16)).astype(np.float32)
-        graph = helper.make_graph(
-            [helper.make_node("Conv", ["x", "w"], ["y"], strides=[16, 16])], "g",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "H", "W"])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, "h", "w"])],
-            [numpy_helper.from_array(kernel, "w")],
-        )  # fmt: skip
-        opsets = [helper.make_opsetid("", 17)]
-        onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), path)
-
     dataset, out, path = open_dataset(copy), tmp_path / "run", tmp_path / "mine.onnx"
     settings = Settings(pca_dim=16, clusters=8, patch_sizes=(), candidates=0)
     method = own_method(model=str(path), settings=settings)
-    write(0)
+    write_onnx_trunk(path, 0)
     evaluate(dataset, method, out=out)
-    write(1)
+    write_onnx_trunk(path, 1)
     with pytest.raises(UsageError, match="method retrieval weights"):
         evaluate(dataset, method, out=out)
 
