@@ -30,14 +30,14 @@ from table import (
     write_page,
 )
 
-from placerec.evaluation.datasets import open_dataset
-from placerec.evaluation.lists import listed
+from placerec.evaluation.layouts import open_dataset
+from placerec.evaluation.query_lists import listed
 from placerec.evaluation.scoring.metrics import recalls
 from placerec.method import displacement
+from placerec.method.ranking import best_first, shortlist
 from placerec.models.fit import fit_model
 from placerec.models.model import Model
 from placerec.recognise.rerank import match_candidates, score_matches
-from placerec.recognise.shortlist import shortlist
 from placerec.records import Array
 from placerec.settings import METHODS, Settings
 from placerec.trunks import open_trunk
@@ -165,7 +165,7 @@ def patch_row(
             query = model.describe_map(np.asarray(one.queries[i]), stride=1).patches
             some = rows[: settings.candidates]
             matched = match_candidates(query, [sets[row] for row in some], THREADS)
-            order = np.argsort(-score_matches(matched, settings, THREADS)[0], kind="stable")
+            order = best_first(score_matches(matched, settings, THREADS)[0])
             ranked[one.data.queries.names[i]] = [one.data.database.names[some[n]] for n in order]
     return ranked, bytes_per_photo(model.describe_map(np.asarray(one.database[0])))
 

@@ -29,11 +29,11 @@ from typing import Any
 from table import ROOT, append_rows, read_rows, write_page
 
 from placerec.evaluation.dataset import Dataset
-from placerec.evaluation.datasets import open_dataset
-from placerec.evaluation.evaluate import Run, evaluate
-from placerec.evaluation.lists import sampled, with_distractors
+from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import named_method
-from placerec.evaluation.results import write_results
+from placerec.evaluation.query_lists import sampled, with_distractors
+from placerec.evaluation.run_folder import write_results
+from placerec.evaluation.runner import Run, evaluate
 from placerec.evaluation.scoring.outcomes import outcomes, scores
 
 TABLE = ROOT / "results" / "methods.csv"

@@ -64,8 +64,7 @@ def exact_vlad(features: Array, vocabulary: Vocabulary, size: int) -> Array:
 def project(patches: PatchSet, values: Array, pca: Projection) -> PatchSet:
     """The patch set of ``values`` (P, K * D) after the PCA, in float64."""
     projected = values.astype(np.float64) @ pca.weight.astype(np.float64).T + pca.bias
-    return PatchSet(patches.size, patches.rows, patches.columns, patches.stride,
-                    normalise(projected))  # fmt: skip
+    return PatchSet(patches.grid, normalise(projected))
 
 
 def rows(golden: Path) -> Iterator[dict[str, object]]:

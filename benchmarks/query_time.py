@@ -21,11 +21,11 @@ from pathlib import Path
 from table import ROOT, read_rows, write_page
 
 from placerec.index.build import build_index
+from placerec.method.ranking import shortlist
 from placerec.photos.find import find_photos
 from placerec.photos.prepare import prepare
 from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.recognise.rerank import match_candidates, score_matches
-from placerec.recognise.shortlist import shortlist
 from placerec.workers import single_threaded_blas
 
 RESULTS = ROOT / "results" / "query_time.csv"

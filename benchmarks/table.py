@@ -25,15 +25,15 @@ from pathlib import Path
 import numpy as np
 
 from placerec.evaluation.dataset import Search
-from placerec.evaluation.datasets import open_dataset
+from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.scoring.metrics import recalls
 from placerec.index.codec import decode_patches, encode_patches, encode_vector
+from placerec.method.ranking import best_first, shortlist
 from placerec.models.fit import FeatureMaps, fit_model
 from placerec.models.model import Model
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
 from placerec.recognise.rerank import match_candidates, score_matches
-from placerec.recognise.shortlist import shortlist
 from placerec.records import Array, Features, PatchSet
 from placerec.settings import METHODS, NETVLAD, Settings
 from placerec.trunks import open_trunk
@@ -141,7 +141,7 @@ def compare(
                 continue
             start = time.perf_counter()
             scores, _ = score_matches(matched, model.settings.replace(scorer=scorer), THREADS)
-            order = np.argsort(-scores, kind="stable")
+            order = best_first(scores)
             ranked[scorer][query.name] = [one.data.database.names[query.rows[i]] for i in order]
             spent[scorer] += matching + time.perf_counter() - start
     return {s: (ranked[s], 1000 * spent[s] / len(ranked[s])) for s in scorers}

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from table import ROOT, read_rows, write_page
 
-from placerec.evaluation.datasets import open_dataset
+from placerec.evaluation.layouts import open_dataset
 from placerec.models.checkpoints import export_checkpoint, import_checkpoint
-from placerec.models.files import load_model
 from placerec.models.model import Model
+from placerec.models.model_file import load_model
 from placerec.records import Array
 from placerec.training.finish import MODEL
 from placerec.workers import single_threaded_blas

@@ -12,20 +12,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from placerec.version import __version__
+
 if TYPE_CHECKING:
-    from placerec.evaluation.datasets import open_dataset
-    from placerec.evaluation.evaluate import evaluate
+    from placerec.evaluation.layouts import open_dataset
+    from placerec.evaluation.runner import evaluate
     from placerec.index.build import build_index, refit_index
-    from placerec.index.fit import fit_on_folder
     from placerec.index.update import add_photos, refresh_index, remove_photos
     from placerec.index.verify import verify
-    from placerec.models.files import load_model, save_model
+    from placerec.models.fit_on_folder import fit_on_folder
+    from placerec.models.model_file import load_model, save_model
     from placerec.recognise.pair import match_photos
     from placerec.recognise.picture import draw_match
     from placerec.recognise.recognizer import PlaceRecognizer
     from placerec.settings import Settings
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "PlaceRecognizer": "placerec.recognise.recognizer",
@@ -33,15 +33,15 @@ _HOMES = {
     "add_photos": "placerec.index.update",
     "build_index": "placerec.index.build",
     "draw_match": "placerec.recognise.picture",
-    "evaluate": "placerec.evaluation.evaluate",
-    "fit_on_folder": "placerec.index.fit",
-    "load_model": "placerec.models.files",
+    "evaluate": "placerec.evaluation.runner",
+    "fit_on_folder": "placerec.models.fit_on_folder",
+    "load_model": "placerec.models.model_file",
     "match_photos": "placerec.recognise.pair",
-    "open_dataset": "placerec.evaluation.datasets",
+    "open_dataset": "placerec.evaluation.layouts",
     "refit_index": "placerec.index.build",
     "refresh_index": "placerec.index.update",
     "remove_photos": "placerec.index.update",
-    "save_model": "placerec.models.files",
+    "save_model": "placerec.models.model_file",
     "verify": "placerec.index.verify",
 }
 

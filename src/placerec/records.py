@@ -76,20 +76,12 @@ class Grid:
 class PatchSet:
     """The patch descriptors of one photo at one patch size.
 
-    ``descriptors`` is (rows * columns, D) float32, row-major over the patch grid, each row of
-    unit length or all zero (a blank patch). The other fields are those of ``Grid``.
+    ``descriptors`` is (n, D) float32 in the order of ``grid``; each row has unit length, or is all
+    zero (a blank patch).
     """
 
-    size: tuple[int, int]
-    rows: int
-    columns: int
-    stride: int
+    grid: Grid
     descriptors: Array = field(repr=False)
-
-    @property
-    def grid(self) -> Grid:
-        """Where the patches lie."""
-        return Grid(self.size, self.rows, self.columns, self.stride)
 
 
 @dataclass(frozen=True, slots=True)

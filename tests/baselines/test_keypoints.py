@@ -17,7 +17,7 @@ from placerec.baselines.keypoints import (
 )
 from placerec.demo import Town, demo_pose, render
 from placerec.errors import NotFound, UnsafeWeights, UsageError
-from placerec.trunks.vgg16 import cache_folder
+from placerec.files import cache_folder
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("cv2")

@@ -9,11 +9,11 @@ import pytest
 
 from placerec.errors import BadTable, NotFound, PhotoError, UsageError
 from placerec.evaluation.dataset import Dataset
-from placerec.evaluation.datasets import open_dataset
-from placerec.evaluation.evaluate import PREDICTIONS, WORK, evaluate
-from placerec.evaluation.lists import listed, sampled, with_distractors
+from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import Method, named_method, own_method
 from placerec.evaluation.predictions import read_predictions
+from placerec.evaluation.query_lists import listed, sampled, with_distractors
+from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate
 from placerec.settings import Settings
 from plain_methods import Darkest, MeanColour, write_onnx_trunk
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from placerec.errors import NoRoom
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
-from placerec.evaluation.places import on_the_map, on_the_sphere
+from placerec.evaluation.geometry import on_the_map, on_the_sphere
 from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.report import write_report
 from placerec.evaluation.report.map import Asked, Frame, Plane, query_map

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from placerec.errors import UsageError
-from placerec.evaluation.datasets import open_dataset
-from placerec.evaluation.evaluate import PREDICTIONS, WORK, evaluate, scored_import
+from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import Method, named_method, own_method
 from placerec.evaluation.predictions import Prediction, PredictionFile, read_predictions
-from placerec.models.files import save_model
-from placerec.models.named import generic_model
+from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate, scored_import
+from placerec.models.model_file import save_model
+from placerec.models.resolve import generic_model
 from placerec.settings import Settings
 from plain_methods import Darkest, MeanColour, write_onnx_trunk
 
@@ -186,7 +186,7 @@ def test_a_run_of_an_older_form_is_refused_and_said_to_be(copy, tmp_path):
 
 
 def test_seconds_are_those_of_all_sessions(copy, tmp_path, monkeypatch):
-    from placerec.evaluation import evaluate as room
+    from placerec.evaluation import runner as room
 
     dataset, out, method = open_dataset(copy), tmp_path / "run", Method(MeanColour(), None, 0)
     now = [0.0]

@@ -9,11 +9,11 @@ from PIL import Image
 
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
-from placerec.evaluation.evaluate import evaluate
 from placerec.evaluation.methods import Method
-from placerec.evaluation.results import REPORT, SUBMISSION, write_results
+from placerec.evaluation.run_folder import REPORT, SUBMISSION, write_results
+from placerec.evaluation.runner import evaluate
 from placerec.evaluation.scoring.compare import compare
-from placerec.evaluation.scoring.files import QUERIES, SCORES, read_run
+from placerec.evaluation.scoring.score_files import QUERIES, SCORES, read_run
 from plain_methods import Darkest, MeanColour
 
 METHOD = Method(MeanColour(), Darkest(), 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from placerec.index import IndexReader, IndexWriter
-from placerec.records import Features, PatchSet, Position
+from placerec.records import Features, Grid, PatchSet, Position
 
 WIDTH, DEPTH = 32, 16  # global and patch descriptor lengths
 ABOUT = {"model": "demo", "fingerprint": "ab12", "settings": '{"sizes": [2, 3]}'}
@@ -23,7 +23,8 @@ def features(seed: int, grid: int = 4, depth: int = DEPTH, width: int = WIDTH) -
     random = np.random.default_rng(seed)
     sets = tuple(
         PatchSet(
-            (size, size), grid, grid + 1, 1, unit(random.normal(size=(grid * (grid + 1), depth)))
+            Grid((size, size), grid, grid + 1, 1),
+            unit(random.normal(size=(grid * (grid + 1), depth))),
         )
         for size in (2, 3)
     )
@@ -54,7 +55,7 @@ def answers(path: Path) -> tuple[object, ...]:
     """Everything that an index answers, as comparable values."""
     with IndexReader.open(path) as reader:
         sets = [
-            (p.size, p.rows, p.columns, p.stride, p.descriptors.tobytes())
+            (p.grid, p.descriptors.tobytes())
             for number in range(len(reader.entries))
             for p in reader.patches(number)
         ]

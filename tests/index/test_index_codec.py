@@ -14,7 +14,7 @@ from index_support import unit
 
 from placerec.errors import DamagedIndex, UsageError
 from placerec.index import codec
-from placerec.records import PatchSet
+from placerec.records import Grid, PatchSet
 
 WHERE = Path("town.plr")
 KEY = b"key"
@@ -28,15 +28,14 @@ def patch_sets(draw: st.DrawFn) -> PatchSet:
     descriptors = unit(random.normal(size=(rows * columns, depth)))
     descriptors[random.random(len(descriptors)) < 0.2] = 0
     size = (draw(st.integers(1, 65535)), draw(st.integers(1, 9)))
-    return PatchSet(size, rows, columns, draw(st.integers(1, 65535)), descriptors)
+    return PatchSet(Grid(size, rows, columns, draw(st.integers(1, 65535))), descriptors)
 
 
 @settings(max_examples=60, deadline=None)
 @given(patch_sets())
 def test_a_patch_set_comes_back_with_its_grid_and_within_half_a_code(patches: PatchSet) -> None:
     back = codec.decode_patches(codec.encode_patches(patches, KEY), KEY, WHERE)
-    assert (back.size, back.rows, back.columns) == (patches.size, patches.rows, patches.columns)
-    assert back.stride == patches.stride
+    assert back.grid == patches.grid
     assert back.descriptors.dtype == np.float32
     assert back.descriptors.shape == patches.descriptors.shape
     lengths = np.linalg.norm(back.descriptors, axis=1)
@@ -63,7 +62,7 @@ def test_storing_what_was_read_gives_the_same_bytes(width: int, seed: int) -> No
 def test_an_all_zero_vector_and_an_empty_grid_are_legal() -> None:
     vector = codec.decode_vector(codec.encode_vector(np.zeros(7, np.float32), KEY), KEY, WHERE)
     np.testing.assert_array_equal(vector, np.zeros(7))
-    empty = PatchSet((9, 9), 0, 4, 1, np.zeros((0, 5), np.float32))
+    empty = PatchSet(Grid((9, 9), 0, 4, 1), np.zeros((0, 5), np.float32))
     back = codec.decode_patches(codec.encode_patches(empty, KEY), KEY, WHERE)
     assert back.descriptors.shape == (0, 5)
 
@@ -86,7 +85,7 @@ def test_float32_comes_back_bit_for_bit(patches: PatchSet) -> None:
 @pytest.mark.parametrize("stored", [codec.Dtype.INT8, codec.Dtype.FLOAT32])
 def test_descriptors_of_another_dtype_than_asked_for_are_damage(stored: codec.Dtype) -> None:
     asked = next(d for d in (codec.Dtype.INT8, codec.Dtype.FLOAT32) if d is not stored)
-    patches = PatchSet((2, 2), 2, 2, 1, np.eye(4, dtype=np.float32))
+    patches = PatchSet(Grid((2, 2), 2, 2, 1), np.eye(4, dtype=np.float32))
     with pytest.raises(DamagedIndex, match="where PATCHES belongs"):
         codec.decode_patches(codec.encode_patches(patches, KEY, stored), KEY, WHERE, asked)
     with pytest.raises(DamagedIndex, match="where VECTOR belongs"):
@@ -196,7 +195,7 @@ def test_a_vector_that_is_not_of_unit_length_or_zero_is_refused(vector: np.ndarr
 def test_a_patch_set_that_contradicts_itself_is_refused(changed: dict[str, object]) -> None:
     given_ = {"size": (2, 2), "rows": 2, "columns": 2, "stride": 1}
     with pytest.raises(UsageError):
-        codec.encode_patches(PatchSet(**{**given_, **changed}, descriptors=np.eye(4)), KEY)
+        codec.encode_patches(PatchSet(Grid(**{**given_, **changed}), np.eye(4)), KEY)
 
 
 def test_bytes_are_kept_and_nothing_is_refused() -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from placerec.index import IndexWriter, verify
 from placerec.index.build import build_index
-from placerec.index.opened import OpenIndex
+from placerec.index.open_index import OpenIndex
 from placerec.index.update import add_photos
 from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary
-from placerec.models.files import save_model
 from placerec.models.model import Fitted, Model
+from placerec.models.model_file import save_model
 from placerec.recognise import PlaceRecognizer, match_photos
 from placerec.settings import METHODS
 from placerec.trunks import open_trunk

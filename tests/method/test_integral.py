@@ -76,7 +76,7 @@ def test_with_a_mild_assignment_integral_equals_direct(size, stride):
     features, vocabulary = features_and_words(MILD)
     direct = patch_vlad(features, vocabulary, None, size, stride)
     integral = patch_vlad(features, vocabulary, None, size, stride, sums="integral")
-    assert (integral.rows, integral.columns) == (direct.rows, direct.columns)
+    assert integral.grid == direct.grid
     assert np.abs(integral.descriptors - direct.descriptors).max() < 1e-5
 
 

@@ -21,19 +21,21 @@ SCORERS = {
 
 def patches(rng, rows=5, columns=7, depth=16, size=(2, 2), stride=1):
     descriptors = normalise(rng.standard_normal((rows * columns, depth))).astype(np.float32)
-    return PatchSet(size, rows, columns, stride, descriptors)
+    return PatchSet(Grid(size, rows, columns, stride), descriptors)
 
 
 def shifted(original, rng, down, right):
     """The same patches moved on the grid; what leaves it is lost, the gaps are noise."""
-    grid = original.descriptors.reshape(original.rows, original.columns, -1)
-    noise = patches(rng, original.rows, original.columns, grid.shape[2]).descriptors
+    grid = original.descriptors.reshape(original.grid.rows, original.grid.columns, -1)
+    noise = patches(rng, original.grid.rows, original.grid.columns, grid.shape[2]).descriptors
     moved = noise.reshape(grid.shape).copy()
-    rows, columns = original.rows, original.columns
+    rows, columns = original.grid.rows, original.grid.columns
     moved[max(down, 0) : rows + min(down, 0), max(right, 0) : columns + min(right, 0)] = grid[
         max(-down, 0) : rows - max(down, 0), max(-right, 0) : columns - max(right, 0)
     ]
-    return PatchSet(original.size, rows, columns, 1, moved.reshape(original.descriptors.shape))
+    return PatchSet(
+        Grid(original.grid.size, rows, columns, 1), moved.reshape(original.descriptors.shape)
+    )
 
 
 def plain_mutual(query, database):
@@ -57,7 +59,7 @@ def test_mutual_matches_equal_the_plain_loop(seed):
 
 
 def test_equal_patches_match_once_each():
-    same = PatchSet((1, 1), 2, 3, 1, np.tile(np.float32([1, 0]), (6, 1)))
+    same = PatchSet(Grid((1, 1), 2, 3, 1), np.tile(np.float32([1, 0]), (6, 1)))
     assert mutual_nearest(same, same).pairs.tolist() == [[0, 0]]
 
 
@@ -78,7 +80,7 @@ def test_blank_photos_have_a_low_defined_score(name):
     query = patches(rng, 10, 12)
     itself = SCORERS[name](mutual_nearest(query, query)).score
     for blank in (np.zeros((120, 16), np.float32), np.tile(np.float32([1] + [0] * 15), (120, 1))):
-        empty = PatchSet((2, 2), 10, 12, 1, blank)
+        empty = PatchSet(Grid((2, 2), 10, 12, 1), blank)
         score = SCORERS[name](mutual_nearest(empty, empty)).score
         assert 0.0 <= score < 0.1 * itself
 

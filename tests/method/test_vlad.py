@@ -129,8 +129,8 @@ def test_patch_descriptors_equal_the_vlad_of_each_window(size, stride, sharpness
     )
     plain = patch_vlad(features, vocabulary, None, size, stride)
     projected = patch_vlad(features, vocabulary, projection, size, stride)
-    for number in range(plain.rows * plain.columns):
-        row, column = divmod(number, plain.columns)
+    for number in range(len(plain.grid)):
+        row, column = divmod(number, plain.grid.columns)
         top, left = row * stride, column * stride
         window = features[top : top + size[0], left : left + size[1]]
         expected = plain_vlad(window, vocabulary, size[0] * size[1])
@@ -155,7 +155,7 @@ def test_the_sum_of_1x1_patches_is_the_patch_before_normalisation():
     patch = residuals[1:3, 2:4].sum(axis=(0, 1))
     expected = normalise(normalise(patch).reshape(-1))
     second = patch_vlad(features, vocabulary, None, (2, 2))
-    assert np.allclose(second.descriptors[1 * second.columns + 2], expected, atol=1e-6)
+    assert np.allclose(second.descriptors[1 * second.grid.columns + 2], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 5)])

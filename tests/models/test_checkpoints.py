@@ -12,12 +12,12 @@ import torch
 
 from placerec.errors import NotFound, UnsafeWeights, UsageError
 from placerec.index.build import build_index
-from placerec.index.fit import fit_on_folder
 from placerec.method.pca import Projection
 from placerec.models.checkpoints import export_checkpoint, import_checkpoint
 from placerec.models.features import published_features
-from placerec.models.files import load_model, model_bytes, save_model
-from placerec.models.named import settings_for
+from placerec.models.fit_on_folder import fit_on_folder
+from placerec.models.model_file import load_model, model_bytes, save_model
+from placerec.models.resolve import settings_for
 from placerec.settings import METHODS
 from placerec.trunks.vgg16 import state_shapes
 
@@ -352,7 +352,7 @@ def test_a_pca_without_photos_enough_and_a_patch_too_large_are_refused(model, ma
 
 
 def test_only_the_published_form_gives_features_or_a_checkpoint(tmp_path, model):
-    from placerec.models.named import generic_model
+    from placerec.models.resolve import generic_model
 
     with pytest.raises(UsageError, match="not of the published form"):
         export_checkpoint(generic_model(), tmp_path / "x.pth.tar")

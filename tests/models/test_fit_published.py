@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from placerec import __version__
 from placerec.errors import UsageError
-from placerec.index.fit import fit_on_folder
 from placerec.method.pca import fit_pca
 from placerec.method.vlad import Vocabulary
 from placerec.models import fit
 from placerec.models.fit import chosen_for_fit, chosen_for_pca, fit_model
+from placerec.models.fit_on_folder import fit_on_folder
 from placerec.models.model import Fitted, global_descriptor
 from placerec.photos.prepare import Preprocessing
 from placerec.settings import METHODS
 from placerec.trunks import open_trunk
+from placerec.version import __version__
 
 CHANNELS, CLUSTERS, SIZE = 6, 40, (64, 96)
 

@@ -11,15 +11,15 @@ from click.testing import CliRunner
 
 from placerec.cli.models import weights as weights_command
 from placerec.errors import NotFound, UnsafeWeights, UsageError
-from placerec.index.fit import fit_on_folder
-from placerec.models.files import (
+from placerec.models.fit_on_folder import fit_on_folder
+from placerec.models.model_file import (
     load_model,
     model_bytes,
     model_from_bytes,
     read_settings,
     save_model,
 )
-from placerec.models.named import generic_model, model_facts, open_named
+from placerec.models.resolve import generic_model, model_facts, open_named
 from placerec.settings import METHODS, Settings
 
 SMALL = Settings(image_size=(160, 224), pca_dim=16)
@@ -56,8 +56,8 @@ def test_descriptors_are_unit_vectors_of_the_stated_shapes(fitted):
     features = fitted.describe(np.random.default_rng(1).integers(0, 255, (60, 90, 3), np.uint8))
     assert np.linalg.norm(features.global_descriptor) == pytest.approx(1.0, abs=1e-5)
     for patches, size in zip(features.patches, SMALL.patch_sizes, strict=True):
-        assert patches.size == size
-        assert patches.descriptors.shape == (patches.rows * patches.columns, 16)
+        assert patches.grid.size == size
+        assert patches.descriptors.shape == (len(patches.grid), 16)
         assert np.allclose(np.linalg.norm(patches.descriptors, axis=1), 1.0, atol=1e-5)
 
 
@@ -67,7 +67,7 @@ def test_the_papers_patches_can_be_fitted(many_photos):
     )
     model, _ = fit_on_folder(many_photos, settings=settings)
     features = model.describe(np.random.default_rng(2).integers(0, 255, (60, 90, 3), np.uint8))
-    assert [p.size for p in features.patches] == [(2, 2), (5, 5), (8, 8)]
+    assert [p.grid.size for p in features.patches] == [(2, 2), (5, 5), (8, 8)]
     assert all(p.descriptors.shape[1] == 12 for p in features.patches)
 
 

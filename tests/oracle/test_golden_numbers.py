@@ -64,7 +64,7 @@ def test_the_golden_files_stay_small():
 
 def test_mutual_matches_are_those_of_a_plain_float64_loop():
     query, database = (
-        PatchSet((5, 5), 6, 10, 1, array(f"subset_{name}")) for name in ("q1", "db2")
+        PatchSet(Grid((5, 5), 6, 10, 1), array(f"subset_{name}")) for name in ("q1", "db2")
     )
     expected = array("subset_matches").tolist()
     assert len(expected) > 10

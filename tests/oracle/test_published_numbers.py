@@ -22,10 +22,10 @@ from placerec.method.ransac import ransac_score
 from placerec.method.spatial import spatial_score
 from placerec.method.vlad import Vocabulary, assignment_sharpness, normalise, vlad
 from placerec.models.checkpoints import export_checkpoint
-from placerec.models.files import save_model
 from placerec.models.model import Fitted, Model
+from placerec.models.model_file import save_model
 from placerec.recognise import PlaceRecognizer
-from placerec.records import PatchSet
+from placerec.records import Grid, PatchSet
 from placerec.settings import METHODS
 from placerec.trunks.vgg16 import VGG16, state_sha256
 
@@ -110,7 +110,7 @@ def test_a_sharp_assignment_ruins_integral_sums_as_recorded_and_leaves_direct_on
 
 def stored(name, size):
     patches = load(name)[f"patch{size}_pca"].T.copy()
-    return PatchSet((size, size), 31 - size, 41 - size, 1, patches)
+    return PatchSet(Grid((size, size), 31 - size, 41 - size, 1), patches)
 
 
 @pytest.mark.parametrize("pair", PAIRS)

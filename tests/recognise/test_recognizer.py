@@ -17,10 +17,10 @@ from placerec.errors import (
 )
 from placerec.index.build import build_index
 from placerec.index.update import add_photos
+from placerec.method.ranking import shortlist
 from placerec.recognise.pair import match_photos
 from placerec.recognise.picture import draw_match
 from placerec.recognise.recognizer import PlaceRecognizer
-from placerec.recognise.shortlist import shortlist
 from placerec.settings import Settings, named_settings
 from placerec.trunks.external import TorchTrunk
 
@@ -113,8 +113,8 @@ def test_an_unknown_setting_is_a_usage_error(town_index):
 
 
 def test_another_model_is_refused_with_both_names(town_index, many_photos, tmp_path):
-    from placerec.index.fit import fit_on_folder
-    from placerec.models.files import save_model
+    from placerec.models.fit_on_folder import fit_on_folder
+    from placerec.models.model_file import save_model
 
     model, _ = fit_on_folder(many_photos, settings=Settings(image_size=(160, 224)))
     save_model(model, tmp_path / "other.safetensors")

@@ -17,13 +17,13 @@ from PIL import Image
 from placerec.cli import cli
 from placerec.demo import Town, demo_pose, render
 from placerec.errors import MissingExtra, NotFound, UsageError
-from placerec.evaluation.datasets import open_dataset
-from placerec.models.files import load_model, read_settings, save_model
+from placerec.evaluation.layouts import open_dataset
+from placerec.models.model_file import load_model, read_settings, save_model
 from placerec.reproduce import TABLES, methods, reproduce, robustness, speed
 from placerec.reproduce.folder import ResultFolder
-from placerec.reproduce.options import Options
+from placerec.reproduce.opened_model import open_subject
+from placerec.reproduce.parameters import Options
 from placerec.reproduce.study import Study, open_study, read_set
-from placerec.reproduce.subject import open_subject
 from plain_methods import Darkest
 
 pytest.importorskip("matplotlib")
@@ -212,7 +212,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from placerec.reproduce import matches, reproduce
-from placerec.reproduce.options import Options
+from placerec.reproduce.parameters import Options
 whole = matches.Matches._read
 def read(self, row, label=""):
     if list(self.folder.glob("*.npz")):

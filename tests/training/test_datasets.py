@@ -16,13 +16,13 @@ from training_support import (
 )
 
 from placerec.errors import BadTable, Damaged, NotFound
-from placerec.evaluation.datasets.matlab import read_mat
-from placerec.evaluation.datasets.msls import TRAIN_CITIES
-from placerec.evaluation.places import EARTH_RADIUS, neighbours, on_the_sphere
+from placerec.evaluation.geometry import EARTH_RADIUS, neighbours, on_the_sphere
+from placerec.evaluation.layouts.matlab import read_mat
+from placerec.evaluation.layouts.msls import TRAIN_CITIES
 from placerec.records import Position
 from placerec.training.datasets import open_training_data, validation_folder
 
-MATLAB = Path(__file__).parent.parent / "evaluation" / "datasets"
+MATLAB = Path(__file__).parent.parent / "evaluation" / "layouts"
 
 
 def write_pittsburgh(folder):

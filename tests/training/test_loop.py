@@ -21,13 +21,12 @@ from training_support import (
     write_folder,
 )
 
-from placerec import __version__
 from placerec.cli import cli
 from placerec.errors import Damaged, NoRoom, PlacerecError, UsageError
 from placerec.method.vlad import normalise
 from placerec.models.checkpoints import export_checkpoint, import_checkpoint
-from placerec.models.files import load_model
 from placerec.models.model import global_descriptor
+from placerec.models.model_file import load_model
 from placerec.photos.decode import decode
 from placerec.training import checkpoint
 from placerec.training.datasets import open_training_data, validation_folder
@@ -36,6 +35,7 @@ from placerec.training.loop import Options, train
 from placerec.training.network import Network, conv5
 from placerec.training.start import recorded
 from placerec.trunks.vgg16 import VGG16
+from placerec.version import __version__
 
 HERE = Path(__file__).parent
 ONE = Options(threads=1, saved_every=3)

@@ -10,7 +10,7 @@ from training_support import TINY
 
 from placerec.errors import PlacerecError, UsageError
 from placerec.evaluation.dataset import Photos
-from placerec.evaluation.places import on_the_map
+from placerec.evaluation.geometry import on_the_map
 from placerec.training.collapse import check_descriptors, check_loss
 from placerec.training.losses import triplet_loss
 from placerec.training.mining import (

@@ -6,12 +6,12 @@ import torch
 from training_support import SIZE, draw_photo, random_trunk
 
 from placerec.errors import NotFound, UsageError
+from placerec.files import cache_folder, state_shapes
 from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise, vlad
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
 from placerec.training.features import FrozenFeatures
 from placerec.training.network import NetVLAD, Network, conv5, trained_state
-from placerec.trunks.vgg16 import cache_folder, state_shapes
 
 
 def local_features(seed, depth=32):

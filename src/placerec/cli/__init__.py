@@ -13,22 +13,22 @@ from types import FrameType
 
 import click
 
-import placerec
-from placerec.cli.ask import match, query
 from placerec.cli.demo import demo
 from placerec.cli.evaluate import compare, evaluate
 from placerec.cli.index import index
 from placerec.cli.models import features, fit, weights
 from placerec.cli.predictions import predictions
+from placerec.cli.query import match, query
 from placerec.cli.reproduce import reproduce
 from placerec.cli.train import train
 from placerec.errors import PlacerecError
+from placerec.version import __version__
 
 BUG, NO_ROOM, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 6, 130, 141, 143
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(placerec.__version__, message="placerec %(version)s")
+@click.version_option(__version__, message="placerec %(version)s")
 def cli() -> None:
     """Visual place recognition: index a folder of photos, ask where a new one was taken."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from placerec.cli.talk import progress_bars
+from placerec.cli.progress import progress_bars
 from placerec.errors import UsageError
 
 PLACES = 60
@@ -27,7 +27,7 @@ def demo(out: Path, places: int) -> None:
 
     In Python: placerec.demo.write_demo_photos and the calls of the other commands.
     """
-    from placerec.cli.ask import _draw, _print
+    from placerec.cli.query import _draw, _print
     from placerec.demo import write_demo_photos
     from placerec.index.build import build_index
     from placerec.recognise.recognizer import PlaceRecognizer

@@ -16,7 +16,7 @@ from placerec.cli.options import (
     model_options,
     setting_options,
 )
-from placerec.cli.talk import list_skipped, progress_bars
+from placerec.cli.progress import list_skipped, progress_bars
 from placerec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ def evaluate(
     if check:
         _refuse_for_check({**options, "out": out, "device": None if device == "cpu" else device})
         return _check(dataset, as_json, threads)
-    from placerec.workers import available_threads
+    from placerec.runtime import available_threads
 
     method = _method(options, threads or available_threads(), device)
-    from placerec.evaluation.evaluate import evaluate as run
-    from placerec.evaluation.results import write_results
+    from placerec.evaluation.run_folder import write_results
+    from placerec.evaluation.runner import evaluate as run
 
     with progress_bars() as progress:
         result = run(dataset, method, out=out, threads=threads, device=device, progress=progress)
@@ -89,7 +89,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     Both are folders of evaluate --out, and of the same protocol; others are refused.
     """
     from placerec.evaluation.scoring.compare import compare as compare_runs
-    from placerec.evaluation.scoring.files import read_run
+    from placerec.evaluation.scoring.score_files import read_run
 
     found = compare_runs(read_run(first), read_run(second))
     click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(found.lines()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from placerec.cli.options import chosen_settings, method_option, model_options, setting_options
-from placerec.cli.talk import list_skipped, progress_bars
+from placerec.cli.progress import list_skipped, progress_bars
 from placerec.errors import Damaged, UsageError
 
 if TYPE_CHECKING:

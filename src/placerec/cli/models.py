@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from placerec.cli.options import chosen_settings, method_option, model_options, setting_options
-from placerec.cli.talk import list_skipped, progress_bars
+from placerec.cli.progress import list_skipped, progress_bars
 from placerec.errors import NotFound, UsageError
 
 TRUNK_FILES = {"efficientnet-lite0": "efficientnet-lite0.onnx", "vgg16": "vgg16.safetensors"}
@@ -37,8 +37,8 @@ def fit(
 
     In Python: placerec.fit_on_folder and placerec.save_model.
     """
-    from placerec.index.fit import fit_on_folder
-    from placerec.models.files import save_model
+    from placerec.models.fit_on_folder import fit_on_folder
+    from placerec.models.model_file import save_model
 
     _model_file(out)
     settings = chosen_settings(model, method, options)
@@ -69,16 +69,17 @@ def features(photo: Path, weights: Path, out: Path) -> None:
     """
     import numpy as np
 
+    from placerec.files import atomic_write
     from placerec.models.features import published_features
-    from placerec.models.files import load_model
-    from placerec.whole import whole
-    from placerec.workers import available_threads, single_threaded_blas
+    from placerec.models.model_file import load_model
+    from placerec.runtime import available_threads
+    from placerec.workers import single_threaded_blas
 
     _folder_of(out)
     model = load_model(weights, available_threads())
     with single_threaded_blas():
         arrays: dict[str, Any] = published_features(model, model.read(photo).pixels)
-    with whole(out) as partial, partial.open("wb") as file:
+    with atomic_write(out) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
     click.echo(f"{out}: {', '.join(f'{name} {a.shape}' for name, a in arrays.items())}")
 
@@ -103,7 +104,7 @@ def import_(
     placerec.models.checkpoints.import_checkpoint and placerec.save_model.
     """
     from placerec.models.checkpoints import UNNAMED_LICENCE, import_checkpoint
-    from placerec.models.files import save_model
+    from placerec.models.model_file import save_model
 
     _model_file(out)
     model = import_checkpoint(
@@ -122,9 +123,9 @@ def info(model: str, as_json: bool) -> None:
     """Show what MODEL says of itself: a model file, or generic, the one that ships.
 
     Name, provenance, training data, licence, sha256. In Python:
-    placerec.models.named.model_facts.
+    placerec.models.resolve.model_facts.
     """
-    from placerec.models.named import model_facts
+    from placerec.models.resolve import model_facts
 
     facts = model_facts(model)
     if as_json:
@@ -143,7 +144,7 @@ def export(model: Path, out: Path) -> None:
     In Python: placerec.models.checkpoints.export_checkpoint.
     """
     from placerec.models.checkpoints import export_checkpoint
-    from placerec.models.files import load_model
+    from placerec.models.model_file import load_model
 
     _folder_of(out)
     export_checkpoint(load_model(model), out)
@@ -165,7 +166,7 @@ def convert(name: str, source: Path, out: Path | None) -> None:
     run. In Python: convert of placerec.trunks.convert, placerec.baselines.weights and
     placerec.baselines.ap_gem_checkpoint.
     """
-    from placerec.trunks.vgg16 import cache_folder
+    from placerec.files import cache_folder
 
     if not source.is_file():
         raise NotFound(source, "no such weight file or package")

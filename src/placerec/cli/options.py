@@ -124,8 +124,8 @@ def dataset_options(command: Command) -> Command:
 
 def chosen_dataset(folder: Path, options: dict[str, Any]) -> Dataset:
     """The data set that ``dataset_options`` describe; takes them out of ``options``."""
-    from placerec.evaluation.datasets import open_dataset
-    from placerec.evaluation.lists import listed, sampled, with_distractors
+    from placerec.evaluation.layouts import open_dataset
+    from placerec.evaluation.query_lists import listed, sampled, with_distractors
 
     dataset = open_dataset(folder, **{name: options.pop(name) for name in _DATASET_NAMES})
     dataset = listed(dataset, options.pop("queries_list"), options.pop("half"))
@@ -139,7 +139,7 @@ def query_list_options(command: Command) -> Command:
 
 def chosen_settings(model: str, method: str | None, options: dict[str, Any]) -> Settings:
     """The settings of a model and a method with the options that were given."""
-    from placerec.models.named import settings_for
+    from placerec.models.resolve import settings_for
 
     return settings_for(model, method, **given(options))
 

@@ -34,8 +34,8 @@ def import_(
 
     In Python: placerec.evaluation.exchange.import_predictions.
     """
-    from placerec.evaluation.evaluate import scored_import
-    from placerec.evaluation.results import write_results
+    from placerec.evaluation.run_folder import write_results
+    from placerec.evaluation.runner import scored_import
 
     run = scored_import(chosen_dataset(folder, options), form, file, reranked, out)
     write_results(out, run)
@@ -55,9 +55,9 @@ def export(folder: Path, run: Path, file: Path, retrieved: bool, form: str, **op
 
     In Python: placerec.evaluation.exchange.export_predictions.
     """
-    from placerec.evaluation.evaluate import PREDICTIONS, check_protocol
     from placerec.evaluation.exchange import export_predictions
     from placerec.evaluation.predictions import read_predictions
+    from placerec.evaluation.runner import PREDICTIONS, check_protocol
 
     dataset = chosen_dataset(folder, options)
     found = read_predictions(run / PREDICTIONS)

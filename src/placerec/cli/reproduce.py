@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from placerec.cli.options import given, image_size_option, query_list_options
-from placerec.cli.talk import progress_bars
+from placerec.cli.progress import progress_bars
 
 
 def _queries(_context: click.Context, _param: click.Parameter, value: str | None) -> Any:
@@ -84,8 +84,8 @@ def reproduce(
     from placerec.errors import UsageError
     from placerec.reproduce import TABLES
     from placerec.reproduce import reproduce as run
-    from placerec.reproduce.options import Options
-    from placerec.workers import available_threads
+    from placerec.reproduce.parameters import Options
+    from placerec.runtime import available_threads
 
     if name not in TABLES:
         raise UsageError(f"table {name!r}: choose one of {', '.join(TABLES)}")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from placerec.cli.options import given, image_size_option, query_list_options
-from placerec.cli.talk import progress_bars
+from placerec.cli.progress import progress_bars
 
 
 @click.command()
@@ -94,12 +94,12 @@ def train(
     file names or EXIF tags (docs/TRAINING.md).
     In Python: placerec.training.loop.train.
     """
+    from placerec.runtime import available_threads
     from placerec.training.datasets import open_training_data, validation_folder
     from placerec.training.loop import Options
     from placerec.training.loop import train as run
     from placerec.training.schedule import preset
     from placerec.training.start import starting_model
-    from placerec.workers import available_threads
 
     data = open_training_data(dataset)
     chosen = given({**numbers, "best_by": int(best_by) if best_by else None})

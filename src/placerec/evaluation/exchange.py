@@ -30,8 +30,8 @@ from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Search
 from placerec.evaluation.photo_names import PhotoNames, paths_in_tree
 from placerec.evaluation.predictions import Prediction, Ranking
+from placerec.files import write_text
 from placerec.records import Array
-from placerec.whole import write_text
 
 NO_SCORE = math.nan  # of an answer whose form has none: then there is no confidence either
 RECORDS = "sensors/records_data/"  # of kapture: images are known by their paths below it

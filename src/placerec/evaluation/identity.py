@@ -10,9 +10,9 @@ import hashlib
 import sys
 from pathlib import Path
 
-from placerec.errors import NotFound
 from placerec.evaluation.dataset import Dataset
-from placerec.models.named import auto_model, open_named
+from placerec.files import file_sha256
+from placerec.models.resolve import auto_model, open_named
 from placerec.settings import Settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
 
@@ -33,7 +33,7 @@ def weights_of(model: str | Trunk, settings: Settings) -> dict[str, str]:
     if meant in TRUNKS:
         return {meant: open_trunk(meant).sha256}
     if meant.lower().endswith(FILES):
-        return {Path(meant).name: sha256_of(Path(meant))}
+        return {Path(meant).name: file_sha256(Path(meant))}
     shipped = open_named(meant)  # refuses an unknown name
     return {} if shipped is None else {meant: shipped.fingerprint}
 
@@ -44,7 +44,7 @@ def code_of(spec: str) -> dict[str, str]:
         path: str | None = spec
     else:
         path = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
-    return {} if path is None else {Path(path).name: sha256_of(Path(path))}
+    return {} if path is None else {Path(path).name: file_sha256(Path(path))}
 
 
 def sizes_of(dataset: Dataset) -> str:
@@ -58,15 +58,6 @@ def sizes_of(dataset: Dataset) -> str:
         for path in (*search.queries.paths, *search.database.paths):
             digest.update(f"{_size(path)}\n".encode("ascii"))
     return digest.hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 (hex) of a file."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise NotFound(path, error.strerror or str(error)) from error
 
 
 def _size(path: Path) -> int | None:

@@ -25,7 +25,8 @@ from placerec.errors import NotFound, PhotoError
 from placerec.evaluation.dataset import Dataset, Photos
 from placerec.photos.decode import decode
 from placerec.records import Array
-from placerec.workers import available_threads, map_in_order, single_threaded_blas
+from placerec.runtime import available_threads
+from placerec.workers import map_in_order, single_threaded_blas
 
 SIDE = 16  # cells of the shrunk photo, each way
 # Measured on gsv_cambridge_test, corridor and amos_day_night: encoded anew (JPEG quality 30 to 85)

@@ -18,18 +18,18 @@ from placerec.baselines import RERANKERS, RETRIEVERS, Baseline, Made
 from placerec.baselines.contract import Progress, Recorded, Reranker, Retriever
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
-from placerec.evaluation.engines import (
+from placerec.evaluation.identity import code_of, weights_of
+from placerec.evaluation.searchers import (
     DescriptorSearcher,
     IndexEngine,
     LocalVerifier,
     Searcher,
     Verifier,
 )
-from placerec.evaluation.identity import code_of, weights_of
-from placerec.models.named import settings_for
+from placerec.models.resolve import settings_for
+from placerec.runtime import available_threads
 from placerec.settings import METHODS, Settings
 from placerec.trunks import Trunk
-from placerec.workers import available_threads
 
 BASELINE_CANDIDATES = 10  # a keypoint re-ranker takes 0.1 to 1 s a pair on a CPU
 NO_RERANKING = "none"

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from placerec.evaluation.dataset import Dataset
-from placerec.evaluation.engines import SEEDED
 from placerec.evaluation.predictions import PredictionFile
 from placerec.evaluation.scoring.intervals import Estimate
 from placerec.evaluation.scoring.metrics import CUTS, RECALL_AT
 from placerec.evaluation.scoring.outcomes import Group, Outcome, Scores
+from placerec.evaluation.searchers import SEEDED
 
 FROM_ELSEWHERE = "of another program"
 SHA = 12  # digits of a sha256 that a person is shown

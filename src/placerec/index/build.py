@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from placerec.errors import NotFound, PhotoError, UsageError
-from placerec.index.describe import PhotoSource, Progress, no_progress
 from placerec.index.reader import IndexReader
 from placerec.index.writer import IndexWriter
-from placerec.models.files import model_bytes, parsed_settings
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
-from placerec.models.named import (
+from placerec.models.model_file import model_bytes, parsed_settings
+from placerec.models.photo_source import PhotoSource
+from placerec.models.resolve import (
     DEFAULT_TRUNK,
     auto_model,
     generic_model,
@@ -28,9 +28,10 @@ from placerec.models.named import (
 from placerec.photos.find import find_photos
 from placerec.photos.position import read_positions
 from placerec.records import Position
+from placerec.runtime import Progress, available_threads, no_progress
 from placerec.settings import Settings
 from placerec.trunks import Trunk, open_trunk
-from placerec.workers import available_threads, single_threaded_blas
+from placerec.workers import single_threaded_blas
 
 BATCH = 32
 

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from placerec.errors import DamagedIndex, UsageError
-from placerec.records import Array, PatchSet
+from placerec.records import Array, Grid, PatchSet
 
 MAGIC = b"plr\x01"
 HEADER = struct.Struct("<4sBBHIIfHHIII")
@@ -105,12 +105,14 @@ def stored_vector(blob: object, key: bytes, path: Path, dtype: Dtype = Dtype.INT
 def encode_patches(patches: PatchSet, key: bytes, dtype: Dtype = Dtype.INT8) -> bytes:
     """Store the patch descriptors of one size; a grid without patches is legal."""
     numbers, scale = _stored(np.asarray(patches.descriptors), dtype, "patch descriptors")
-    grid = (int(patches.rows), int(patches.columns))
+    grid = (int(patches.grid.rows), int(patches.grid.columns))
     if min(grid) < 0 or grid[0] * grid[1] != len(numbers):
         raise UsageError(f"{len(numbers)} patch descriptors do not fill a grid of {grid}")
-    (height, width), stride = map(int, patches.size), int(patches.stride)
+    (height, width), stride = map(int, patches.grid.size), int(patches.grid.stride)
     if not all(1 <= number < 2**16 for number in (height, width, stride)):
-        raise UsageError(f"patch size {patches.size} and stride {stride} must be 1 to 65535 cells")
+        raise UsageError(
+            f"patch size {patches.grid.size} and stride {stride} must be 1 to 65535 cells"
+        )
     rows, columns = numbers.shape
     header = Header(Kind.PATCHES, dtype, stride, rows, columns, scale, height, width, *grid)
     return _seal_blob(header, numbers, key)
@@ -125,7 +127,8 @@ def decode_patches(blob: object, key: bytes, path: Path, dtype: Dtype = Dtype.IN
         raise DamagedIndex(path, "a patch set with size or stride 0")
     numbers = np.frombuffer(data, dtype.stored).reshape(header.rows, header.columns)
     size = (header.size_height, header.size_width)
-    return PatchSet(size, header.grid_rows, header.grid_columns, header.stride, unit_rows(numbers))
+    grid = Grid(size, header.grid_rows, header.grid_columns, header.stride)
+    return PatchSet(grid, unit_rows(numbers))
 
 
 def encode_bytes(content: bytes, key: bytes) -> bytes:

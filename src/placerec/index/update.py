@@ -7,22 +7,23 @@ the model that is in the index.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from placerec.errors import NotFound, PhotoError, UsageError
+from placerec.files import file_sha256
 from placerec.index.build import BATCH, Report
-from placerec.index.describe import PhotoSource, Progress, no_progress
-from placerec.index.opened import OpenIndex
+from placerec.index.open_index import OpenIndex
 from placerec.index.reader import Entry, IndexReader
 from placerec.index.writer import IndexWriter
+from placerec.models.photo_source import PhotoSource
 from placerec.photos.find import find_photos
 from placerec.photos.position import read_positions
 from placerec.records import Position
+from placerec.runtime import Progress, available_threads, no_progress
 from placerec.trunks import Trunk
-from placerec.workers import available_threads, single_threaded_blas
+from placerec.workers import single_threaded_blas
 
 
 def add_photos(
@@ -134,7 +135,6 @@ def _is_current(path: Path, entry: Entry | None, positions: Mapping[str, Positio
     if entry is None or positions.get(entry.name, entry.position) != entry.position:
         return False
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
-    except OSError:
+        return file_sha256(path) == entry.sha256
+    except NotFound:
         return False

@@ -21,14 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from placerec import __version__
 from placerec.errors import DamagedIndex, UsageError
-from placerec.index import codec, staging
+from placerec.index import codec, publish
 from placerec.index.connection import open_checked, translated
 from placerec.index.rows import PHOTO_FIELDS, Collection, name_bytes, photo_row, relative_root
 from placerec.index.schema import FORMATS, create_tables, format_of, patch_key, seal
 from placerec.index.verify import findings
 from placerec.records import Features, Position
+from placerec.version import __version__
 
 _INSERT_PHOTO = (
     f"INSERT INTO photos ({PHOTO_FIELDS}, seal, descriptor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -44,7 +44,7 @@ class IndexWriter:
         path: Path,
         connection: sqlite3.Connection,
         dtype: codec.Dtype,
-        staged: staging.Staging | None = None,
+        staged: publish.Staging | None = None,
     ) -> None:
         self._path, self._connection, self._staged = path, connection, staged
         self._dtype = dtype
@@ -80,7 +80,7 @@ class IndexWriter:
         row = Collection(model, fingerprint, settings, relative_root(root, path), made_with)
         blob = codec.encode_bytes(weights, row.weights_key())
         dtype = codec.Dtype.FLOAT32 if exact else codec.Dtype.INT8
-        staged = staging.claim(path, replace=replace)
+        staged = publish.claim(path, replace=replace)
         writer = cls(path, staged.connection, dtype, staged)
         try:
             with translated(path):
@@ -159,7 +159,7 @@ class IndexWriter:
         if not self._closed:
             self._closed = True
             if self._staged is not None:
-                staging.discard(self._staged)  # while its lock is still held
+                publish.discard(self._staged)  # while its lock is still held
             self._connection.close()
 
     def __enter__(self) -> Self:
@@ -176,7 +176,7 @@ class IndexWriter:
         finally:
             self.close()
 
-    def _publish(self, staged: staging.Staging) -> None:
+    def _publish(self, staged: publish.Staging) -> None:
         """Check, sync and rename what was built."""
         with self._batch() as collection:
             if collection.photos == 0:
@@ -190,7 +190,7 @@ class IndexWriter:
             self._connection.execute("BEGIN IMMEDIATE")
             collection.write(self._connection)
             self._connection.execute("COMMIT")
-        staging.publish(staged)
+        publish.publish(staged)
 
     @contextmanager
     def _batch(self) -> Iterator[Collection]:

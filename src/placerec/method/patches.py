@@ -16,7 +16,7 @@ from placerec.errors import UsageError
 from placerec.method.integral import integral_sum
 from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary, normalise, soft_assign
-from placerec.records import Array, PatchSet
+from placerec.records import Array, Grid, PatchSet
 from placerec.settings import PATCH_SUMS, Size
 
 
@@ -84,7 +84,7 @@ def patch_vlad(
     else:
         length = np.maximum(np.sqrt(filled), np.float32(1e-12))[:, None]
         descriptors = normalise(projected / length + projection.bias)
-    return PatchSet(size, rows, columns, stride, descriptors)
+    return PatchSet(Grid(size, rows, columns, stride), descriptors)
 
 
 def pooled_patches(
@@ -97,7 +97,7 @@ def pooled_patches(
     """
     rows, columns = patch_grid(cells.shape[:2], size, stride)
     pooled = _window(sums)(cells, size, stride).reshape(rows * columns, -1)
-    return PatchSet(size, rows, columns, stride, normalise(pooled))
+    return PatchSet(Grid(size, rows, columns, stride), normalise(pooled))
 
 
 def _window(sums: str) -> Callable[[Array, Size, int], Array]:

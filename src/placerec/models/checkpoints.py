@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
+from placerec.files import atomic_write
 from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary
 from placerec.models.model import Fitted, Model
 from placerec.records import Array
 from placerec.settings import METHODS, PAPER, Settings
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
-from placerec.whole import whole
 
 OLDEST_TORCH = (2, 10)
 DEPTH = VGG16.channels
@@ -97,7 +97,7 @@ def export_checkpoint(model: Model, path: str | Path) -> None:
     content["state_dict"] = {
         key: torch.from_numpy(np.array(tensor, np.float32)) for key, tensor in state.items()
     }
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         torch.save(content, file)
 
 

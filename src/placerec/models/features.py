@@ -37,5 +37,5 @@ def published_features(model: Model, pixels: Array) -> dict[str, Array]:
         "global_pca": described.global_descriptor,
     }
     for patches in described.patches:
-        arrays[f"patch{patches.size[0]}_pca"] = patches.descriptors.T
+        arrays[f"patch{patches.grid.size[0]}_pca"] = patches.descriptors.T
     return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}

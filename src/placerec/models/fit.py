@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placerec import __version__
 from placerec.errors import UsageError
 from placerec.method.local import local_features
 from placerec.method.patches import patch_vlad
@@ -24,6 +23,7 @@ from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise
 from placerec.models.model import Fitted, Model, global_descriptor
 from placerec.records import Array
 from placerec.trunks.convert import SOURCES
+from placerec.version import __version__
 
 if TYPE_CHECKING:
     from placerec.settings import Settings

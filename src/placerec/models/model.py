@@ -18,9 +18,10 @@ from placerec.method.local import band_weights, local_features
 from placerec.method.patches import patch_grid, patch_vlad, pooled_patches
 from placerec.method.vlad import Vocabulary, normalise, vlad
 from placerec.photos.decode import decode
-from placerec.photos.prepare import Preprocessing, prepare
+from placerec.photos.prepare import Preprocessing
 from placerec.records import Array, Features, PatchSet, Photo
 from placerec.settings import FIXED_BY_INDEX, Settings
+from placerec.trunks import feature_map
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,8 +151,7 @@ class Model:
 
     def feature_map(self, pixels: Array) -> Array:
         """Trunk features (h, w, C) float32 of a photo (H, W, 3) uint8 RGB."""
-        image = prepare(pixels, self.preprocessing)
-        return np.ascontiguousarray(self.trunk(image).transpose(1, 2, 0))
+        return feature_map(self.trunk, pixels, self.settings.image_size)
 
     def describe(self, pixels: Array, stride: int | None = None) -> Features:
         """The Features of a photo (H, W, 3) uint8 RGB.

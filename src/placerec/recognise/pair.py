@@ -7,12 +7,13 @@ from pathlib import Path
 from placerec.errors import UsageError
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
-from placerec.models.named import auto_model, open_named, settings_for
+from placerec.models.resolve import auto_model, open_named, settings_for
 from placerec.recognise.rerank import rerank
 from placerec.records import Place
+from placerec.runtime import available_threads
 from placerec.settings import Settings
 from placerec.trunks import Trunk
-from placerec.workers import available_threads, single_threaded_blas
+from placerec.workers import single_threaded_blas
 
 
 def match_photos(

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from placerec.files import atomic_write
 from placerec.records import Array, Place
-from placerec.whole import whole
 
 PANEL_HEIGHT = 480
 GAP = 12
@@ -38,7 +38,7 @@ def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> 
             pen.rectangle(box, outline=(*colour, 235), width=2)
         pen.line((*_middle(here), *_middle(there)), fill=(*colour, 150), width=2)
     drawn = Image.alpha_composite(canvas.convert("RGBA"), layer).convert("RGB")
-    with whole(Path(out)) as partial:
+    with atomic_write(Path(out)) as partial:
         drawn.save(partial, "PNG")
 
 

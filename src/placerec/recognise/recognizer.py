@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from placerec.index.opened import OpenIndex
+from placerec.index.open_index import OpenIndex
+from placerec.method.ranking import shortlist
 from placerec.models.model import Model
 from placerec.recognise.rerank import rerank
-from placerec.recognise.shortlist import shortlist
 from placerec.records import Answer, Array, Features, Place
 from placerec.settings import Settings
 from placerec.trunks import Trunk

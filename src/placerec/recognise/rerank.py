@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from placerec.method import ranking
 from placerec.method.displacement import Background, backgrounds, displacement_score
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched, mutual_nearest
@@ -55,10 +56,11 @@ def rerank(
     if not matched:
         return [Ranked(number, float(score)) for number, score in enumerate(similar)]
     scores, matches = score_matches(matched, settings, threads)
-    order = np.argsort(-scores, kind="stable").tolist()
-    lowest = min(0.0, float(scores.min()))
-    rest = [Ranked(number, lowest) for number in range(len(matched), len(similar))]
-    return [Ranked(number, float(scores[number]), matches[number]) for number in order] + rest
+    order, final = ranking.rerank(scores, len(similar))
+    return [
+        Ranked(number, score, matches[number] if number < len(matches) else ())
+        for number, score in zip(order.tolist(), final.tolist(), strict=True)
+    ]
 
 
 def match_candidates(

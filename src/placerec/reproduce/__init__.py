@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from placerec.errors import MissingExtra, UsageError
-from placerec.index.describe import Progress, no_progress
 from placerec.reproduce import (
     ablation,
     grid,
@@ -27,11 +26,12 @@ from placerec.reproduce import (
     speed,
 )
 from placerec.reproduce.folder import ResultFolder, Row
-from placerec.reproduce.options import Options
+from placerec.reproduce.opened_model import open_subject
+from placerec.reproduce.parameters import Options
 from placerec.reproduce.plots import draw
 from placerec.reproduce.study import open_study, read_set
-from placerec.reproduce.subject import open_subject
 from placerec.reproduce.table import OF, Table
+from placerec.runtime import Progress, no_progress
 from placerec.workers import single_threaded_blas
 
 PACKAGES = ("cv2", "matplotlib")  # RANSAC, and the plots

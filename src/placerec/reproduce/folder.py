@@ -18,7 +18,7 @@ from typing import Any
 
 from placerec.errors import NoRoom, UsageError
 from placerec.evaluation.machine import versions
-from placerec.whole import write_text
+from placerec.files import write_text
 
 Row = dict[str, Any]
 

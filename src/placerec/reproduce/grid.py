@@ -14,6 +14,7 @@ import numpy as np
 
 from placerec.evaluation.scoring.metrics import RECALL_AT
 from placerec.method.fusion import PUBLISHED_WEIGHTS, standardise
+from placerec.method.ranking import best_first
 from placerec.records import Array
 from placerec.reproduce.folder import Row
 from placerec.reproduce.plots import TextRow, bars
@@ -102,7 +103,7 @@ def _points(scores: Scores, scorer: str, dim: int, asked: Array, correct: Array)
         for chosen in combinations(range(len(SQUARES)), count):
             sizes = tuple(SQUARES[i] for i in chosen)
             fused = standard[:, :, list(chosen)] @ weights.T  # (A, C, W)
-            order = np.argsort(-fused, axis=1, kind="stable")
+            order = best_first(fused, axis=1)
             hits = np.take_along_axis(correct[:, :, None], order, axis=1)
             found = [hits[:, :n].any(axis=1).sum(axis=0) for n in RECALL_AT]
             recalls = np.stack(found, axis=1) / max(len(asked), 1)  # (W, recalls)

@@ -11,11 +11,12 @@ import numpy as np
 from placerec.baselines import RERANKERS
 from placerec.baselines.contract import Reranker
 from placerec.errors import MissingExtra
-from placerec.evaluation.engines import LocalVerifier
+from placerec.evaluation.searchers import LocalVerifier
+from placerec.files import cache_folder
+from placerec.method.ranking import rerank
 from placerec.reproduce.folder import Row
 from placerec.reproduce.study import Study
 from placerec.reproduce.timing import fastest_ms
-from placerec.trunks.vgg16 import cache_folder
 
 NAME = "aliked-lightglue"
 
@@ -41,7 +42,7 @@ def keypoint_rows(study: Study, reranker: Reranker) -> list[Row]:
     for done, (photo, rows) in enumerate(zip(photos, lists, strict=True), start=1):
         verifier.prepare(rows.tolist())
         found = verifier.verify(verifier.encode(photo), rows.tolist())
-        orders.append(rows[np.argsort([-one.score for one in found], kind="stable")])
+        orders.append(rows[rerank(np.array([one.score for one in found]), len(rows))[0]])
         study.progress(f"matching by {NAME}", done, len(photos))
     query, first = verifier.encode(photos[0]), lists[0].tolist()
     spent = {

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from placerec.index.describe import Progress
+from placerec.files import file_sha256
 from placerec.photos.decode import decode
-from placerec.photos.prepare import prepare
 from placerec.records import Array
-from placerec.trunks import Trunk
-from placerec.trunks.maps import map_folder, photo_sha256, write_map
+from placerec.runtime import Progress
+from placerec.trunks import Trunk, feature_map
+from placerec.trunks.map_cache import map_folder, write_map
 from placerec.workers import map_in_order
 
 Change = Callable[[Array], Array]
@@ -34,7 +34,7 @@ class Maps(Sequence[Array]):
     ) -> None:
         self._trunk, self._size, self._photos = trunk, size, photos
         self.folder = folder or map_folder(trunk.sha256, size)
-        self.sha256 = [photo_sha256(photo) for photo in photos]
+        self.sha256 = [file_sha256(photo) for photo in photos]
         self._files = [self.folder / f"{sha}{label}.npy" for sha in self.sha256]
 
     def __len__(self) -> int:
@@ -54,8 +54,9 @@ class Maps(Sequence[Array]):
 
         def fill(number: int) -> None:
             photo = decode(self._photos[number], shrink_to=preprocessing.shrink_to)
-            features = self._trunk(prepare(change(photo.pixels), preprocessing)).transpose(1, 2, 0)
-            write_map(self._files[number], features)
+            write_map(
+                self._files[number], feature_map(self._trunk, change(photo.pixels), self._size)
+            )
 
         for done, _ in enumerate(map_in_order(fill, missing, threads), start=1):
             progress(stage, done, len(missing))

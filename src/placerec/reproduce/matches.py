@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from placerec.errors import Damaged
-from placerec.index.describe import Progress
+from placerec.files import atomic_write
 from placerec.method.matching import Matched, mutual_nearest
 from placerec.method.vlad import normalise
 from placerec.models.model import Model
 from placerec.records import Array, Grid, PatchSet
+from placerec.runtime import Progress
 from placerec.settings import Size
-from placerec.whole import whole
 from placerec.workers import map_in_order
 
 Kind = tuple[Size, int]  # patch size, dimensions
@@ -45,7 +45,7 @@ def describe(
     """Patches of a map at each size and dimension, described once at the largest."""
     full = at(model, tuple(sizes), max(dims))
     found = full.describe_map(features, stride).patches
-    return {(p.size, dim): truncated(p, dim) for p in found for dim in dims}
+    return {(p.grid.size, dim): truncated(p, dim) for p in found for dim in dims}
 
 
 def at(model: Model, sizes: tuple[Size, ...], dim: int) -> Model:
@@ -105,7 +105,10 @@ class Matches:
             for kind in missing:
                 pairs = [(asked[q][kind], mine[kind]) for q in self._askers[row]]
                 stored |= _stored(kind, pairs)
-            with whole(self._file(row), durable=False) as partial, partial.open("wb") as file:
+            with (
+                atomic_write(self._file(row), durable=False) as partial,
+                partial.open("wb") as file,
+            ):
                 np.savez(file, **stored)  # type: ignore[arg-type]
 
         for done, _ in enumerate(map_in_order(match, todo, threads), start=1):
@@ -148,7 +151,7 @@ def _label(kind: Kind) -> str:
 
 def _stored(kind: Kind, pairs: list[tuple[PatchSet, PatchSet]]) -> Stored:
     found = [mutual_nearest(query, database) for query, database in pairs]
-    grids = [(p.rows, p.columns, p.stride) for p in pairs[0]]
+    grids = [(p.grid.rows, p.grid.columns, p.grid.stride) for p in pairs[0]]
     values = {
         "grids": np.array(grids),
         "counts": np.array([len(one.pairs) for one in found]),

@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from placerec.evaluation.dataset import Dataset, Protocol
-from placerec.evaluation.evaluate import evaluate
 from placerec.evaluation.methods import Method, Own, named_method, own_method
+from placerec.evaluation.runner import evaluate
 from placerec.evaluation.scoring.metrics import RECALL_AT, recalls
 from placerec.reproduce.claims import cell, verdict
 from placerec.reproduce.folder import Row

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from placerec.files import atomic_write
 from placerec.photos.decode import decode
 from placerec.recognise.picture import draw_match
 from placerec.records import Match, Place
 from placerec.reproduce.folder import Row, file_name
-from placerec.reproduce.options import LIST_SEED
+from placerec.reproduce.parameters import LIST_SEED
 from placerec.reproduce.plots import TextRow, bars
 from placerec.reproduce.scores import MULTI
 from placerec.reproduce.study import Study
 from placerec.reproduce.table import Table
-from placerec.whole import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +92,7 @@ def _draw(study: Study, row: Row, matches: dict[str, tuple[Match, ...]]) -> str:
         canvas.paste(strip, (0, top + CAPTION_HEIGHT))
         top += CAPTION_HEIGHT + strip.height
     named = file_name(f"{study.name}-{row['outcome']}-{row['query']}.png")
-    with whole(folder / named) as partial:
+    with atomic_write(folder / named) as partial:
         canvas.save(partial, "PNG")
     return f"pictures/{named}"
 

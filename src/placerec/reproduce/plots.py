@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from placerec.errors import MissingExtra
-from placerec.whole import whole
+from placerec.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def draw(path: Path, rows: Sequence[TextRow], panel: Callable[[Axes, list[TextRo
     if len(known) > 1:
         figure.legend(known.values(), known.keys(), loc="outside lower center", fontsize=8,
                       ncols=min(len(known), 2 * len(sets)))  # fmt: skip
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format="png", dpi=DOTS_PER_INCH)
 
 

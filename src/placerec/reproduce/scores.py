@@ -7,12 +7,13 @@ from functools import cache
 
 import numpy as np
 
-from placerec.index.describe import Progress, no_progress
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched
+from placerec.method.ranking import rerank
 from placerec.recognise.rerank import score_matches
 from placerec.records import Array, Match
 from placerec.reproduce.matches import Kind, Matches
+from placerec.runtime import Progress, no_progress
 from placerec.settings import Settings, Size
 
 SINGLE: tuple[Size, ...] = ((5, 5),)
@@ -49,7 +50,7 @@ class Scores:
         single = np.stack([self.of_size(scorer, (size, dim)) for size in sizes], axis=2)
         weights = weights or default_weights(tuple(sizes))
         return [
-            rows[np.argsort(-fuse(scores, weights, FUSION), kind="stable")]
+            rows[rerank(fuse(scores, weights, FUSION), len(rows))[0]]
             for rows, scores in zip(self.lists, single, strict=True)
         ]
 

@@ -11,24 +11,24 @@ import numpy as np
 
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
-from placerec.evaluation.datasets import open_dataset
-from placerec.evaluation.lists import listed, with_distractors
+from placerec.evaluation.layouts import open_dataset
+from placerec.evaluation.query_lists import listed, with_distractors
 from placerec.evaluation.scoring.metrics import recalls
-from placerec.index.describe import Progress
-from placerec.models.files import model_from_bytes, save_model
+from placerec.files import atomic_write
+from placerec.method.ranking import shortlist
 from placerec.models.fit import MOST_WINDOWS, VECTORS_A_DIMENSION, chosen_for_fit, fit_model
 from placerec.models.model import Model
-from placerec.recognise.shortlist import shortlist
+from placerec.models.model_file import model_from_bytes, save_model
 from placerec.records import Array
 from placerec.reproduce.folder import ResultFolder, Row, digest, file_name
 from placerec.reproduce.maps import Maps
 from placerec.reproduce.matches import Kind, Matches
-from placerec.reproduce.options import CLUSTERS, DIM, LIST_SEED, PCA_DIM, RETRIEVAL_DIM, Options
+from placerec.reproduce.opened_model import Subject
+from placerec.reproduce.parameters import CLUSTERS, DIM, LIST_SEED, PCA_DIM, RETRIEVAL_DIM, Options
 from placerec.reproduce.scores import Scores
-from placerec.reproduce.subject import Subject
+from placerec.runtime import Progress
 from placerec.settings import METHODS, Settings
 from placerec.trunks import Trunk
-from placerec.whole import whole
 from placerec.workers import map_in_order
 
 
@@ -232,7 +232,7 @@ class Study:
             for one in map_in_order(describe, range(len(self.database)), self.options.threads):
                 vectors.append(one)
                 self.progress("global descriptors", len(vectors), len(self.database))
-            with whole(path) as partial, partial.open("wb") as file:
+            with atomic_write(path) as partial, partial.open("wb") as file:
                 np.save(file, np.stack(vectors))
         found: Array = np.load(path, allow_pickle=False)
         return found

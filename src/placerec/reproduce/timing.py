@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from placerec.models.model import Model
-from placerec.models.named import open_named, trunk_named
+from placerec.models.resolve import open_named, trunk_named
 from placerec.recognise.rerank import match_candidates, score_matches
 from placerec.records import Array, PatchSet
 from placerec.reproduce.matches import Kind, at, describe

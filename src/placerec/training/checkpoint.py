@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from placerec.errors import Damaged, UsageError
+from placerec.files import atomic_write
 from placerec.records import Array
 from placerec.training.network import Network
 from placerec.training.schedule import Schedule
-from placerec.whole import whole
 
 FORMAT = "placerec-training-1"
 CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
@@ -91,7 +91,7 @@ def save_checkpoint(folder: Path, learner: Learner, basis: Basis) -> None:
         "torch_rng": torch.get_rng_state(),
         "run": run,
     }
-    with whole(folder / CHECKPOINT) as partial:
+    with atomic_write(folder / CHECKPOINT) as partial:
         torch.save(content, partial)
 
 
@@ -117,7 +117,7 @@ def save_best(folder: Path, network: Network) -> None:
     from safetensors.torch import save_file
 
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    with whole(folder / BEST) as partial:
+    with atomic_write(folder / BEST) as partial:
         save_file(tensors, partial)
 
 

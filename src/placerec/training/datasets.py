@@ -19,12 +19,12 @@ from pathlib import Path
 
 from placerec.errors import NotFound
 from placerec.evaluation.dataset import Photos, Search
-from placerec.evaluation.datasets import open_dataset
-from placerec.evaluation.datasets.exif import with_exif
-from placerec.evaluation.datasets.folder import DATABASE, QUERIES, sides
-from placerec.evaluation.datasets.placed import COORDINATES, Placed, put, read_coordinates
-from placerec.evaluation.datasets.utm_names import has_utm, with_utm
-from placerec.evaluation.lists import listed
+from placerec.evaluation.layouts import open_dataset
+from placerec.evaluation.layouts.exif import with_exif
+from placerec.evaluation.layouts.folder import DATABASE, QUERIES, sides
+from placerec.evaluation.layouts.positions import COORDINATES, Placed, put, read_coordinates
+from placerec.evaluation.layouts.utm_names import has_utm, with_utm
+from placerec.evaluation.query_lists import listed
 from placerec.photos.find import find_photos
 from placerec.training.msls import read_msls
 from placerec.training.pittsburgh import read_pittsburgh

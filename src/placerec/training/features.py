@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from placerec.errors import UsageError
+from placerec.files import file_sha256
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
 from placerec.records import Array
 from placerec.trunks.external import OnnxTrunk, TorchTrunk
-from placerec.trunks.maps import map_folder, photo_sha256, read_map, write_map
+from placerec.trunks.map_cache import map_folder, read_map, write_map
 from placerec.trunks.vgg16 import VGG16, vgg16_module, vgg16_onnx
 from placerec.workers import map_in_order
 
@@ -77,7 +78,7 @@ class FrozenFeatures:
             return self._compute(decode(path).pixels)
         known = self._digests.get(path)
         if known is None:
-            known = self._digests[path] = photo_sha256(path)
+            known = self._digests[path] = file_sha256(path)
         file = self.folder / f"{known}.npy"
         kept = read_map(file)
         if kept is None or kept.shape != self.shape:

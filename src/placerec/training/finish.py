@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from placerec import __version__
 from placerec.method.pca import fit_pca
-from placerec.models.files import save_model
 from placerec.models.model import Fitted, Model
+from placerec.models.model_file import save_model
 from placerec.records import Array
 from placerec.settings import named_settings
 from placerec.training.mining import Describe
@@ -22,6 +21,7 @@ from placerec.training.network import Network, trained_state
 from placerec.training.schedule import Schedule
 from placerec.training.sets import TrainingSet
 from placerec.trunks.vgg16 import VGG16, state_sha256
+from placerec.version import __version__
 
 METHOD = "paper-speed"
 MODEL = "model.safetensors"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from placerec.evaluation.scoring.metrics import RECALL_AT
-from placerec.whole import write_text
+from placerec.files import write_text
 
 if TYPE_CHECKING:
     from placerec.training.checkpoint import Run

@@ -23,9 +23,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from placerec.errors import NoRoom, UsageError
 from placerec.evaluation.dataset import Search
-from placerec.index.describe import Progress, no_progress
 from placerec.method.vlad import Vocabulary
 from placerec.records import Array
+from placerec.runtime import Progress, available_threads, no_progress
 from placerec.training.checkpoint import (
     CHECKPOINT,
     NO_QUERIES,
@@ -56,7 +56,7 @@ from placerec.training.sets import TrainingSet
 from placerec.training.start import check_clusters, recorded, start_vocabulary
 from placerec.training.validation import validate
 from placerec.trunks.vgg16 import VGG16
-from placerec.workers import available_threads, single_threaded_blas
+from placerec.workers import single_threaded_blas
 
 DESCRIBED_AT_ONCE = 20  # photos; the published caching batch
 LOGGED_EVERY = 10  # steps

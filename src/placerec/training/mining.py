@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.evaluation.places import headings_of, look_alike, neighbours, positions_of
+from placerec.evaluation.geometry import headings_of, look_alike, neighbours, positions_of
+from placerec.method.ranking import best_first
 from placerec.records import Array
 from placerec.training.collapse import check_descriptors
 from placerec.training.schedule import Schedule
@@ -111,7 +112,7 @@ def mine(
             float(to_positives[closest]), similarity, schedule.margin, schedule.mining
         )
         if np.count_nonzero(violating) > schedule.negatives:
-            hardest = np.argsort(-similarity, kind="stable")[: schedule.negatives]
+            hardest = best_first(similarity)[: schedule.negatives]
             triplets.append([query, positives[closest], *pool[far][hardest]])
     return np.array(triplets, np.int64).reshape(-1, 2 + schedule.negatives)
 

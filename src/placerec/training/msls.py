@@ -1,6 +1,6 @@
 """What training adds to Mapillary SLS: which cities train, and which queries come more often.
 
-Source: the published Patch-NetVLAD program. The layout is read by ``evaluation.datasets.msls``.
+Source: the published Patch-NetVLAD program. The layout is read by ``evaluation.layouts.msls``.
 Each city has a map of its own, so photos of different cities never are neighbours.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from placerec.errors import NotFound
 from placerec.evaluation.dataset import Search, joined
-from placerec.evaluation.datasets.msls import (
+from placerec.evaluation.layouts.msls import (
     TRAIN_CITIES,
     VALIDATION_CITIES,
     city_search,

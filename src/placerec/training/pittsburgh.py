@@ -1,4 +1,4 @@
-"""Pittsburgh 30k to train on: the lists of ``evaluation.datasets.pittsburgh``.
+"""Pittsburgh 30k to train on: the lists of ``evaluation.layouts.pittsburgh``.
 
 Source: Arandjelovic et al., "NetVLAD", CVPR 2016. ``pitts30k_val.mat`` validates.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from placerec.evaluation.dataset import Photos, Search
-from placerec.evaluation.datasets.dbstruct import DbStruct, find_mat, placed, read_dbstruct
-from placerec.evaluation.datasets.names import safe
-from placerec.evaluation.datasets.pittsburgh import QUERIES
-from placerec.evaluation.places import within
+from placerec.evaluation.geometry import within
+from placerec.evaluation.layouts.dbstruct import DbStruct, find_mat, placed, read_dbstruct
+from placerec.evaluation.layouts.names import safe
+from placerec.evaluation.layouts.pittsburgh import QUERIES
 from placerec.training.sets import TrainingSet
 
 TRAINING, VALIDATION = "pitts30k_train.mat", "pitts30k_val.mat"

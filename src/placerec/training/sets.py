@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from placerec.evaluation.dataset import Photos
-from placerec.evaluation.places import positions_of
+from placerec.evaluation.geometry import positions_of
 from placerec.records import Array
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Photos
 from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise
-from placerec.models.files import load_model
+from placerec.models.model_file import load_model
 from placerec.records import Array
 from placerec.training.features import FrozenFeatures
 from placerec.trunks.convert import SOURCES

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.scoring.metrics import RECALL_AT, recalls
+from placerec.method.ranking import best_first
 from placerec.training.mining import Describe
 
 
@@ -25,7 +24,7 @@ def validate(searches: Sequence[Search], describe: Describe) -> dict[str, float]
     for part, search in enumerate(searches):
         database = describe(search.database.paths)
         similarity = describe(search.queries.paths) @ database.T
-        order = np.argsort(-similarity, axis=1, kind="stable")[:, : max(RECALL_AT)]
+        order = best_first(similarity, axis=1)[:, : max(RECALL_AT)]
         for query, found in enumerate(order.tolist()):
             name = f"{part} {query}"
             ranked[name] = [str(number) for number in found]

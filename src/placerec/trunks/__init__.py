@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
+
 from placerec.errors import UsageError
-from placerec.photos.prepare import Preprocessing
+from placerec.photos.prepare import Preprocessing, prepare
 from placerec.records import Array
 
 
@@ -30,6 +32,12 @@ class Trunk(Protocol):
 
     def __call__(self, image: Array) -> Array:
         """Feature map (C, h, w) float32 of one prepared image (1, 3, H, W) float32."""
+
+
+def feature_map(trunk: Trunk, pixels: Array, size: tuple[int, int]) -> Array:
+    """The feature map (h, w, C) float32 of a photo (H, W, 3) uint8 RGB, resized to ``size``."""
+    image = prepare(pixels, trunk.preprocessing(size))
+    return np.ascontiguousarray(trunk(image).transpose(1, 2, 0))
 
 
 def _efficientnet_lite0(threads: int, device: str) -> Trunk:

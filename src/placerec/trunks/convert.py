@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from placerec.errors import MissingExtra, UnsafeWeights
+from placerec.files import atomic_write
 from placerec.records import Array
-from placerec.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,7 +103,7 @@ def read_source(source: Source, path: Path) -> bytes:
 
 def write_encoded(out: Path, encoded: bytes) -> str:
     """Write ``encoded`` as a whole; returns its sha256 (hex)."""
-    with whole(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_bytes(encoded)
     return hashlib.sha256(encoded).hexdigest()
 

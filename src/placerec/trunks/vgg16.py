@@ -10,14 +10,13 @@ than PyTorch, docs/REPRODUCE.md, with the same numbers to rounding), on a GPU wi
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights
+from placerec.files import cache_folder
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
 from placerec.trunks.convert import SOURCES, VGG16_LAYERS
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = "vgg16.safetensors"
 LAYOUT = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512)
-
-
-def cache_folder() -> Path:
-    """Where converted weights lie: ``PLACEREC_CACHE``, else ``~/.cache/placerec``."""
-    named = os.environ.get("PLACEREC_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "placerec"
 
 
 def layer_list() -> list[tuple[str, int, int]]:

@@ -8,8 +8,8 @@ from score_support import data_set, photos, predictions, town
 
 from placerec.errors import BadTable, NoRoom, NotFound, UsageError
 from placerec.evaluation.scoring.compare import compare, gain
-from placerec.evaluation.scoring.files import QUERIES, SCORES, as_table, read_run, write_run
 from placerec.evaluation.scoring.outcomes import outcomes, scores
+from placerec.evaluation.scoring.score_files import QUERIES, SCORES, as_table, read_run, write_run
 
 
 def run(folder, data, found, **facts):

@@ -13,7 +13,7 @@ import numpy as np
 
 from placerec.errors import PhotoError
 from placerec.evaluation.dataset import Dataset, Photos, Search
-from placerec.evaluation.places import REGIONS_APART
+from placerec.evaluation.geometry import REGIONS_APART
 from placerec.evaluation.predictions import Prediction, Ranking
 from placerec.evaluation.report.map import metres
 from placerec.evaluation.report.markup import Markup, element

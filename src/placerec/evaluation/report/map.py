@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from placerec.evaluation.dataset import Search
-from placerec.evaluation.places import EARTH_RADIUS, REGIONS_APART
+from placerec.evaluation.geometry import EARTH_RADIUS, REGIONS_APART
 from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.report.charts import path
 from placerec.evaluation.report.markup import Markup, element, number

@@ -29,7 +29,7 @@ from placerec.evaluation.report.tables import (
     stages,
 )
 from placerec.evaluation.scoring.outcomes import HIDDEN, Group, Outcome, Scores
-from placerec.whole import write_text
+from placerec.files import write_text
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 MOST_ERRORS = 20  # unanswered queries that are listed

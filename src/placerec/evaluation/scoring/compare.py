@@ -15,9 +15,9 @@ import numpy as np
 
 from placerec.errors import UsageError
 from placerec.evaluation.scoring import intervals
-from placerec.evaluation.scoring.files import ScoredRun
 from placerec.evaluation.scoring.metrics import Found, Measures
 from placerec.evaluation.scoring.outcomes import DIGITS, Outcome, measures_of, places_of
+from placerec.evaluation.scoring.score_files import ScoredRun
 from placerec.records import Array
 
 Query = tuple[str, str]  # search and name

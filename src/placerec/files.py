@@ -1,0 +1,69 @@
+"""Files: written as a whole or not at all, named by their content, and the cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from placerec.errors import NoRoom, NotFound
+
+
+@contextmanager
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path, which is renamed to ``path`` if the block ends without an error.
+
+    The folder of ``path`` is created.
+
+    With ``durable`` the data is on the disk before the rename, so a crash of the machine leaves
+    the old file or the new one. Only one process may write. A killed writer leaves
+    ``NAME.partial``, and the next writer replaces it. Without ``durable`` the file is only a
+    cache: several threads and processes may write it at the same time.
+
+    Raises ``NoRoom`` if the file cannot be written.
+    """
+    writer = "" if durable else f".{os.getpid()}-{threading.get_ident()}"
+    partial = path.with_name(f"{path.name}{writer}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        if durable:
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise NoRoom(path, error.strerror or str(error)) from error
+    finally:
+        with suppress(OSError):  # the parent may be a file
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 with unchanged line ends.
+
+    Bytes of file names that are not UTF-8 (surrogates, PEP 383) are written back as bytes.
+    """
+    with atomic_write(path) as partial:
+        partial.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content as hex digits; raise ``NotFound`` if unreadable."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise NotFound(path, why, "check the path and its permissions") from error
+
+
+def cache_folder() -> Path:
+    """Return the folder of converted weights and cached features.
+
+    It is the environment variable ``PLACEREC_CACHE``, or ``~/.cache/placerec``.
+    """
+    named = os.environ.get("PLACEREC_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "placerec"

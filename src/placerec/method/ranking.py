@@ -1,0 +1,51 @@
+"""The one ranking: by global similarity, then by patch scores.
+
+``query`` serves this ranking, ``evaluate`` measures it, and ``reproduce`` tabulates it.
+
+Source: Patch-NetVLAD, section 3.1 (the 100 photos nearest to the query are re-ranked).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from placerec.records import Array
+
+
+def best_first(scores: Array, axis: int = -1) -> Array:
+    """Return the order of ``scores`` along ``axis``, largest first, as int64 indices.
+
+    Equal scores keep their order.
+    """
+    order: Array = np.argsort(-np.asarray(scores), axis=axis, kind="stable")
+    return order
+
+
+def shortlist(query: Array, database: Array, count: int) -> tuple[Array, Array]:
+    """Return the ``count`` rows of ``database`` (N, G) most similar to ``query`` (G,).
+
+    Returns row numbers (n,) int64, best first, and their cosines (n,) float64; n = min(count, N).
+    Rows of equal similarity keep their order.
+    """
+    # einsum, not a matrix product: it sums every row alike, so equal photos stay exactly equal.
+    similarity = np.einsum("ng,g->n", database, query).astype(np.float64)
+    order = best_first(similarity)[:count]
+    return order, similarity[order]
+
+
+def rerank(scores: Array, length: int) -> tuple[Array, Array]:
+    """Return the final order of a shortlist of ``length`` photos, and the final scores.
+
+    ``scores`` (c,) are the patch scores of its first c photos, the candidates; larger is better.
+    The candidates come first, best first. The other photos follow in their global order, each
+    with the lowest candidate score, or 0 if that is lower. Equal scores keep the global order.
+
+    Returns positions in the shortlist (length,) int64 and scores (length,) float64.
+    """
+    scores = np.asarray(scores, np.float64)
+    order = best_first(scores)
+    rest = np.arange(len(scores), length)
+    lowest = min(0.0, float(scores.min(initial=0.0)))
+    return np.concatenate((order, rest)), np.concatenate(
+        (scores[order], np.full(len(rest), lowest))
+    )

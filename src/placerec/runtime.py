@@ -1,0 +1,40 @@
+"""How a call runs, as opposed to what it computes: threads, device, progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Ignore a progress report: the stage, the items done, and the items in total."""
+
+
+def available_threads() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """How a call runs. No result depends on ``threads`` or ``progress``.
+
+    ``threads`` is the number of threads; ``None`` means all cores. ``device`` is ``cpu`` or
+    ``cuda`` (or ``cuda:1``). ``progress`` is a callback with the stage, the items done, and the
+    items in total.
+    """
+
+    threads: int | None = None
+    device: str = "cpu"
+    progress: Progress = no_progress
+
+    @property
+    def cores(self) -> int:
+        """The number of threads to use."""
+        return self.threads or available_threads()
+
+
+DEFAULT_RUNTIME = Runtime()
