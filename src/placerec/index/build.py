@@ -28,7 +28,7 @@ from placerec.models.resolve import (
 from placerec.photos.find import find_photos
 from placerec.photos.position import read_positions
 from placerec.records import Position
-from placerec.runtime import Progress, available_threads, no_progress
+from placerec.runtime import Progress, Runtime, available_threads, no_progress
 from placerec.settings import Settings
 from placerec.trunks import Trunk, open_trunk
 from placerec.workers import single_threaded_blas
@@ -123,7 +123,7 @@ class _Builder:
     def run(self, names: Sequence[str]) -> Report:
         ready = open_named(self.model, 1, self.device)
         trunk = ready.trunk if ready else trunk_named(self.model, 1, self.device)
-        trunk = trunk or open_trunk(DEFAULT_TRUNK, 1, self.device)
+        trunk = trunk or open_trunk(DEFAULT_TRUNK, Runtime(threads=1, device=self.device))
         threads = self.threads or available_threads()
         with (
             single_threaded_blas(),

@@ -26,6 +26,7 @@ from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary
 from placerec.models.model import Fitted, Model
 from placerec.records import Array
+from placerec.runtime import Runtime
 from placerec.settings import METHODS, PAPER, Settings
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
 
@@ -62,7 +63,7 @@ def import_checkpoint(
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Model(
         name or path.name.removesuffix(".tar").removesuffix(".pth"),
-        VGG16(state, state_sha256(state), threads, device),
+        VGG16(state, state_sha256(state), Runtime(threads=threads, device=device)),
         Fitted.shared(vocabulary, projection),
         _settings(len(vocabulary), projection),
         training_data or "not stated in the file",

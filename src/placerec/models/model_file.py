@@ -23,6 +23,7 @@ from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary
 from placerec.models.model import Fitted, Model, fitted_tensors
 from placerec.records import Array
+from placerec.runtime import Runtime
 from placerec.settings import Settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
@@ -124,7 +125,7 @@ def model_from_bytes(
                 f"{origin}: made with the trunk {metadata['trunk']}, which is not placerec's own: "
                 f"name it with --model, or pass it as trunk="
             )
-        trunk = open_trunk(metadata["trunk"], threads, device)
+        trunk = open_trunk(metadata["trunk"], Runtime(threads=threads, device=device))
     if trunk.sha256 != metadata["trunk_sha256"]:
         raise UnsafeWeights(
             origin,
@@ -150,7 +151,7 @@ def _carried_vgg16(tensors: dict[str, Array], origin: Path, threads: int, device
         state[name] = tensors.pop(name)
         if state[name].shape != shape:
             raise UnsafeWeights(origin, f"tensor {name} is not {shape}", "make it again")
-    return VGG16(state, state_sha256(state), threads, device)
+    return VGG16(state, state_sha256(state), Runtime(threads=threads, device=device))
 
 
 def tensors_sha256(tensors: Mapping[str, Array]) -> str:

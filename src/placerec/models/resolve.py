@@ -27,6 +27,7 @@ from placerec.models.model_file import (
     read_header,
     read_settings,
 )
+from placerec.runtime import Runtime
 from placerec.settings import METHODS, Settings, named_settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
 
@@ -94,11 +95,11 @@ def trunk_named(model: str | Trunk, threads: int = 1, device: str = "cpu") -> Tr
     if not isinstance(model, str):
         return model
     if model in TRUNKS:
-        return open_trunk(model, threads, device)
+        return open_trunk(model, Runtime(threads=threads, device=device))
     if model.lower().endswith(".onnx"):
         from placerec.trunks.external import OnnxTrunk
 
-        return OnnxTrunk.from_file(Path(model), threads, device)
+        return OnnxTrunk.from_file(Path(model), Runtime(threads=threads, device=device))
     return None
 
 
