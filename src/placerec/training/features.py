@@ -19,6 +19,7 @@ from placerec.files import file_sha256
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
 from placerec.records import Array
+from placerec.runtime import Runtime
 from placerec.trunks.external import OnnxTrunk, TorchTrunk
 from placerec.trunks.map_cache import map_folder, read_map, write_map
 from placerec.trunks.vgg16 import VGG16, vgg16_module, vgg16_onnx
@@ -50,10 +51,12 @@ class FrozenFeatures:
         self._layers: OnnxTrunk | TorchTrunk
         if device.startswith("cuda"):
             module = vgg16_module(trunk.state)[:FROZEN_LAYERS]
-            self._layers = TorchTrunk(module, name="vgg16 to conv4", threads=threads, device=device)
+            self._layers = TorchTrunk(
+                module, name="vgg16 to conv4", runtime=Runtime(threads=threads, device=device)
+            )
         else:
             data = vgg16_onnx(trunk.state, FROZEN_LAYERS)
-            self._layers = OnnxTrunk(data, name="vgg16 to conv4", threads=1)
+            self._layers = OnnxTrunk(data, name="vgg16 to conv4", runtime=Runtime(threads=1))
 
     def batch(self, paths: Sequence[Path]) -> Array:
         """Features (n, h, w, 512) float32, in the order of ``paths``."""
