@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from placerec.recognise.rerank import match_candidates, score_matches
 from table import ROOT, append_rows, read_rows, write_page
 
 from placerec.method.matching import Matched
@@ -27,7 +28,6 @@ from placerec.method.ransac import ransac_score
 from placerec.method.spatial import spatial_score
 from placerec.method.vlad import Vocabulary, normalise
 from placerec.models.model import Fitted, Model
-from placerec.recognise.rerank import match_candidates, score_matches
 from placerec.records import PatchSet
 from placerec.runtime import Runtime
 from placerec.settings import METHODS

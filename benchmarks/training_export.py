@@ -23,6 +23,7 @@ from placerec.models.checkpoints import export_checkpoint, import_checkpoint
 from placerec.models.model import Model
 from placerec.models.model_file import load_model
 from placerec.records import Array
+from placerec.runtime import Runtime
 from placerec.training.finish import MODEL
 from placerec.workers import single_threaded_blas
 
@@ -38,7 +39,9 @@ def there_and_back(model: Model) -> Model:
     with tempfile.TemporaryDirectory(prefix="placerec-") as scratch:
         path = Path(scratch) / "trained.pth.tar"
         export_checkpoint(model, path)
-        return import_checkpoint(path, threads=THREADS).with_settings(model.settings)
+        return import_checkpoint(path, runtime=Runtime(threads=THREADS)).with_settings(
+            model.settings
+        )
 
 
 def compare(data: Path, run: Path) -> list[dict[str, object]]:

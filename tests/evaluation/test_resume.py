@@ -15,6 +15,7 @@ from placerec.evaluation.predictions import Prediction, PredictionFile, read_pre
 from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate, scored_import
 from placerec.models.model_file import save_model
 from placerec.models.resolve import generic_model
+from placerec.runtime import Runtime
 from placerec.settings import Settings
 from plain_methods import Darkest, MeanColour, write_onnx_trunk
 
@@ -199,12 +200,12 @@ def test_seconds_are_those_of_all_sessions(copy, tmp_path, monkeypatch):
 
     stop = 3
     with pytest.raises(KeyboardInterrupt):
-        evaluate(dataset, method, out=out, progress=passing)
+        evaluate(dataset, method, out=out, runtime=Runtime(progress=passing))
     assert lines(out)[-1] == {"paused": "all", "seconds": 30.0}
     with (out / PREDICTIONS).open("ab") as file:
         file.write(b'{"paused": "all", "sec')  # killed while it wrote
     stop, before = 0, now[0]
-    run = evaluate(dataset, method, out=out, progress=passing)
+    run = evaluate(dataset, method, out=out, runtime=Runtime(progress=passing))
     assert now[0] - before == 60.0
     assert run.facts["seconds"] == 90.0
     assert evaluate(dataset, method, out=out).facts["seconds"] == 90.0

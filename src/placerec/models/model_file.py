@@ -56,6 +56,11 @@ def read_header(path: str | Path) -> dict[str, str]:
     return parse_header(start + header, path)
 
 
+def read_settings(path: str | Path) -> AnySettings:
+    """Return the settings of the model file ``path`` without reading its tensors."""
+    return parse_settings(read_header(path)["settings"], Path(path))
+
+
 def parse_header(data: bytes, origin: Path) -> dict[str, str]:
     """Return the header texts of a model file that begins with ``data``."""
     try:

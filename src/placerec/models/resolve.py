@@ -25,6 +25,7 @@ from placerec.models.model_file import (
     parse_header,
     parse_settings,
     read_header,
+    read_settings,
 )
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import METHODS, AnySettings, Settings, named_settings
@@ -103,7 +104,7 @@ def settings_for(
     """
     settings = named_settings(method or "default")
     if isinstance(model, str) and model.lower().endswith(".safetensors"):
-        own = parse_settings(read_header(Path(model))["settings"], Path(model))
+        own = read_settings(model)
         settings = _on_weights(own, settings, method) if method else own
     return settings.replace(**changes)
 

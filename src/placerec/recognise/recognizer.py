@@ -65,6 +65,10 @@ class PlaceRecognizer:
             reader.close()
             raise
 
+    def read(self, path: str | Path) -> Photo:
+        """Return the photo at ``path`` with as many pixels as the model uses."""
+        return self.model.read(Path(path))
+
     def query(self, photo: str | Path | Photo | Array, top: int = 5) -> Answer:
         """Return the ``top`` places most similar to ``photo``, best first.
 
@@ -73,7 +77,7 @@ class PlaceRecognizer:
         if isinstance(photo, np.ndarray):
             name, pixels = "", photo
         else:
-            decoded = photo if isinstance(photo, Photo) else self.model.read(Path(photo))
+            decoded = photo if isinstance(photo, Photo) else self.read(photo)
             name, pixels = decoded.path, decoded.pixels
         with single_threaded_blas():
             return Answer(name, self.rank(self.model.describe(pixels, stride=1), top))
