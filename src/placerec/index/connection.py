@@ -1,9 +1,9 @@
 """Open the file of an index, and convert SQLite's errors to ours.
 
 ``sqlite3.connect(path)`` alone is not enough. It creates a file at a mistyped path, accepts an
-empty file, and leaves ``-wal`` and ``-shm`` files beside the database of another program. A ``?``, ``#``
-or ``%41`` in a plain ``file:`` address opens another file. So a path is examined first, and then
-opened by the URI of ``Path.as_uri`` in an explicit mode.
+empty file, and leaves ``-wal`` and ``-shm`` files beside the database of another program. A ``?``,
+``#`` or ``%41`` in a plain ``file:`` address opens another file. So a path is examined first, and
+then opened by the URI of ``Path.as_uri`` in an explicit mode.
 
 Only SQLite opens the file: closing a second descriptor of a file drops the locks of this process on
 it (sqlite.org, "How to corrupt").
