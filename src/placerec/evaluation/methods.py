@@ -27,7 +27,7 @@ from placerec.evaluation.searchers import (
     Verifier,
 )
 from placerec.models.resolve import settings_for
-from placerec.runtime import available_threads
+from placerec.runtime import Runtime, available_threads
 from placerec.settings import METHODS, Settings
 from placerec.trunks import Trunk
 
@@ -200,9 +200,13 @@ def _first(
                 f"--method {name}: --torch-module makes the shortlist; leave one of the two away "
                 f"(--rerank names what orders it)"
             )
-        from placerec.baselines.torch_module import open_module
+        from placerec.baselines.torch_module import GlobalModule, open_module
 
-        return open_module(torch_module, threads, device), code_of(torch_module)
+        network, size = open_module(torch_module, Runtime(threads=threads, device=device))
+        code = code_of(torch_module)
+        if isinstance(network, GlobalModule):
+            return network, code
+        return Own("netvlad", network, METHODS["netvlad"].replace(image_size=size)), code
     if name in RETRIEVERS:
         return _made(RETRIEVERS[name], options, threads), {}
     return _own(name, model, changes), {}
@@ -212,7 +216,8 @@ def _check_all_apply(
     method: Method, model: str | Trunk, changes: Mapping[str, Any], device: str
 ) -> None:
     """Refuse what was asked for and would change nothing."""
-    own = [one for one in (method.retrieval, method.reranking) if isinstance(one, Own)]
+    parts = [part for part in (method.retrieval, method.reranking) if isinstance(part, Own)]
+    own = [part for part in parts if part.model == model]  # not the trunk of ``torch_module``
     left = set(changes)
     for one in own:
         left -= OF_SHORTLISTS
