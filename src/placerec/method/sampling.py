@@ -1,9 +1,10 @@
-"""The rule that selects the photos of a fit."""
+"""Which items a fit looks at, if there are too many."""
 
 from __future__ import annotations
 
 
 def evenly_spread(count: int, most: int) -> list[int]:
-    """Return at most ``most`` of the numbers 0 to ``count`` - 1, evenly spread, in order."""
-    size = min(count, most)
-    return [i * count // size for i in range(size)]
+    """Return at most ``most`` numbers below ``count``, evenly spread, in rising order."""
+    if count <= most:
+        return list(range(count))
+    return [number * count // most for number in range(most)]
