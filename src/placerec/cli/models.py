@@ -28,7 +28,7 @@ def _convert_vgg16(source: Path, out: Path) -> str:
 CONVERTERS: dict[str, Callable[[Path, Path], str]] = {"vgg16": _convert_vgg16} | {
     name: baseline.convert
     for name, baseline in (*RETRIEVERS.items(), *RERANKERS.items())
-    if getattr(baseline, "convert", None)
+    if baseline.convert
 }
 
 

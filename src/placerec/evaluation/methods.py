@@ -198,10 +198,13 @@ def _first(
                 f"method {name!r}: torch_module makes the shortlist; omit one of the two (rerank "
                 f"names what orders it)"
             )
-        from placerec.baselines.torch_module import open_module
+        from placerec.baselines.torch_module import GlobalModule, open_module
 
-        module = open_module(torch_module, runtime.cores, runtime.device)
-        return module, code_of(torch_module)
+        network, size = open_module(torch_module, runtime)
+        code = code_of(torch_module)
+        if isinstance(network, GlobalModule):
+            return network, code
+        return Own("netvlad", network, METHODS["netvlad"].replace(image_size=size)), code
     if name in RETRIEVERS:
         return _make(RETRIEVERS[name], options, runtime), {}
     return _own(name, model, changes), {}
@@ -211,7 +214,8 @@ def _check_all_apply(
     method: Method, model: str | Trunk, changes: Mapping[str, Any], device: str
 ) -> None:
     """Refuse options that would change nothing."""
-    own = [part for part in (method.retrieval, method.reranking) if isinstance(part, Own)]
+    parts = [part for part in (method.retrieval, method.reranking) if isinstance(part, Own)]
+    own = [part for part in parts if part.model == model]  # not the trunk of ``torch_module``
     unused = set(changes)
     for part in own:
         settings = part.settings

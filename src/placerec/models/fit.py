@@ -145,7 +145,9 @@ def fit_model(
         fitted = _fit_own(settings, maps, rng, progress)
     progress(STEPS, STEPS)
     source = None if getattr(trunk, "own", False) else SOURCES.get(trunk.name)
-    licence = source.licence if source else "not stated"
+    licence = getattr(trunk, "licence", source.licence if source else "not stated")
+    if trained_on := getattr(trunk, "training_data", ""):
+        training_data = f"trunk: {trained_on}; fit: {training_data}"
     return Model(
         name, trunk, fitted, settings, training_data,
         f"fitted by placerec {__version__} with the trunk {trunk.name} {trunk.sha256[:12]}",

@@ -39,7 +39,10 @@ class Trunk(Protocol):
 def feature_map(trunk: Trunk, pixels: Array, size: tuple[int, int]) -> Array:
     """Return the feature map (h, w, C) float32 of a photo (H, W, 3) uint8 RGB at ``size``."""
     image = prepare(pixels, trunk.preprocessing(size))
-    return np.ascontiguousarray(trunk(image).transpose(1, 2, 0))
+    features = np.ascontiguousarray(trunk(image).transpose(1, 2, 0))
+    if not np.isfinite(features).all():
+        raise UsageError(f"{trunk.name}: its feature map is not finite; check its weights")
+    return features
 
 
 def _efficientnet_lite0(runtime: Runtime) -> Trunk:
