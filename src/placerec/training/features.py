@@ -50,11 +50,10 @@ class FrozenFeatures:
         self._layers: Trunk
         if runtime.device.startswith("cuda"):
             module = vgg16_module(trunk.state)[:FROZEN_LAYERS]
-            self._layers = TorchTrunk(
-                module, name=NAME, threads=runtime.cores, device=runtime.device
-            )
+            self._layers = TorchTrunk(module, name=NAME, runtime=runtime)
         else:
-            self._layers = OnnxTrunk(vgg16_onnx(trunk.state, FROZEN_LAYERS), name=NAME, threads=1)
+            data = vgg16_onnx(trunk.state, FROZEN_LAYERS)
+            self._layers = OnnxTrunk(data, name=NAME, runtime=Runtime(threads=1))
 
     def batch(self, paths: Sequence[Path]) -> Array:
         """Return features (n, h, w, 512) float32, in the order of ``paths``."""
