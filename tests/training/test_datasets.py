@@ -38,7 +38,7 @@ def write_pittsburgh(folder):
     return folder
 
 
-def test_mapillary_has_its_cities_without_panoramas_and_validates_on_its_own(tmp_path):
+def test_mapillary_is_read_without_panoramas_and_with_its_validation_cities(tmp_path):
     data = open_training_data(write_msls(tmp_path))
     assert data.preset == "mapillary"
     assert len(data.queries) == len(data.database) == 10  # 2 cities, 5 of 6
@@ -51,7 +51,7 @@ def test_mapillary_has_its_cities_without_panoramas_and_validates_on_its_own(tmp
     assert search.positives == tuple(frozenset([n]) for n in range(5))
 
 
-def test_mapillary_cities_are_never_neighbours_though_their_coordinates_are_equal(tmp_path):
+def test_mapillary_cities_with_equal_coordinates_are_never_neighbours(tmp_path):
     data = open_training_data(write_msls(tmp_path))
     near = neighbours(data.queries.positions, data.database.positions, 25.0)
     assert [n.tolist() for n in near] == [[n] for n in range(10)]
@@ -81,11 +81,11 @@ def test_pittsburgh_is_read_from_its_matlab_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pitts30k_train.mat", "pitts30k_val.mat"])
-def test_a_matlab_file_that_is_cut_anywhere_is_an_error_that_names_it(tmp_path, name):
-    whole = (MATLAB / name).read_bytes()
+def test_a_truncated_matlab_file_is_an_error_that_names_it(tmp_path, name):
+    content = (MATLAB / name).read_bytes()
     path = tmp_path / "cut.mat"
-    for length in range(0, len(whole), 7):
-        path.write_bytes(whole[:length])
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
         with pytest.raises(Damaged, match=r"cut\.mat"):
             read_mat(path)
 
@@ -107,7 +107,7 @@ def test_a_folder_with_coordinates_is_its_own_database(tmp_path):
 
 
 def on_a_map(folder, names):
-    """Photos 50 m apart, named by their places."""
+    """Draw photos 50 m apart, with their positions in their names."""
     for number, name in enumerate(names):
         draw_photo(folder / name.format(f"@{5e5 + 50 * number:.1f}@7000000@"), number, 0)
 
@@ -131,7 +131,7 @@ def test_both_sides_with_positions_in_their_names_train(tmp_path, root):
 
 
 def tagged(path, longitude):
-    """A photo with the tags of a camera that knows where it is, and that it looks east."""
+    """Save a photo with the EXIF tags of a position, and of a heading to the east."""
     tags, exif = ExifTags.GPS, Image.Exif()
     gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
     gps[tags.GPSLatitudeRef], gps[tags.GPSLatitude] = "N", (52.0, 0.0, 0.0)
@@ -153,7 +153,7 @@ def test_photos_with_positions_in_their_tags_need_no_table(tmp_path, sides):
     assert len(data.queries) == (1 if sides[0] else 2)
 
 
-def test_a_table_goes_before_names_and_tags_and_photos_without_any_are_named(tmp_path):
+def test_a_table_overrides_names_and_tags_and_a_photo_without_position_is_named(tmp_path):
     write_folder(tmp_path / "table", places=2)
     on_a_map(tmp_path / "table", ["{}.jpg"])
     assert len(open_training_data(tmp_path / "table").queries) == 4
@@ -186,25 +186,25 @@ def test_distances_are_metres_everywhere_on_earth():
         assert east == pytest.approx(step * np.cos(np.radians(latitude)), abs=1e-4)
 
 
-def test_neighbours_are_those_of_comparing_all_pairs():
+def test_neighbours_equal_a_comparison_of_all_pairs():
     rng = np.random.default_rng(0)
     queries, database = rng.uniform(-60, 60, (40, 3)), rng.uniform(-60, 60, (200, 3))
-    database[0] = queries[0] + [25.0, 0.0, 0.0]  # on the rim, which counts
-    found = neighbours(queries, database, 25.0)
+    database[0] = queries[0] + [25.0, 0.0, 0.0]  # exactly at the radius, which counts
+    near = neighbours(queries, database, 25.0)
     distance = np.linalg.norm(queries[:, None] - database, axis=2)
-    for query, numbers in enumerate(found):
+    for query, numbers in enumerate(near):
         assert numbers.tolist() == np.flatnonzero(distance[query] <= 25.0).tolist()
-    assert 0 in found[0]
+    assert 0 in near[0]
 
 
-def test_a_folder_without_training_data_says_what_is_looked_for(tmp_path):
+def test_the_error_for_a_folder_without_training_data_names_the_layouts(tmp_path):
     with pytest.raises(NotFound, match=r"coordinates\.csv.*TRAINING"):
         open_training_data(tmp_path)
     with pytest.raises(NotFound, match="no such folder"):
         open_training_data(tmp_path / "nowhere")
 
 
-def test_a_listed_photo_that_is_not_there_is_named(tmp_path):
+def test_a_missing_photo_of_a_table_is_named(tmp_path):
     write_folder(tmp_path, places=2)
     (tmp_path / "photos" / "p01_1.jpg").unlink()
     with pytest.raises(NotFound, match=r"p01_1\.jpg"):
@@ -216,8 +216,8 @@ def city(folder):
 
 
 def test_missing_and_malformed_files_of_a_city_are_named_with_their_line(tmp_path):
-    where = city(tmp_path)
-    raw, table = where / "raw.csv", where / "postprocessed.csv"
+    folder = city(tmp_path)
+    raw, table = folder / "raw.csv", folder / "postprocessed.csv"
     good = table.read_text("utf-8")
     table.write_text(good.replace("500104.0", "east"), "utf-8")
     with pytest.raises(

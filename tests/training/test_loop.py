@@ -259,6 +259,16 @@ def test_the_command_trains_and_starts_from_a_model(sets, finished, tmp_path):
     assert trained.licence == load_model(out / "model.safetensors").licence  # the terms stand once
 
 
+def test_the_command_reads_validation_data_by_a_named_protocol(sets, finished, tmp_path):
+    words = [
+        "train", str(sets[0]), "--out", str(tmp_path / "out"), "--validation", str(sets[1]),
+        "--model", str(finished[0] / "model.safetensors"), "--validation-protocol", "nothing",
+    ]  # fmt: skip
+    result = CliRunner().invoke(cli, words)
+    assert isinstance(result.exception, UsageError)
+    assert "protocol 'nothing'" in str(result.exception)
+
+
 def test_the_weights_of_the_cache_folder_are_recorded_with_their_licence():
     trunk = random_trunk()
     start = start_from(VGG16(trunk.state, trunk.sha256, own=False))

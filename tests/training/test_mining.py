@@ -84,7 +84,7 @@ def test_positives_are_near_look_the_same_way_and_are_another_photo():
     assert miner.usable.tolist() == [0, 1, 2, 3, 4]  # no photo is near photo 5
 
 
-def test_a_set_without_any_positive_says_what_to_check():
+def test_a_set_without_any_positive_is_refused():
     far_apart = photos("side", [0, 100, 200])
     with pytest.raises(UsageError, match="no query has a positive within 10 m"):
         Miner(TrainingSet("set", far_apart, far_apart), TINY)
@@ -159,7 +159,7 @@ def test_too_few_negatives_are_refused_before_any_photo_is_described():
         check(avoid="query", negatives=7)
 
 
-def test_rare_queries_are_drawn_by_their_weight_and_without_weights_each_once():
+def test_queries_are_drawn_by_weight_or_each_once_without_weights():
     queries = photos("q", range(0, 4000, 1000))
     database = photos("d", range(4, 4004, 1000))
     rng = np.random.default_rng(0)
@@ -177,7 +177,7 @@ def test_portions_have_about_the_requested_size_and_contain_every_query():
     assert np.array_equal(np.concatenate(parts), np.arange(2500))
 
 
-def test_a_collapse_is_an_error_that_says_what_to_check():
+def test_the_error_for_a_collapse_says_what_to_check():
     check_loss([0.2] * 200, MARGIN)
     check_loss([MARGIN] * 99, MARGIN)
     with pytest.raises(PlacerecError, match=r"nan.*learning_rate"):

@@ -44,8 +44,8 @@ def test_the_network_on_frozen_features_is_the_whole_trunk_and_the_method(tmp_pa
     features = FrozenFeatures(trunk, SIZE, cached=False)
     frozen = features.batch([tmp_path / "a.png"])
     pixels = decode(tmp_path / "a.png").pixels
-    whole = trunk(prepare(pixels, trunk.preprocessing(SIZE)))
-    rows = normalise(whole.reshape(512, -1).T)
+    features_of_trunk = trunk(prepare(pixels, trunk.preprocessing(SIZE)))
+    rows = normalise(features_of_trunk.reshape(512, -1).T)
     vocabulary = fit_vocabulary(rows, 3)
     network = Network(conv5(trunk.state), vocabulary)
     vector = network(torch.from_numpy(frozen).permute(0, 3, 1, 2)).detach().numpy()[0]

@@ -140,9 +140,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check_same(path: Path, content: dict[str, Any], learner: Learner) -> None:
     stored = {**json.loads(content["schedule"]), **content}
-    present = json.loads(json.dumps(dataclasses.asdict(learner.schedule)))
-    present |= {"photos": learner.photos, "trunk": learner.trunk}
-    for name, value in present.items():
+    current = json.loads(json.dumps(dataclasses.asdict(learner.schedule)))
+    current |= {"photos": learner.photos, "trunk": learner.trunk}
+    for name, value in current.items():
         if name not in MAY_CHANGE and stored.get(name) != value:
             raise UsageError(
                 f"{path}: the run started with {name} {stored.get(name)}, not {value}; use the "

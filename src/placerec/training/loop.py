@@ -140,7 +140,7 @@ class Session:
             self.validate()
 
     def mine(self, queries: Array) -> Array:
-        """Return the triplets of one portion, mined with the present network."""
+        """Return the triplets of one portion, mined with the current network."""
         triplets = self.miner.mine(
             queries, self.learner.rng, lambda paths: self.describe(paths, "mining")
         )
@@ -190,7 +190,7 @@ class Session:
         return float(losses.sum())
 
     def describe(self, paths: Sequence[Path], stage: str) -> Array:
-        """Return global vectors (n, K * 512) float32 of photos, by the present network."""
+        """Return global vectors (n, K * 512) float32 of photos, by the current network."""
         share = self.processes.share(paths)
         network = self.learner.network
         vectors = np.zeros((len(share), network.pool.centroids.numel()), np.float32)
