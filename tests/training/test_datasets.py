@@ -17,7 +17,7 @@ from training_support import (
 
 from placerec.errors import BadTable, Damaged, NotFound
 from placerec.evaluation.geometry import EARTH_RADIUS, neighbours, on_the_sphere
-from placerec.evaluation.layouts.matlab import read_mat
+from placerec.evaluation.layouts.dbstruct import read_dbstruct
 from placerec.evaluation.layouts.msls import TRAIN_CITIES
 from placerec.records import Position
 from placerec.training.datasets import open_training_data, validation_folder
@@ -80,14 +80,14 @@ def test_a_matlab_file_that_is_cut_anywhere_is_an_error_that_names_it(tmp_path, 
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
         with pytest.raises(Damaged, match=r"cut\.mat"):
-            read_mat(path)
+            read_dbstruct(path)
 
 
 def test_a_matlab_file_of_another_format_says_which(tmp_path):
     path = tmp_path / "new.mat"
-    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(128))
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
     with pytest.raises(Damaged, match=r"7\.3.*-v7"):
-        read_mat(path)
+        read_dbstruct(path)
 
 
 def test_a_folder_with_coordinates_is_its_own_database(tmp_path):

@@ -80,13 +80,13 @@ _QUERY_LIST = (
 )  # fmt: skip
 _DATASET = (
     click.option("--protocol", metavar="NAME",
-                 help="How the data set is read and judged (docs/DATASETS.md); default: by what "
-                      "lies in the folder."),
+                 help="How the data set is read and scored (docs/DATASETS.md); required for a "
+                      "published set; default: the general protocol that fits the folder."),
     click.option("--radius", type=float, help="Metres within which a database photo is an answer."),
-    click.option("--degrees", type=float, help="And by which its heading may differ."),
-    click.option("--frames", type=int, help="Frames either side that are an answer."),
+    click.option("--degrees", type=float, help="Degrees by which its heading may differ."),
+    click.option("--frames", type=int, help="Frames before and after the query that count."),
     click.option("--photos-a-panorama", type=int,
-                 help="Of so many consecutive database photos only the best stays on a shortlist."),
+                 help="Only the best of this number of consecutive photos stays on a shortlist."),
     click.option("--ground-truth", type=click.Path(path_type=Path),
                  help="CSV file query,database (or .npz of lists), in the data set or elsewhere."),
     *_QUERY_LIST,
@@ -118,18 +118,20 @@ def method_option(command: Command) -> Command:
 
 
 def dataset_options(command: Command) -> Command:
-    """Which photos are asked of which, and by which rule an answer counts."""
+    """The queries, the database, and the protocol that scores the answers."""
     return _decorate(command, _DATASET)
 
 
 def chosen_dataset(folder: Path, options: dict[str, Any]) -> Dataset:
     """The data set that ``dataset_options`` describe; takes them out of ``options``."""
     from placerec.evaluation.layouts import open_dataset
-    from placerec.evaluation.query_lists import listed, sampled, with_distractors
+    from placerec.evaluation.query_lists import sample_queries, select_queries, with_distractors
 
     dataset = open_dataset(folder, **{name: options.pop(name) for name in _DATASET_NAMES})
-    dataset = listed(dataset, options.pop("queries_list"), options.pop("half"))
-    return with_distractors(sampled(dataset, options.pop("queries")), options.pop("distractors"))
+    dataset = select_queries(dataset, options.pop("queries_list"), options.pop("half"))
+    return with_distractors(
+        sample_queries(dataset, options.pop("queries")), options.pop("distractors")
+    )
 
 
 def query_list_options(command: Command) -> Command:

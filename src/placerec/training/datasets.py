@@ -20,11 +20,16 @@ from pathlib import Path
 from placerec.errors import NotFound
 from placerec.evaluation.dataset import Photos, Search
 from placerec.evaluation.layouts import open_dataset
+from placerec.evaluation.layouts.coordinates import (
+    COORDINATES,
+    PointAndHeading,
+    read_coordinates,
+    with_positions,
+)
 from placerec.evaluation.layouts.exif import with_exif
-from placerec.evaluation.layouts.folder import DATABASE, QUERIES, sides
-from placerec.evaluation.layouts.positions import COORDINATES, Placed, put, read_coordinates
+from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, sides
 from placerec.evaluation.layouts.utm_names import has_utm, with_utm
-from placerec.evaluation.query_lists import listed
+from placerec.evaluation.query_lists import select_queries
 from placerec.photos.find import find_photos
 from placerec.training.msls import read_msls
 from placerec.training.pittsburgh import read_pittsburgh
@@ -62,7 +67,7 @@ def validation_folder(
     folder: Path, queries_list: Path | None = None, half: str | None = None
 ) -> tuple[Search, ...]:
     """The data set in ``folder``, whatever its layout; the queries of a list as in ``lists``."""
-    return listed(open_dataset(folder), queries_list, half).searches
+    return select_queries(open_dataset(folder), queries_list, half).searches
 
 
 def _read_folder(folder: Path) -> tuple[TrainingSet, tuple[Search, ...]]:
@@ -92,7 +97,7 @@ def _placed(photos: Photos) -> Photos:
     return with_utm(photos)[0] if has_utm(photos.paths[0]) else with_exif(photos)
 
 
-def _of_table(folder: Path, table: dict[str, Placed]) -> Photos:
+def _of_table(folder: Path, table: dict[str, PointAndHeading]) -> Photos:
     """The photos that a table lists."""
     if not table:
         raise NotFound(folder / COORDINATES, "it lists no photo", "list the photos to train on")
@@ -100,7 +105,7 @@ def _of_table(folder: Path, table: dict[str, Placed]) -> Photos:
         if not (folder / name).is_file():
             raise NotFound(folder / name, f"no such photo, but {COORDINATES} lists it")
     names = tuple(sorted(table))
-    return put(Photos(names, tuple(folder / name for name in names)), table)
+    return with_positions(Photos(names, tuple(folder / name for name in names)), table)
 
 
 Reader = Callable[[Path], tuple[TrainingSet, tuple[Search, ...]]]

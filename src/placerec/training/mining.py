@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.evaluation.geometry import headings_of, look_alike, neighbours, positions_of
+from placerec.evaluation.geometry import headings_of, neighbours, positions_of, similar_headings
 from placerec.method.ranking import best_first
 from placerec.records import Array
 from placerec.training.collapse import check_descriptors
@@ -49,7 +49,7 @@ def surroundings(data: TrainingSet, schedule: Schedule) -> Surroundings:
     positives = []
     for query, numbers in enumerate(near):
         distance = np.sqrt(np.square(there[numbers] - here[query]).sum(axis=1))
-        alike = look_alike(heading[query], others[numbers], schedule.heading_degrees)
+        alike = similar_headings(heading[query], others[numbers], schedule.heading_degrees)
         another = [database.paths[n] != queries.paths[query] for n in numbers]
         kept = (distance <= schedule.positive_metres) & alike & np.array(another, bool)
         positives.append(numbers[kept])

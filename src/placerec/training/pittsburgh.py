@@ -1,4 +1,4 @@
-"""Pittsburgh 30k to train on: the lists of ``evaluation.layouts.pittsburgh``.
+"""Pittsburgh 30k to train on: the lists of ``evaluation.layouts.netvlad_sets``.
 
 Source: Arandjelovic et al., "NetVLAD", CVPR 2016. ``pitts30k_val.mat`` validates.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from placerec.evaluation.dataset import Photos, Search
-from placerec.evaluation.geometry import within
-from placerec.evaluation.layouts.dbstruct import DbStruct, find_mat, placed, read_dbstruct
-from placerec.evaluation.layouts.names import safe
-from placerec.evaluation.layouts.pittsburgh import QUERIES
+from placerec.evaluation.geometry import with_points, within
+from placerec.evaluation.layouts.dbstruct import DbStruct, find_mat, read_dbstruct
+from placerec.evaluation.layouts.netvlad_sets import PITTSBURGH_QUERIES
+from placerec.evaluation.layouts.photo_lists import checked_name
 from placerec.training.sets import TrainingSet
 
 TRAINING, VALIDATION = "pitts30k_train.mat", "pitts30k_val.mat"
@@ -31,9 +31,9 @@ def read_pittsburgh(folder: Path) -> tuple[TrainingSet, tuple[Search, ...]]:
 
 def _sides(folder: Path, struct: DbStruct) -> tuple[Photos, Photos]:
     """The listed photos, unseen: a training finds out which of them cannot be used."""
-    asked = [f"{QUERIES}/{safe(name, struct.path)}" for name in struct.queries]
-    known = [safe(name, struct.path) for name in struct.database]
+    asked = [f"{PITTSBURGH_QUERIES}/{checked_name(name, struct.path)}" for name in struct.queries]
+    known = [checked_name(name, struct.path) for name in struct.database]
     queries, database = (
         Photos(tuple(names), tuple(folder / name for name in names)) for names in (asked, known)
     )
-    return placed(queries, struct.query_points), placed(database, struct.database_points)
+    return with_points(queries, struct.query_points), with_points(database, struct.database_points)

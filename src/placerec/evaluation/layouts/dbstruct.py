@@ -1,23 +1,26 @@
-"""The ``dbStruct`` of NetVLAD's .mat files: names, map coordinates, and how near is right."""
+"""The struct ``dbStruct`` of NetVLAD's MATLAB files: photo names, map coordinates and the radius.
+
+scipy (extra ``matlab``) reads the file. MATLAB objects and functions are refused.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from placerec.errors import Damaged, NotFound
-from placerec.evaluation.dataset import Photos
-from placerec.evaluation.geometry import on_the_map, one_place
-from placerec.evaluation.layouts.matlab import read_mat
+from placerec.errors import Damaged, MissingExtra, NotFound
+from placerec.evaluation.geometry import on_the_map
 from placerec.records import Array
+
+REMEDY = "unpack the data set again"
 
 
 @dataclass(frozen=True, slots=True)
 class DbStruct:
-    """Names in their order, points (n, 3) in metres, and the metres within which one counts."""
+    """Names in order, points (n, 3) in metres, and the radius of a positive in metres."""
 
     path: Path
     queries: tuple[str, ...]
@@ -28,52 +31,64 @@ class DbStruct:
 
 
 def find_mat(folder: Path, name: str) -> Path:
-    """The .mat file of that name in ``folder`` or below it."""
+    """Return the .mat file ``name`` in ``folder`` or below it."""
     for pattern in (name, f"datasets/{name}", f"**/{name}"):
-        found = sorted(folder.glob(pattern))
-        if found:
-            return found[0]
+        matches = sorted(folder.glob(pattern))
+        if matches:
+            return matches[0]
     raise NotFound(folder / "datasets" / name, "no such file", "unpack the data set's .mat files")
 
 
 def read_dbstruct(path: Path) -> DbStruct:
-    """The lists in a .mat file; whether the photos are there is not looked at."""
-    struct = read_mat(path).get("dbStruct")
-    if not isinstance(struct, dict):
-        raise Damaged(f"{path}: no struct dbStruct in it; unpack the data set again")
+    """Read a .mat file (format 5 or older) without a look at the photos.
+
+    Raises ``Damaged`` if the file or the struct is not valid, ``MissingExtra`` without scipy.
+    """
+    struct = _load(path)
     queries, query_points = _side(path, struct, "qImageFns", "utmQ")
     database, database_points = _side(path, struct, "dbImageFns", "utmDb")
-    metres = np.ravel(_field(path, struct, "posDistThr"))
-    if metres.size != 1 or metres.dtype.kind not in "iuf" or not 0 < float(metres[0]) < np.inf:
-        raise Damaged(f"{path}: dbStruct.posDistThr is no distance; unpack the data set again")
-    return DbStruct(path, queries, database, query_points, database_points, float(metres[0]))
+    metres = _field(path, struct, "posDistThr")
+    if metres.size != 1 or metres.dtype.kind not in "iuf" or not 0 < metres.item() < np.inf:
+        raise Damaged(f"{path}: dbStruct.posDistThr is not a distance; {REMEDY}")
+    return DbStruct(path, queries, database, query_points, database_points, float(metres.item()))
 
 
-def placed(photos: Photos, points: Array) -> Photos:
-    """The photos at these points; the views of one panorama are of one place."""
-    return replace(photos, positions=points, places=one_place(points))
-
-
-def _side(
-    path: Path, struct: dict[str, Any], names: str, positions: str
-) -> tuple[tuple[str, ...], Array]:
-    images, values = _field(path, struct, names), _field(path, struct, positions)
-    if not isinstance(images, list) or not all(isinstance(name, str) for name in images):
-        raise Damaged(f"{path}: dbStruct.{names} is no list of names; unpack the data set again")
-    shape = np.shape(values)
-    if (
-        shape != (2, len(images))
-        or np.asarray(values).dtype.kind not in "iuf"
-        or not np.isfinite(values).all()
-    ):
+def _load(path: Path) -> Any:
+    """Return ``dbStruct`` as a structured record."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise MissingExtra(f"{path.name}, a MATLAB file,", "matlab") from error
+    if not path.is_file():
+        raise NotFound(path, "no such file", REMEDY)
+    try:
+        value = loadmat(path, appendmat=False, variable_names=["dbStruct"]).get("dbStruct")
+    except Exception as error:  # scipy raises many types of errors for a damaged file
         raise Damaged(
-            f"{path}: dbStruct.{positions} is {shape}, not 2 finite numbers for each of "
-            f"{len(images)} photos; unpack the data set again"
+            f"{path}: not a readable MATLAB file ({error}); take the original file, or save it "
+            "in MATLAB with -v7"
+        ) from error
+    # MATLAB objects and functions are subclasses of an array.
+    if type(value) is not np.ndarray or value.dtype.names is None or value.size != 1:
+        raise Damaged(f"{path}: no struct dbStruct in it; {REMEDY}")
+    return value.reshape(-1)[0]
+
+
+def _side(path: Path, struct: Any, names: str, positions: str) -> tuple[tuple[str, ...], Array]:
+    cells, values = _field(path, struct, names), _field(path, struct, positions)
+    texts = [np.asarray(cell) for cell in cells.ravel()] if cells.dtype == object else []
+    if not texts or not all(text.dtype.kind == "U" and text.size == 1 for text in texts):
+        raise Damaged(f"{path}: dbStruct.{names} is not a list of names; {REMEDY}")
+    valid = values.shape == (2, len(texts)) and values.dtype.kind in "iuf"
+    if not valid or not np.isfinite(values).all():
+        raise Damaged(
+            f"{path}: dbStruct.{positions} is {values.shape}, not 2 finite numbers for each of "
+            f"{len(texts)} photos; {REMEDY}"
         )
-    return tuple(images), on_the_map(*np.asarray(values, np.float64))
+    return tuple(str(text.item()) for text in texts), on_the_map(*values.astype(np.float64))
 
 
-def _field(path: Path, struct: dict[str, Any], name: str) -> Any:
-    if name not in struct:
-        raise Damaged(f"{path}: dbStruct has no field {name}; unpack the data set again")
-    return struct[name]
+def _field(path: Path, struct: Any, name: str) -> Array:
+    if name not in struct.dtype.names:
+        raise Damaged(f"{path}: dbStruct has no field {name}; {REMEDY}")
+    return np.asarray(struct[name])
