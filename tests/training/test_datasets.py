@@ -154,7 +154,7 @@ def test_a_table_goes_before_names_and_tags_and_photos_without_any_are_named(tmp
     with pytest.raises(NotFound, match=r"1\.jpg: no GPS position .*coordinates\.csv"):
         open_training_data(tmp_path / "none")
     on_a_map(tmp_path / "some", ["{}.jpg", "x{}.jpg", "@x@y@.jpg"])
-    with pytest.raises(Damaged, match=r"@x@y@\.jpg: 'x' in its name is no number"):
+    with pytest.raises(Damaged, match=r"@x@y@\.jpg: 'x' in its name is not a number"):
         open_training_data(tmp_path / "some")
 
 
