@@ -155,27 +155,6 @@ class Dataset:
         protocol = replace(self.protocol, name=f"{self.protocol.name}, {label}")
         return replace(self, protocol=protocol, searches=tuple(s for s in searches if s.positives))
 
-    def with_distractors(self, photos: Sequence[Photos], label: str, content: str) -> Dataset:
-        """Append photos that answer no query to the database of every search.
-
-        The protocol's name gets the suffix ``label``; its rule contains ``content``, a digest.
-        """
-        count = sum(map(len, photos))
-        searches = tuple(
-            replace(
-                search,
-                database=joined([search.database, *photos]),
-                distractors=search.distractors + count,
-            )
-            for search in self.searches
-        )
-        protocol = replace(
-            self.protocol,
-            name=f"{self.protocol.name}, {label}",
-            rule=f"{self.protocol.rule}; {label} ({content}) answer nothing",
-        )
-        return replace(self, protocol=protocol, searches=searches)
-
 
 def joined(parts: Sequence[Photos]) -> Photos:
     """Join groups of photos; a value that only some groups have becomes NaN or an empty text."""

@@ -34,10 +34,15 @@ def on_the_sphere(positions: Sequence[Position]) -> Array:
     return EARTH_RADIUS * np.stack(points, axis=-1)
 
 
-def on_the_map(easting: Array, northing: Array, region: int = 0) -> Array:
-    """Return points (n, 3) float64 of map coordinates in metres, in a numbered region."""
+def heading_values(positions: Sequence[Position]) -> Array:
+    """Return the headings (n,) float64 of positions; NaN if unknown."""
+    return np.array([np.nan if at.heading is None else at.heading for at in positions])
+
+
+def on_the_map(easting: Array, northing: Array, region: int | Array = 0) -> Array:
+    """Return points (n, 3) float64 of map coordinates in metres, in numbered regions."""
     east = np.asarray(easting, np.float64)
-    third = np.full_like(east, region * REGIONS_APART)
+    third = np.full_like(east, np.multiply(region, REGIONS_APART))
     return np.stack((east, np.asarray(northing, np.float64), third), axis=-1)
 
 
@@ -53,8 +58,8 @@ def headings_of(photos: Photos) -> Array:
     return np.full(len(photos), np.nan) if photos.headings is None else photos.headings
 
 
-def with_points(photos: Photos, points: Array) -> Photos:
-    """Return the photos with the positions ``points`` (n, 3) and place labels.
+def with_points(photos: Photos, points: Array, headings: Array | None = None) -> Photos:
+    """Return the photos with ``points`` (n, 3), place labels and, if any is known, headings (n,).
 
     Photos at exactly the same point (views of a panorama) share a label; a photo with an unknown
     point has its own label.
@@ -64,6 +69,8 @@ def with_points(photos: Photos, points: Array) -> Photos:
         str(row if np.isnan(point).any() else first.setdefault(tuple(point.tolist()), row))
         for row, point in enumerate(points)
     )
+    if headings is not None and not np.isnan(headings).all():
+        photos = replace(photos, headings=headings)
     return replace(photos, positions=points, place_labels=labels)
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from placerec.errors import BadTable, NotFound, UsageError
-from placerec.evaluation.dataset import Dataset, Photos
+from placerec.evaluation.dataset import Dataset, Photos, joined
 from placerec.files import file_sha256
 from placerec.photos.find import find_photos
 from placerec.photos.tables import read_table
@@ -53,28 +54,37 @@ def sample_queries(dataset: Dataset, count: int | None) -> Dataset:
 def with_distractors(dataset: Dataset, folders: Iterable[Path]) -> Dataset:
     """Append all photos below ``folders`` to every database; each file only once.
 
-    Their names begin with a slash, which no other photo name does. Raises ``UsageError`` if a
-    distractor has the same bytes as a photo of the data set, because it may be a correct answer.
+    Their names begin with a slash, which no other photo name does. The protocol's rule contains a
+    digest of the files. Raises ``UsageError`` if a distractor has the same bytes as a photo of the
+    data set, because it may be a correct answer.
     """
     groups: list[Photos] = []
-    digests: dict[Path, str] = {}
     resolved: set[Path] = set()
     for number, folder in enumerate(folders, start=1):
         names = [name for name in find_photos(folder) if (folder / name).resolve() not in resolved]
         if not names:
-            raise NotFound(
-                folder, "each photo is in an earlier folder, or there is none", "give others"
-            )
+            raise NotFound(folder, "no photo that is not in an earlier folder", "give others")
         paths = tuple(folder / name for name in names)
         resolved |= {path.resolve() for path in paths}
-        digests |= {path: file_sha256(path) for path in paths}
         groups.append(Photos(tuple(f"/distractors-{number}/{name}" for name in names), paths))
     if not groups:
         return dataset
-    _refuse_photos_of(dataset, {digest: path for path, digest in digests.items()})
-    content = hashlib.sha256("".join(digests.values()).encode("ascii")).hexdigest()
+    distractors = joined(groups)
+    digests = [file_sha256(path) for path in distractors.paths]
+    _refuse_photos_of(dataset, dict(zip(digests, distractors.paths, strict=True)))
+    content = hashlib.sha256("".join(digests).encode("ascii")).hexdigest()[:16]
     label = f"{len(digests)} distractors"
-    return dataset.with_distractors(groups, label, f"sha256 {content[:16]}")
+    protocol = replace(
+        dataset.protocol,
+        name=f"{dataset.protocol.name}, {label}",
+        rule=f"{dataset.protocol.rule}; {label} (sha256 {content}) answer nothing",
+    )
+    searches = []
+    for search in dataset.searches:
+        database = joined([search.database, distractors])
+        count = search.distractors + len(distractors)
+        searches.append(replace(search, database=database, distractors=count))
+    return replace(dataset, protocol=protocol, searches=tuple(searches))
 
 
 def _refuse_photos_of(dataset: Dataset, distractors: dict[str, Path]) -> None:

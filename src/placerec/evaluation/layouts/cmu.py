@@ -49,9 +49,8 @@ def read_train(folder: Path) -> Dataset:
 def _read(folder: Path, name: str, slices: tuple[int, ...], *, hidden: bool) -> Dataset:
     numbers = [number for number in slices if (folder / f"slice{number}").is_dir()]
     if not numbers:
-        raise NotFound(
-            folder / f"slice{slices[0]}", "no such folder", f"unpack a slice of {slices}"
-        )
+        wanted = folder / f"slice{slices[0]}"
+        raise NotFound(wanted, "no such folder", f"unpack a slice of {slices}")
     pairs = [_slice(folder, number, hidden=hidden) for number in numbers]
     positives: list[frozenset[int]] = []
     before = 0

@@ -1,8 +1,7 @@
 """COLMAP models: the poses of their images, from ``images.bin`` or ``images.txt``.
 
-Source: COLMAP documentation, "Output format". The data set has ``database/``, ``queries/`` and a
-model in ``sparse/`` or ``sparse/0/``; its image names begin with ``database/`` and ``queries/``. A
-model has no unit, so it must be scaled to metres.
+Source: COLMAP documentation, "Output format". The model is in ``sparse/`` or ``sparse/0/``; its
+image names begin with ``database/`` and ``queries/``. A model has no unit: scale it to metres.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ def read_colmap(folder: Path, overrides: Overrides) -> Dataset:
         if path.is_file():
             images = _binary_images(path) if path.suffix == ".bin" else _text_images(path)
             return model_dataset("colmap", folder, by_name(path, images), path, overrides)
-    raise NotFound(
-        folder / "sparse" / "images.bin", "no such file", "add a COLMAP model, .bin or .txt"
-    )
+    wanted = folder / "sparse" / "images.bin"
+    raise NotFound(wanted, "no such file", "add a COLMAP model, .bin or .txt")
 
 
 def _binary_images(path: Path) -> Iterator[tuple[int, str, Array]]:
     data = path.read_bytes()
+    problem = f"{path}: not a complete COLMAP model; write the model again"
     try:
         (count,) = COUNT.unpack_from(data)
         at = COUNT.size
@@ -53,11 +52,9 @@ def _binary_images(path: Path) -> Iterator[tuple[int, str, Array]]:
                 raise Damaged(f"{path}: the pose of {name!r} is not finite; write the model again")
             yield number, name, from_translation(path, number, values)
     except (struct.error, ValueError) as error:
-        raise Damaged(
-            f"{path}: not a complete COLMAP model ({error}); write the model again"
-        ) from error
+        raise Damaged(f"{problem} ({error})") from error
     if at != len(data):
-        raise Damaged(f"{path}: not a complete COLMAP model (ends at {at} of {len(data)} bytes)")
+        raise Damaged(f"{problem} (it ends at byte {at} of {len(data)})")
 
 
 def _text_images(path: Path) -> Iterator[tuple[int, str, Array]]:

@@ -10,19 +10,24 @@ Source of the rule: Arandjelovic et al., "NetVLAD", CVPR 2016 (25 m, any heading
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
-from placerec.evaluation.geometry import on_the_map, on_the_sphere, with_points, within
+from placerec.evaluation.geometry import (
+    heading_values,
+    on_the_map,
+    on_the_sphere,
+    with_points,
+    within,
+)
 from placerec.evaluation.layouts.overrides import Overrides
 from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, by_name, sides
 from placerec.photos.position import COLUMNS, read_positions
 from placerec.photos.tables import number_in, read_header, read_table
-from placerec.records import Array, Position
+from placerec.records import Array
 
 RADIUS = 25.0  # metres: the rule of Pittsburgh, Tokyo 24/7 and Mapillary SLS
 COORDINATES = "coordinates.csv"
@@ -59,9 +64,7 @@ def distance_dataset(
     parts, rule = [f"{metres:g} m"], f"at most {metres:g} m apart"
     if degrees is not None:
         if queries.headings is None or database.headings is None:
-            raise UsageError(
-                f"degrees {degrees:g}: {name} has no headings; omit degrees, or add the headings"
-            )
+            raise UsageError(f"degrees {degrees:g}: {name} has no headings; omit degrees")
         parts.append(f"{degrees:g} degrees")
         rule += f", headings at most {degrees:g} degrees"
     positives = within(queries, database, metres, degrees)
@@ -78,16 +81,12 @@ def read_coordinates(path: Path) -> dict[str, PointAndHeading]:
     if all(header.count(name) == 1 for name in MAP_COLUMNS):
         return by_name(path, _map_rows(path))
     if all(header.count(name) == 1 for name in COLUMNS):
-        return on_earth(read_positions(path))
+        positions = read_positions(path)
+        values = list(positions.values())
+        rows = zip(on_the_sphere(values), heading_values(values), strict=True)
+        return dict(zip(positions, rows, strict=True))
     text = ",".join(header) or "empty"
     raise BadTable(path, 1, f"the header is {text!r}; separated by commas, it needs {FORMS}")
-
-
-def on_earth(positions: Mapping[str, Position]) -> dict[str, PointAndHeading]:
-    """Return the point and heading of positions in latitude and longitude."""
-    points = on_the_sphere(list(positions.values()))
-    headings = [np.nan if at.heading is None else at.heading for at in positions.values()]
-    return dict(zip(positions, zip(points, headings, strict=True), strict=True))
 
 
 def with_positions(
@@ -95,9 +94,8 @@ def with_positions(
 ) -> Photos:
     """Return ``photos`` with the positions that ``table`` has for ``prefix`` and name, or NaN."""
     rows = [table.get(prefix + name, UNKNOWN) for name in photos.names]
-    headings = np.array([heading for _, heading in rows])
-    photos = replace(photos, headings=None if np.isnan(headings).all() else headings)
-    return with_points(photos, np.stack([point for point, _ in rows]))
+    points = np.stack([point for point, _ in rows])
+    return with_points(photos, points, np.array([heading for _, heading in rows]))
 
 
 def _map_rows(path: Path) -> Iterator[tuple[int, str, PointAndHeading]]:
@@ -108,4 +106,4 @@ def _map_rows(path: Path) -> Iterator[tuple[int, str, PointAndHeading]]:
         heading = np.nan
         if row.get("heading", "").strip():
             heading = number_in(path, line, row, "heading") % 360.0
-        yield line, row["image"], (on_the_map(np.array([east]), np.array([north]))[0], heading)
+        yield line, row["image"], (on_the_map(np.array(east), np.array(north)), heading)

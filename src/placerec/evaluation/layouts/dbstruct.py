@@ -47,10 +47,26 @@ def read_dbstruct(path: Path) -> DbStruct:
     struct = _load(path)
     queries, query_points = _side(path, struct, "qImageFns", "utmQ")
     database, database_points = _side(path, struct, "dbImageFns", "utmDb")
-    metres = _field(path, struct, "posDistThr")
-    if metres.size != 1 or metres.dtype.kind not in "iuf" or not 0 < metres.item() < np.inf:
-        raise Damaged(f"{path}: dbStruct.posDistThr is not a distance; {REMEDY}")
-    return DbStruct(path, queries, database, query_points, database_points, float(metres.item()))
+    metres = checked_radius(path, "posDistThr", _field(path, struct, "posDistThr"))
+    return DbStruct(path, queries, database, query_points, database_points, metres)
+
+
+def checked_points(path: Path, name: str, values: Array, count: int) -> Array:
+    """Return points (n, 3) of coordinates (2, n) in metres; raises ``Damaged`` if not valid."""
+    valid = values.shape == (2, count) and values.dtype.kind in "iuf"
+    if not valid or not np.isfinite(values).all():
+        raise Damaged(
+            f"{path}: {name} has shape {values.shape}, not 2 finite numbers for each of {count} "
+            f"photos; {REMEDY}"
+        )
+    return on_the_map(*values.astype(np.float64))
+
+
+def checked_radius(path: Path, name: str, value: Array) -> float:
+    """Return a positive number; raises ``Damaged`` if it is not valid."""
+    if value.size != 1 or value.dtype.kind not in "iuf" or not 0 < value.item() < np.inf:
+        raise Damaged(f"{path}: {name} is not a distance; {REMEDY}")
+    return float(value.item())
 
 
 def _load(path: Path) -> Any:
@@ -64,10 +80,8 @@ def _load(path: Path) -> Any:
     try:
         value = loadmat(path, appendmat=False, variable_names=["dbStruct"]).get("dbStruct")
     except Exception as error:  # scipy raises many types of errors for a damaged file
-        raise Damaged(
-            f"{path}: not a readable MATLAB file ({error}); take the original file, or save it "
-            "in MATLAB with -v7"
-        ) from error
+        problem = f"not a readable MATLAB file ({error}); save it in MATLAB with -v7"
+        raise Damaged(f"{path}: {problem}, or {REMEDY}") from error
     # MATLAB objects and functions are subclasses of an array.
     if type(value) is not np.ndarray or value.dtype.names is None or value.size != 1:
         raise Damaged(f"{path}: no struct dbStruct in it; {REMEDY}")
@@ -79,13 +93,8 @@ def _side(path: Path, struct: Any, names: str, positions: str) -> tuple[tuple[st
     texts = [np.asarray(cell) for cell in cells.ravel()] if cells.dtype == object else []
     if not texts or not all(text.dtype.kind == "U" and text.size == 1 for text in texts):
         raise Damaged(f"{path}: dbStruct.{names} is not a list of names; {REMEDY}")
-    valid = values.shape == (2, len(texts)) and values.dtype.kind in "iuf"
-    if not valid or not np.isfinite(values).all():
-        raise Damaged(
-            f"{path}: dbStruct.{positions} is {values.shape}, not 2 finite numbers for each of "
-            f"{len(texts)} photos; {REMEDY}"
-        )
-    return tuple(str(text.item()) for text in texts), on_the_map(*values.astype(np.float64))
+    points = checked_points(path, positions, values, len(texts))
+    return tuple(str(text.item()) for text in texts), points
 
 
 def _field(path: Path, struct: Any, name: str) -> Array:

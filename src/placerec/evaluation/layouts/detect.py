@@ -19,7 +19,7 @@ SETTING = "setting "  # begins a marker that is not a file
 
 
 @dataclass(frozen=True, slots=True)
-class GeneralProtocol:
+class General:
     """How the data sets of a general protocol are read and detected.
 
     ``overrides``: the settings that the protocol accepts. ``markers``: patterns of files and
@@ -49,7 +49,7 @@ class GeneralProtocol:
 
 
 def detect_protocol(
-    folder: Path, overrides: Overrides, general: Mapping[str, GeneralProtocol],
+    folder: Path, overrides: Overrides, general: Mapping[str, General],
     published: Iterable[str],
 ) -> str:  # fmt: skip
     """Return the name of the first general protocol that fits ``folder`` and the settings."""
@@ -58,25 +58,19 @@ def detect_protocol(
             return name
     fitting = [name for name in general if general[name].fits(folder, overrides)]
     if fitting:
-        refused = overrides.names.difference(
-            *(overrides.names.intersection(general[name].overrides) for name in fitting)
-        )
-        raise NotFound(
-            folder, f"no protocol for {', '.join(sorted(refused))}: the folder fits "
-            f"{', '.join(fitting)}", "omit this setting, or name another protocol",
-        )  # fmt: skip
-    half = all((folder / side).is_dir() for side in SIDES)
+        accepted = (overrides.names.intersection(general[name].overrides) for name in fitting)
+        refused = ", ".join(sorted(overrides.names.difference(*accepted) or overrides.names))
+        problem = f"no protocol for {refused}: the folder fits {', '.join(fitting)}"
+        raise NotFound(folder, problem, "omit this setting, or name another protocol")
     looked_for = "; ".join(
         f"{name}: {' + '.join(protocol.markers).replace('|', ' or ')}"
         for name, protocol in general.items()
-        if not half or set(SIDES) <= set(protocol.markers)
     )
-    problem = "no ground truth, positions or poses" if half else "not a general data set"
-    raise NotFound(
-        folder, f"{problem} (looked for {looked_for}); published data sets are only read by "
-        f"the name of their protocol ({', '.join(published)})",
-        "name a protocol; docs/DATASETS.md shows the layouts",
-    )  # fmt: skip
+    problem = (
+        f"not a general data set (looked for {looked_for}); published data sets are only read by "
+        f"the name of their protocol ({', '.join(published)})"
+    )
+    raise NotFound(folder, problem, "name a protocol; docs/DATASETS.md shows the layouts")
 
 
 def _exists(folder: Path, marker: str, overrides: Overrides) -> bool:

@@ -8,7 +8,8 @@ from PIL import Image
 
 from placerec.errors import NotFound
 from placerec.evaluation.dataset import Dataset, Photos
-from placerec.evaluation.layouts.coordinates import distance_dataset, on_earth, with_positions
+from placerec.evaluation.geometry import heading_values, on_the_sphere, with_points
+from placerec.evaluation.layouts.coordinates import distance_dataset
 from placerec.evaluation.layouts.overrides import Overrides
 from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, sides
 from placerec.photos.find import find_photos
@@ -24,17 +25,16 @@ def read_with_exif(folder: Path, overrides: Overrides) -> Dataset:
 
 def with_exif(photos: Photos) -> Photos:
     """Return photos with the positions and, if they exist, the headings of their tags."""
-    found = {name: _position(path) for name, path in zip(photos.names, photos.paths, strict=True)}
-    positions = {name: position for name, position in found.items() if position is not None}
-    missing = [path for path, position in zip(photos.paths, found.values(), strict=True)
-               if position is None]  # fmt: skip
-    if missing:
+    tags = [_position(path) for path in photos.paths]
+    positions = [position for position in tags if position is not None]
+    if len(positions) < len(photos):
         raise NotFound(
-            missing[0],
-            f"no GPS position in its EXIF tags ({len(missing)} of {len(photos)} photos have none)",
+            photos.paths[tags.index(None)],
+            f"no GPS position in its EXIF tags ({len(photos) - len(positions)} of {len(photos)} "
+            "photos have none)",
             "tag it or remove it, or give all positions in coordinates.csv",
         )
-    return with_positions(photos, on_earth(positions))
+    return with_points(photos, on_the_sphere(positions), heading_values(positions))
 
 
 def has_exif(folder: Path) -> bool:

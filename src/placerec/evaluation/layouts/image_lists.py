@@ -1,11 +1,9 @@
 """The files of Patch-NetVLAD's program: two image lists and a ground truth.
 
-``NAME_imageNames_index.txt`` (database) and ``NAME_imageNames_query.txt`` have one path per line,
-relative to the data folder. ``NAME*.npz`` has, in the order of the lists, ``utmQ`` (queries, 2) and
-``utmDb`` (database, 2), and the radius ``posDistThr``. The files are in the data folder, or in
-``dataset_imagenames/`` and ``dataset_gt_files/``. The unit of the numbers depends on the file; for
-Nordland it is not metres (docs/DATASETS.md). For the lists ``tokyo247`` only the best of a
-panorama's 12 cut-outs stays on a shortlist, as in the program.
+``NAME_imageNames_{index,query}.txt`` list the database and the queries. ``NAME*.npz`` has, in the
+order of the lists, ``utmDb`` (n, 2), ``utmQ`` (n, 2) and the radius ``posDistThr``. The unit of
+the numbers depends on the file; for Nordland it is not metres (docs/DATASETS.md). For the lists
+``tokyo247`` only the best of a panorama's 12 cut-outs stays on a shortlist, as in the program.
 """
 
 from __future__ import annotations
@@ -19,7 +17,8 @@ import numpy as np
 
 from placerec.errors import Damaged, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
-from placerec.evaluation.geometry import on_the_map, with_points, within
+from placerec.evaluation.geometry import with_points, within
+from placerec.evaluation.layouts.dbstruct import REMEDY, checked_points, checked_radius
 from placerec.evaluation.layouts.netvlad_sets import CUT_OUTS
 from placerec.evaluation.layouts.overrides import Overrides
 from placerec.evaluation.layouts.photo_lists import listed_photos
@@ -36,10 +35,11 @@ def read_image_lists(folder: Path, overrides: Overrides) -> Dataset:
     """Read the data set in ``folder``; ``ground_truth`` selects one of several sets."""
     truth, index = _files(folder, overrides)
     values = _read(truth)
-    database = _photos(folder, index, values["utmDb"], truth)
     name = _name(index)
-    queries = _photos(folder, index.with_name(name + QUERY), values["utmQ"], truth)
-    radius = overrides.radius or float(values["posDistThr"].item())
+    database = _photos(folder, index, truth, "utmDb", values["utmDb"])
+    query_list = index.with_name(name + QUERY)
+    queries = _photos(folder, query_list, truth, "utmQ", values["utmQ"])
+    radius = overrides.radius or checked_radius(truth, "posDistThr", values["posDistThr"])
     if overrides.photos_a_panorama is None:
         overrides = replace(overrides, photos_a_panorama=PANORAMAS.get(name))
     protocol = Protocol(
@@ -98,21 +98,11 @@ def _read(path: Path) -> dict[str, Array]:
         raise Damaged(f"{path}: {error.args[0]}; {CONTENT}") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         # zipfile raises NotImplementedError for an unknown compression
-        raise Damaged(
-            f"{path}: not a readable .npz file ({error}); take the original file"
-        ) from error
-    radius = values["posDistThr"]
-    if radius.size != 1 or radius.dtype.kind not in "iuf" or not radius.item() > 0:
-        raise Damaged(f"{path}: posDistThr is not a distance; take the original file")
+        raise Damaged(f"{path}: not a readable .npz file ({error}); {REMEDY}") from error
     return values
 
 
-def _photos(folder: Path, source: Path, points: Array, truth: Path) -> Photos:
+def _photos(folder: Path, source: Path, truth: Path, name: str, values: Array) -> Photos:
     names = [line for _, line in read_lines(source, "a list of photos, one path per line")]
-    valid = points.shape == (len(names), 2) and points.dtype.kind in "iuf"
-    if not valid or not np.isfinite(points).all():
-        raise Damaged(
-            f"{truth}: {points.shape} values for the {len(names)} photos of {source.name}, not 2 "
-            "finite numbers each; take the matching files"
-        )
-    return with_points(listed_photos(folder, names, source), on_the_map(*points.T))
+    points = checked_points(truth, name, values.T, len(names))
+    return with_points(listed_photos(folder, names, source), points)

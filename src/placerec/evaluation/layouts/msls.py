@@ -89,12 +89,9 @@ def city_search(
     folder: Path, city: str, degrees: float | None = None, *, official: bool = False
 ) -> Search:
     """Read one city below ``folder/train_val``; ``official``: the queries of the evaluator."""
+    sides = [read_side(folder, city, side, official=official) for side in ("query", "database")]
     queries, database = (
-        side.photos.select(np.flatnonzero(side.subtask).tolist())
-        for side in (
-            read_side(folder, city, "query", official=official),
-            read_side(folder, city, "database", official=official),
-        )
+        side.photos.select(np.flatnonzero(side.subtask).tolist()) for side in sides
     )
     if official:
         near = within(queries, database, RADIUS)
@@ -122,33 +119,30 @@ def read_side(
         angle = row.get("ca", "").strip()
         compass[row["key"]] = number_in(raw, line, row, "ca") if angle else np.nan
     columns = ("key", "easting", "northing", "night", "view_direction")
-    rows = list(read_table(table, columns))
-    for line, row in rows:
+    keys, points, night, sideways, numbers = [], [], [], [], []
+    count = 0
+    for count, (line, row) in enumerate(read_table(table, columns), start=1):
         if row["key"] not in panorama:
             raise BadTable(table, line, f"{row['key']} is not in raw.csv")
-    subtask = _subtask_all(root, len(rows)) if official else np.ones(len(rows), bool)
-    selected = [n for n, (_, row) in enumerate(rows) if not panorama[row["key"]]]
-    if not selected:
-        raise NotFound(table, "all photos in it are panoramas", "unpack the city again")
-    rows = [rows[n] for n in selected]
-    keys = [row["key"] for _, row in rows]
-    east, north = (
-        np.array([number_in(table, line, row, column) for line, row in rows])
-        for column in ("easting", "northing")
-    )
-    headings = np.array([compass[key] for key in keys])
-    night = [_truth(table, line, row["night"]) for line, row in rows]
+        if panorama[row["key"]]:
+            continue
+        keys.append(row["key"])
+        points.append([number_in(table, line, row, name) for name in ("easting", "northing")])
+        night.append(_truth(table, line, row["night"]))
+        sideways.append(row["view_direction"].strip().lower() == "sideways")
+        numbers.append(count - 1)
+    if not keys:
+        raise NotFound(table, "no photo in it except panoramas", "unpack the city again")
+    subtask = _subtask_all(root, count)[numbers] if official else np.ones(len(keys), bool)
     photos = Photos(
         tuple(f"train_val/{city}/{side}/images/{key}.jpg" for key in keys),
         tuple(root / "images" / f"{key}.jpg" for key in keys),
-        headings=None if np.isnan(headings).all() else headings,
         conditions=tuple("night" if dark else "day" for dark in night),
     )
-    return Side(
-        with_points(photos, on_the_map(east, north, region)), np.array(night, bool),
-        np.array([row["view_direction"].strip().lower() == "sideways" for _, row in rows], bool),
-        subtask[selected],
-    )  # fmt: skip
+    headings = np.array([compass[key] for key in keys])
+    east, north = np.array(points).T
+    photos = with_points(photos, on_the_map(east, north, region), headings)
+    return Side(photos, np.array(night, bool), np.array(sideways, bool), subtask)
 
 
 def _hidden_side(folder: Path, city: str, side: str) -> Photos:

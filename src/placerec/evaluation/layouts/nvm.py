@@ -1,9 +1,8 @@
 """NVM models of VisualSFM: the poses of their cameras.
 
 Source: VisualSFM's documentation of NVM_V3. One line per camera: file name, focal length,
-quaternion (w x y z) from world to camera, camera centre, radial distortion, 0. The data set has
-``database/``, ``queries/`` and one ``.nvm`` file; its names begin with ``database/`` and
-``queries/``.
+quaternion (w x y z) from world to camera, camera centre, radial distortion, 0. Names begin with
+``database/`` and ``queries/``.
 """
 
 from __future__ import annotations
@@ -52,8 +51,7 @@ def _cameras(path: Path) -> Iterator[tuple[int, str, Array]]:
             number, line = next(lines, (number, ""))
             fields = line.rsplit(maxsplit=10)  # a name may contain spaces
             if len(fields) != 11:
-                raise BadTable(
-                    path, number, "not name, focal length, quaternion, centre, distortion, 0"
-                )
+                wanted = "name, focal length, quaternion, centre, distortion, 0"
+                raise BadTable(path, number, f"not {wanted}")
             values = numbers_in(path, number, fields[2:9], 7)
             yield number, checked_name(fields[0], path), from_centre(path, number, values)

@@ -59,11 +59,14 @@ def from_translation(path: Path, line: int, values: Sequence[float]) -> Array:
     return pose
 
 
-def with_poses(photos: Photos, poses: Mapping[str, Array]) -> Photos:
-    """Return ``photos`` with the poses of their names (NaN if unknown) and their positions."""
-    if not any(name in poses for name in photos.names):
+def with_poses(photos: Photos, poses: Mapping[str, Array], prefix: str = "") -> Photos:
+    """Return ``photos`` with the poses that ``poses`` has for ``prefix`` and name.
+
+    A photo without a pose gets NaN; if no photo has one, nothing changes.
+    """
+    if not any(prefix + name in poses for name in photos.names):
         return photos
-    matrices = np.stack([poses.get(name, NO_POSE) for name in photos.names])
+    matrices = np.stack([poses.get(prefix + name, NO_POSE) for name in photos.names])
     return with_points(replace(photos, poses=matrices), matrices[:, :3, 3].copy())
 
 
@@ -94,11 +97,7 @@ def model_dataset(
     The names in ``poses`` begin with ``database/`` and ``queries/``.
     """
     queries, database = sides(folder)
-    queries, database = (
-        with_poses(photos, {name.removeprefix(side): pose for name, pose in poses.items()
-                            if name.startswith(side)})
-        for photos, side in ((queries, QUERIES), (database, DATABASE))
-    )  # fmt: skip
+    queries, database = with_poses(queries, poses, QUERIES), with_poses(database, poses, DATABASE)
     return pose_dataset(protocol, folder.name, queries, database, source, overrides)
 
 

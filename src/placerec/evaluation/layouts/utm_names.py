@@ -17,12 +17,8 @@ import numpy as np
 
 from placerec.errors import Damaged
 from placerec.evaluation.dataset import Dataset, Photos
-from placerec.evaluation.geometry import on_the_map
-from placerec.evaluation.layouts.coordinates import (
-    PointAndHeading,
-    distance_dataset,
-    with_positions,
-)
+from placerec.evaluation.geometry import on_the_map, with_points
+from placerec.evaluation.layouts.coordinates import distance_dataset
 from placerec.evaluation.layouts.overrides import Overrides
 from placerec.evaluation.layouts.photo_lists import QUERIES, sides
 
@@ -52,27 +48,29 @@ def with_utm(*groups: Photos) -> tuple[Photos, ...]:
     have the same zone, which then applies to all.
     """
     zones = {path: _zone(path) for photos in groups for path in photos.paths}
-    named = set(zones.values()) - {NO_ZONE}
-    without = [path for path, zone in zones.items() if zone == NO_ZONE]
-    if without and len(named) > 1:
-        raise Damaged(
-            f"{without[0]}: its name has no zone, but other names have several "
-            f"({', '.join(map(str, sorted(named)))}); write the zone in every name"
-        )
-    if without:
+    without = next((path for path, zone in zones.items() if zone == NO_ZONE), None)
+    if without is not None:
+        numbers = sorted(set(zones.values()) - {NO_ZONE})
+        if len(numbers) > 1:
+            raise Damaged(
+                f"{without}: its name has no zone, but other names have several "
+                f"({', '.join(map(str, numbers))}); write the zone in every name"
+            )
         zones = dict.fromkeys(zones, NO_ZONE)
     return tuple(_with_fields(photos, zones) for photos in groups)
 
 
 def _with_fields(photos: Photos, zones: Mapping[Path, int]) -> Photos:
-    table: dict[str, PointAndHeading] = {}
-    for name, path in zip(photos.names, photos.paths, strict=True):
-        fields = utm_fields(path)
-        east, north = (_number(path, fields[at]) for at in (EAST, NORTH))
-        heading = _number(path, fields[HEADING]) if _full(fields) and fields[HEADING] else np.nan
-        point = on_the_map(np.array([east]), np.array([north]), zones[path])[0]
-        table[name] = point, heading % 360.0
-    return with_positions(photos, table)
+    rows = [(path, utm_fields(path)) for path in photos.paths]
+    east, north = (
+        np.array([_number(path, fields[at]) for path, fields in rows]) for at in (EAST, NORTH)
+    )
+    headings = [
+        _number(path, fields[HEADING]) % 360.0 if _full(fields) and fields[HEADING] else np.nan
+        for path, fields in rows
+    ]
+    regions = np.array([zones[path] for path in photos.paths])
+    return with_points(photos, on_the_map(east, north, regions), np.array(headings))
 
 
 def has_utm(path: Path) -> bool:
@@ -83,9 +81,7 @@ def has_utm(path: Path) -> bool:
 def utm_fields(path: Path) -> list[str]:
     """Return the fields of a name; ``fields[0]`` is the text before the first ``@``."""
     if not has_utm(path):
-        raise Damaged(
-            f"{path}: its name is not @UTM_east@UTM_north@...@.jpg; rename it, or remove it"
-        )
+        raise Damaged(f"{path}: its name is not @UTM_east@UTM_north@...@.jpg; rename it")
     return path.name.split("@")
 
 
