@@ -221,6 +221,19 @@ def test_an_empty_folder_is_an_error_of_the_protocol_that_was_asked_for(tmp_path
 
 def test_a_matlab_file_without_scipy_names_the_extra(tmp_path, monkeypatch):
     folder = TREES["tokyo247"].write(tmp_path)
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(MissingExtra, match=r"tokyo247\.mat.*placerec\[matlab\]"):
+        open_dataset(folder, "tokyo247")
+
+
+def test_a_matlab_file_that_crashes_its_reader_is_an_error_that_names_it(tmp_path):
+    """scipy 1.17 ends with a segmentation fault if the type of an element is unknown."""
+    folder = TREES["tokyo247"].write(tmp_path)
+    path = folder / "tokyo247.mat"
+    savemat(path, {"dbStruct": {"qImageFns": np.array(["a.jpg"], object)}})
+    data = path.read_bytes()
+    at = data.index(b"a.jpg")
+    assert data[at - 8] == 16  # the text is of type UTF-8
+    path.write_bytes(data[: at - 8] + b"\x65" + data[at - 7 :])
+    with pytest.raises(Damaged, match=r"tokyo247\.mat: not a readable MATLAB file"):
         open_dataset(folder, "tokyo247")

@@ -1,11 +1,15 @@
 """The struct ``dbStruct`` of NetVLAD's MATLAB files: photo names, map coordinates and the radius.
 
-scipy (extra ``matlab``) reads the file. MATLAB objects and functions are refused.
+scipy (extra ``matlab``) reads the file in a separate process (``mat_process``).
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from placerec.errors import Damaged, MissingExtra, NotFound
 from placerec.evaluation.geometry import on_the_map
 from placerec.records import Array
 
+PROGRAM = Path(__file__).with_name("mat_process.py")
 REMEDY = "unpack the data set again"
 
 
@@ -44,10 +49,10 @@ def read_dbstruct(path: Path) -> DbStruct:
 
     Raises ``Damaged`` if the file or the struct is not valid, ``MissingExtra`` without scipy.
     """
-    struct = _load(path)
-    queries, query_points = _side(path, struct, "qImageFns", "utmQ")
-    database, database_points = _side(path, struct, "dbImageFns", "utmDb")
-    metres = checked_radius(path, "posDistThr", _field(path, struct, "posDistThr"))
+    fields = _load(path)
+    queries, query_points = _side(path, fields, "qImageFns", "utmQ")
+    database, database_points = _side(path, fields, "dbImageFns", "utmDb")
+    metres = checked_radius(path, "posDistThr", np.array(_field(path, fields, "posDistThr")))
     return DbStruct(path, queries, database, query_points, database_points, metres)
 
 
@@ -69,35 +74,35 @@ def checked_radius(path: Path, name: str, value: Array) -> float:
     return float(value.item())
 
 
-def _load(path: Path) -> Any:
-    """Return ``dbStruct`` as a structured record."""
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise MissingExtra(f"{path.name}, a MATLAB file,", "matlab") from error
+def _load(path: Path) -> dict[str, Any]:
+    """Return the fields of ``dbStruct``, read by scipy in a separate process."""
+    if find_spec("scipy") is None:
+        raise MissingExtra(f"{path.name}, a MATLAB file,", "matlab")
     if not path.is_file():
         raise NotFound(path, "no such file", REMEDY)
-    try:
-        value = loadmat(path, appendmat=False, variable_names=["dbStruct"]).get("dbStruct")
-    except Exception as error:  # scipy raises many types of errors for a damaged file
-        problem = f"not a readable MATLAB file ({error}); save it in MATLAB with -v7"
-        raise Damaged(f"{path}: {problem}, or {REMEDY}") from error
-    # MATLAB objects and functions are subclasses of an array.
-    if type(value) is not np.ndarray or value.dtype.names is None or value.size != 1:
+    command = [sys.executable, "-P", str(PROGRAM), str(path.absolute())]
+    process = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
+    if process.returncode:
+        reason = process.stderr.decode("utf-8", "replace").strip() or "the reader crashed"
+        problem = f"not a readable MATLAB file ({reason}); save it in MATLAB with -v7"
+        raise Damaged(f"{path}: {problem}, or {REMEDY}")
+    fields = json.loads(process.stdout)
+    if fields is None:
         raise Damaged(f"{path}: no struct dbStruct in it; {REMEDY}")
-    return value.reshape(-1)[0]
+    return dict(fields)
 
 
-def _side(path: Path, struct: Any, names: str, positions: str) -> tuple[tuple[str, ...], Array]:
-    cells, values = _field(path, struct, names), _field(path, struct, positions)
-    texts = [np.asarray(cell) for cell in cells.ravel()] if cells.dtype == object else []
-    if not texts or not all(text.dtype.kind == "U" and text.size == 1 for text in texts):
+def _side(
+    path: Path, fields: dict[str, Any], names: str, positions: str
+) -> tuple[tuple[str, ...], Array]:
+    texts = _field(path, fields, names)
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         raise Damaged(f"{path}: dbStruct.{names} is not a list of names; {REMEDY}")
-    points = checked_points(path, positions, values, len(texts))
-    return tuple(str(text.item()) for text in texts), points
+    values = np.array(_field(path, fields, positions))
+    return tuple(texts), checked_points(path, positions, values, len(texts))
 
 
-def _field(path: Path, struct: Any, name: str) -> Array:
-    if name not in struct.dtype.names:
+def _field(path: Path, fields: dict[str, Any], name: str) -> Any:
+    if name not in fields:
         raise Damaged(f"{path}: dbStruct has no field {name}; {REMEDY}")
-    return np.asarray(struct[name])
+    return fields[name]
