@@ -31,7 +31,7 @@ from table import ROOT, append_rows, read_rows, write_page
 from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import named_method
-from placerec.evaluation.query_lists import sampled, with_distractors
+from placerec.evaluation.query_lists import sample_queries, with_distractors
 from placerec.evaluation.run_folder import write_results
 from placerec.evaluation.runner import Run, evaluate
 from placerec.evaluation.scoring.outcomes import outcomes, scores
@@ -103,7 +103,7 @@ COLUMNS = ("set", "protocol", "hash", "queries", "method", "fitted_on", *MEASURE
 def rows_of(data: Path, runs: Path, one: Set, asked: Asked) -> Iterator[dict[str, object]]:
     """The rows of one run: a protocol each; of the default also on the list of 100 queries."""
     count = LISTED if asked.listed else None
-    asks = sampled(open_all(data, one, next(iter(one.protocols.values()))), count)
+    asks = sample_queries(open_all(data, one, next(iter(one.protocols.values()))), count)
     out = runs / one.name / asked.label
     method = named_method(asked.method, asked.rerank, runtime=Runtime(threads=THREADS))
     run = evaluate(asks, method, out=out, runtime=Runtime(threads=THREADS))
@@ -113,7 +113,7 @@ def rows_of(data: Path, runs: Path, one: Set, asked: Asked) -> Iterator[dict[str
         counts = [LISTED if asked.listed else judged.queries]
         if asked.label == "default" and judged.queries > LISTED:
             counts.append(LISTED)
-        for dataset in [sampled(judged, count) for count in counts]:
+        for dataset in [sample_queries(judged, count) for count in counts]:
             yield {
                 "set": one.name, "protocol": protocol, "hash": dataset.hash,
                 "method": asked.label, "fitted_on": fitted_on(run), **measured(dataset, run),

@@ -12,7 +12,7 @@ from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import Method, named_method, own_method
 from placerec.evaluation.predictions import read_predictions
-from placerec.evaluation.query_lists import listed, sampled, with_distractors
+from placerec.evaluation.query_lists import sample_queries, select_queries, with_distractors
 from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate
 from placerec.runtime import Runtime
 from placerec.settings import Settings
@@ -130,7 +130,7 @@ def test_a_folder_holds_one_run_and_says_what_differs(dataset, tmp_path):
     with pytest.raises(UsageError, match="another method"):
         evaluate(dataset, named_method("netvlad", changes={"clusters": 8}), out=tmp_path)
     with pytest.raises(UsageError, match="another protocol"):
-        evaluate(sampled(dataset, 3), "netvlad", out=tmp_path)
+        evaluate(sample_queries(dataset, 3), "netvlad", out=tmp_path)
 
 
 def test_a_line_that_is_no_prediction_is_an_error_with_its_number(dataset, tmp_path):
@@ -220,7 +220,7 @@ def test_a_distractor_that_comes_twice_joins_once(dataset, doubles, tmp_path):
     shutil.copy(doubles / "night_000.jpg", tmp_path / "above" / "one_more.jpg")
     both = with_distractors(dataset, [tmp_path / "above" / "queries", tmp_path / "above"])
     assert both.protocol.name.endswith(", 7 distractors")
-    with pytest.raises(NotFound, match="no photo in it that did not come before"):
+    with pytest.raises(NotFound, match="no photo that is not in an earlier folder"):
         with_distractors(dataset, [tmp_path / "above", tmp_path / "above" / "queries"])
 
 
@@ -241,7 +241,7 @@ def test_the_hash_tells_lists_and_truth_apart_but_not_where_photos_lie(town, dat
     truth = (copy / "ground_truth.csv").read_text(encoding="utf-8")
     (copy / "ground_truth.csv").write_text(truth.replace("place_005", "place_004"), "utf-8")
     assert open_dataset(copy).hash != dataset.hash
-    assert sampled(dataset, 3).hash not in {dataset.hash, sampled(dataset, 2).hash}
+    assert sample_queries(dataset, 3).hash not in {dataset.hash, sample_queries(dataset, 2).hash}
 
 
 def test_a_list_of_queries_is_kept_in_order_and_joins_the_name(dataset, tmp_path):
@@ -249,26 +249,26 @@ def test_a_list_of_queries_is_kept_in_order_and_joins_the_name(dataset, tmp_path
     table.write_text(
         "query,half\nnight_004.jpg,test\nnight_001.jpg,test\nnight_000.jpg,validation\n"
     )
-    some = listed(dataset, table, "test")
+    some = select_queries(dataset, table, "test")
     assert some.searches[0].queries.names == ("night_001.jpg", "night_004.jpg")
     assert some.protocol.name == f"{dataset.protocol.name}, test half of half.csv"
-    assert sampled(dataset, 100) is dataset
-    assert sampled(dataset, 3) == sampled(dataset, 3)
-    assert sampled(dataset, 3).queries == 3
+    assert sample_queries(dataset, 100) is dataset
+    assert sample_queries(dataset, 3) == sample_queries(dataset, 3)
+    assert sample_queries(dataset, 3).queries == 3
 
 
 def test_a_list_that_does_not_fit_is_named(dataset, tmp_path):
     table = tmp_path / "half.csv"
-    with pytest.raises(UsageError, match="queries-list"):
-        listed(dataset, half="test")
+    with pytest.raises(UsageError, match="queries_list"):
+        select_queries(dataset, half="test")
     table.write_text("query,half\nnight_000.jpg,test\n")
     with pytest.raises(UsageError, match="validation or test"):
-        listed(dataset, table, "tset")
+        select_queries(dataset, table, "tset")
     with pytest.raises(NotFound, match="no query"):
-        listed(dataset, table, "validation")
+        select_queries(dataset, table, "validation")
     table.write_text("query\nnight_777.jpg\n")
     with pytest.raises(BadTable, match="line 2"):
-        listed(dataset, table)
+        select_queries(dataset, table)
 
 
 def test_an_onnx_file_can_be_evaluated(dataset, tmp_path):

@@ -91,15 +91,13 @@ _QUERY_LIST = (
 )  # fmt: skip
 _DATASET = (
     click.option("--protocol", metavar="NAME",
-                 help="How the data set is read and judged (docs/DATASETS.md); default: by what "
-                      "lies in the folder."),
-    click.option("--radius", type=float,
-                 help="A positive lies at most this many metres from the query."),
-    click.option("--degrees", type=float, help="Its heading differs by at most this many degrees."),
-    click.option("--frames", type=int,
-                 help="A positive is at most this many frames before or after the query."),
+                 help="How the data set is read and scored (docs/DATASETS.md); required for a "
+                      "published set; default: the general protocol that fits the folder."),
+    click.option("--radius", type=float, help="Metres within which a database photo is an answer."),
+    click.option("--degrees", type=float, help="Degrees by which its heading may differ."),
+    click.option("--frames", type=int, help="Frames before and after the query that count."),
     click.option("--photos-a-panorama", type=int,
-                 help="Only the best of this many consecutive database photos stays listed."),
+                 help="Only the best of this number of consecutive photos stays on a shortlist."),
     click.option("--ground-truth", type=click.Path(path_type=Path),
                  help="CSV file query,database (or .npz of lists), in the data set or elsewhere."),
     *_QUERY_LIST,
@@ -139,11 +137,13 @@ def dataset_options(command: Command) -> Command:
 def chosen_dataset(folder: Path, options: dict[str, Any]) -> Dataset:
     """Return the data set of ``dataset_options``, and remove these from ``options``."""
     from placerec.evaluation.layouts import open_dataset
-    from placerec.evaluation.query_lists import listed, sampled, with_distractors
+    from placerec.evaluation.query_lists import sample_queries, select_queries, with_distractors
 
     dataset = open_dataset(folder, **{name: options.pop(name) for name in _DATASET_NAMES})
-    dataset = listed(dataset, options.pop("queries_list"), options.pop("half"))
-    return with_distractors(sampled(dataset, options.pop("queries")), options.pop("distractors"))
+    dataset = select_queries(dataset, options.pop("queries_list"), options.pop("half"))
+    return with_distractors(
+        sample_queries(dataset, options.pop("queries")), options.pop("distractors")
+    )
 
 
 def query_list_options(command: Command) -> Command:

@@ -83,7 +83,7 @@ def train(
     In Python: placerec.training.loop.train.
     """
     from placerec.evaluation.layouts import open_dataset
-    from placerec.evaluation.query_lists import listed
+    from placerec.evaluation.query_lists import select_queries
     from placerec.runtime import Runtime
     from placerec.training import loop
     from placerec.training.datasets import open_training_data
@@ -96,7 +96,7 @@ def train(
         chosen.setdefault("clusters", len(start.vocabulary))
     schedule = PRESETS[preset or data.preset].replace(**chosen)
     if validation is not None:
-        held_out = listed(open_dataset(validation, validation_protocol), queries_list, half)
+        held_out = select_queries(open_dataset(validation, validation_protocol), queries_list, half)
         data = replace(data, validation=held_out.searches)
     with progress_bars() as progress:
         runtime = Runtime(threads=threads, device=device, progress=progress)

@@ -24,10 +24,15 @@ from placerec.errors import NotFound
 from placerec.evaluation.dataset import Photos, Search, joined
 from placerec.evaluation.geometry import positions_of
 from placerec.evaluation.layouts import open_dataset
+from placerec.evaluation.layouts.coordinates import (
+    COORDINATES,
+    PointAndHeading,
+    read_coordinates,
+    with_positions,
+)
 from placerec.evaluation.layouts.exif import with_exif
-from placerec.evaluation.layouts.folder import DATABASE, QUERIES, sides
 from placerec.evaluation.layouts.msls import TRAIN_CITIES, VALIDATION_CITIES, read_side
-from placerec.evaluation.layouts.positions import COORDINATES, Placed, put, read_coordinates
+from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, sides
 from placerec.evaluation.layouts.utm_names import has_utm, with_utm
 from placerec.photos.find import find_photos
 from placerec.records import Array
@@ -152,7 +157,7 @@ def _placed(photos: Photos) -> Photos:
     return with_utm(photos)[0] if has_utm(photos.paths[0]) else with_exif(photos)
 
 
-def _listed_photos(folder: Path, table: dict[str, Placed]) -> Photos:
+def _listed_photos(folder: Path, table: dict[str, PointAndHeading]) -> Photos:
     """Return the photos that ``table`` lists, with its positions."""
     if not table:
         raise NotFound(folder / COORDINATES, "it lists no photo", "list the photos to train on")
@@ -160,7 +165,7 @@ def _listed_photos(folder: Path, table: dict[str, Placed]) -> Photos:
         if not (folder / name).is_file():
             raise NotFound(folder / name, f"no such photo, but {COORDINATES} lists it")
     names = tuple(sorted(table))
-    return put(Photos(names, tuple(folder / name for name in names)), table)
+    return with_positions(Photos(names, tuple(folder / name for name in names)), table)
 
 
 LAYOUTS: dict[str, Callable[[Path], TrainingSet]] = {

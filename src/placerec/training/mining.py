@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.evaluation.geometry import headings_of, look_alike, neighbours, positions_of
+from placerec.evaluation.geometry import headings_of, neighbours, positions_of, similar_headings
 from placerec.method.ranking import best_first
 from placerec.records import Array
 from placerec.schedule import Schedule
@@ -131,7 +131,7 @@ class Miner:
         positives = []
         for query, rows in enumerate(self.near):
             distance = np.sqrt(np.square(points[rows] - query_points[query]).sum(axis=1))
-            alike = look_alike(
+            alike = similar_headings(
                 query_headings[query], headings[rows], self._schedule.heading_degrees
             )
             another = np.array([database.paths[n] != queries.paths[query] for n in rows], bool)

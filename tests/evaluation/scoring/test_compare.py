@@ -31,7 +31,7 @@ def right(numbers, count=20):
 
 def test_a_run_reads_back_to_equal_outcomes(tmp_path):
     queries = photos(
-        ["a, b.jpg", 'say "x"\r\n.jpg', "q\udcff.jpg", "é.jpg"], places=("1", "1", "", "2"),
+        ["a, b.jpg", 'say "x"\r\n.jpg', "q\udcff.jpg", "é.jpg"], place_labels=("1", "1", "", "2"),
         conditions=("night", "", "day", "day"), positions=np.arange(12.0).reshape(4, 3) / 7,
     )  # fmt: skip
     shown = photos((f"d{n}.jpg" for n in range(9)), positions=np.arange(27.0).reshape(9, 3) / 3)

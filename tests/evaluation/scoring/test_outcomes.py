@@ -160,7 +160,7 @@ def test_cities_and_conditions_are_scored_apart_and_pooled_over_queries():
 
 
 def test_queries_of_one_place_are_resampled_together_but_not_across_cities():
-    queries = photos(["q0.jpg", "q1.jpg", "q2.jpg"], places=("a", "a", ""))
+    queries = photos(["q0.jpg", "q1.jpg", "q2.jpg"], place_labels=("a", "a", ""))
     data = data_set(town([{0}] * 3, queries=queries), town([{0}] * 3, name="b", queries=queries))
     assert scored(data, {}).pooled.places == 4
 

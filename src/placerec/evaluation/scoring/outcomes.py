@@ -174,7 +174,7 @@ def _of_search(
             raise UsageError(f"{name}: has no re-ranked list, though others have; predict it again")
         ranking = one.reranked or ()
         found.append(Outcome(
-            search.name, name, _label(queries.places, row), _label(queries.conditions, row),
+            search.name, name, _label(queries.place_labels, row), _label(queries.conditions, row),
             None if dataset.protocol.hidden else len(_true(search, row)),
             dataset.protocol.poses and _known_pose(queries, row) is not None,
             _found(search, numbers, row, one.retrieved),
