@@ -209,7 +209,7 @@ def test_the_mapillary_form_refuses_what_its_evaluator_cannot_take(data, tmp_pat
         written("msls", data, predictions(data, [0], None, [0]), tmp_path)
     alike = data_set(town([{0}], shown=photos(["a/1.jpg", "b/1.png"])))
     found = read("text", alike, tmp_path, "q0.jpg a/1.jpg\n")
-    with pytest.raises(UsageError, match="same key 1"):
+    with pytest.raises(UsageError, match=r"b/1\.png and a/1\.jpg would both be 1 "):
         written("msls", alike, found, tmp_path)
     assert not (tmp_path / "out.txt").exists()
 
@@ -257,9 +257,9 @@ def test_a_name_means_the_one_photo_whose_path_ends_so(given, meant, tmp_path):
     [
         ("hloc", "q0.jpg d0.jpg\nq9.jpg d0.jpg\n", 2, "q9.jpg is no query"),
         ("hloc", "q0.jpg q1.jpg\n", 1, "q1.jpg is no database photo"),
-        ("hloc", "q0.jpg other/d0.jpg d1.jpg\n", 1, "expected: query, a blank"),
+        ("hloc", "q0.jpg other/d0.jpg d1.jpg\n", 1, "expected: query, a space"),
         ("hloc", "q0.jpg d0.jpg\nq0.jpg /x/d0.jpg\n", 2, "already"),
-        ("text", "q0.jpg d0.jpg\n\nq0 d1.jpg\n", 3, "has a line already.*pairs.*hloc"),
+        ("text", "q0.jpg d0.jpg\n\nq0 d1.jpg\n", 3, "has a line already.*hloc.*pairs"),
         ("text", "q1.jpg\nq1.jpg d1.jpg\n", 2, "has a line already"),
         ("msls", "q0 d0 d1\nq1 d0\nq0 d2\n", 3, "has a line already"),
         ("kapture", "q0.jpg d0.jpg\n", 1, "expected: query, database"),
@@ -370,7 +370,7 @@ def test_a_pose_submission_needs_poses_and_names_that_differ(data, tmp_path):
 
 
 def test_an_unknown_form_and_a_missing_file_are_named(data, tmp_path):
-    with pytest.raises(UsageError, match="there are kapture, hloc, text"):
+    with pytest.raises(UsageError, match=r"xml.*kapture, hloc, text"):
         import_predictions("xml", data, tmp_path / "in.txt")
     with pytest.raises(NotFound):
         import_predictions("hloc", data, tmp_path / "in.txt")

@@ -117,9 +117,10 @@ def _refuse_for_check(options: dict[str, Any]) -> None:
 
 def _check(dataset: Dataset, as_json: bool, threads: int | None) -> int:
     from placerec.evaluation.leakage import leaks
+    from placerec.runtime import Runtime
 
     with progress_bars() as progress:
-        found = leaks(dataset, progress, threads)
+        found = leaks(dataset, runtime=Runtime(threads=threads, progress=progress))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
         return 0

@@ -96,7 +96,7 @@ def test_malformed_scores_are_refused(text, data, tmp_path):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(NotFound, match=r"scores.json is not there"):
+    with pytest.raises(NotFound, match=r"scores\.json"):
         read_run(tmp_path)
 
 

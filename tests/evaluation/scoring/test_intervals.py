@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from placerec.evaluation.scoring.intervals import FEW, bootstrap, estimates, groups
+from placerec.evaluation.scoring.intervals import MIN_PLACES, bootstrap, estimates, groups
 
 
 def mean_of(values):
@@ -66,7 +66,7 @@ def test_the_interval_of_a_recall_is_about_two_standard_errors_wide_each_way():
 
 
 def test_few_places_are_said_aloud_however_many_queries_they_have():
-    places = np.repeat(np.arange(FEW - 1), 50)
+    places = np.repeat(np.arange(MIN_PLACES - 1), 50)
     found = interval(places, np.random.default_rng(0).random(len(places)))
     assert found.doubt == "rests on 9 independent places only"
 

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from placerec.evaluation.scoring.metrics import (
     CUTS,
-    Found,
     Measures,
+    RankingResult,
     average_precision,
-    precision_recall,
     recalls,
 )
 
@@ -20,8 +19,12 @@ nan = np.nan
 def measured(found, positives, posed=None, weights=None):
     posed = np.zeros(len(found), bool) if posed is None else np.array(posed)
     measures = Measures(found, np.array(positives), posed)
-    values = measures.of(np.ones((1, len(found))) if weights is None else weights)
+    values = measures.weighted(np.ones((1, len(found))) if weights is None else weights)
     return dict(zip(measures.names, values[0], strict=True))
+
+
+def curve_of(found, positives):
+    return Measures(found, positives, np.zeros(len(found), bool)).curve()
 
 
 def test_the_published_recalls_stay_as_they_are():
@@ -31,7 +34,7 @@ def test_the_published_recalls_stay_as_they_are():
 
 
 def test_every_measure_of_three_queries_by_hand():
-    found = [Found(6, (1, 3), 0.9), Found(6, (6,), 0.8), Found(6, (), 0.7)]
+    found = [RankingResult(6, (1, 3), 0.9), RankingResult(6, (6,), 0.8), RankingResult(6, (), 0.7)]
     told = measured(found, [2, 4, 0])
     assert told["recall@1"] == 1 / 2  # the third query has no positive
     assert told["recall@5"] == 1 / 2
@@ -54,11 +57,11 @@ def test_a_list_of_positives_only_has_average_precision_one_however_many_there_a
 
 def test_pose_thresholds_need_metres_and_degrees_and_count_only_posed_queries():
     found = [
-        Found(1, (), 0.9, 0.25, 2.0),
-        Found(1, (), 0.9, 0.4, 2.1),
-        Found(1, (), 0.9, 0.1, 11.0),
-        Found(),
-        Found(1, (), 0.9, 0.0, 0.0),
+        RankingResult(1, (), 0.9, 0.25, 2.0),
+        RankingResult(1, (), 0.9, 0.4, 2.1),
+        RankingResult(1, (), 0.9, 0.1, 11.0),
+        RankingResult(),
+        RankingResult(1, (), 0.9, 0.0, 0.0),
     ]
     told = measured(found, [0] * 5, [True, True, True, True, False])
     assert told["within_0.25m_2deg"] == 1 / 4
@@ -69,8 +72,8 @@ def test_pose_thresholds_need_metres_and_degrees_and_count_only_posed_queries():
 
 
 def test_a_query_without_a_positive_can_only_be_a_false_answer():
-    found = [Found(1, (), 0.9), Found(1, (1,), 0.8)]
-    curve = precision_recall(found, np.array([0, 1]))
+    found = [RankingResult(1, (), 0.9), RankingResult(1, (1,), 0.8)]
+    curve = curve_of(found, np.array([0, 1]))
     assert curve.confidence.tolist() == [0.9, 0.8]
     assert curve.precision.tolist() == [0.0, 0.5]
     assert curve.recall.tolist() == [0.0, 1.0]
@@ -80,8 +83,13 @@ def test_a_query_without_a_positive_can_only_be_a_false_answer():
 
 
 def test_equal_confidences_are_accepted_together():
-    found = [Found(1, (1,), 0.9), Found(1, (1,), 0.8), Found(1, (), 0.8), Found(1, (1,), 0.1)]
-    curve = precision_recall(found, np.array([1, 1, 1, 1]))
+    found = [
+        RankingResult(1, (1,), 0.9),
+        RankingResult(1, (1,), 0.8),
+        RankingResult(1, (), 0.8),
+        RankingResult(1, (1,), 0.1),
+    ]
+    curve = curve_of(found, np.array([1, 1, 1, 1]))
     assert curve.confidence.tolist() == [0.9, 0.8, 0.1]
     assert curve.precision.tolist() == [1.0, 2 / 3, 3 / 4]
     assert curve.recall.tolist() == [0.25, 0.5, 0.75]
@@ -91,28 +99,33 @@ def test_equal_confidences_are_accepted_together():
 
 
 def test_an_unanswered_query_lowers_the_recall_of_the_curve_only():
-    curve = precision_recall([Found(1, (1,), 0.9), Found()], np.array([1, 1]))
+    curve = curve_of([RankingResult(1, (1,), 0.9), RankingResult()], np.array([1, 1]))
     assert (curve.precision.tolist(), curve.recall.tolist()) == ([1.0], [0.5])
 
 
 def test_answers_without_confidence_have_no_curve_but_all_other_measures():
-    told = measured([Found(1, (1,)), Found(1, (1,), 0.5)], [1, 1])
+    told = measured([RankingResult(1, (1,)), RankingResult(1, (1,), 0.5)], [1, 1])
     assert np.isnan(told["pr_auc"])
     assert told["recall@1"] == 1.0
-    assert precision_recall([Found(1, (1,))], np.array([1])) is None
+    assert curve_of([RankingResult(1, (1,))], np.array([1])) is None
 
 
 def test_nothing_answered_is_zero_and_nothing_answerable_is_undefined():
-    told = measured([Found(), Found()], [1, 2])
+    told = measured([RankingResult(), RankingResult()], [1, 2])
     assert set(told.values()) == {0.0}
-    told = measured([Found(1, (), 0.3)], [0])
+    told = measured([RankingResult(1, (), 0.3)], [0])
     assert told.pop("recall_of_all@1") == 0.0
     assert np.isnan(told["recall@1"])
     assert np.isnan(told["pr_auc"])
 
 
 def test_a_weight_of_two_is_the_query_twice():
-    found = [Found(4, (1, 4), 0.9), Found(4, (2,), 0.8), Found(4, (), 0.85), Found(4, (1,), 0.1)]
+    found = [
+        RankingResult(4, (1, 4), 0.9),
+        RankingResult(4, (2,), 0.8),
+        RankingResult(4, (), 0.85),
+        RankingResult(4, (1,), 0.1),
+    ]
     positives, times = [3, 1, 0, 2], [2, 0, 3, 1]
     rows = np.repeat(np.arange(4), times)
     repeated = measured([found[n] for n in rows], [positives[n] for n in rows])
@@ -132,7 +145,7 @@ def answered(draw):
 @given(st.lists(answered(), min_size=1, max_size=12))
 def test_all_measures_equal_their_plain_twins(queries):
     found = [
-        Found(
+        RankingResult(
             len(order),
             tuple(rank for rank, n in enumerate(order, 1) if n in positives),
             confidence if order else None,

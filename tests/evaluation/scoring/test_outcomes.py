@@ -9,7 +9,7 @@ from score_support import data_set, photos, predictions, town
 
 from placerec.errors import UsageError
 from placerec.evaluation.predictions import Prediction
-from placerec.evaluation.scoring.metrics import Found
+from placerec.evaluation.scoring.metrics import RankingResult
 from placerec.evaluation.scoring.outcomes import outcomes, scores
 
 
@@ -22,8 +22,8 @@ def test_an_outcome_says_where_the_positives_stand_before_and_after_re_ranking()
     found = predictions(data, [0, 2, 1, 3], reranked=[[3, 0]])
     (one,) = outcomes(data, found)
     assert (one.search, one.query, one.positives, one.error) == ("town", "q0.jpg", 2, "")
-    assert one.retrieved == Found(4, (2, 4), 0.9)
-    assert one.reranked == Found(2, (1,), 0.9)
+    assert one.retrieved == RankingResult(4, (2, 4), 0.9)
+    assert one.reranked == RankingResult(2, (1,), 0.9)
     assert one.final is one.reranked
 
 
@@ -50,8 +50,8 @@ def test_a_failed_query_of_a_re_ranking_run_is_missed_by_both_rankings():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda one: replace(one, retrieved=(("x.jpg", 1.0),)), "x.jpg: an answer to q0.jpg"),
-        (lambda one: replace(one, retrieved=one.retrieved * 2), "d0.jpg: twice among"),
+        (lambda one: replace(one, retrieved=(("x.jpg", 1.0),)), r"x\.jpg: .*q0\.jpg.*town"),
+        (lambda one: replace(one, retrieved=one.retrieved * 2), r"d0\.jpg: is twice .*q0\.jpg"),
         (lambda one: replace(one, reranked=None), "q0.jpg: has no re-ranked list"),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_prediction_that_cannot_be_meant_is_a_named_error(change, message):
 def test_a_prediction_for_a_query_of_another_set_is_a_named_error():
     data = data_set(town([{0}]))
     found = {("town", "q7.jpg"): Prediction("town", "q7.jpg", ())}
-    with pytest.raises(UsageError, match=r"q7\.jpg \(town\): predicted, but no query of toy"):
+    with pytest.raises(UsageError, match=r"q7\.jpg \(town\): .*toy"):
         outcomes(data, found)
 
 
