@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from placerec.cli.options import chosen_dataset, dataset_options
-from placerec.evaluation.exchange import FORMS
+from placerec.evaluation.exchange import FORMS, export_predictions
 
 _PATH = click.Path(path_type=Path)
 _FORM = click.option(
@@ -56,7 +56,6 @@ def export(folder: Path, run: Path, file: Path, retrieved: bool, form: str, **op
 
     In Python: placerec.evaluation.exchange.export_predictions.
     """
-    from placerec.evaluation.exchange import export_predictions
     from placerec.evaluation.predictions import read_predictions
     from placerec.evaluation.runner import PREDICTIONS, check_protocol
 

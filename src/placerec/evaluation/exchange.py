@@ -113,7 +113,8 @@ def _read(form_name: str, dataset: Dataset, path: Path) -> dict[Key, Ranking]:
         except ValueError as error:
             raise BadTable(path, number, str(error)) from error
         if form.one_line and key in rankings:
-            raise BadTable(path, number, f"query {query} has a line already; hloc has pairs")
+            why = f"query {query} has a line already; for pairs, use the form hloc"
+            raise BadTable(path, number, why)
         ranking = rankings.setdefault(key, {})
         for name, (_, score) in zip(names, answers, strict=True):
             if name in ranking:
@@ -121,9 +122,9 @@ def _read(form_name: str, dataset: Dataset, path: Path) -> dict[Key, Ranking]:
             ranking[name] = score
     if not rankings:
         raise NotFound(path, "no answer in it", f"give a file of the form {form_name}")
-    if form.by_score:  # NaN would make the order depend on the sort
+    if form.by_score:
         for key, ranking in rankings.items():
-            if not any(map(math.isnan, ranking.values())):
+            if not any(map(math.isnan, ranking.values())):  # without scores, lines are the order
                 rankings[key] = dict(sorted(ranking.items(), key=lambda answer: -answer[1]))
     return {key: tuple(ranking.items()) for key, ranking in rankings.items()}
 
@@ -181,7 +182,10 @@ def _in_tree(answers: Answers, *, kapture: bool = False) -> Iterator[tuple[str, 
 
 
 def _kapture(answers: Answers) -> Iterator[str]:
-    """Readers order by score. If our scores are unknown or do not fall, 1 / rank replaces them."""
+    """Yield pairs with scores; 1 / rank replaces scores that are unknown or do not fall.
+
+    Programs that read this form order the answers by score.
+    """
     yield "# kapture format: 1.1"
     yield "# query_image, map_image, score"
     for query, ranking in _in_tree(answers, kapture=True):
@@ -196,14 +200,12 @@ def _patchnetvlad(answers: Answers) -> Iterator[str]:
     yield "# kapture format: 1.0"
     yield "# query_image, map_image"
     for query, ranking in _named(answers):
-        for name, _ in ranking:
-            yield f"{_no_comma(query)}, {_no_comma(name)}"
+        yield from (f"{_no_comma(query)}, {_no_comma(name)}" for name, _ in ranking)
 
 
 def _hloc(answers: Answers) -> Iterator[str]:
     for query, ranking in _in_tree(answers):
-        for name, _ in ranking:
-            yield f"{_no_space(query)} {_no_space(name)}"
+        yield from (f"{_no_space(query)} {_no_space(name)}" for name, _ in ranking)
 
 
 def _text(answers: Answers) -> Iterator[str]:
@@ -212,7 +214,7 @@ def _text(answers: Answers) -> Iterator[str]:
 
 
 def _msls(answers: Answers) -> Iterator[str]:
-    """The evaluator needs a row per query and rows of equal length: all are cut to the shortest.
+    """Yield a row per query; all rows are cut to the shortest, as the evaluator requires.
 
     Distractors are omitted, because the evaluator has no key for them.
     """
@@ -234,7 +236,7 @@ def _msls_key(name: str) -> str:
 
 
 def _poses(answers: Answers) -> Iterator[str]:
-    """For each query, the pose of its best database photo that has one, from world to camera.
+    """Yield, for each query, the pose of its best database photo that has one (world to camera).
 
     A query without such an answer has no line.
     """

@@ -4,8 +4,7 @@ A query that is in the database finds itself, so its recall has no meaning. Ther
 comparisons, and the first one that matches is reported:
 
 * ``file``: equal bytes (sha256);
-* ``pixels``: equal pictures after decoding, for example if a tag was added, or after a lossless
-  conversion;
+* ``pixels``: equal pictures after decoding, for example after a lossless conversion;
 * ``near``: the same picture, encoded again or scaled. Photos are reduced to 16 x 16 grey values,
   whose correlation is compared. The overall brightness may differ. A step of the camera, another
   day or another car in front changes the correlation.

@@ -11,14 +11,13 @@ PACKAGES = ("placerec", "numpy", "onnxruntime", "pillow", "opencv-python-headles
 
 def versions(*more: str) -> dict[str, str]:
     """Return the versions of the packages that affect numbers; ``none`` if not installed."""
-    return {package: _version(package) for package in (*PACKAGES, *more)}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"
+    installed = {}
+    for package in (*PACKAGES, *more):
+        try:
+            installed[package] = version(package)
+        except PackageNotFoundError:
+            installed[package] = "none"
+    return installed
 
 
 def machine() -> str:

@@ -13,9 +13,10 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from placerec.errors import BadTable, NoRoom, NotFound, UsageError
 
@@ -41,7 +42,7 @@ class Prediction:
     error: str = ""
 
 
-class PredictionFile:
+class PredictionFile(AbstractContextManager["PredictionFile"]):
     """The predictions of a run, in memory and, with a path, on disk.
 
     All of these are by the name of the search: ``begun`` says what answers it, ``ended`` what that
@@ -71,7 +72,7 @@ class PredictionFile:
             self.close()
             raise
         if not length:
-            self._write({"header": self.header})
+            self._append({"header": self.header})
 
     @property
     def key(self) -> str:
@@ -83,36 +84,30 @@ class PredictionFile:
         """Record what answers the queries of ``search``; it must be the same at every start."""
         recorded = self.begun.get(search)
         if recorded is None:
-            self.begun[search] = dict(facts)
-            self._write({"begun": search, "facts": facts, "seconds": seconds})
+            self._append({"begun": search, "facts": dict(facts), "seconds": seconds})
         elif recorded != facts:
+            changes = "; ".join(_differences(recorded, facts))
             raise UsageError(
-                f"{search}: differs from the start of this run "
-                f"({'; '.join(_differences(recorded, facts))}); choose another output folder"
+                f"{search}: not what this run began with ({changes}); choose another output folder"
             )
 
     def add(self, prediction: Prediction, seconds: float | None = None) -> None:
         """Store the answer to one query; ``seconds`` is what its search has taken so far."""
         line = _as_json(prediction)
-        self.predictions[prediction.search, prediction.query] = _from_json(line)
-        self._write(line if seconds is None else line | {"seconds": round(seconds, 3)})
+        self._append(line if seconds is None else line | {"seconds": round(seconds, 3)})
 
     def pause(self, search: str, seconds: float) -> None:
         """Record what ``search`` has taken so far, because the process is about to end."""
-        self._write({"paused": search, "seconds": seconds})
+        self._append({"paused": search, "seconds": seconds})
 
     def end(self, search: str, facts: Mapping[str, Any]) -> None:
         """Record that all queries of ``search`` are answered, and what that took."""
-        self.ended[search] = dict(facts)
-        self._write({"ended": search, "facts": facts})
+        self._append({"ended": search, "facts": dict(facts)})
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -124,16 +119,18 @@ class PredictionFile:
             if not line.endswith(b"\n"):
                 break  # the run was killed while it wrote this line
             try:
-                self._read_line(json.loads(line), path)
+                values = json.loads(line)
+                if "header" in values:
+                    _check_header(values["header"], self.header, path)
+                self._apply(values)
             except (ValueError, KeyError, TypeError) as error:
                 raise BadTable(path, number, f"not a line of a run ({error})") from error
             length += len(line)
         return length
 
-    def _read_line(self, line: dict[str, Any], path: Path) -> None:
-        if "header" in line:
-            _check_header(line["header"], self.header, path)
-        elif "begun" in line:
+    def _apply(self, line: Mapping[str, Any]) -> None:
+        """Update the attributes with the content of one line."""
+        if "begun" in line:
             self.begun[line["begun"]] = line["facts"]
             self.spent[line["begun"]] = line.get("seconds", 0.0)
         elif "paused" in line:
@@ -141,13 +138,14 @@ class PredictionFile:
         elif "ended" in line:
             self.ended[line["ended"]] = line["facts"]
             self.spent[line["ended"]] = line["facts"]["seconds"]
-        else:
+        elif "header" not in line:
             prediction = _from_json(line)
             self.predictions[prediction.search, prediction.query] = prediction
             if "seconds" in line:
                 self.spent[prediction.search] = line["seconds"]
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, Any]) -> None:
+        self._apply(line)
         if self._file is None:
             return
         try:

@@ -72,12 +72,8 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         """Return the same as one JSON object (docs/EVALUATION.md)."""
         measures = [rounded(difference) for difference in self.differences]
-        return {
-            "first": self.first,
-            "second": self.second,
-            "protocol": self.protocol,
-            "hash": self.hash,
-            "queries": self.queries,
+        names = ("first", "second", "protocol", "hash", "queries")
+        return {name: getattr(self, name) for name in names} | {
             "won": [list(query) for query in self.won],
             "lost": [list(query) for query in self.lost],
             "measures": {values.pop("measure"): values for values in measures},
@@ -126,12 +122,12 @@ def _comparison(
 ) -> Comparison:
     pairs = list(zip(_queries(run), before, after, strict=True))
     return Comparison(
-        first,
-        second,
-        run.protocol,
-        run.hash,
-        len(pairs),
-        tuple(_differences(run.outcomes, before, after, defined)),
+        first=first,
+        second=second,
+        protocol=run.protocol,
+        hash=run.hash,
+        queries=len(pairs),
+        differences=tuple(_differences(run.outcomes, before, after, defined)),
         won=tuple(query for query, old, new in pairs if new.correct and not old.correct),
         lost=tuple(query for query, old, new in pairs if old.correct and not new.correct),
     )

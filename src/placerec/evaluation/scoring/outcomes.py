@@ -7,8 +7,10 @@ without a prediction counts as not found. ``scores`` reads these records only (`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ RANKINGS = ("retrieved", "reranked")
 CURVE_POINTS = 200  # at most, in scores.json
 DIGITS = 6  # of measures in scores.json
 
+Predictions = Mapping[tuple[str, str], Prediction]  # by the names of search and query
 Reach = Mapping[tuple[str, str], float]  # by search and ranking (``_reach``)
 
 
@@ -106,12 +109,11 @@ class Scores:
         }
 
 
-def outcomes(dataset: Dataset, predictions: Mapping[tuple[str, str], Prediction]) -> list[Outcome]:
+def outcomes(dataset: Dataset, predictions: Predictions) -> list[Outcome]:
     """Return one record per query, in the order of the data set.
 
-    ``predictions`` are keyed by the names of search and query. Raises ``UsageError`` for a
-    prediction that is invalid for this data set: an unknown query or database photo, a photo twice
-    in a ranking, or a re-ranked list that only some queries have.
+    Raises ``UsageError`` for a prediction that is invalid for this data set: an unknown query or
+    database photo, a photo twice in a ranking, or a re-ranked list that only some queries have.
     """
     queries = {(search.name, name) for search in dataset.searches for name in search.queries.names}
     for search_name, query in predictions:
@@ -130,11 +132,8 @@ def outcomes(dataset: Dataset, predictions: Mapping[tuple[str, str], Prediction]
 
 def scores(dataset: Dataset, outcomes: Sequence[Outcome]) -> Scores:
     """Return all measures with intervals: of all queries, by search, and by condition."""
-    reach = {
-        (search.name, ranking): _reach(dataset, search, outcomes, ranking)
-        for search in dataset.searches
-        for ranking in RANKINGS
-    }
+    pairs = product(dataset.searches, RANKINGS)
+    reach = {(search.name, name): _reach(dataset, search, outcomes, name) for search, name in pairs}
     several = len(dataset.searches) > 1
     searches = _split(outcomes, lambda outcome: outcome.search) if several else {}
     conditions = _split(outcomes, lambda outcome: outcome.condition)
@@ -183,37 +182,30 @@ def rounded(record: Any) -> dict[str, Any]:
 
 
 def _of_search(
-    dataset: Dataset,
-    search: Search,
-    predictions: Mapping[tuple[str, str], Prediction],
-    reranks: bool,
-) -> list[Outcome]:
+    dataset: Dataset, search: Search, predictions: Predictions, reranks: bool
+) -> Iterator[Outcome]:
     numbers = {name: number for number, name in enumerate(search.database.names)}
     queries = search.queries
     unlabelled = ("",) * len(queries)
     labels = zip(queries.places or unlabelled, queries.conditions or unlabelled, strict=True)
-    records = []
     for row, (name, (place, condition)) in enumerate(zip(queries.names, labels, strict=True)):
         prediction = predictions.get((search.name, name))
         prediction = prediction or Prediction(search.name, name, (), error=NO_PREDICTION)
         reranked = prediction.reranked
         if reranks and reranked is None and prediction.retrieved and not prediction.error:
             raise UsageError(f"{name}: has no re-ranked list, but others have; predict it again")
-        records.append(
-            Outcome(
-                search.name,
-                name,
-                place,
-                condition,
-                None if dataset.protocol.hidden else len(_positives(search, row)),
-                dataset.protocol.poses and _known(queries.poses, row) is not None,
-                _result(search, numbers, row, prediction.retrieved),
-                _result(search, numbers, row, reranked or ()) if reranks else None,
-                dict(prediction.milliseconds),
-                prediction.error,
-            )
+        yield Outcome(
+            search=search.name,
+            query=name,
+            place=place,
+            condition=condition,
+            positives=None if dataset.protocol.hidden else len(_positives(search, row)),
+            posed=dataset.protocol.poses and _known(queries.poses, row) is not None,
+            retrieved=_result(search, numbers, row, prediction.retrieved),
+            reranked=_result(search, numbers, row, reranked or ()) if reranks else None,
+            milliseconds=dict(prediction.milliseconds),
+            error=prediction.error,
         )
-    return records
 
 
 def _result(
@@ -243,7 +235,7 @@ def _result(
 
 def _positives(search: Search, row: int) -> list[int]:
     """Return the positives of a query; a distractor never is one, whatever the lists say."""
-    own = len(search.database) - search.distractors
+    own = len(search.own_names)
     return [number for number in search.positives[row] if number < own]
 
 
@@ -254,24 +246,22 @@ def _distance(search: Search, row: int, number: int) -> tuple[float | None, floa
     have other coordinates.
     """
     queries, database = search.queries, search.database
-    if number >= len(database) - search.distractors:
+    if number >= len(search.own_names):
         return None, None
     pose, other = _known(queries.poses, row), _known(database.poses, number)
     if pose is not None:
         if other is None:
             return None, None
-        metres = float(np.linalg.norm(pose[:3, 3] - other[:3, 3]))
+        apart = float(np.linalg.norm(pose[:3, 3] - other[:3, 3]))
         # |A - B| of two rotations is sqrt(8) sin(angle / 2), which is exact for small angles too.
         chord = float(np.linalg.norm(pose[:3, :3] - other[:3, :3])) / np.sqrt(8.0)
-        return metres, float(np.degrees(2.0 * np.arcsin(min(chord, 1.0))))
+        return apart, float(np.degrees(2.0 * np.arcsin(min(chord, 1.0))))
     start, end = _known(queries.positions, row), _known(database.positions, number)
-    heading, other = _known(queries.headings, row), _known(database.headings, number)
-    return (
-        None if start is None or end is None else float(np.linalg.norm(start - end)),
-        None
-        if heading is None or other is None
-        else abs(float(heading - other + 180.0) % 360.0 - 180.0),
-    )
+    metres = None if start is None or end is None else float(np.linalg.norm(start - end))
+    heading, facing = _known(queries.headings, row), _known(database.headings, number)
+    if heading is None or facing is None:
+        return metres, None
+    return metres, abs(float(heading - facing + 180.0) % 360.0 - 180.0)
 
 
 def _known(values: Array | None, row: int) -> Array | None:
@@ -288,9 +278,9 @@ def _results(outcomes: Sequence[Outcome], ranking: str) -> list[RankingResult]:
 
 
 def _split(outcomes: Sequence[Outcome], key: Callable[[Outcome], str]) -> dict[str, list[Outcome]]:
-    parts: dict[str, list[Outcome]] = {}
+    parts: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
-        parts.setdefault(key(outcome), []).append(outcome)
+        parts[key(outcome)].append(outcome)
     return parts
 
 
@@ -299,8 +289,7 @@ def _reach(dataset: Dataset, search: Search, outcomes: Sequence[Outcome], rankin
 
     It is infinite if a ranking is complete: it has every photo, or one photo per panorama.
     """
-    own = len(search.database) - search.distractors
-    complete = -(-own // dataset.protocol.photos_a_panorama) + search.distractors
+    complete = -(-len(search.own_names) // dataset.protocol.photos_a_panorama) + search.distractors
     results = _results([o for o in outcomes if o.search == search.name], ranking)
     longest = max((result.answers for result in results), default=0)
     return longest if 0 < longest < complete else np.inf
@@ -309,22 +298,20 @@ def _reach(dataset: Dataset, search: Search, outcomes: Sequence[Outcome], rankin
 def _group(outcomes: Sequence[Outcome], reach: Reach) -> Group:
     counts = [outcome.positives for outcome in outcomes if outcome.positives is not None]
     with_positive = sum(count > 0 for count in counts) if counts else None
-    stages = sorted({stage for outcome in outcomes for stage in outcome.milliseconds})
-    times = {
-        stage: [o.milliseconds[stage] for o in outcomes if stage in o.milliseconds]
-        for stage in stages
-    }
+    times: dict[str, list[float]] = defaultdict(list)
+    for outcome in outcomes:
+        for stage, value in outcome.milliseconds.items():
+            times[stage].append(value)
+    reranks = bool(_results(outcomes, "reranked"))
     return Group(
         queries=len(outcomes),
         with_positive=with_positive,
         without_positive=None if with_positive is None else len(outcomes) - with_positive,
         unanswered=sum(not outcome.final.answers for outcome in outcomes),
         places=len(set(places_of(outcomes).tolist())),
-        milliseconds={stage: float(np.mean(values)) for stage, values in times.items()},
+        milliseconds={stage: float(np.mean(values)) for stage, values in sorted(times.items())},
         retrieved=_estimates(outcomes, "retrieved", reach),
-        reranked=_estimates(outcomes, "reranked", reach)
-        if _results(outcomes, "reranked")
-        else None,
+        reranked=_estimates(outcomes, "reranked", reach) if reranks else None,
     )
 
 
@@ -336,7 +323,7 @@ def _estimates(outcomes: Sequence[Outcome], ranking: str, reach: Reach) -> dict[
     values = intervals.estimates(places_of(outcomes), measures.weighted, counted)
     last = min((reach[outcome.search, ranking] for outcome in outcomes), default=np.inf)
     too_short = Estimate(None, doubt=f"the lists end at {last:.0f}")
-    cuts = [name.rpartition("@")[2] for name in measures.names]
+    cuts = [name.rpartition("@")[2] for name in measures.names]  # the N, or no number
     return {
         name: too_short if cut.isdigit() and int(cut) > last else value
         for name, cut, value in zip(measures.names, cuts, values, strict=True)
