@@ -20,7 +20,7 @@ from pathlib import Path
 from table import ROOT, read_rows, write_page
 
 from placerec.evaluation.layouts import open_dataset
-from placerec.evaluation.query_lists import listed
+from placerec.evaluation.query_lists import select_queries
 from placerec.runtime import Runtime
 from placerec.schedule import PRESETS
 from placerec.training.datasets import open_training_data
@@ -45,7 +45,7 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"  # distinguishable with any
 def run(data: Path, out: Path) -> None:
     """Train in the folder ``out``, or resume the training there."""
     split = ROOT / "docs" / "splits" / "gsv_cambridge_test.csv"
-    held_out = listed(open_dataset(data / "gsv_cambridge_test"), split, "validation")
+    held_out = select_queries(open_dataset(data / "gsv_cambridge_test"), split, "validation")
     photos = open_training_data(data / "gsv_cambridge_train")
     options = Options(
         Runtime(threads=THREADS), resume=True, saved_every=SAVED_EVERY,

@@ -57,7 +57,9 @@ def test_another_model_file_of_the_same_name_is_refused_by_its_sha256(copy, tmp_
     centres = model.fitted.vocabulary.centres
     changed = replace(model.fitted.vocabulary, centres=np.roll(centres, 1, axis=0))
     save_model(replace(model, fitted=replace(model.fitted, vocabulary=changed)), path)
-    with pytest.raises(UsageError, match=r"weights mine\.safetensors: .{12}, now .{12}.* --out"):
+    with pytest.raises(
+        UsageError, match=r"weights mine\.safetensors: .{12}, now .{12}.*output folder"
+    ):
         evaluate(dataset, asked(), out=out)
 
 
@@ -165,7 +167,7 @@ def test_a_corrected_file_of_predictions_is_not_scored_as_the_old_one(copy, tmp_
     assert first.scores.pooled.retrieved["recall@1"].value == 0.0
     assert scored_import(dataset, "hloc", path, None, out).scores.pooled == first.scores.pooled
     path.write_text("".join(f"night_00{n}.jpg place_00{n}.jpg\n" for n in range(6)), "utf-8")
-    with pytest.raises(UsageError, match=r"method files.*another --out, or delete this folder"):
+    with pytest.raises(UsageError, match=r"method files.*another output folder"):
         scored_import(dataset, "hloc", path, None, out)
     assert (
         scored_import(dataset, "hloc", path, None, tmp_path / "new")

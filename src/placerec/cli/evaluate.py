@@ -125,7 +125,7 @@ def _check(dataset: Dataset, as_json: bool, threads: int | None) -> int:
     from placerec.evaluation.leakage import leaks
 
     with showing_progress(threads) as runtime:
-        pairs = leaks(dataset, runtime)
+        pairs = leaks(dataset, runtime=runtime)
     if as_json:
         print_json([asdict(pair) for pair in pairs])
         return 0

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from placerec.cli.options import Command, given, image_size_option, query_list_options
-from placerec.cli.progress import progress_bars
+from placerec.cli.progress import showing_progress
 from placerec.schedule import CHOICES, PRESETS, Schedule
 
 FLAGS = {"learning_rate": "--lr"}
@@ -84,7 +84,6 @@ def train(
     """
     from placerec.evaluation.layouts import open_dataset
     from placerec.evaluation.query_lists import select_queries
-    from placerec.runtime import Runtime
     from placerec.training import loop
     from placerec.training.datasets import open_training_data
     from placerec.training.start import starting_model
@@ -98,8 +97,7 @@ def train(
     if validation is not None:
         held_out = select_queries(open_dataset(validation, validation_protocol), queries_list, half)
         data = replace(data, validation=held_out.searches)
-    with progress_bars() as progress:
-        runtime = Runtime(threads=threads, device=device, progress=progress)
+    with showing_progress(threads, device) as runtime:
         options = loop.Options(runtime, resume, cache, say=lambda line: click.echo(line, err=True))
         path = loop.train(data, out, schedule, start, options)
     if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, only the first writes
