@@ -15,7 +15,7 @@ project = "placerec"
 author = "the placerec authors"
 copyright = "2026, the placerec authors"  # noqa: A001 (Sphinx fixes this name)
 release = version = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 4
 html_theme = "furo"
 html_title = f"placerec {__version__}"
