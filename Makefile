@@ -25,9 +25,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_layers.py
 
-# A warning is an error. The site needs no network: open build/docs/index.html.
+# A warning is an error. The site needs no network.
 docs: $(READY)
 	$(BIN)/python -m sphinx -q -W --keep-going -n -d build/doctrees docs build/docs
+	@echo "Open build/docs/index.html in a browser."
 
 format: $(READY)
 	$(BIN)/ruff check --fix
