@@ -163,8 +163,8 @@ def convert(name: str, source: Path, out: Path | None) -> None:
     """Convert the weights NAME from SOURCE: a registry package file, or a weight file.
 
     For ap-gem SOURCE is its authors' checkpoint; it is read safely or refused, and nothing in it is
-    run. In Python: placerec.trunks.convert.convert_vgg16, and convert of placerec.baselines.weights and
-    placerec.baselines.ap_gem_checkpoint.
+    run. In Python: placerec.trunks.convert.convert_vgg16, and convert of
+    placerec.baselines.weights and placerec.baselines.ap_gem_checkpoint.
     """
     from placerec.files import cache_folder
 

@@ -113,7 +113,6 @@ class TorchTrunk(_NetworkTrunk):
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
         runtime: Runtime = ONE_THREAD,
-        sha256: str | None = None,
         probe_size: tuple[int, int] = PROBE_SIZE,
     ) -> None:
         try:
@@ -126,7 +125,7 @@ class TorchTrunk(_NetworkTrunk):
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
         self._module = module.eval().to(self._device)
-        self.sha256 = sha256 or module_digest(module)
+        self.sha256 = module_digest(module)
         super().__init__(name, mean, std, probe_size)
 
     def _run(self, image: Array) -> Array:
