@@ -142,9 +142,9 @@ def test_what_a_patch_finds_everywhere_does_not_vote():
 def test_a_candidate_is_left_out_of_its_own_background():
     best = np.float32([[0.2, 0.9], [0.4, 0.5], [0.6, 0.1]])
     found = backgrounds(best)
-    assert found[0].others.tolist() == pytest.approx([0.5, 0.3])
+    assert found[0].similarity.tolist() == pytest.approx([0.5, 0.3])
     assert found[0].ceiling == found[1].ceiling > 0
-    assert backgrounds(best[:1])[0].others.tolist() == [0.0, 0.0]
+    assert backgrounds(best[:1])[0].similarity.tolist() == [0.0, 0.0]
     assert backgrounds(best[:1])[0].ceiling == 1.0
 
 

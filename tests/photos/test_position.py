@@ -121,7 +121,7 @@ def test_odd_names_in_a_table_survive(tmp_path):
 def test_a_repeated_row_is_fine_and_a_contradiction_is_not(tmp_path):
     head = "image,latitude,longitude\nx.jpg,1,2\n"
     assert len(read(tmp_path, head + "x.jpg,1.0,2.0\n")) == 1
-    with pytest.raises(BadTable, match=r"line 3: 'x\.jpg' stands twice"):
+    with pytest.raises(BadTable, match=r"line 3: 'x\.jpg' has two rows"):
         read(tmp_path, head + "x.jpg,1,2.1\n")
 
 

@@ -29,5 +29,5 @@ def test_a_header_is_read_alone_and_a_file_that_has_none_is_named(tmp_path):
     assert read_header(written(tmp_path, ""), "a, b") == []
     with pytest.raises(BadTable, match=r"table\.csv, line 1: not a CSV row"):
         read_header(written(tmp_path, "x" * 200_000), "a, b")
-    with pytest.raises(NotFound, match="the columns a, b belongs there"):
+    with pytest.raises(NotFound, match="the columns a, b"):
         read_header(tmp_path / "none.csv", "a, b")
