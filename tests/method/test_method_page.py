@@ -96,10 +96,10 @@ def test_the_operation_counts_are_those_of_the_shapes():
     ):
         assert says(f"| {row} | {count} G |")
     even = next(n for n in range(10_000) if graph_network(n) > products(sizes, LONG))
-    assert says(f"fewer than {even} keypoints")
+    assert says(f"fewer than {even} keypoints per photo")
     count = sum(map(patches, sizes))
-    assert says(f"{count * CLUSTERS * DEPTH * LONG / 1e9:.1f} G multiply-adds a photo")
-    assert says(f"{count * LONG * 4 / 1e6:.1f} MB a photo")
+    assert says(f"{count * CLUSTERS * DEPTH * LONG / 1e9:.1f} G multiply-adds per photo")
+    assert says(f"{count * LONG * 4 / 1e6:.1f} MB per photo")
 
 
 def test_a_cell_of_a_wide_photo_shows_more_width_than_height():
