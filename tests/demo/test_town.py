@@ -1,4 +1,4 @@
-"""The demo town: the same from the same seed, exact in its geometry, honest in its EXIF."""
+"""The demo town: reproducible from its seed, exact geometry, correct EXIF."""
 
 import csv
 
@@ -41,7 +41,7 @@ def test_a_folder_holds_photos_truth_and_poses(folder):
     assert table(folder / "ground_truth.csv") == truth
 
 
-def test_exif_tells_the_pose_to_a_centimetre(folder):
+def test_exif_gives_the_pose_to_a_centimetre(folder):
     for row in table(folder / "poses.csv"):
         image = row.pop("image")
         expected = position_of(Pose(**{name: float(value) for name, value in row.items()}))
@@ -83,7 +83,7 @@ def test_a_front_is_where_a_pinhole_camera_sees_it(y):
     grey = np.ptp(picture[240:], axis=2).max(axis=1) < 6  # the ground is grey, a house is not
     assert 240 + np.argmax(grey) == pytest.approx(foot, abs=1)
     wall = np.median(picture[int(foot - 0.6 * focal) : int(foot)], axis=0)
-    near = int(edge) - 10  # and not as far as a door
+    near = int(edge) - 10  # but not at a door
     steps = np.abs(np.diff(wall[near : near + 20], axis=0)).sum(axis=1)
     assert near + 1 + np.argmax(steps) == pytest.approx(edge, abs=1)
 
@@ -92,7 +92,9 @@ def test_a_picture_rolled_by_half_a_turn_is_upside_down():
     upright, rolled = (
         render(0, Pose(3, -2, 2, 80, 5, roll), size=SMALL).astype(int) for roll in (0, 180)
     )
-    assert (np.abs(rolled[::-1, ::-1] - upright) > 2).mean() < 0.01  # edges may fall either way
+    assert (
+        np.abs(rolled[::-1, ::-1] - upright) > 2
+    ).mean() < 0.01  # edges may be rounded differently
 
 
 @pytest.mark.parametrize("night", [False, True])
@@ -105,15 +107,15 @@ def test_any_pose_gives_a_picture_without_a_warning(pose, night):
     assert picture.dtype == np.uint8
 
 
-def test_places_differ_and_a_place_stays_itself_at_night():
+def test_a_place_at_night_is_most_similar_to_itself_by_day():
     edges = {False: [], True: []}
     for night in edges:
         for place in range(6):
             picture = render(0, demo_pose(0, place, False), night, size=(120, 160))
             slope = np.abs(np.diff(picture.mean(axis=2)[:75], axis=1))  # over the ground
             edges[night].append(((slope - slope.mean()) / slope.std()).ravel())
-    alike = np.array(edges[True]) @ np.array(edges[False]).T
-    assert (alike.argmax(axis=1) == np.arange(6)).all()
+    similarity = np.array(edges[True]) @ np.array(edges[False]).T
+    assert (similarity.argmax(axis=1) == np.arange(6)).all()
 
 
 def test_night_is_darker_and_bluer_than_day():
