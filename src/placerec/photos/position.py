@@ -100,6 +100,5 @@ def _number(value: Any) -> float | None:
 
 
 def _full_circle(heading: float) -> float:
-    """Return degrees in [0, 360); a tiny negative number would be rounded to 360."""
-    remainder = heading % 360.0
-    return 0.0 if remainder == 360.0 else remainder
+    """Return degrees in [0, 360); the first remainder of a tiny negative number is 360."""
+    return heading % 360.0 % 360.0

@@ -50,17 +50,13 @@ def prepare(pixels: Array, preprocessing: Preprocessing) -> Array:
         raise UsageError(
             f"pixels: {pixels.dtype} of shape {pixels.shape}; give (height, width, 3) uint8 RGB"
         )
-    resized = _resize(pixels, preprocessing.size).transpose(2, 0, 1)
+    height, width = preprocessing.size
+    if min(height, width) > 0 and pixels.shape[:2] != (height, width):
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     mean, std = (
-        np.asarray(values, np.float32)[:, None, None]
-        for values in (preprocessing.mean, preprocessing.std)
+        np.asarray(channels, np.float32)[:, None, None]
+        for channels in (preprocessing.mean, preprocessing.std)
     )
-    return np.ascontiguousarray(((resized.astype(np.float32) - mean) / std)[None])
-
-
-def _resize(pixels: Array, size: tuple[int, int]) -> Array:
-    height, width = size
-    if min(size) < 1 or pixels.shape[:2] == size:
-        return pixels
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    values = pixels.transpose(2, 0, 1).astype(np.float32)
+    return np.ascontiguousarray(((values - mean) / std)[None])
