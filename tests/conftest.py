@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from placerec.demo import Town, demo_pose, render, write_demo_photos
+from placerec.demo import demo_pose, render, write_demo_photos
 from placerec.index.build import build_index
 from placerec.runtime import Runtime
 
@@ -39,8 +39,8 @@ def photos(town, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def many_photos(tmp_path_factory) -> Path:
     """52 small day photos of a drawn town: enough to fit a model on."""
-    folder, town = tmp_path_factory.mktemp("many"), Town(1)
+    folder, seed = tmp_path_factory.mktemp("many"), 1
     for place in range(MANY):
-        pixels = render(town, demo_pose(town, place, False), size=(120, 160))
+        pixels = render(seed, demo_pose(seed, place, False), size=(120, 160))
         Image.fromarray(pixels).save(folder / f"{place:03}.png")
     return folder

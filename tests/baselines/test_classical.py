@@ -8,7 +8,7 @@ import pytest
 from placerec.baselines.densevlad import DenseVlad
 from placerec.baselines.rootsift import BIN_SIZES, dense_rootsift, keypoint_rootsift, rootsift
 from placerec.baselines.vlad import Vlad, residual_sums
-from placerec.demo import Town, demo_pose, render
+from placerec.demo import demo_pose, render
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
 
 PLACES = 10
@@ -33,8 +33,7 @@ def small_sample():
 @pytest.fixture(scope="module")
 def wide():
     """Ten places, each a little wider than the photos that are cut from it."""
-    town = Town(3)
-    return [render(town, demo_pose(town, n, False), size=(80, 112 + SHIFT)) for n in range(PLACES)]
+    return [render(3, demo_pose(3, n, False), size=(80, 112 + SHIFT)) for n in range(PLACES)]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from placerec.baselines.keypoints import (
     agreeing,
     with_longer_side,
 )
-from placerec.demo import Town, demo_pose, render
+from placerec.demo import demo_pose, render
 from placerec.errors import NotFound, UnsafeWeights, UsageError
 from placerec.files import cache_folder
 
@@ -63,8 +63,7 @@ def dots(places, size=(64, 128)):
 @pytest.fixture(scope="module")
 def street():
     """Three places of a drawn town, and the first one cut at its top and left."""
-    town = Town(3)
-    photos = [render(town, demo_pose(town, place, False), size=SIZE) for place in range(3)]
+    photos = [render(3, demo_pose(3, place, False), size=SIZE) for place in range(3)]
     down, right = SHIFT
     return photos, photos[0][down:, right:]
 

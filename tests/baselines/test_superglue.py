@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from placerec.baselines.superglue import THRESHOLD, SuperGlue, superpoint_superglue
-from placerec.demo import Town, demo_pose, render
+from placerec.demo import demo_pose, render
 from placerec.errors import NotFound, UnsafeWeights, UsageError
 
 torch = pytest.importorskip("torch")
@@ -54,7 +54,7 @@ def reranker(folder):
 
 @pytest.fixture(scope="module")
 def photos():
-    return [render(Town(5), demo_pose(Town(5), place, False), size=SIZE) for place in range(3)]
+    return [render(5, demo_pose(5, place, False), size=SIZE) for place in range(3)]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from placerec.baselines.torch_module import open_module
-from placerec.demo import Town, demo_pose, render
+from placerec.demo import demo_pose, render
 from placerec.errors import MissingExtra, NotFound, UsageError
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import named_method
@@ -116,8 +116,7 @@ def outside(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photos():
-    town = Town(2)
-    return [render(town, demo_pose(town, n, False), size=(80, 120)) for n in range(8)]
+    return [render(2, demo_pose(2, n, False), size=(80, 120)) for n in range(8)]
 
 
 def fit(trunk, size, photos):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from placerec.demo import Town, demo_pose, position_of
+from placerec.demo import demo_pose, position_of
 
 
 def test_query_json_has_the_documented_keys_best_first(placerec, town, town_index):
@@ -37,7 +37,7 @@ def test_query_draws_a_picture_and_writes_geojson(placerec, town, town_index):
     assert found["type"] == "FeatureCollection"
     assert len(found["features"]) == 5
     longitude, latitude = found["features"][0]["geometry"]["coordinates"]
-    expected = position_of(demo_pose(Town(0), 3, False))
+    expected = position_of(demo_pose(0, 3, False))
     assert longitude == pytest.approx(expected.longitude, abs=0.01)
     assert latitude == pytest.approx(expected.latitude, abs=0.01)
 

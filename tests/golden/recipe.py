@@ -1,4 +1,4 @@
-"""The seeded weights of the golden numbers: recipe of their README, one stream, in its order."""
+"""The seeded weights of the golden numbers, drawn in the order that their README describes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANNELS = (
 
 
 def seeded_weights(scale: float = MILD) -> tuple[dict[str, Array], Vocabulary, Projection]:
-    """State of VGG16, vocabulary whose assignment weights are ``scale`` long, and PCA."""
+    """Return a state of VGG16, a vocabulary with assignment weights of length ``scale``, a PCA."""
     draw = np.random.RandomState(SEED).standard_normal
     state = {}
     for number, (inputs, outputs) in zip(VGG16_LAYERS, CHANNELS, strict=True):

@@ -1,4 +1,4 @@
-"""IntegralVLAD: the same means where numbers are mild, noise where an assignment is sharp."""
+"""IntegralVLAD: the same means with a mild assignment, noise with a sharp one."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ MILD, SHARP = 10.0, 300.0
 
 
 def features_and_words(sharpness, seed=0, depth=256, clusters=8):
-    """A map of 30 x 40 cells that changes slowly, as photos do, and words to assign it to."""
+    """Return a map of 30 x 40 cells that changes slowly, as photos do, and a vocabulary."""
     rng = np.random.default_rng(seed)
     words = normalise(rng.standard_normal((clusters, depth)))
     noise = rng.standard_normal((44, 54, depth))
@@ -23,7 +23,7 @@ def features_and_words(sharpness, seed=0, depth=256, clusters=8):
 
 
 def in_float64(features, vocabulary, size):
-    """The K * D values of every patch by windows that are summed in float64."""
+    """Return the K * D values of every patch, from window sums in float64."""
     height, width, depth = features.shape
     flat = features.astype(np.float64).reshape(-1, depth)
     assignment = soft_assign(flat, vocabulary).reshape(height, width, -1)
@@ -36,7 +36,7 @@ def in_float64(features, vocabulary, size):
 
 
 def distance(descriptors, exact):
-    """1 - cosine of each patch to its float64 value."""
+    """Return 1 - cosine of each patch to its float64 value."""
     return 1.0 - np.einsum("pd,pd->p", normalise(descriptors.astype(np.float64)), exact)
 
 
@@ -90,11 +90,11 @@ def test_with_a_sharp_assignment_direct_is_exact_and_integral_is_not(size):
     assert distance(integral, exact).max() > 1e-3
 
 
-def test_direct_is_what_you_get_without_asking():
+def test_direct_is_the_default():
     features, vocabulary = features_and_words(SHARP)
-    silent = patch_vlad(features, vocabulary, None, (2, 2)).descriptors
-    asked = patch_vlad(features, vocabulary, None, (2, 2), sums="direct").descriptors
-    assert np.array_equal(silent, asked)
+    default = patch_vlad(features, vocabulary, None, (2, 2)).descriptors
+    explicit = patch_vlad(features, vocabulary, None, (2, 2), sums="direct").descriptors
+    assert np.array_equal(default, explicit)
 
 
 def test_pooled_patches_take_integral_sums_too():
@@ -110,7 +110,7 @@ def test_unknown_sums_are_a_usage_error():
         patch_vlad(features, vocabulary, None, (2, 2), sums="float16")
 
 
-def test_the_integral_image_is_float32_whatever_comes_in():
+def test_the_integral_image_of_float64_is_float32():
     volume = np.random.default_rng(4).standard_normal((5, 7, 3))
     assert np.array_equal(integral_image(volume), integral_image(volume.astype(np.float32)))
 
@@ -125,7 +125,7 @@ def test_features_in_float64_give_float32_descriptors(sums):
 
 
 def test_a_cluster_of_almost_no_weight_has_its_floor_at_the_mean():
-    """Published: the window's mean is divided by max(length, 1e-12), so area counts below it."""
+    """As published, the window's mean is divided by max(length, 1e-12)."""
     features = np.zeros((2, 2, 2))
     features[..., 0] = 1.0
     weights = np.array([[0.0, 0.0], [-np.log(1e12), 0.0]])  # the second gets 1e-12 of each cell

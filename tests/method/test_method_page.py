@@ -1,4 +1,4 @@
-"""docs/METHOD.md is true: its examples run, its functions exist, its numbers can be computed."""
+"""docs/METHOD.md is correct: its examples run, its functions exist, its numbers are right."""
 
 import ast
 import doctest
@@ -30,12 +30,12 @@ def patches(size):
 
 
 def products(sizes, dimensions):
-    """Multiply-adds of all cosines between the patches of two photos."""
+    """Return the multiply-adds of all cosines between the patches of two photos."""
     return sum(patches(size) ** 2 for size in sizes) * dimensions
 
 
 def graph_network(keypoints):
-    """Multiply-adds of attention layers: projections, message, perceptron, for both photos."""
+    """Return the multiply-adds of attention layers for both photos."""
     projections = 4 * keypoints * GRAPH_WIDTH**2
     perceptron = keypoints * (2 * GRAPH_WIDTH * 2 * GRAPH_WIDTH + 2 * GRAPH_WIDTH * GRAPH_WIDTH)
     assert projections + perceptron == 10 * keypoints * GRAPH_WIDTH**2
@@ -44,7 +44,7 @@ def graph_network(keypoints):
 
 
 def receptive_field(convolutions):
-    """Pixels that a cell sees after so many convolutions of VGG16, its stride and its padding."""
+    """Return the pixels that a cell of VGG16 sees, its stride and its padding."""
     sees, stride, before, done = 1, 1, 0, 0
     for kind, _, _ in layer_list():
         if kind == "conv" and done == convolutions:
@@ -57,13 +57,13 @@ def receptive_field(convolutions):
 
 
 def test_the_examples_of_the_page_run():
-    found = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
-    assert found.attempted > 20
-    assert not found.failed
+    result = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
+    assert result.attempted > 20
+    assert not result.failed
 
 
 @pytest.mark.parametrize(("file", "name"), FUNCTIONS)
-def test_every_function_that_the_page_names_is_there(file, name):
+def test_every_function_that_the_page_names_exists(file, name):
     tree = ast.parse((ROOT / "src" / "placerec" / file).read_text(encoding="utf-8"))
     assert name in {getattr(node, "name", None) for node in tree.body}
 
@@ -71,7 +71,7 @@ def test_every_function_that_the_page_names_is_there(file, name):
 def test_the_page_names_every_module_of_the_method():
     modules = {path.name for path in (ROOT / "src" / "placerec" / "method").glob("[a-z]*.py")}
     named = {file.removeprefix("method/") for file, _ in FUNCTIONS}
-    assert modules - named == {"local.py"}  # ours, and no equation: docs/ARCHITECTURE.md has it
+    assert modules - named == {"local.py"}  # not in the paper: docs/ARCHITECTURE.md describes it
 
 
 def test_both_readings_of_a_5x5_patch_in_pixels():
@@ -96,10 +96,10 @@ def test_the_operation_counts_are_those_of_the_shapes():
     ):
         assert says(f"| {row} | {count} G |")
     even = next(n for n in range(10_000) if graph_network(n) > products(sizes, LONG))
-    assert says(f"fewer than {even} keypoints")
+    assert says(f"fewer than {even} keypoints per photo")
     count = sum(map(patches, sizes))
-    assert says(f"{count * CLUSTERS * DEPTH * LONG / 1e9:.1f} G multiply-adds a photo")
-    assert says(f"{count * LONG * 4 / 1e6:.1f} MB a photo")
+    assert says(f"{count * CLUSTERS * DEPTH * LONG / 1e9:.1f} G multiply-adds per photo")
+    assert says(f"{count * LONG * 4 / 1e6:.1f} MB per photo")
 
 
 def test_a_cell_of_a_wide_photo_shows_more_width_than_height():

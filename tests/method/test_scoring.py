@@ -1,4 +1,4 @@
-"""Matching, scorers and fusion: plain twins, limits, and the edges left open elsewhere."""
+"""Matching, scorers and fusion: comparison with plain loops, limits, and special cases."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def patches(rng, rows=5, columns=7, depth=16, size=(2, 2), stride=1):
 
 
 def shifted(original, rng, down, right):
-    """The same patches moved on the grid; what leaves it is lost, the gaps are noise."""
+    """Return the patches moved on the grid; patches that leave it are lost, gaps are noise."""
     grid = original.descriptors.reshape(original.grid.rows, original.grid.columns, -1)
     noise = patches(rng, original.grid.rows, original.grid.columns, grid.shape[2]).descriptors
     moved = noise.reshape(grid.shape).copy()
@@ -68,10 +68,10 @@ def test_a_photo_matches_itself_at_least_as_well_as_any_other(name):
     rng = np.random.default_rng(1)
     query = patches(rng, 10, 12)
     itself = SCORERS[name](mutual_nearest(query, query)).score
-    others = [shifted(query, rng, *move) for move in ((0, 1), (2, 3), (-1, 4))]
-    others += [patches(rng, 10, 12) for _ in range(20)]
-    for other in others:
-        assert SCORERS[name](mutual_nearest(query, other)).score <= itself + 1e-9
+    candidates = [shifted(query, rng, *move) for move in ((0, 1), (2, 3), (-1, 4))]
+    candidates += [patches(rng, 10, 12) for _ in range(20)]
+    for candidate in candidates:
+        assert SCORERS[name](mutual_nearest(query, candidate)).score <= itself + 1e-9
 
 
 @pytest.mark.parametrize("name", SCORERS)
@@ -102,9 +102,9 @@ def test_displacement_finds_the_step_and_the_matches_that_share_it(move):
         mutual_nearest(query, shifted(query, rng, *move)), box=1, scales=(1.0,)
     )
     rows = np.divmod(match.pairs[:, 1], 14)
-    mine = np.divmod(match.pairs[:, 0], 14)
+    start = np.divmod(match.pairs[:, 0], 14)
     assert match.inliers == (12 - abs(move[0])) * (14 - abs(move[1]))
-    assert set(zip(rows[0] - mine[0], rows[1] - mine[1], strict=True)) == {move}
+    assert set(zip(rows[0] - start[0], rows[1] - start[1], strict=True)) == {move}
     assert match.score == pytest.approx(match.inliers / (12 * 14), rel=1e-5)
 
 
@@ -126,7 +126,7 @@ def test_displacement_equals_the_plain_vote(box, seed):
     assert displacement_score(matched, box, scales=(1.0,)).score == pytest.approx(best / 54)
 
 
-def test_what_a_patch_finds_everywhere_does_not_vote():
+def test_a_patch_that_is_similar_in_every_photo_does_not_vote():
     rng = np.random.default_rng(8)
     query = patches(rng, 12, 14)
     matched = mutual_nearest(query, shifted(query, rng, 0, 1))
@@ -139,24 +139,24 @@ def test_what_a_patch_finds_everywhere_does_not_vote():
     assert nowhere == displacement_score(matched, 1).score
 
 
-def test_a_candidate_is_left_out_of_its_own_background():
+def test_a_candidate_does_not_count_in_its_own_background():
     best = np.float32([[0.2, 0.9], [0.4, 0.5], [0.6, 0.1]])
-    found = backgrounds(best)
-    assert found[0].others.tolist() == pytest.approx([0.5, 0.3])
-    assert found[0].ceiling == found[1].ceiling > 0
-    assert backgrounds(best[:1])[0].others.tolist() == [0.0, 0.0]
+    first, second, _ = backgrounds(best)
+    assert first.similarity.tolist() == pytest.approx([0.5, 0.3])
+    assert first.ceiling == second.ceiling > 0
+    assert backgrounds(best[:1])[0].similarity.tolist() == [0.0, 0.0]
     assert backgrounds(best[:1])[0].ceiling == 1.0
 
 
-def test_scores_before_a_background_stay_between_0_and_1():
+def test_scores_with_a_background_are_between_0_and_1():
     rng = np.random.default_rng(9)
     query = patches(rng, 12, 14)
     candidates = [query, shifted(query, rng, 1, 1), patches(rng, 12, 14)]
-    matched = [mutual_nearest(query, one) for one in candidates]
-    found = backgrounds(np.stack([one.best for one in matched]))
-    scores = [displacement_score(*pair) for pair in zip(matched, [7] * 3, found, strict=True)]
-    assert [0 <= one.score <= 1 for one in scores] == [True] * 3
-    assert max(scores, key=lambda one: one.score) is scores[0]
+    matched = [mutual_nearest(query, candidate) for candidate in candidates]
+    rows = zip(matched, backgrounds(np.stack([row.best for row in matched])), strict=True)
+    scores = [displacement_score(row, 7, background).score for row, background in rows]
+    assert 0 <= min(scores) <= max(scores) <= 1
+    assert max(scores) == scores[0] > max(scores[1:])
 
 
 def matched_at(query_cells, database_cells, rows=6, columns=8):
@@ -220,7 +220,7 @@ def test_z_score_fusion_is_defined_for_one_candidate_and_for_ties():
     assert fused.tolist() == [-0.5, 0.5]
 
 
-def test_scores_that_differ_by_rounding_alone_are_a_tie():
+def test_scores_that_differ_only_by_rounding_are_equal():
     total = sum(np.float64([0.1, 0.2, 0.3]))
     rounded = np.float64([total, 0.6, 0.6])
     assert len({*rounded}) == 2
@@ -228,7 +228,7 @@ def test_scores_that_differ_by_rounding_alone_are_a_tie():
     alone = fuse(np.array([[3.0], [1.0], [2.0]]), (0.5,), "z-score")
     assert fused.tolist() == alone.tolist()
     near = fuse(np.array([[0.6], [0.6 + 1e-9]]), (1.0,), "z-score")
-    assert near.tolist() == pytest.approx([-1.0, 1.0])  # a difference, however small
+    assert near.tolist() == pytest.approx([-1.0, 1.0])  # a small but real difference
     assert fuse(np.zeros((2, 1)), (1.0,), "z-score").tolist() == [0.0, 0.0]
 
 

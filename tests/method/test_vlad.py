@@ -1,4 +1,4 @@
-"""NetVLAD against a plain loop, and its limits."""
+"""NetVLAD: comparison with a plain loop, and its limits."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def random_features(rng, height=6, width=8, depth=7):
 def plain_vlad(features, vocabulary, area=1):
     """Equations 1-4 of NetVLAD, one feature and one cluster at a time, in float64.
 
-    A patch's floor holds for the mean over its ``area`` cells, a photo's for the sum.
+    The floor applies to the mean over the ``area`` cells of a patch, and to the sum of a photo.
     """
     rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
     sums = np.zeros(vocabulary.centres.shape)
@@ -143,8 +143,8 @@ def test_patch_descriptors_equal_the_vlad_of_each_window(size, stride, sharpness
 def test_the_whole_map_as_one_patch_is_the_global_descriptor():
     rng = np.random.default_rng(4)
     features, vocabulary = random_features(rng), random_vocabulary(rng)
-    whole = patch_vlad(features, vocabulary, None, (6, 8))
-    assert np.allclose(whole.descriptors[0], vlad(features.reshape(-1, 7), vocabulary), atol=1e-6)
+    single = patch_vlad(features, vocabulary, None, (6, 8))
+    assert np.allclose(single.descriptors[0], vlad(features.reshape(-1, 7), vocabulary), atol=1e-6)
 
 
 def test_the_sum_of_1x1_patches_is_the_patch_before_normalisation():

@@ -1,4 +1,4 @@
-"""The golden recipe and the benchmarks are imported by name."""
+"""Make the golden recipe and the benchmarks importable."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The published program's own numbers, on six photos with seeded weights.
+"""Numbers of the published program on six photos with seeded weights.
 
-They lie beside the checkout (``../shared/golden``, with the recipe); without them these tests skip.
-What needs neither photos nor weights is in ``test_golden_numbers.py`` and runs everywhere.
+They are next to the checkout (``../shared/golden``, with the recipe); without them these tests are
+skipped. The tests that need no photos and weights are in ``test_golden_numbers.py``.
 """
 
 import csv
@@ -31,7 +31,7 @@ from placerec.trunks.vgg16 import VGG16, state_sha256
 
 GOLDEN = Path(__file__).parent.parent.parent.parent / "shared" / "golden"
 pytestmark = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason="needs the golden data beside the checkout"
+    not GOLDEN.is_dir(), reason="needs the golden data next to the checkout"
 )
 RESULTS = Path(__file__).parent.parent.parent / "results"
 PHOTOS = ("q1", "q2", "db1", "db2", "db3", "db4")
@@ -45,19 +45,19 @@ def load(name):
         return dict(file)
 
 
-def told(name):
+def report_of(name):
     return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def q1_features():
-    """The encoder's output of photo q1 (30, 40, 512) float32, as recorded."""
+    """Return the recorded output of the encoder for photo q1 (30, 40, 512) float32."""
     return np.ascontiguousarray(load("q1")["encoder"].transpose(1, 2, 0))
 
 
 @pytest.fixture(scope="module")
 def model():
-    """The seeded weights of the recipe as a model with the published settings."""
+    """Return the seeded weights of the recipe as a model with the published settings."""
     state, vocabulary, pca = seeded_weights()
     settings = METHODS["paper-storage"].replace(patch_sizes=tuple((p, p) for p in SIZES))
     fitted = Fitted.shared(vocabulary, pca)
@@ -80,21 +80,21 @@ def test_a_photo_is_described_as_published(model, name):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_integral_sums_give_the_programs_own_patches(q1_features, size):
-    known = load("q1")
+def test_integral_sums_give_the_patches_of_the_program(q1_features, size):
+    expected = load("q1")
     _, vocabulary, pca = seeded_weights()
     unit, window = normalise(q1_features), (size, size)
     ours = patch_vlad(unit, vocabulary, pca, window, sums="integral").descriptors
-    assert np.abs(ours - known[f"patch{size}_pca"].T).max() < INTEGRAL_TOLERANCE[size]
+    assert np.abs(ours - expected[f"patch{size}_pca"].T).max() < INTEGRAL_TOLERANCE[size]
     plain = patch_vlad(unit, vocabulary, None, window, sums="integral").descriptors
-    plain = plain[known[f"patch{size}_vlad_cols"]]
-    assert np.abs(plain - known[f"patch{size}_vlad"].T).max() < INTEGRAL_TOLERANCE[size]
+    plain = plain[expected[f"patch{size}_vlad_cols"]]
+    assert np.abs(plain - expected[f"patch{size}_vlad"].T).max() < INTEGRAL_TOLERANCE[size]
 
 
 def test_a_sharp_assignment_ruins_integral_sums_as_recorded_and_leaves_direct_ones_exact(
     q1_features,
 ):
-    report = told("precision_report")["sharper_assignment_q1"]["assignment_scale_300"]["p2"]
+    report = report_of("precision_report")["sharper_assignment_q1"]["assignment_scale_300"]["p2"]
     _, vocabulary, _ = seeded_weights(300.0)
     exact = exact_vlad(q1_features, vocabulary, 2)
 
@@ -122,7 +122,7 @@ def test_a_pair_is_matched_and_scored_as_published(pair, size):
     matched = mutual_nearest(stored(query, size), stored(database, size))
     with np.load(GOLDEN / "mutual_matches_all_pairs.npz") as file:
         expected = {tuple(row) for row in file[f"{pair}-p{size}"].tolist()}
-    scores = told("matches_and_scores")["pairs"][pair]["per_patch_size"][str(size)]
+    scores = report_of("matches_and_scores")["pairs"][pair]["per_patch_size"][str(size)]
     doubtful = {tuple(row[:2]) for row in scores["ambiguous_matches_gap_below_2e_6"]}
     assert {tuple(row) for row in matched.pairs.tolist()} ^ expected <= doubtful
     assert spatial_score(matched).score == pytest.approx(-scores["spatial_score"], rel=1e-3)
@@ -136,7 +136,7 @@ def test_a_pair_is_matched_and_scored_as_published(pair, size):
 
 @pytest.fixture(scope="module")
 def index(model, tmp_path_factory):
-    """An index of the four database photos, made with a model file."""
+    """Return an index of the four database photos, made with a model file."""
     folder = tmp_path_factory.mktemp("golden")
     save_model(model, folder / "m.safetensors")
     path = folder / "golden.placerec"
@@ -146,8 +146,8 @@ def index(model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def asked(model):
-    """The two query photos as a query describes them."""
+def query_features(model):
+    """Return the features of the two query photos."""
     return {
         name: model.describe(model.read(GOLDEN / "photos" / f"{name}.png").pixels, stride=1)
         for name in ("q1", "q2")
@@ -156,11 +156,11 @@ def asked(model):
 
 @pytest.mark.parametrize("query", ["q1", "q2"])
 @pytest.mark.parametrize(("scorer", "group"), [("spatial", None), ("ransac", OPENCV)])
-def test_an_index_orders_the_photos_as_published(index, asked, query, scorer, group):
+def test_an_index_orders_the_photos_as_published(index, query_features, query, scorer, group):
     import cv2
 
-    known = told("matches_and_scores")["reranking"][query]
-    fused = known[scorer] if group is None else known[scorer][group]
+    published = report_of("matches_and_scores")["reranking"][query]
+    fused = published[scorer] if group is None else published[scorer][group]
     if group and not cv2.__version__.startswith("5.0"):
         pytest.skip("inliers depend on OpenCV, and these were recorded with 5.0")
     for fusion, order, scores in (
@@ -170,36 +170,36 @@ def test_an_index_orders_the_photos_as_published(index, asked, query, scorer, gr
         with PlaceRecognizer.open(
             index, scorer=scorer, fusion=fusion, scale_weights=(0.45, 0.15, 0.4)
         ) as recognizer:
-            places = recognizer.rank(asked[query], 4)
-        assert [one.path.removesuffix(".png") for one in places] == fused[order]
-        expected = dict(zip(known["candidates"], fused[scores], strict=True))
-        for one in places:
-            score = expected[one.path.removesuffix(".png")]
-            assert one.score == pytest.approx(-score, rel=1e-3)
+            places = recognizer.rank(query_features[query], 4)
+        names = [place.path.removesuffix(".png") for place in places]
+        assert names == fused[order]
+        expected = dict(zip(published["candidates"], fused[scores], strict=True))
+        negative = [-expected[name] for name in names]
+        assert [place.score for place in places] == pytest.approx(negative, rel=1e-3)
 
 
 def test_the_first_values_of_netvlad_follow_the_published_initialisation(q1_features):
-    known = told("training_bits")["alpha_init"]
+    expected = report_of("training_bits")["alpha_init"]["netvlad_of_q1_encoder_first8"]
     draw = np.random.RandomState(7).standard_normal
     centres, features = draw((16, 512)), draw((1000, 512))
     centres = (0.8 * normalise(centres)).astype(np.float32)
     alpha = assignment_sharpness(normalise(features).astype(np.float32), centres)
     vocabulary = Vocabulary(centres, (alpha * normalise(centres)).astype(np.float32))
     ours = vlad(normalise(q1_features.reshape(-1, 512)), vocabulary)
-    assert np.abs(ours[:8] - known["netvlad_of_q1_encoder_first8"]).max() < 1e-6
+    assert np.abs(ours[:8] - expected).max() < 1e-6
 
 
 def test_the_table_of_patch_sums_agrees_with_the_recorded_report():
     with (RESULTS / "patch_sums.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 18
-    report = told("precision_report")["sharper_assignment_q1"]
+    report = report_of("precision_report")["sharper_assignment_q1"]
     for row in rows:
-        known, size = report[f"assignment_scale_{row['assignment_scale']}"], row["patch_size"]
-        assert int(row["exact_matches"]) == known["matches"][f"q1-db2-p{size}"]["exact_mutual"]
+        recorded, size = report[f"assignment_scale_{row['assignment_scale']}"], row["patch_size"]
+        assert int(row["exact_matches"]) == recorded["matches"][f"q1-db2-p{size}"]["exact_mutual"]
         if row["sums"] == "integral":
             assert float(row["worst"]) == pytest.approx(
-                known[f"p{size}"]["vlad_1_minus_cos_max"], rel=0.1
+                recorded[f"p{size}"]["vlad_1_minus_cos_max"], rel=0.1
             )
         else:
             assert float(row["worst"]) < 1e-11
@@ -216,10 +216,10 @@ def test_the_commands_from_checkpoint_to_arrays_give_the_published_numbers(model
     ):
         subprocess.run([sys.executable, "-m", "placerec", *map(str, words)], check=True)
     expected = load("q1")
-    with np.load(out) as found:
-        assert np.abs(found["encoder"] - expected["encoder"]).max() < 2e-5
-        assert np.abs(found["global_vlad"] - expected["global_vlad"]).max() < 1e-7
-        assert np.abs(found["global_pca"] - expected["global_pca"]).max() < 2e-6
+    with np.load(out) as arrays:
+        assert np.abs(arrays["encoder"] - expected["encoder"]).max() < 2e-5
+        assert np.abs(arrays["global_vlad"] - expected["global_vlad"]).max() < 1e-7
+        assert np.abs(arrays["global_pca"] - expected["global_pca"]).max() < 2e-6
         for size in SIZES:
             exact = expected[f"patch{size}_pca_exact"]
-            assert np.abs(found[f"patch{size}_pca"] - exact).max() < 2e-6
+            assert np.abs(arrays[f"patch{size}_pca"] - exact).max() < 2e-6

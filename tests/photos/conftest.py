@@ -1,4 +1,4 @@
-"""Decoding bytes as if they were a file."""
+"""Decode bytes as a file."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Photos for the tests, made in memory: every format, orientation and kind of damage."""
+"""Photos for the tests, made in memory: formats, orientations and damage."""
 
 import io
 import struct
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 RNG = np.random.default_rng(0)
-SMOOTH = np.asarray(  # not symmetric in any way, and kind to JPEG
+SMOOTH = np.asarray(  # not symmetric, and smooth enough for JPEG
     Image.fromarray(RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)).resize((96, 64), 3)
 )
 
@@ -20,7 +20,7 @@ def encode(picture, kind="PNG", **options) -> bytes:
     return stream.getvalue()
 
 
-STORED = {  # how each orientation stores the upright picture
+STORED = {  # orientation -> how it stores the upright picture
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],

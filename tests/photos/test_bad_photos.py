@@ -1,4 +1,4 @@
-"""Every file that is no good photo ends as one photo error with its own reason."""
+"""Every invalid photo raises one photo error with its own reason."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ def test_each_bad_file_has_its_own_reason(decoded, data, error, why):
     assert "photo.jpg" not in caught.value.reason
 
 
-def test_camera_raw_is_refused_rather_than_its_thumbnail_shown(decoded):
+def test_camera_raw_is_refused_instead_of_its_thumbnail(decoded):
     with pytest.raises(NotAPhoto, match="camera raw is not supported"):
         decoded(encode(SMOOTH, "TIFF"), name="photo.DNG")
 
@@ -54,13 +54,13 @@ def test_camera_raw_is_refused_rather_than_its_thumbnail_shown(decoded):
 )  # fmt: skip
 def test_a_cut_of_any_length_is_an_error(decoded, kind, options):
     data = encode(SMOOTH, kind, **options)
-    for kept in (len(data) - 1 if kind != "PNG" else len(data) - 8, len(data) - 20,
+    for length in (len(data) - 1 if kind != "PNG" else len(data) - 8, len(data) - 20,
                  len(data) * 9 // 10, len(data) // 2, len(data) // 4):  # fmt: skip
         with pytest.raises(TruncatedPhoto):
-            decoded(data[:kept])
+            decoded(data[:length])
 
 
-def test_trailing_bytes_such_as_a_motion_photo_are_no_damage(decoded):
+def test_trailing_bytes_as_in_a_motion_photo_are_ignored(decoded):
     for kind in ("JPEG", "PNG"):
         data = encode(SMOOTH, kind)
         assert np.array_equal(
@@ -84,7 +84,7 @@ def test_a_huge_text_chunk_is_refused(decoded):
         decoded(data[:33] + chunk + data[33:])
 
 
-def test_missing_paths_and_things_that_are_no_files(tmp_path, monkeypatch):
+def test_missing_paths_and_paths_that_are_not_files(tmp_path, monkeypatch):
     with pytest.raises(NotFound, match="no such photo"):
         decode(tmp_path / "none.jpg")
     with pytest.raises(NotAPhoto, match="not a file"):
@@ -117,9 +117,9 @@ def test_a_pipe_does_not_block(tmp_path):
         decode(tmp_path / "pipe.jpg")
 
 
-# --- anything at all ---------------------------------------------------------------------------
+# --- arbitrary bytes ---------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "MPO"])
-def test_only_photo_errors_leave_decode_whatever_is_changed(decoded, kind, capfd):
+def test_decode_raises_only_photo_errors_for_changed_bytes(decoded, kind, capfd):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "camera"
     exif[0x8825] = {1: "N", 2: (1.0, 2.0, 3.0), 3: "E", 4: (1.0, 2.0, 3.0)}
@@ -140,12 +140,12 @@ def test_only_photo_errors_leave_decode_whatever_is_changed(decoded, kind, capfd
 
 @given(st.sampled_from([b"", b"\xff\xd8\xff", b"II*\0", b"GIF89a", b"BM", b"P6 "]), st.binary())
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_arbitrary_bytes_end_in_a_photo_or_a_photo_error(decoded, head, tail):
+def test_arbitrary_bytes_give_a_photo_or_a_photo_error(decoded, head, tail):
     with contextlib.suppress(PhotoError):
         assert decoded(head + tail).pixels.size
 
 
-def test_threads_agree_with_one_another_and_leave_the_warning_filters_alone(tmp_path):
+def test_threads_agree_and_do_not_change_the_warning_filters(tmp_path):
     noisy = turned(1, kind="TIFF")
     files = {
         "good.jpg": encode(SMOOTH, "JPEG"),

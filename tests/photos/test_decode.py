@@ -25,12 +25,12 @@ def test_a_photo_has_its_name_its_hash_and_its_pixels(decoded, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "BMP", "PPM"])
-def test_lossless_formats_give_the_very_pixels_whatever_the_suffix(decoded, kind):
+def test_lossless_formats_give_the_exact_pixels_with_any_suffix(decoded, kind):
     options = {"lossless": True} if kind == "WEBP" else {}
     assert np.array_equal(decoded(encode(SMOOTH, kind, **options)).pixels, SMOOTH)
 
 
-def test_the_first_picture_of_several_counts(decoded):
+def test_the_first_of_several_pictures_is_decoded(decoded):
     frames = [Image.fromarray(SMOOTH), Image.fromarray(255 - SMOOTH)]
     for kind in ("TIFF", "WEBP", "PNG"):
         options = {"lossless": True} if kind == "WEBP" else {}
@@ -81,15 +81,15 @@ def test_nan_and_infinity_in_floats_are_black_and_white(decoded):
 
 
 def test_every_kind_of_transparency_is_laid_over_black(decoded):
-    seen = np.zeros((8, 8), np.uint8)
-    seen[:, :4] = 255
-    grey = np.where(seen, 200, 77).astype(np.uint8)
-    expected = np.repeat(np.where(seen, 200, 0)[..., None], 3, axis=2)
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[:, :4] = 255
+    grey = np.where(alpha, 200, 77).astype(np.uint8)
+    expected = np.repeat(np.where(alpha, 200, 0)[..., None], 3, axis=2)
     layers = [Image.fromarray(grey)] * 3
-    rgba = Image.merge("RGBA", [*layers, Image.fromarray(seen)])
+    rgba = Image.merge("RGBA", [*layers, Image.fromarray(alpha)])
     files = {
         "RGBA": encode(rgba),
-        "LA": encode(Image.merge("LA", [layers[0], Image.fromarray(seen)])),
+        "LA": encode(Image.merge("LA", [layers[0], Image.fromarray(alpha)])),
         "P": encode(rgba.quantize(8)),
         "P, one colour": encode(Image.fromarray(grey).convert("P"), transparency=77),
         "L": encode(layers[0], transparency=77),
@@ -108,7 +108,7 @@ def test_cmyk_is_not_inverted(decoded):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
-def test_extreme_shapes_are_fine(decoded, size):
+def test_extreme_shapes_are_valid(decoded, size):
     pixels = decoded(encode(Image.new("RGB", size, (9, 8, 7)))).pixels
     assert pixels.shape == (size[1], size[0], 3)
     assert (pixels == (9, 8, 7)).all()
@@ -146,7 +146,7 @@ def test_jpegs_are_turned_too(decoded, orientation):
         struct.pack("<HIHH", 3, 1, 65535, 0),
         struct.pack("<HI4s", 2, 2, b"6"),  # text
         struct.pack("<HIf", 11, 1, 6.5),
-        struct.pack("<HII", 5, 1, 9999),  # a fraction that lies outside the file
+        struct.pack("<HII", 5, 1, 9999),  # a fraction at an offset outside the file
         struct.pack("<HII", 99, 1, 6),  # a type that does not exist
     ],
 )

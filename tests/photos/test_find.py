@@ -26,7 +26,7 @@ def test_photos_are_found_below_all_folders_and_other_files_are_ignored(tmp_path
     assert find_photos(tmp_path) == expected
 
 
-def test_order_is_that_of_the_bytes_whatever_order_the_disk_gives(tmp_path, monkeypatch):
+def test_names_are_sorted_by_bytes_for_any_order_on_the_disk(tmp_path, monkeypatch):
     touch(tmp_path, "é.jpg", "z.jpg", "a b.jpg", "a/b.jpg", "a.jpg", "B.jpg", "10.jpg", "9.jpg")
     names = find_photos(tmp_path)
     assert names == sorted(names, key=os.fsencode)
@@ -41,7 +41,7 @@ def test_hidden_files_and_folders_are_ignored_but_a_hidden_root_is_not(tmp_path)
     assert find_photos(tmp_path / ".cache") == ["seen.jpg"]
 
 
-def test_odd_names_survive(tmp_path):
+def test_unusual_names_are_kept(tmp_path):
     names = ["new\nline.jpg", "tab\t.jpg", "-dash.jpg", "🦊.jpg", "%s.jpg", "<script>.jpg", " .jpg"]
     names += ["é.jpg", "e\u0301.jpg", "x" * 251 + ".jpg"]
     touch(tmp_path, *names)
@@ -49,7 +49,7 @@ def test_odd_names_survive(tmp_path):
 
 
 @linux
-def test_undecodable_names_survive_as_surrogates(tmp_path):
+def test_undecodable_names_are_kept_as_surrogates(tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
     touch(tmp_path, name)
     assert find_photos(tmp_path) == [name]
@@ -63,7 +63,7 @@ def test_links_to_folders_are_not_followed_so_a_loop_ends(tmp_path):
     assert find_photos(tmp_path) == ["a/1.jpg"]
 
 
-def test_links_to_files_are_followed_and_dangling_ones_are_listed(tmp_path):
+def test_links_to_files_are_followed_and_broken_ones_are_listed(tmp_path):
     touch(tmp_path, "outside/1.jpg", "photos/2.jpg")
     (tmp_path / "photos/in.jpg").symlink_to(tmp_path / "outside/1.jpg")
     (tmp_path / "photos/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
@@ -81,7 +81,7 @@ def test_pipes_and_sockets_are_ignored(tmp_path, monkeypatch):
         assert find_photos(Path()) == ["1.jpg"]
 
 
-def test_a_missing_folder_and_a_file_are_told_apart(tmp_path):
+def test_a_missing_folder_and_a_file_have_different_errors(tmp_path):
     with pytest.raises(NotFound, match="no such folder"):
         find_photos(tmp_path / "missing")
     touch(tmp_path, "1.jpg")
@@ -89,7 +89,7 @@ def test_a_missing_folder_and_a_file_are_told_apart(tmp_path):
         find_photos(tmp_path / "1.jpg")
 
 
-def test_a_folder_that_cannot_be_read_is_not_silent(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     touch(tmp_path, "1.jpg", "locked/2.jpg")
     scan = os.scandir
 

@@ -15,7 +15,7 @@ TAG = ExifTags.GPS
 
 
 def exif_of(**changes):
-    """Return tags of 48°30'36" N, 2°15'0" W, looking to 270.5°; ``None`` takes a tag away."""
+    """Return tags of 48°30'36" N, 2°15'0" W, heading 270.5°; ``None`` removes a tag."""
     gps = {
         "GPSLatitudeRef": "N",
         "GPSLatitude": (IFDRational(48), IFDRational(30), IFDRational(360, 10)),
@@ -28,7 +28,7 @@ def exif_of(**changes):
 
 
 class Tags(Image.Exif):
-    """Tags with values that no file could hold, too."""
+    """Tags that may have values that no file can contain."""
 
     def __init__(self, gps):
         super().__init__()
@@ -69,22 +69,22 @@ def test_zero_north_zero_east_is_a_place():
         {"GPSLongitude": ()},
     ],
 )
-def test_what_cannot_be_believed_is_no_position(changes):
+def test_invalid_tags_give_no_position(changes):
     assert position_from_exif(exif_of(**changes)) is None
 
 
 @pytest.mark.parametrize("changes", [{"GPSImgDirectionRef": None}, {"GPSImgDirectionRef": "Q"},
                                      {"GPSImgDirection": IFDRational(1, 0)}])  # fmt: skip
-def test_a_wrong_direction_costs_the_heading_only(changes):
+def test_an_invalid_direction_removes_only_the_heading(changes):
     assert position_from_exif(exif_of(**changes)) == Position(48.51, -2.25, None)
 
 
-def test_magnetic_north_counts_and_headings_are_brought_into_a_turn():
+def test_magnetic_headings_count_and_360_becomes_0():
     magnetic = exif_of(GPSImgDirectionRef="M", GPSImgDirection=IFDRational(360))
     assert position_from_exif(magnetic) == Position(48.51, -2.25, 0.0)
 
 
-def test_no_exif_and_damaged_exif_are_no_position():
+def test_missing_and_damaged_exif_give_no_position():
     assert position_from_exif(Image.Exif()) is None
     exif = Image.Exif()
     exif[ExifTags.IFD.GPSInfo] = 12345  # an offset into nothing
@@ -97,7 +97,7 @@ def read(tmp_path, text: str | bytes):
     return read_positions(path)
 
 
-def test_columns_may_stand_in_any_order_and_others_are_ignored(tmp_path):
+def test_columns_may_have_any_order_and_others_are_ignored(tmp_path):
     text = "\ufeffheading,note,longitude,image, latitude \r\n-90,x,2.5,a/1.jpg,48\r\n\n,,0,b.jpg,0"
     assert read(tmp_path, text) == {
         "a/1.jpg": Position(48.0, 2.5, 270.0),
@@ -105,7 +105,7 @@ def test_columns_may_stand_in_any_order_and_others_are_ignored(tmp_path):
     }
 
 
-def test_heading_is_optional_and_lies_in_0_to_360(tmp_path):
+def test_heading_is_optional_and_is_from_0_to_360(tmp_path):
     assert read(tmp_path, "image,latitude,longitude\nx.jpg,-90,180\n") == {
         "x.jpg": Position(-90.0, 180.0)
     }
@@ -113,15 +113,15 @@ def test_heading_is_optional_and_lies_in_0_to_360(tmp_path):
     assert [rows[name].heading for name in "abc"] == [0.5, 0.0, 0.0]
 
 
-def test_odd_names_in_a_table_survive(tmp_path):
+def test_unusual_names_in_a_table_are_kept(tmp_path):
     data = b'image,latitude,longitude\ncaf\xe9.jpg,1,2\n"a,b\nc"".jpg",3,4\n'
     assert list(read(tmp_path, data)) == [os.fsdecode(b"caf\xe9.jpg"), 'a,b\nc".jpg']
 
 
-def test_a_repeated_row_is_fine_and_a_contradiction_is_not(tmp_path):
+def test_a_row_may_be_repeated_but_not_contradicted(tmp_path):
     head = "image,latitude,longitude\nx.jpg,1,2\n"
     assert len(read(tmp_path, head + "x.jpg,1.0,2.0\n")) == 1
-    with pytest.raises(BadTable, match=r"line 3: 'x\.jpg' stands twice"):
+    with pytest.raises(BadTable, match=r"line 3: 'x\.jpg' has two rows"):
         read(tmp_path, head + "x.jpg,1,2.1\n")
 
 
@@ -140,14 +140,14 @@ def test_a_repeated_row_is_fine_and_a_contradiction_is_not(tmp_path):
         ('"x.jpg,1,2', "not a CSV row"),
     ],
 )
-def test_a_wrong_row_is_named_with_its_line(tmp_path, row, why):
+def test_the_error_for_an_invalid_row_names_its_line(tmp_path, row, why):
     with pytest.raises(BadTable, match=why) as caught:
         read(tmp_path, f"image,latitude,longitude\ngood.jpg,1,2\n{row}\n")
     assert caught.value.line in (3, 4)  # an open quote ends with the file
     assert "positions.csv, line" in str(caught.value)
 
 
-def test_a_wrong_heading_is_named(tmp_path):
+def test_the_error_for_an_invalid_heading_names_it(tmp_path):
     with pytest.raises(BadTable, match="line 2: heading is 'NW', not a number"):
         read(tmp_path, "image,latitude,longitude,heading\nx,1,2,NW\n")
 
@@ -156,7 +156,7 @@ def test_a_wrong_heading_is_named(tmp_path):
     "header",
     ["", "image,latitude\n", "image;latitude;longitude\n", "image,image,latitude,longitude"],
 )
-def test_a_missing_or_doubled_column_is_named(tmp_path, header):
+def test_the_error_names_a_missing_or_repeated_column(tmp_path, header):
     with pytest.raises(BadTable, match=r"line 1: the header, separated by commas, needs one"):
         read(tmp_path, header)
 

@@ -1,4 +1,4 @@
-"""What a trunk is given: resized, normalised, float32."""
+"""The input of a trunk: resized, normalised, float32."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_resizing_is_pillows_antialiased_bilinear_without_the_aspect_ratio():
 
 
 @pytest.mark.parametrize("size", [(0, 640), (480, -1), (0, 0), (9, 11)])
-def test_no_size_and_the_same_size_leave_the_pixels_alone(size):
+def test_no_size_and_the_same_size_do_not_change_the_pixels(size):
     pixels = RNG.integers(0, 256, (9, 11, 3), dtype=np.uint8)
     out = prepare(pixels, Preprocessing(size, (0, 0, 0), (1, 1, 1)))
     assert np.array_equal(out[0].transpose(1, 2, 0), pixels)
@@ -54,12 +54,12 @@ def test_a_view_gives_what_its_copy_gives():
     "pixels",
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)],
 )
-def test_pixels_of_another_kind_are_refused(pixels):
+def test_pixels_of_another_shape_or_type_are_refused(pixels):
     with pytest.raises(UsageError, match=r"give \(height, width, 3\) uint8 RGB"):
         prepare(pixels, PAPER)
 
 
 @pytest.mark.parametrize("std", [(1, 0, 1), (1, float("nan"), 1), (-1, 1, 1)])
-def test_a_deviation_that_would_divide_by_nothing_is_refused(std):
+def test_a_deviation_that_is_not_positive_is_refused(std):
     with pytest.raises(UsageError, match="std"):
         Preprocessing((0, 0), (0, 0, 0), std)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from placerec.demo import Town, demo_pose, position_of
+from placerec.demo import demo_pose, position_of
 from placerec.errors import (
     FixedByIndex,
     ModelMismatch,
@@ -46,7 +46,7 @@ def test_an_indexed_photo_finds_itself_first_with_every_scorer(town, town_index,
 def test_positions_come_from_exif(town, town_index):
     with PlaceRecognizer.open(town_index) as recognizer:
         best = recognizer.query(town / "database" / "place_002.jpg").best
-    expected = position_of(demo_pose(Town(0), 2, False))
+    expected = position_of(demo_pose(0, 2, False))
     assert best.position is not None
     assert best.position.latitude == pytest.approx(expected.latitude, abs=1e-5)
     assert best.position.longitude == pytest.approx(expected.longitude, abs=1e-5)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from placerec.cli import cli
-from placerec.demo import Town, demo_pose, render
+from placerec.demo import demo_pose, render
 from placerec.errors import MissingExtra, NotFound, UsageError
 from placerec.evaluation.layouts import open_dataset
 from placerec.models.model_file import load_model, read_settings, save_model
@@ -48,11 +48,11 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def town(tmp_path_factory) -> Path:
     """12 places by day and by night, small; the last query has no positive."""
-    folder, drawn, truth = tmp_path_factory.mktemp("reproduce") / "town", Town(3), "query,database"
+    folder, seed, truth = tmp_path_factory.mktemp("reproduce") / "town", 3, "query,database"
     for name, night in (("database", False), ("queries", True)):
         (folder / name).mkdir(parents=True)
         for place in range(PLACES):
-            pixels = render(drawn, demo_pose(drawn, place, night), night, size=(120, 160))
+            pixels = render(seed, demo_pose(seed, place, night), night, size=(120, 160))
             Image.fromarray(pixels).save(folder / name / f"{place:02}.png")
     for place in range(PLACES - 1):
         truth += f"\n{place:02}.png,{place:02}.png"

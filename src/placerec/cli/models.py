@@ -25,10 +25,9 @@ def _convert_vgg16(source: Path, out: Path) -> str:
     return convert_vgg16(source, out)
 
 
-BASELINES = {**RETRIEVERS, **RERANKERS}
-CONVERTERS: dict[str, Callable[[Path, Path], str]] = {"vgg16": _convert_vgg16} | {
-    name: baseline.convert for name, baseline in BASELINES.items() if baseline.convert
-}
+CONVERTERS: dict[str, Callable[[Path, Path], str]] = {"vgg16": _convert_vgg16}
+for registry in (RETRIEVERS, RERANKERS):
+    CONVERTERS |= {name: entry.convert for name, entry in registry.items() if entry.convert}
 
 
 @click.command()

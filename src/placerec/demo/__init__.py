@@ -1,6 +1,6 @@
-"""A small made-up town: pictures of any number of places, with exact poses, without any data."""
+"""A drawn town: pictures of any number of places, with exact poses, without any data."""
 
 from placerec.demo.photos import demo_pose, position_of, write_demo_photos
-from placerec.demo.town import Pose, Town, render
+from placerec.demo.town import Pose, render
 
-__all__ = ["Pose", "Town", "demo_pose", "position_of", "render", "write_demo_photos"]
+__all__ = ["Pose", "demo_pose", "position_of", "render", "write_demo_photos"]

@@ -1,4 +1,4 @@
-"""A folder of demo photos: the street by day, and the same places in a rainy night."""
+"""A folder of demo photos: a street by day, and the same places on a rainy night."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from placerec.demo.town import Pose, Town, chance, render
+from placerec.demo.town import Pose, chance, render
 from placerec.errors import NoRoom, UsageError
 from placerec.records import Position
 
-SPACING = 40.0  # metres from place to place: farther than the usual 25 m of a correct answer
-LATITUDE, LONGITUDE = 45.0, 30.0  # of x = y = 0; made up: in the Black Sea
-METRES_NORTH, METRES_EAST = 111_320.0, 78_715.0  # a degree there
+SPACING = 40.0  # metres from place to place; a correct answer is usually within 25 m
+LATITUDE, LONGITUDE = 45.0, 30.0  # of x = y = 0; an invented place in the Black Sea
+METRES_NORTH, METRES_EAST = 111_320.0, 78_715.0  # per degree at this latitude
 
 
 def write_demo_photos(folder: Path, places: int = 24, seed: int = 0) -> None:
     """Write ``database/*.jpg`` (day), ``queries/*.jpg`` (night), ground_truth.csv and poses.csv.
 
-    The same ``places`` and ``seed`` give the same bytes; more places change no earlier photo.
+    The same ``seed`` gives the same bytes; more ``places`` do not change the first photos. Raises
+    ``UsageError`` for fewer than 1 place and ``NoRoom`` if a file cannot be written.
     """
     if places < 1:
         raise UsageError(f"places: {places}; give 1 or more")
-    town, truth, poses = Town(seed), "query,database\n", "image,x,y,z,yaw,pitch,roll\n"
+    truth, poses = "query,database\n", "image,x,y,z,yaw,pitch,roll\n"
     try:
         for place in range(places):
             truth += f"night_{place:03}.jpg,place_{place:03}.jpg\n"
             for night, name in enumerate(("database/place", "queries/night")):
-                file, pose = f"{name}_{place:03}.jpg", demo_pose(town, place, bool(night))
+                file, pose = f"{name}_{place:03}.jpg", demo_pose(seed, place, bool(night))
                 poses += ",".join(map(str, (file, *astuple(pose)))) + "\n"
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                picture = Image.fromarray(render(town, pose, bool(night)))
+                picture = Image.fromarray(render(seed, pose, bool(night)))
                 picture.save(folder / file, quality=90, exif=_exif(position_of(pose)))
         (folder / "ground_truth.csv").write_text(truth, encoding="utf-8", newline="\n")
         (folder / "poses.csv").write_text(poses, encoding="utf-8", newline="\n")
@@ -40,9 +41,9 @@ def write_demo_photos(folder: Path, places: int = 24, seed: int = 0) -> None:
         raise NoRoom(folder, error.strerror or str(error)) from error
 
 
-def demo_pose(town: Town, place: int, night: bool) -> Pose:
-    """Return where a place (0, 1, ...) is photographed; at night aside and turned."""
-    way, aside, sign, turn, shift, along = chance(town.seed, place, np.arange(6)).tolist()
+def demo_pose(seed: int, place: int, night: bool) -> Pose:
+    """Return the camera pose for a place (0, 1, ...); at night it is shifted and turned."""
+    way, aside, sign, turn, shift, along = chance(seed, place, np.arange(6)).tolist()
     x, y, yaw = SPACING * place, -1.8, 60 + 60 * aside  # eastwards on the southern lane
     if night:
         x += 3 * along - 1.5
@@ -54,7 +55,7 @@ def demo_pose(town: Town, place: int, night: bool) -> Pose:
 
 
 def position_of(pose: Pose) -> Position:
-    """Return where on the (flat) Earth a pose is."""
+    """Return the position of a pose; the ground is flat, so degrees are proportional to metres."""
     return Position(LATITUDE + pose.y / METRES_NORTH, LONGITUDE + pose.x / METRES_EAST, pose.yaw)
 
 

@@ -1,7 +1,8 @@
-"""An endless street of house fronts that follows from one number, and a camera in it.
+"""An endless street of house fronts that one number defines, and a camera in it.
 
-Nothing is stored: a house asks a hash of (seed, side, lot) for its looks. Each pixel's ray meets a
-front or the ground in closed form, so any pose is exact; from behind, a front cannot be seen.
+Nothing is stored: a hash of (seed, side, lot) gives the properties of a house. The point where a
+pixel's ray meets a front or the ground has a closed form, so any pose is exact. A front is
+invisible from behind.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import numpy as np
 from placerec.errors import UsageError
 from placerec.records import Array
 
-VIEW = 1.5  # metres that a picture shows from side to side at 1 metre: 74 degrees
+VIEW = 1.5  # metres: the width of the view at a distance of 1 metre (74 degrees)
 FRONT, KERB = 6.5, 4.4  # metres from the middle of the street
-NORTH_LOT, SOUTH_LOT = 7.0, 9.0  # metres of street a house; one begins at x = 0
+NORTH_LOT, SOUTH_LOT = 7.0, 9.0  # metres of street per house; a house begins at x = 0
 TRIM = 0.93  # a grey; the colours below are in percent of red, green, blue
 LAMP, GLASS = np.array([[100, 77, 42], [20, 27, 33]], np.float32)[..., None, None] / 100
 DAY = np.array([[83, 88, 92], [33, 55, 83], [100, 100, 100]], np.float32)[..., None, None] / 100
@@ -24,17 +25,17 @@ NIGHT = np.array([[16, 19, 28], [5, 7, 15], [38, 43, 60]], np.float32)[..., None
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where the camera is and looks: metres, degrees; roll is applied first, then pitch, yaw."""
+    """Position (metres) and direction (degrees) of the camera; roll, then pitch, then yaw."""
 
     x: float  # east
     y: float  # north
-    z: float  # over the ground
+    z: float  # above the ground
     yaw: float  # the compass heading, clockwise from north
     pitch: float = 0.0  # upwards
     roll: float = 0.0  # the right side goes down
 
     def rays(self, size: tuple[int, int]) -> Array:
-        """Return the direction (3, H, W): east, north, up of each pixel's centre, depth 1 ahead."""
+        """Return east, north, up (3, H, W) of each pixel's ray, with length 1 along the view."""
         row, column = np.indices(size) + 0.5 - np.array(size)[:, None, None] / 2
         roll, pitch, yaw = np.exp(-1j * np.radians([self.roll, self.pitch, self.yaw]))
         rolled = (column - 1j * row) * VIEW / size[1] * roll  # right + i up
@@ -43,32 +44,26 @@ class Pose:
         return np.stack([turned.real, turned.imag, tilted.real]).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class Town:
-    """The street of ``seed`` along y = 0, as long as one looks."""
+def render(seed: int, pose: Pose, night: bool = False, size: tuple[int, int] = (480, 640)) -> Array:
+    """Draw the street of ``seed`` along y = 0: (H, W, 3) uint8 RGB for ``size`` (H, W).
 
-    seed: int = 0
-
-
-def render(
-    town: Town, pose: Pose, night: bool = False, size: tuple[int, int] = (480, 640)
-) -> Array:
-    """Draw what the camera sees: (H, W, 3) uint8 RGB for ``size`` (H, W)."""
+    Raises ``UsageError`` if the camera is not above the ground.
+    """
     if pose.z <= 0:
-        raise UsageError(f"pose: z is {pose.z}; the camera must be over the ground, at z = 0")
+        raise UsageError(f"pose: z is {pose.z}; the camera must be above the ground, at z = 0")
     east, north, rise = pose.rays(size)
     haze, zenith, light = NIGHT if night else DAY
     picture: Array = haze + (zenith - haze) * np.sqrt(np.minimum(np.abs(rise), 1))
 
-    gap = FRONT - np.sign(north) * pose.y  # metres to the fronts that a ray heads for
+    gap = FRONT - np.sign(north) * pose.y  # metres to the fronts on the ray's side
     slant = 1 / np.maximum(np.abs(north), 1e-4)
-    depth = np.where(gap > 0, gap, 1e4) * slant  # no fronts ahead: so far that haze hides all
+    depth = np.where(gap > 0, gap, 1e4) * slant  # no fronts ahead: the haze hides all
     x, up = pose.x + depth.astype(float) * east, pose.z + depth * rise
-    blur = 1e-4 + depth * slant * np.hypot(east, north) * VIEW / size[1]  # metres a pixel
-    front, glow, seen = _paint_fronts(town, x, np.abs(up), north > 0, blur)
+    blur = 1e-4 + depth * slant * np.hypot(east, north) * VIEW / size[1]  # metres per pixel
+    front, glow, visible = _paint_fronts(seed, x, np.abs(up), north > 0, blur)
     front = front * np.where(north > 0, light, 0.8 * light) + night * glow * LAMP
-    seen &= (up > 0) | night  # a wet street mirrors the fronts
-    _mix(picture, front, seen * np.exp(-depth / 200))
+    visible &= (up > 0) | night  # a wet street reflects the fronts
+    _mix(picture, front, visible * np.exp(-depth / 200))
 
     depth = pose.z / np.maximum(-rise, 1e-4)
     x, y = pose.x + depth * east, pose.y + depth * north
@@ -84,18 +79,18 @@ def render(
     return (255 * picture.clip(0, 1) + 0.5).transpose(1, 2, 0).astype(np.uint8, order="C")
 
 
-def _paint_fronts(town: Town, x: Array, up: Array, north: Array, blur: Array) -> tuple[Array, ...]:
-    """Return points' colours, how much they glow at night, and if a house is there."""
+def _paint_fronts(seed: int, x: Array, up: Array, north: Array, blur: Array) -> tuple[Array, ...]:
+    """Return the colours of points, their glow at night, and whether a house is there."""
     width = np.where(north, np.float32(NORTH_LOT), np.float32(SOUTH_LOT))
     lot = np.floor(x / width)
     along = (x / width - lot).astype(np.float32)  # 0 to 1
-    traits = chance(town.seed, north, lot, np.arange(8)[:, None, None])
+    traits = chance(seed, north, lot, np.arange(8)[:, None, None])
     paint, (rough, storeys, storey, bays, gable) = traits[:3], traits[3:]
     bays, storey = 2 + np.floor(3 * bays), 3 + 0.6 * storey
     bay, floor = np.floor(along * bays), np.floor(up / storey)
     aside = (along * bays - bay - 0.5) * width / bays  # metres from the middle of the bay
-    high = up - floor * storey  # metres over the floor
-    over = up - (2 + np.floor(3 * storeys)) * storey  # metres over the eaves
+    high = up - floor * storey  # metres above the floor
+    over = up - (2 + np.floor(3 * storeys)) * storey  # metres above the eaves
     door = (floor == 0) & (bay == 0)
     window = (over < 0) & ~door
     half = (0.54 + 0.3 * rough) / np.sqrt(bays)
@@ -108,7 +103,7 @@ def _paint_fronts(town: Town, x: Array, up: Array, north: Array, blur: Array) ->
     _mix(colour, TRIM, np.maximum(frame, _band(over, 0.15, blur)))  # and the cornice
     _mix(colour, GLASS, glass * (1 - _band(aside, 0.04, blur)))
     _mix(colour, 0.6 - 0.5 * paint, door * _band(aside, 0.55, blur) * _band(high, 2.2, blur))
-    lit = chance(town.seed, north, lot, floor, bay) < 0.35
+    lit = chance(seed, north, lot, floor, bay) < 0.35
     return colour, glass * lit, over < np.where(gable < 0.4, 3 - np.abs(6 * along - 3), 0)
 
 
@@ -123,7 +118,7 @@ def _mix(colour: Array, other: Array | float, share: Array) -> None:
 
 
 def chance(*keys: Array | float) -> Array:
-    """Hash whole numbers of any shapes to float32 in [0, 1): the same keys, the same chance."""
+    """Hash whole numbers of any shapes to float32 in [0, 1)."""
     state = np.full(1, 0x9E3779B9, np.uint32)
     for key in keys:
         state = (state ^ np.asarray(key, np.int64).astype(np.uint32)) * np.uint32(0x85EBCA6B)

@@ -1,4 +1,4 @@
-"""Fusion: the scores of several patch sizes as one number a candidate.
+"""Fusion: the scores of several patch sizes as one number per candidate.
 
 Source: Patch-NetVLAD, section 3.5, equation 6 (the raw weighted sum), and the published program
 (the weighted sum of z-scores over the candidate list).
@@ -14,22 +14,21 @@ from placerec.settings import FUSIONS
 
 PUBLISHED_SIZES = ((2, 2), (5, 5), (8, 8))
 PUBLISHED_WEIGHTS = (0.45, 0.15, 0.4)
-TIE = 1e-12  # of the largest score: a smaller spread is rounding, which a z-score would blow up
+# A spread below this share of the largest score is rounding; a z-score would enlarge it.
+TIE = 1e-12
 
 
 def default_weights(sizes: tuple[tuple[int, int], ...]) -> tuple[float, ...]:
-    """The published .45, .15, .4 for exactly 2, 5, 8; otherwise equal weights."""
+    """Return the published .45, .15, .4 for exactly the sizes 2, 5, 8, or else equal weights."""
     if sizes == PUBLISHED_SIZES:
         return PUBLISHED_WEIGHTS
     return (1.0 / len(sizes),) * len(sizes)
 
 
 def fuse(scores: Array, weights: tuple[float, ...], fusion: str = "raw") -> Array:
-    """Fused score (candidates,) float64 from (candidates, sizes); larger is better.
+    """Return the fused scores (candidates,) float64 of (candidates, sizes); larger is better.
 
-    ``z-score``: each size is centred and divided by its population standard deviation over the
-    candidates first; a size whose scores are all equal but for rounding (also: one candidate) says
-    nothing and counts 0.
+    ``raw`` is the weighted sum of the scores, ``z-score`` that of ``standardise(scores)``.
     """
     if fusion not in FUSIONS:
         raise UsageError(f"fusion {fusion!r}: choose one of {', '.join(FUSIONS)}")
@@ -39,7 +38,10 @@ def fuse(scores: Array, weights: tuple[float, ...], fusion: str = "raw") -> Arra
 
 
 def standardise(values: Array) -> Array:
-    """Columns of (n, s) minus their mean, over their population deviation; a tie gives 0."""
+    """Return the columns of (n, s) minus their mean, over their population standard deviation.
+
+    A column whose values are equal except for rounding (also: n = 1) becomes 0.
+    """
     centred = values - values.mean(axis=0)
     deviation = values.std(axis=0)
     flat = np.ptp(values, axis=0) <= TIE * np.abs(values).max(axis=0)

@@ -1,11 +1,12 @@
 """IntegralVLAD: window sums from an integral image, for comparison only.
 
-Source: Patch-NetVLAD, section 3.3, and the published program, whose number type and order of
-operations are kept, so its rounding is too: the table holds float32 (each running sum is added up
-in float64 and then rounded, as PyTorch does it on a CPU), and the four corners are added in
-float32. Entries grow over the photo while a window's sum stays small, so a cluster of little weight
-comes out as the rounding of large numbers. Intra-normalisation then lifts that noise to unit
-length. docs/METHOD.md has a worked example and the measured noise.
+Source: Patch-NetVLAD, section 3.3, and the published program. Number types and the order of
+operations are those of the program, so the rounding is too: each running sum is computed in
+float64 and rounded to float32, as PyTorch does on a CPU, and the four corners are added in float32.
+
+The entries of the table grow over the photo, but a window's sum stays small. So the result for a
+cluster of little weight is the rounding error of large numbers, and intra-normalisation scales this
+noise to unit length. docs/METHOD.md has a worked example and the measured noise.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from placerec.records import Array
 
 
 def integral_image(volume: Array) -> Array:
-    """Running sums of (h, w, C) over columns, then rows: (h + 1, w + 1, C) float32.
+    """Return the running sums of (h, w, C) over columns, then rows: (h + 1, w + 1, C) float32.
 
-    Row 0 and column 0 are zero, so entry (y, x) is the sum of the cells above y and left of x.
+    Row 0 and column 0 are zero. Entry (y, x) is the sum of the cells above y and left of x.
     """
     height, width, depth = volume.shape
     table = np.zeros((height + 1, width + 1, depth), np.float32)
@@ -29,10 +30,11 @@ def integral_image(volume: Array) -> Array:
 
 
 def integral_sum(volume: Array, size: tuple[int, int], stride: int = 1) -> Array:
-    """Sum over each window of (h, w, C): (rows, columns, C) float32, by four table entries.
+    """Return the sum over each window of (h, w, C) from four table entries.
 
-    What the published program writes as a depth-wise 2 x 2 convolution of the table with signs
-    + - / - + and the window's size as dilation. The window must fit the volume.
+    The result is (rows, columns, C) float32. The program computes it as a depth-wise 2 x 2
+    convolution of the table with the signs + - / - + and the window's size as dilation. The window
+    must fit the volume.
     """
     table = integral_image(volume)
     down, across = size

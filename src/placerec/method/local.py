@@ -1,9 +1,9 @@
-"""Local features: what the vocabulary of the global descriptor sees of a feature map.
+"""Local features: the features of a feature map that the global descriptor is made of.
 
-The paper's are the unit features of the map (NetVLAD, section 3.1). Ours go three steps further,
-each against a nuisance that a day-night pair of photos has and the paper's training takes care of:
-the mean of neighbouring cells (noise, small shifts), minus a share of the photo's own mean feature
-(light and weather), projected by a PCA with whitening (channels that are always on).
+The paper uses the unit features of the map (NetVLAD, section 3.1). The default method adds three
+steps, because it has no training on day and night photos: the mean of neighbouring cells (against
+noise and small shifts), minus a share of the photo's own mean feature (against light and weather),
+and a PCA with whitening (against channels that are always active).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def local_features(
     image_centring: float = 0.0,
     projection: Projection | None = None,
 ) -> Array:
-    """Unit local features (h', w', D) float32 of a feature map (h, w, C).
+    """Return unit local features (h', w', D) float32 of a feature map (h, w, C).
 
-    ``pooling`` p is the side in cells of the mean (h' = h - p + 1), ``image_centring`` the share
+    ``pooling`` p is the side of the mean in cells (h' = h - p + 1). ``image_centring`` is the share
     of the photo's mean that is subtracted. The defaults are the paper's: x / |x|.
     """
     unit = normalise(features)
@@ -38,10 +38,10 @@ def local_features(
 
 
 def band_weights(rows: int, columns: int, bands: int) -> Array:
-    """How much each cell counts for each horizontal band: (rows * columns, bands), rows sum to 1.
+    """Return the weight of each cell in each horizontal band: (rows * columns, bands), rows sum 1.
 
-    Overlapping triangles from the top of the photo to its bottom; one band counts all cells alike.
-    A sideways step moves nothing from band to band.
+    The bands are overlapping triangles from the top of the photo to its bottom. One band weights
+    all cells equally. A sideways step moves nothing from one band to another.
     """
     if bands == 1:
         return np.ones((rows * columns, 1))

@@ -1,9 +1,9 @@
 """Patch descriptors: NetVLAD over every h x w window of the feature map.
 
 Source: Patch-NetVLAD, sections 3.2 and 3.3 (the descriptor of a patch is the VLAD of the features
-inside it). Sums are direct: the published integral image in float32 turns patches of a sharp
-assignment into rounding noise, because intra-normalisation lifts clusters of almost no weight. It
-can be had for comparison (``sums="integral"``, see ``integral``).
+inside it). The default sums are direct. With a sharp assignment, the published integral image in
+float32 turns patches into rounding noise, because intra-normalisation enlarges clusters of almost
+no weight. It is available for comparison (``sums="integral"``, see ``integral``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from placerec.settings import PATCH_SUMS, Size
 
 
 def patch_grid(map_size: tuple[int, int], size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Rows and columns of patches of ``size`` (cells) on a map of ``map_size``, no padding."""
+    """Return rows and columns of patches of ``size`` (cells) on a map of ``map_size``, no padding.
+
+    Raises ``UsageError`` if no patch fits.
+    """
     rows, columns = ((m - s) // max(stride, 1) + 1 for m, s in zip(map_size, size, strict=True))
     if min(size) < 1 or stride < 1 or rows < 1 or columns < 1:
         raise UsageError(
@@ -32,9 +35,9 @@ def patch_grid(map_size: tuple[int, int], size: tuple[int, int], stride: int) ->
 
 
 def box_sum(volume: Array, size: tuple[int, int], stride: int = 1) -> Array:
-    """Sum over each window of (h, w, C): (rows, columns, C), in the volume's own dtype.
+    """Return the sum over each window of (h, w, C): (rows, columns, C), in the volume's dtype.
 
-    Separable and direct: the window's rows are added, then its columns; nothing is subtracted.
+    The rows of each window are added, then its columns; nothing is subtracted.
     """
     rows, columns = patch_grid(volume.shape[:2], size, stride)
     down, across = (rows - 1) * stride + 1, (columns - 1) * stride + 1
@@ -55,34 +58,34 @@ def patch_vlad(
     stride: int = 1,
     sums: str = "direct",
 ) -> PatchSet:
-    """Patch descriptors of one size from unit features (h, w, D), float32 or float64.
+    """Return the patch descriptors (rows * columns, D_out) float32 of one size.
 
-    Per patch: mean residual a cluster, intra-normalisation, L2, PCA, L2. Without ``projection``
-    the descriptors are the K * D VLAD values. Works a cluster at a time, so the K x h x w x D
-    residual volume never exists; sums have the type of the features. ``sums``: direct, or integral
-    for comparison only (float32, noisy). Returns (rows * columns, D_out) float32.
+    ``features`` are unit features (h, w, D), float32 or float64; sums have their type. Per patch:
+    mean residual per cluster, intra-normalisation, L2, PCA, L2. Without ``projection`` the
+    descriptors are the K * D VLAD values. Clusters are processed one by one, so K x h x w x D
+    residuals are never stored. ``sums``: direct, or integral for comparison (float32, noisy).
     """
     window, area = _window(sums), size[0] * size[1]
     rows, columns = patch_grid(features.shape[:2], size, stride)
     height, width, depth = features.shape
     assignment = soft_assign(features.reshape(-1, depth), vocabulary).reshape(height, width, -1)
     weights = assignment.astype(features.dtype, copy=False)
-    parts: list[Array] = []
+    clusters: list[Array] = []
     projected = np.zeros((rows * columns, projection.dimensions if projection else 0), np.float32)
-    filled = np.zeros(rows * columns, np.float32)
+    squares = np.zeros(rows * columns, np.float32)
     for k, centre in enumerate(vocabulary.centres):
         residual = weights[:, :, k, None] * (features - centre)
-        mean = window(residual, size, stride) / area  # matters only at the floor of normalise
+        mean = window(residual, size, stride) / area  # only the floor of normalise needs the mean
         cluster = normalise(mean.reshape(rows * columns, depth))
         if projection is None:
-            parts.append(cluster)
+            clusters.append(cluster)
             continue
-        filled += np.einsum("pd,pd->p", cluster, cluster)
+        squares += np.einsum("pd,pd->p", cluster, cluster)
         projected += cluster @ projection.weight[:, k * depth : (k + 1) * depth].T
     if projection is None:
-        descriptors = normalise(np.concatenate(parts, axis=1)).astype(np.float32, copy=False)
+        descriptors = normalise(np.concatenate(clusters, axis=1)).astype(np.float32, copy=False)
     else:
-        length = np.maximum(np.sqrt(filled), np.float32(1e-12))[:, None]
+        length = np.maximum(np.sqrt(squares), np.float32(1e-12))[:, None]
         descriptors = normalise(projected / length + projection.bias)
     return PatchSet(Grid(size, rows, columns, stride), descriptors)
 
@@ -90,10 +93,10 @@ def patch_vlad(
 def pooled_patches(
     cells: Array, size: tuple[int, int], stride: int = 1, sums: str = "direct"
 ) -> PatchSet:
-    """K_patch = 1: the sum of centred, projected cells (h, w, D) over each window, then L2.
+    """Return the patches for one cluster: the sum of cells (h, w, D) over each window, then L2.
 
-    Equal to ``patch_vlad`` with a vocabulary of one centre and a projection without bias, at the
-    cost of one projection a cell. ``sums`` as in ``patch_vlad``.
+    The cells are centred and projected. The result equals ``patch_vlad`` with a vocabulary of one
+    centre and a projection without bias, but needs only one projection per cell.
     """
     rows, columns = patch_grid(cells.shape[:2], size, stride)
     pooled = _window(sums)(cells, size, stride).reshape(rows * columns, -1)

@@ -1,7 +1,8 @@
-"""PCA with a whitening power, as a plain affine map.
+"""PCA with a whitening power, as an affine map.
 
 Source: Patch-NetVLAD, section 3.1 (PCA with whitening, Jegou and Chum 2012). Power 1 is the
-published whitening, 0 a rotation; in between, directions of small variance are lifted less.
+published whitening, power 0 a rotation. A power between them enlarges directions of small variance
+less.
 """
 
 from __future__ import annotations
@@ -24,25 +25,26 @@ class Projection:
     bias: Array = field(repr=False)
 
     def __call__(self, rows: Array) -> Array:
-        """Project (..., D_in) to (..., D_out) float32; no normalisation."""
+        """Project (..., D_in) to (..., D_out) float32, without normalisation."""
         projected: Array = rows @ self.weight.T + self.bias
         return projected
 
     @property
     def dimensions(self) -> int:
-        """Length of an output vector."""
+        """The length of an output vector."""
         return len(self.bias)
 
     def truncate(self, dimensions: int) -> Projection:
-        """The leading ``dimensions`` outputs only."""
+        """Return the projection to the leading ``dimensions`` outputs."""
         return Projection(self.weight[:dimensions], self.bias[:dimensions])
 
 
 def fit_pca(samples: Array, dimensions: int, whitening: float = 1.0) -> Projection:
-    """Leading ``dimensions`` principal components of (n, D) samples, divided by lambda^(power/2).
+    """Return the leading principal components of (n, D) samples, divided by lambda^(power/2).
 
-    Covariance over n - 1; the dual (n x n) form where D > n. Signs are fixed (largest entry of a
-    component positive), so equal samples give equal projections. Needs dimensions < n and <= D.
+    The covariance is over n - 1, in the dual (n x n) form if D > n. The largest entry of each
+    component is positive, so equal samples give equal projections. Raises ``UsageError`` unless
+    dimensions < n and dimensions <= D.
     """
     count, width = samples.shape
     if not 1 <= dimensions <= min(count - 1, width):

@@ -1,7 +1,7 @@
 """RANSAC scoring: the share of patches that one homography explains.
 
 Source: Patch-NetVLAD, section 3.4; the published program's call of OpenCV, with its constants. The
-order of the matches is part of the result, so it is fixed: ascending database patch.
+result depends on the order of the matches, so the order is fixed: ascending database patch.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ FEWEST_MATCHES = 4
 
 
 def ransac_score(matched: Matched) -> Match:
-    """Inliers of a homography from database to query patch centres, over the query's patches.
+    """Return the inliers of a homography from database to query, over the query's patches.
 
-    Reprojection tolerance 24 pixels; 0 with fewer than 4 matches or where none is found. Needs
-    OpenCV (extra ``paper``).
+    The reprojection tolerance is 24 pixels. The score is 0 if there are fewer than 4 matches or no
+    homography. Raises ``MissingExtra`` if OpenCV (extra ``paper``) is not installed.
     """
     try:
         import cv2
@@ -39,9 +39,9 @@ def ransac_score(matched: Matched) -> Match:
 
 
 def patch_centres(grid: Grid) -> Array:
-    """Pixel centres (P, 2) int64, x then y, truncated to whole pixels as published.
+    """Return pixel centres (P, 2) int64, x then y, truncated to whole pixels as published.
 
-    A cell is 16 pixels, its receptive field is centred 7.5 pixels behind its corner.
+    A cell is 16 pixels wide, and its receptive field is centred 7.5 pixels after its corner.
     """
     size = np.array(grid.size[::-1])
     corners = grid.corners(np.arange(len(grid)))

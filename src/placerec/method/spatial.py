@@ -1,7 +1,7 @@
 """Rapid spatial scoring: do the matches of two photos move together?
 
-Source: Patch-NetVLAD, section 3.4, equation 4 (``form="paper"``) and the published program
-(``form="program"``), which differ: see ``spatial_score``.
+Source: Patch-NetVLAD, section 3.4, equation 4 (``form="paper"``), and the published program
+(``form="program"``). They differ: see ``spatial_score``.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from placerec.settings import FORMS
 
 
 def spatial_score(matched: Matched, form: str = "program") -> Match:
-    """Sum over matches of (X - |dx - mean dx|)^2 + (Y - |dy - mean dy|)^2, over n_p; 0 if none.
+    """Return the sum of (X - |dx - mean dx|)^2 + (Y - |dy - mean dy|)^2 over matches, over n_p.
 
-    dx, dy are database minus query positions in cells, n_p the number of query patches. X and Y
-    are, for ``program``, the largest x and y of the patch grid; for ``paper``, the
-    absolute value of the largest displacement; for ``paper-absolute`` (the other reading of the
-    printed formula) the largest absolute displacement. All matches count as inliers. Larger is
-    better (the published program prints the negative).
+    dx and dy are database minus query positions in cells, and n_p is the number of query patches.
+    X and Y depend on ``form``. ``program``: the largest x and y of the patch grid. ``paper``: the
+    absolute value of the largest displacement. ``paper-absolute`` (the other reading of the printed
+    formula): the largest absolute displacement. The score is 0 without a match, and larger is
+    better (the published program prints the negative). All matches count as inliers.
     """
     if form not in FORMS:
         raise UsageError(f"spatial form {form!r}: choose one of {', '.join(FORMS)}")
     if not len(matched.pairs):
         return matched.unscored()
-    moved = matched.displacements().astype(np.float64)
+    steps = matched.displacements().astype(np.float64)
     if form == "program":
         reach = matched.query.reach.astype(np.float64)
     elif form == "paper":
-        reach = np.abs(moved.max(axis=0))
+        reach = np.abs(steps.max(axis=0))
     else:
-        reach = np.abs(moved).max(axis=0)
-    deviation = reach - np.abs(moved - moved.mean(axis=0))
+        reach = np.abs(steps).max(axis=0)
+    deviation = reach - np.abs(steps - steps.mean(axis=0))
     score = float(np.square(deviation).sum()) / len(matched.query)
-    return matched.scored(score, np.ones(len(moved), bool))
+    return matched.scored(score, np.ones(len(steps), bool))

@@ -1,8 +1,8 @@
 """NetVLAD: soft assignment, residuals, and the descriptor of a whole photo.
 
 Source: Arandjelovic et al., "NetVLAD", CVPR 2016, equations 1-4; Patch-NetVLAD, section 3.1. The
-assignment weights follow the published initialisation: on average the best cluster gets 100 times
-the weight of the second.
+assignment weights are those of the published initialisation: on average, the best cluster has 100
+times the weight of the second.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Vocabulary:
 
 
 def normalise(rows: Array) -> Array:
-    """Divide the last axis by its L2 length; a zero vector stays zero (floor 1e-12)."""
+    """Divide the last axis by its L2 length (floor 1e-12); a zero vector stays zero."""
     length = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
     unit: Array = rows / np.maximum(length, NORM_FLOOR)
     return unit
 
 
 def soft_assign(features: Array, vocabulary: Vocabulary) -> Array:
-    """Assignment a_k(x_i) of equation 2: (N, D) unit features to (N, K) float64, rows sum to 1."""
+    """Return a_k(x_i) of equation 2 for (N, D) unit features: (N, K) float64, rows sum to 1."""
     logits = features.astype(np.float64) @ vocabulary.weights.astype(np.float64).T
     if vocabulary.bias is not None:
         logits += vocabulary.bias
@@ -49,11 +49,11 @@ def soft_assign(features: Array, vocabulary: Vocabulary) -> Array:
 
 
 def vlad(features: Array, vocabulary: Vocabulary, bands: Array | None = None) -> Array:
-    """Global NetVLAD vector (K * D,) float32 of unit length from (N, D) unit features.
+    """Return the global NetVLAD vector (K * D,) float32 of (N, D) unit features.
 
-    V_k = sum_i a_k(x_i) (x_i - c_k), each V_k to unit length (intra-normalisation), concatenated
-    cluster-major, then the whole to unit length. Sums are float64. With ``bands`` (N, B) one such
-    vector a band, its sums weighted by a column of ``bands``: (B * K * D,).
+    V_k = sum_i a_k(x_i) (x_i - c_k). Each V_k has unit length (intra-normalisation), and so has
+    their concatenation. Sums are float64. With ``bands`` (N, B) there is one such vector per band,
+    its sums weighted by a column of ``bands``: (B * K * D,).
     """
     assignment = soft_assign(features, vocabulary)
     rows = features.astype(np.float64)
@@ -67,10 +67,9 @@ def vlad(features: Array, vocabulary: Vocabulary, bands: Array | None = None) ->
 
 
 def assignment_sharpness(features: Array, centres: Array) -> float:
-    """The published alpha: ln(100) over the mean gap of the two largest dot products.
+    """Return the published alpha: ln(100) over the mean gap of the two largest dot products.
 
-    ``features`` (N, D) of unit length, ``centres`` (K, D) of any length, K >= 2; the dot products
-    are taken with unit centres.
+    ``features`` (N, D) have unit length; ``centres`` (K, D), K >= 2, are normalised first.
     """
     similarity = features @ normalise(centres).T
     top = np.partition(similarity, len(centres) - 2, axis=1)[:, -2:].astype(np.float64)
@@ -79,10 +78,10 @@ def assignment_sharpness(features: Array, centres: Array) -> float:
 
 
 def fit_vocabulary(features: Array, clusters: int, seed: int = 0) -> Vocabulary:
-    """Vocabulary of K clusters from (N, D) unit features, N >= K.
+    """Return a vocabulary of K clusters from (N, D) unit features, N >= K.
 
-    Centres by k-means; w_k = alpha c_k / |c_k| with ``assignment_sharpness``. One cluster is the
-    mean, and everything is assigned to it.
+    The centres c_k are those of k-means, and w_k = alpha c_k / |c_k| with ``assignment_sharpness``.
+    The centre of a single cluster is the mean.
     """
     if clusters == 1:
         centres = features.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
@@ -93,11 +92,11 @@ def fit_vocabulary(features: Array, clusters: int, seed: int = 0) -> Vocabulary:
 
 
 def kmeans(samples: Array, clusters: int, seed: int = 0, rounds: int = KMEANS_ITERATIONS) -> Array:
-    """Lloyd's k-means with k-means++ seeding (Arthur and Vassilvitskii, 2007), seeded.
+    """Return the centres (clusters, D) float32 of Lloyd's k-means of ``samples`` (N, D) float32.
 
-    ``samples`` (N, D) float32, N >= clusters; returns (clusters, D) float32, after ``rounds`` or
-    when nothing moves. A cluster that loses all its samples starts again from the sample that is
-    farthest from its centre.
+    The start is k-means++ (Arthur and Vassilvitskii, 2007) with a seed; N >= clusters. It stops
+    after ``rounds``, or earlier if no centre moves. A cluster that loses all its samples starts
+    again at the sample that is farthest from its centre.
     """
     rng = np.random.default_rng(seed)
     squares = np.einsum("nd,nd->n", samples, samples)
@@ -117,10 +116,10 @@ def kmeans(samples: Array, clusters: int, seed: int = 0, rounds: int = KMEANS_IT
         starts = np.concatenate(([0], np.cumsum(count)[:-1]))
         sums = np.add.reduceat(samples[order], np.minimum(starts, len(order) - 1), axis=0)
         moved = (sums / np.maximum(count, 1)[:, None]).astype(np.float32)
-        lonely = np.flatnonzero(count == 0)
-        if len(lonely):
-            worst = np.argsort(-distances[np.arange(len(label)), label], kind="stable")
-            moved[lonely] = samples[worst[: len(lonely)]]
+        empty = np.flatnonzero(count == 0)
+        if len(empty):
+            farthest = np.argsort(-distances[np.arange(len(label)), label], kind="stable")
+            moved[empty] = samples[farthest[: len(empty)]]
         if np.array_equal(moved, centres):
             break
         centres = moved

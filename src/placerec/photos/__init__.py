@@ -1,4 +1,4 @@
-"""From a folder to upright pixels: which photos, their pixels, their positions, a trunk's input.
+"""From a folder to upright pixels: the photos, their pixels, their positions, a trunk's input.
 
 Read in this order:
 

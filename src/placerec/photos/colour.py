@@ -1,18 +1,18 @@
-"""Any colour mode of a photo becomes 8-bit RGB by one documented rule.
+"""Convert any colour mode of a photo to 8-bit RGB.
 
 ========================  =====================================================================
 in the file               in the result
 ========================  =====================================================================
 RGB, grey, 1-bit          the same colour
-CMYK, YCbCr               Pillow's conversion (Adobe's inverted CMYK JPEG included)
-transparency, any kind    laid over black: unseen is black, as in warped or stitched photos
-16-bit grey               the high byte, which is what Pillow gives of 16-bit colour; the same
-                          for 32-bit integers that hold 16-bit values
-floating point, 32-bit    values in 0..1 are taken times 255; any others are stretched from the
-                          least finite value (0) to the greatest (255); NaN is black
+CMYK, YCbCr               Pillow's conversion (also of Adobe's inverted CMYK JPEG)
+transparency, any kind    laid over black: invisible parts are black, as in warped photos
+16-bit grey               the high byte, as Pillow converts 16-bit colour; the same for 32-bit
+                          integers that hold 16-bit values
+floating point, 32-bit    values in 0..1 are multiplied by 255; other values are stretched from
+                          the least finite value (0) to the greatest (255); NaN is black
 ========================  =====================================================================
 
-Colour profiles (ICC) are not applied: the trunks were trained on pixels as they are stored.
+Colour profiles (ICC) are not applied, because the trunks were trained on pixels as stored.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_bytes(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        black = Image.new("RGBA", seen.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, seen).convert("RGB")
+        visible = image.convert("RGBA")
+        black = Image.new("RGBA", visible.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, visible).convert("RGB")
     return image.convert("RGB")
 
 
 def _to_bytes(grey: Array) -> Array:
-    """Turn (H, W) integers or floats of any range into uint8, clipping nothing."""
+    """Return (H, W) integers or floats of any range as uint8, without clipping."""
     if grey.dtype.kind in "iu" and grey.min() >= 0 and grey.max() <= 0xFFFF:
         return (grey >> 8).astype(np.uint8)
     values = grey.astype(np.float64)

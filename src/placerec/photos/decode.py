@@ -1,13 +1,13 @@
-"""One photo file becomes upright RGB pixels, or one error that says why not.
+"""Decode one photo file to upright RGB pixels, or raise one error that gives the reason.
 
-The bytes are read once, so the sha256 belongs to exactly the pixels returned even while the file
-is being replaced. The first bytes decide what a file is, never its name. The EXIF orientation is
-always applied. A photo that Pillow decodes only in part is an error: half a photo is no photo.
+The file is read once, so the sha256 is that of the decoded bytes even if the file is replaced
+meanwhile. The first bytes decide the format; the file name does not. The EXIF orientation is always
+applied. A photo that Pillow decodes only partly is an error.
 
-Pillow's loaders raise nearly anything on damaged bytes (OSError, SyntaxError, ValueError,
-struct.error, its bomb error, ...: Pillow issue 9814), so everything they raise is translated here.
-Thread-safe: the only shared state is a filter for Pillow's own warnings while photos are decoded.
-Only libtiff, in C, may still write a line to stderr about a damaged compressed TIFF.
+Pillow's loaders raise many types of error on damaged bytes (OSError, SyntaxError, ValueError,
+struct.error and others: Pillow issue 9814), so all of them are translated here. ``decode`` may be
+called from several threads; they share only a filter for Pillow's warnings. libtiff, which is in C,
+may still write a line about a damaged compressed TIFF to stderr.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from placerec.photos.find import CAMERA_RAW_SUFFIXES
 from placerec.photos.position import position_from_exif
 from placerec.records import Array, Photo, Position
 
-MAX_PIXELS = 89_478_485  # Pillow's limit, where it only warns: 256 MiB of RGB
-MAX_BYTES = 1 << 30  # a file is read whole; MAX_PIXELS uncompressed 16-bit RGB is half of it
-SIGNATURES = {  # Pillow's name of each format that is decoded, and how its files begin
+MAX_PIXELS = 89_478_485  # 256 MiB of RGB; Pillow warns of more
+MAX_BYTES = 1 << 30  # twice the size of MAX_PIXELS as uncompressed 16-bit RGB
+SIGNATURES = {  # Pillow's name of each supported format, and the first bytes of its files
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "WEBP": rb"RIFF....WEBP",
@@ -51,7 +51,7 @@ UNSUPPORTED = {
     "camera raw (CR3)": rb"....ftypcrx",
 }
 ORIENTATION_TAG = 0x0112
-UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
+UPRIGHT = {  # EXIF orientation -> the operation that turns the stored picture upright
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
     4: Transpose.FLIP_TOP_BOTTOM,
@@ -65,10 +65,10 @@ UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
 def decode(path: Path, name: str | None = None, shrink_to: tuple[int, int] | None = None) -> Photo:
     """Decode the photo at ``path``: pixels (H, W, 3) uint8 RGB, upright and contiguous.
 
-    ``name`` is what ``Photo.path`` becomes (default: the path itself). ``shrink_to`` is the
-    (height, width) that is needed: a larger JPEG is then decoded at 1/2, 1/4 or 1/8 of its size,
-    never below ``shrink_to``, which saves time and memory. Raises ``NotFound``, or a
-    ``PhotoError`` whose ``reason`` says what is wrong with the file.
+    ``name`` becomes ``Photo.path`` (default: the path itself). ``shrink_to`` is a sufficient
+    (height, width): a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, but not below
+    ``shrink_to``, which saves time and memory. Raises ``NotFound``, or a ``PhotoError`` whose
+    ``reason`` describes the problem.
     """
     data = _read(path)
     try:
@@ -80,8 +80,7 @@ def decode(path: Path, name: str | None = None, shrink_to: tuple[int, int] | Non
         raise PhotoTooLarge(path, f"too large to decode ({error})") from error
     except Exception as error:
         raise TruncatedPhoto(path, f"damaged or cut off ({error})") from error
-    photo = str(path) if name is None else name
-    return Photo(photo, hashlib.sha256(data).hexdigest(), pixels, position)
+    return Photo(name or str(path), hashlib.sha256(data).hexdigest(), pixels, position)
 
 
 def _read(path: Path) -> bytes:
@@ -106,21 +105,21 @@ def _decode(
     image = _open(path, data)
     _shrink(image, shrink_to)
     image.load()
-    if image.format == "PNG" and b"IEND" not in data:
-        raise TruncatedPhoto(path, "cut off (no end mark)")  # the one cut that Pillow lets pass
+    if image.format == "PNG" and b"IEND" not in data:  # Pillow does not detect this cut
+        raise TruncatedPhoto(path, "cut off (no end mark)")
     exif = _exif(image)
     upright = _turn(to_rgb(image), exif)
     return np.array(upright, dtype=np.uint8, order="C"), position_from_exif(exif)
 
 
 def _open(path: Path, data: bytes) -> Image.Image:
-    """Recognise the format by its first bytes and read the header, no pixel yet."""
+    """Recognise the format by the first bytes and read the header, but no pixels."""
     if not data:
         raise NotAPhoto(path, "empty file (0 bytes)")
     unsupported = _recognise(data, UNSUPPORTED)
     kind = _recognise(data, SIGNATURES)
     if kind == "TIFF" and path.suffix.lower() in CAMERA_RAW_SUFFIXES:
-        unsupported = "camera raw"  # a TIFF inside, whose first picture is a thumbnail
+        unsupported = "camera raw"  # a TIFF file whose first picture is a thumbnail
     if unsupported:
         raise NotAPhoto(path, f"{unsupported} is not supported: convert it to JPEG")
     if kind is None:
@@ -142,16 +141,16 @@ def _recognise(data: bytes, kinds: dict[str, bytes]) -> str | None:
 
 
 def _shrink(image: Image.Image, shrink_to: tuple[int, int] | None) -> None:
-    """Let the JPEG decoder scale down while it decodes; other formats have no such thing."""
+    """Make the JPEG decoder scale down while it decodes; other formats cannot do this."""
     if image.format not in ("JPEG", "MPO") or shrink_to is None or min(shrink_to) < 1:
         return
     height, width = shrink_to
-    lies_on_its_side = _exif(image).get(ORIENTATION_TAG) in (5, 6, 7, 8)
-    image.draft(None, (height, width) if lies_on_its_side else (width, height))
+    sideways = _exif(image).get(ORIENTATION_TAG) in (5, 6, 7, 8)
+    image.draft(None, (height, width) if sideways else (width, height))
 
 
 def _exif(image: Image.Image) -> Image.Exif:
-    """Return the EXIF tags, or none where they are damaged: the picture may still be good."""
+    """Return the EXIF tags, or no tags if they are damaged: the pixels may still be valid."""
     try:
         return image.getexif()
     except Exception:
@@ -159,7 +158,7 @@ def _exif(image: Image.Image) -> Image.Exif:
 
 
 def _turn(image: Image.Image, exif: Image.Exif) -> Image.Image:
-    """Turn upright (Pillow itself does so for TIFF, and removes the tag)."""
+    """Turn the image upright. Pillow itself does this for TIFF and removes the tag."""
     orientation = exif.get(ORIENTATION_TAG)
     turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
@@ -174,8 +173,8 @@ _filters = warnings.catch_warnings()
 def _quiet_pillow() -> Iterator[None]:
     """Ignore Pillow's warnings (and no others) while at least one photo is being decoded.
 
-    ``warnings`` has one list of filters for all threads, so the first thread in sets the filter
-    and the last one out restores the list; a ``catch_warnings`` in each would undo one another.
+    All threads share one list of filters in ``warnings``. So the first thread that enters sets the
+    filter, and the last one that leaves restores the list.
     """
     global _decoding, _filters
     with _lock:

@@ -1,9 +1,9 @@
 """Where a photo was taken: from its EXIF tags, or from a CSV file.
 
 EXIF 2.32, section 4.6.6: latitude and longitude are three rationals (degrees, minutes, seconds)
-with a letter each for the hemisphere; the direction is in degrees, true ("T") or magnetic ("M").
-Whatever is missing, infinite or out of range gives no position, never a wrong one; the place
-0 N, 0 E is legal.
+with one letter each for the hemisphere. The direction is in degrees, true ("T") or magnetic ("M").
+A value that is missing, infinite or out of range gives no position instead of a wrong one. The
+place 0 N, 0 E is valid.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from placerec.errors import BadTable
 from placerec.photos.tables import number_in, read_table
 from placerec.records import Position
 
-COLUMNS = ("image", "latitude", "longitude")  # and, if there, "heading"
+COLUMNS = ("image", "latitude", "longitude")  # and optionally "heading"
 MAX_LATITUDE, MAX_LONGITUDE = 90.0, 180.0  # degrees
-SECONDS = (1.0, 60.0, 3600.0)  # degrees, minutes, seconds: how many of each in a degree
+PARTS_OF_A_DEGREE = (1.0, 60.0, 3600.0)  # degrees, minutes, seconds
 
 
 def position_from_exif(exif: Image.Exif) -> Position | None:
-    """Return the position in EXIF tags, or ``None`` where there is none that can be believed."""
+    """Return the position in EXIF tags, or ``None`` if there is no valid one."""
     try:
         gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
     except Exception:
-        return None  # Pillow raises nearly anything on damaged tags
+        return None  # Pillow raises many types of error on damaged tags
     tag = ExifTags.GPS
     latitude = _angle(gps, tag.GPSLatitude, tag.GPSLatitudeRef, "NS", MAX_LATITUDE)
     longitude = _angle(gps, tag.GPSLongitude, tag.GPSLongitudeRef, "EW", MAX_LONGITUDE)
@@ -38,23 +38,29 @@ def position_from_exif(exif: Image.Exif) -> Position | None:
     heading = None
     if _letter(gps, tag.GPSImgDirectionRef, "TM"):
         heading = _number(gps.get(tag.GPSImgDirection))
-    return Position(latitude, longitude, None if heading is None else _turned(heading))
+    return Position(latitude, longitude, None if heading is None else _full_circle(heading))
 
 
 def read_positions(path: Path) -> dict[str, Position]:
-    """Read a CSV file with the columns image, latitude, longitude and, if wished, heading.
+    """Read a CSV file with the columns image, latitude, longitude and, optionally, heading.
 
-    Degrees; an empty heading is none, others are brought into [0, 360). A row that cannot be
-    believed raises ``BadTable`` with its line (``tables``).
+    All numbers are degrees. An empty heading means none; others are converted to [0, 360). Raises
+    ``BadTable`` with the line of an invalid row.
     """
     positions: dict[str, Position] = {}
     for line, row in read_table(path, COLUMNS, optional=("heading",)):
         image = row["image"]
         if not image:
             raise BadTable(path, line, "no image name")
-        position = _position(path, line, row)
+        position = Position(
+            number_in(path, line, row, "latitude", MAX_LATITUDE),
+            number_in(path, line, row, "longitude", MAX_LONGITUDE),
+            _full_circle(number_in(path, line, row, "heading"))
+            if row.get("heading", "").strip()
+            else None,
+        )
         if positions.setdefault(image, position) != position:
-            raise BadTable(path, line, f"{image!r} stands twice with different positions")
+            raise BadTable(path, line, f"{image!r} has two rows with different positions")
     return positions
 
 
@@ -65,13 +71,13 @@ def _angle(
     letter = _letter(gps, letter_tag, letters)
     value = gps.get(tag)
     parts = [_number(part) for part in (value if isinstance(value, tuple) else (value,))]
-    if (
-        letter is None
-        or len(parts) not in (1, 2, 3)
-        or any(part is None or part < 0 for part in parts)
-    ):
+    if letter is None or len(parts) not in (1, 2, 3):
         return None
-    degrees = sum((part or 0.0) / unit for part, unit in zip(parts, SECONDS, strict=False))
+    degrees = 0.0
+    for part, unit in zip(parts, PARTS_OF_A_DEGREE, strict=False):
+        if part is None or part < 0:
+            return None
+        degrees += part / unit
     if degrees > limit:
         return None
     return -degrees if letter == letters[1] and degrees else degrees
@@ -93,15 +99,6 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _turned(heading: float) -> float:
-    """Bring degrees into [0, 360); a tiny negative number would round up to 360."""
-    turned = heading % 360.0
-    return 0.0 if turned == 360.0 else turned
-
-
-def _position(path: Path, line: int, row: dict[str, str]) -> Position:
-    latitude = number_in(path, line, row, "latitude", MAX_LATITUDE)
-    longitude = number_in(path, line, row, "longitude", MAX_LONGITUDE)
-    heading = row.get("heading", "").strip()
-    turned = _turned(number_in(path, line, row, "heading")) if heading else None
-    return Position(latitude, longitude, turned)
+def _full_circle(heading: float) -> float:
+    """Return degrees in [0, 360); the first remainder of a tiny negative number is 360."""
+    return heading % 360.0 % 360.0

@@ -1,8 +1,8 @@
-"""Pixels become the tensor that a trunk takes: one rule for all engines.
+"""Convert pixels to the tensor that a trunk takes; all trunks use the same rule.
 
-The rule is the published program's (Patch-NetVLAD, ``tools/datasets.py: input_transform``): resize
-to a fixed size without keeping the aspect ratio, bilinear with antialiasing, then normalise each
-channel. The published numbers are for pixels in 0..1; here they are in 0..255, the same thing.
+The rule is that of the published program (Patch-NetVLAD, ``tools/datasets.py: input_transform``):
+resize to a fixed size without keeping the aspect ratio, bilinear with antialiasing, then normalise
+each channel. The published means are for pixels in 0..1; here they are for 0..255.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from placerec.records import Array
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What a trunk wants: ``size`` (height, width) in pixels, ``mean`` and ``std`` in 0..255.
+    """The input of a trunk: ``size`` (height, width) in pixels, ``mean`` and ``std`` in 0..255.
 
-    A size with a number of 0 or less means: do not resize. ``shrink`` allows huge JPEGs to be
-    decoded at a smaller scale, at least twice ``size``, which is several times faster.
+    A size with a number of 0 or less means no resize. With ``shrink``, large JPEGs are decoded at a
+    smaller scale, at least twice ``size``, which is several times faster.
     """
 
     size: tuple[int, int]
@@ -29,38 +29,34 @@ class Preprocessing:
     std: tuple[float, float, float]
     shrink: bool = False
 
-    @property
-    def shrink_to(self) -> tuple[int, int] | None:
-        """The size (height, width) that is enough to decode at, or ``None`` for all pixels."""
-        if not self.shrink or min(self.size) < 1:
-            return None
-        return 2 * self.size[0], 2 * self.size[1]
-
     def __post_init__(self) -> None:
         if not all(value > 0 for value in self.std):
             raise UsageError(f"std: every channel must be more than 0, not {self.std}")
 
+    @property
+    def shrink_to(self) -> tuple[int, int] | None:
+        """The sufficient size (height, width) for ``decode``; ``None`` means full size."""
+        if not self.shrink or min(self.size) < 1:
+            return None
+        return 2 * self.size[0], 2 * self.size[1]
+
 
 def prepare(pixels: Array, preprocessing: Preprocessing) -> Array:
-    """Turn (H, W, 3) uint8 RGB into (1, 3, h, w) float32 (x - mean) / std, contiguous.
+    """Return (H, W, 3) uint8 RGB as (1, 3, h, w) float32 (x - mean) / std, contiguous.
 
-    Computed in float32 in exactly this order: a subtraction, then a division.
+    Computed in float32, first the subtraction, then the division.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise UsageError(
             f"pixels: {pixels.dtype} of shape {pixels.shape}; give (height, width, 3) uint8 RGB"
         )
-    resized = _resize(pixels, preprocessing.size).transpose(2, 0, 1)
+    height, width = preprocessing.size
+    if min(height, width) > 0 and pixels.shape[:2] != (height, width):
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     mean, std = (
-        np.asarray(values, np.float32)[:, None, None]
-        for values in (preprocessing.mean, preprocessing.std)
+        np.asarray(channels, np.float32)[:, None, None]
+        for channels in (preprocessing.mean, preprocessing.std)
     )
-    return np.ascontiguousarray(((resized.astype(np.float32) - mean) / std)[None])
-
-
-def _resize(pixels: Array, size: tuple[int, int]) -> Array:
-    height, width = size
-    if min(size) < 1 or pixels.shape[:2] == size:
-        return pixels
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    values = pixels.transpose(2, 0, 1).astype(np.float32)
+    return np.ascontiguousarray(((values - mean) / std)[None])

@@ -1,8 +1,8 @@
-"""Tables and lists that name photos: positions, ground truth, queries, tables of a data set.
+"""Read text files that name photos: positions, ground truth, queries, tables of a data set.
 
-UTF-8 (a byte order mark is ignored); a table is comma-separated, its columns in any order, others
-ignored, blanks around a cell too. Names keep undecodable bytes as surrogates, as ``find`` does.
-Whatever does not fit raises ``BadTable`` with its line.
+Files are UTF-8; a byte order mark is ignored. A table is comma-separated. Its columns may have any
+order; other columns are ignored, and so are blanks around a cell. Undecodable bytes in names are
+kept as surrogates, as ``find`` does. An invalid row raises ``BadTable`` with its line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TextIO
 
 from placerec.errors import BadTable, NotFound
 
-BLANKS = " \t"  # no others: a name may begin or end with an odd one
+BLANKS = " \t"  # only these: a name may begin or end with another space character
 
 
 def read_table(
@@ -23,34 +23,34 @@ def read_table(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield each row with its line number; every row has all ``columns``, which may be empty.
 
-    A column of ``optional`` may be missing, but stands at most once.
+    A column of ``optional`` may be missing, but must not appear twice.
     """
-    with _opened(path, ", ".join(columns)) as stream:
+    with _open_table(path, ", ".join(columns)) as stream:
         reader = csv.reader(stream, strict=True)
         try:
             header = _cells(next(reader, []))
             wrong = [name for name in columns if header.count(name) != 1]
             wrong += [name for name in optional if header.count(name) > 1]
             if wrong:
-                why = f"the header, separated by commas, needs one {', '.join(wrong)}"
-                raise BadTable(path, 1, why)
+                reason = f"the header, separated by commas, needs one {', '.join(wrong)}"
+                raise BadTable(path, 1, reason)
             for values in map(_cells, reader):
                 if values in ([], [""]):
                     continue  # an empty line
                 if len(values) != len(header):
-                    why = f"{len(values)} values for {len(header)} columns (a decimal comma?)"
-                    raise BadTable(path, reader.line_num, why)
+                    reason = f"{len(values)} values for {len(header)} columns (a decimal comma?)"
+                    raise BadTable(path, reader.line_num, reason)
                 yield reader.line_num, dict(zip(header, values, strict=True))
         except csv.Error as error:
             raise BadTable(path, reader.line_num, f"not a CSV row ({error})") from error
 
 
 def read_header(path: Path, columns: str) -> list[str]:
-    """The names of a table's columns, for tables of which there are several forms.
+    """Return the column names of a table, for tables that have several forms.
 
-    ``columns`` says which belong there, for who finds it missing.
+    ``columns`` names the expected columns in the message for a missing file.
     """
-    with _opened(path, columns) as stream:
+    with _open_table(path, columns) as stream:
         try:
             return _cells(next(csv.reader(stream, strict=True), []))
         except csv.Error as error:
@@ -60,35 +60,30 @@ def read_header(path: Path, columns: str) -> list[str]:
 def number_in(
     path: Path, line: int, row: Mapping[str, str], column: str, limit: float = math.inf
 ) -> float:
-    """The finite number in ``column``, at most ``limit`` away from zero."""
+    """Return the finite number in ``column``, from ``-limit`` to ``limit``."""
     try:
         number = float(row[column])
     except ValueError:
         number = math.nan
     if not math.isfinite(number) or abs(number) > limit:
-        wanted = "a number" if limit == math.inf else f"a number from {-limit:g} to {limit:g}"
-        raise BadTable(path, line, f"{column} is {row[column]!r}, not {wanted}")
+        expected = "a number" if limit == math.inf else f"a number from {-limit:g} to {limit:g}"
+        raise BadTable(path, line, f"{column} is {row[column]!r}, not {expected}")
     return number
 
 
 def read_lines(path: Path, form: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file with their numbers, without blank ones and ``#`` comments.
+    """Yield the lines of a text file with their numbers, without blank lines and ``#`` comments.
 
-    ``form`` says in a few words what the file is, for who finds it missing.
+    ``form`` describes the file in the message for a missing file.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except FileNotFoundError as error:
-        raise NotFound(path, "no such file", f"{form} belongs there") from error
-    except OSError as error:
-        raise NotFound(path, f"cannot be read ({error.strerror})", f"it is {form}") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip() and not line.startswith("#"):
-            yield number, line.strip()
+    with _open(path, form) as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.strip() and not line.startswith("#"):
+                yield number, line.strip()
 
 
 def numbers_in(path: Path, line: int, texts: Sequence[str], count: int) -> list[float]:
-    """``count`` finite numbers, or ``BadTable``."""
+    """Return ``texts`` as ``count`` finite numbers, or raise ``BadTable``."""
     try:
         numbers = [float(text) for text in texts]
     except ValueError as error:
@@ -98,14 +93,17 @@ def numbers_in(path: Path, line: int, texts: Sequence[str], count: int) -> list[
     return numbers
 
 
-def _opened(path: Path, columns: str) -> TextIO:
-    expected = f"a CSV file with the columns {columns} belongs there"
+def _open_table(path: Path, columns: str) -> TextIO:
+    return _open(path, f"a CSV file with the columns {columns}", newline="")
+
+
+def _open(path: Path, form: str, newline: str | None = None) -> TextIO:
     try:
-        return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except FileNotFoundError as error:
-        raise NotFound(path, "no such file", expected) from error
+        return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
     except OSError as error:
-        raise NotFound(path, f"cannot be read ({error.strerror})", expected) from error
+        missing = isinstance(error, FileNotFoundError)
+        problem = "no such file" if missing else f"cannot be read ({error.strerror})"
+        raise NotFound(path, problem, f"{form} is needed") from error
 
 
 def _cells(values: Sequence[str]) -> list[str]:

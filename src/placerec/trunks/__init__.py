@@ -19,6 +19,8 @@ from placerec.errors import UsageError
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.trunks.efficientnet_lite import EfficientNetLite0
+from placerec.trunks.vgg16 import VGG16
 
 
 class Trunk(Protocol):
@@ -45,21 +47,9 @@ def feature_map(trunk: Trunk, pixels: Array, size: tuple[int, int]) -> Array:
     return features
 
 
-def _efficientnet_lite0(runtime: Runtime) -> Trunk:
-    from placerec.trunks.efficientnet_lite import EfficientNetLite0
-
-    return EfficientNetLite0(runtime)
-
-
-def _vgg16(runtime: Runtime) -> Trunk:
-    from placerec.trunks.vgg16 import VGG16
-
-    return VGG16.from_cache(runtime)
-
-
 TRUNKS: dict[str, Callable[[Runtime], Trunk]] = {
-    "efficientnet-lite0": _efficientnet_lite0,
-    "vgg16": _vgg16,
+    "efficientnet-lite0": EfficientNetLite0,
+    "vgg16": VGG16.from_cache,
 }
 
 

@@ -37,8 +37,6 @@ ONE_THREAD = Runtime(threads=1)
 class _NetworkTrunk:
     """The common part of ``OnnxTrunk`` and ``TorchTrunk``; ``_run`` calls the network."""
 
-    shrink = True
-
     def __init__(self, name: str, mean: Channels, std: Channels, size: tuple[int, int]) -> None:
         self.name, self._mean, self._std = name, mean, std
         features = self(np.zeros((1, 3, *size), np.float32))
@@ -46,7 +44,7 @@ class _NetworkTrunk:
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
         """Return the input at ``size`` (height, width) with this trunk's mean and deviation."""
-        return Preprocessing(size, self._mean, self._std, self.shrink)
+        return Preprocessing(size, self._mean, self._std, shrink=True)
 
     def __call__(self, image: Array) -> Array:
         """Return the feature map (C, h, w) float32 of an image (1, 3, H, W) float32."""

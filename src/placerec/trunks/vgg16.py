@@ -22,7 +22,7 @@ from placerec.files import cache_folder
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
-from placerec.trunks.convert import SOURCES, VGG16_LAYERS
+from placerec.trunks.convert import SOURCES
 from placerec.trunks.external import IMAGENET_MEAN, IMAGENET_STD, OnnxTrunk, TorchTrunk
 
 if TYPE_CHECKING:
@@ -176,9 +176,6 @@ def vgg16_module(state: Mapping[str, Array]) -> torch.nn.Sequential:
         else:
             layers.append(nn.ReLU() if kind == "relu" else nn.MaxPool2d(2))
     module = nn.Sequential(*layers)
-    with torch.no_grad():
-        for number in VGG16_LAYERS:
-            for part in ("weight", "bias"):
-                tensor = torch.from_numpy(np.array(state[f"encoder.{number}.{part}"], np.float32))
-                getattr(module[number], part).copy_(tensor)
+    tensors = {key: torch.from_numpy(np.array(state[key], np.float32)) for key in state_shapes()}
+    module.load_state_dict({key.removeprefix("encoder."): t for key, t in tensors.items()})
     return module
