@@ -41,7 +41,7 @@ class Kind:
     third: str = "Correct"
 
     def includes(self, outcome: Outcome) -> bool:
-        """Return if a query has a positive and an answer, right and wrong as in ``right``."""
+        """Return if a query has a positive and answers that are right and wrong as in ``right``."""
         rankings = outcome.retrieved, outcome.final
         if not outcome.positives or not all(ranking.answers for ranking in rankings):
             return False
@@ -64,83 +64,71 @@ def case_groups(
     reranks = any(outcome.reranked is not None for outcome in outcomes)
     groups: list[dict[str, object]] = []
     for kind in RERANKED if reranks else RETRIEVED:
-        matching = [outcome for outcome in outcomes if kind.includes(outcome)]
-        matching.sort(key=lambda outcome: (-_confidence(outcome), outcome.search, outcome.query))
-        cases = []
-        for outcome in matching[:MAX_CASES]:
-            prediction = predictions[outcome.search, outcome.query]
-            labels = [outcome.search if len(searches) > 1 else "", outcome.condition]
-            case = _case(kind.third, searches[outcome.search], prediction, matched)
-            cases.append({"labels": [label for label in labels if label], **case})
+        matching = sorted(filter(kind.includes, outcomes), key=_highest_score_first)
+        cases = [
+            {"outcome": outcome} | _case(kind, searches[outcome.search],
+                                         predictions[outcome.search, outcome.query], matched)
+            for outcome in matching[:MAX_CASES]
+        ]  # fmt: skip
         if cases:
             groups.append({"kind": kind, "count": len(matching), "cases": cases})
     return groups
 
 
-def _confidence(outcome: Outcome) -> float:
-    return -np.inf if outcome.final.confidence is None else outcome.final.confidence
+def _highest_score_first(outcome: Outcome) -> tuple[bool, float, str, str]:
+    score = outcome.final.confidence
+    return score is None, -(score or 0.0), outcome.search, outcome.query
 
 
 def _case(
-    third: str, search: Search, prediction: Prediction, matched: Matched | None
+    kind: Kind, search: Search, prediction: Prediction, matched: Matched | None
 ) -> dict[str, object]:
     """Return the three photos of a case and the matches of the first two."""
-    query, retrieved = prediction.query, prediction.retrieved
-    final = prediction.reranked or retrieved
+    row = search.queries.names.index(prediction.query)
+    positives = search.answers[prediction.query].intersection(search.own_names)
+    retrieved, final = prediction.retrieved, prediction.reranked or prediction.retrieved
+
+    def panel(role: str, name: str, ranking: Ranking) -> dict[str, object]:
+        ranks = {answer: (rank, score) for rank, (answer, score) in enumerate(ranking, start=1)}
+        photo = thumbnail(search.database.paths[search.database.names.index(name)])
+        return {"role": role, "name": name, "photo": photo, "right": name in positives,
+                "rank": ranks.get(name), "metres": _metres(search, row, name)}  # fmt: skip
+
     answer = final[0][0]
-    path = search.queries.paths[search.queries.names.index(query)]
-    if third == "Global":
-        panel = _panel(third, search, query, retrieved[0][0], retrieved)
+    if kind.third == "Global":
+        third = panel("Global", retrieved[0][0], retrieved)
     else:
-        panel = _panel(third, search, query, _best_positive(search, query, final), final)
+        third = panel("Correct", _best_positive(search, row, positives, final), final)
     try:
-        points = matched(search.name, query, answer) if matched else None
+        points = matched(search.name, prediction.query, answer) if matched else None
     except PhotoError:
         points = None  # the page shows the reason in place of the photo
-    return {
-        "query": {"role": "Query", "name": query, "photo": thumbnail(path)},
-        "answers": [_panel("Answer", search, query, answer, final), panel],
-        "matches": drawn_matches(points).tolist(),
-    }
+    query = {"role": "Query", "name": prediction.query,
+             "photo": thumbnail(search.queries.paths[row])}  # fmt: skip
+    return {"query": query, "answers": [panel("Answer", answer, final), third],
+            "matches": drawn_matches(points).tolist()}  # fmt: skip
 
 
-def _panel(role: str, search: Search, query: str, name: str, ranking: Ranking) -> dict[str, object]:
-    """Return what the page shows and says about a database photo."""
-    ranks = {answer: (rank, score) for rank, (answer, score) in enumerate(ranking, start=1)}
-    return {
-        "role": role, "name": name,
-        "photo": thumbnail(search.database.paths[search.database.names.index(name)]),
-        "right": name in _positives(search, query), "rank": ranks.get(name),
-        "metres": _metres(search, query, name),
-    }  # fmt: skip
-
-
-def _positives(search: Search, query: str) -> frozenset[str]:
-    return search.answers[query].intersection(search.own_names)
-
-
-def _best_positive(search: Search, query: str, ranking: Ranking) -> str:
+def _best_positive(search: Search, row: int, positives: frozenset[str], ranking: Ranking) -> str:
     """Return the positive with the best rank, or the nearest one if none has a rank."""
-    positives = _positives(search, query)
     ranked = [name for name, _ in ranking if name in positives]
     if ranked:
         return ranked[0]
 
     def distance(name: str) -> float:
-        metres = _metres(search, query, name)
+        metres = _metres(search, row, name)
         return np.inf if metres is None else metres
 
     return min((name for name in search.own_names if name in positives), key=distance)
 
 
-def _metres(search: Search, query: str, name: str) -> float | None:
+def _metres(search: Search, row: int, name: str) -> float | None:
     """Return the distance of a query and a database photo, ``None`` if it is unknown."""
     queries, database = _points(search.queries), _points(search.database)
     if queries is None or database is None or name not in search.own_names:
         return None
-    points = (queries[search.queries.names.index(query)],
-              database[search.database.names.index(name)])  # fmt: skip
-    metres = float(np.linalg.norm(points[1] - points[0]))
+    point = database[search.database.names.index(name)]
+    metres = float(np.linalg.norm(point - queries[row]))
     return metres if metres < REGIONS_APART / 2 else None
 
 

@@ -75,9 +75,8 @@ def _chart(lines: Sequence[Line], x_ticks: Ticks, **labels: str) -> dict[str, ob
         finite = evenly(values[np.isfinite(values[:, :2]).all(axis=1)], MAX_POINTS)
         points = list(zip(x(finite[:, 0]), y(finite[:, 1]), strict=True))
         has_interval = values.shape[1] == 4
-        band = np.concatenate(
-            (values[:, [0, -1]], values[::-1, [0, -2]])
-        )  # along the top, then back
+        # The outline of the interval: along its highest values, then back along its lowest.
+        band = np.concatenate((values[:, [0, -1]], values[::-1, [0, -2]]))
         known = has_interval and np.isfinite(band).all()
         drawn.append({
             "label": column.label, "kind": column.kind, "points": points,

@@ -20,7 +20,6 @@ from placerec.evaluation.report.tables import (
     fact_rows,
     groups_table,
     measures_table,
-    rankings,
     stage_times,
 )
 from placerec.evaluation.scoring.outcomes import HIDDEN, Outcome, Scores
@@ -56,7 +55,6 @@ def write_report(
         dataset=dataset,
         notes=notes if isinstance(notes, list) else [],
         pooled=pooled,
-        final=rankings(pooled)[-1].measures,
         stages=stage_times(pooled),
         bytes_per_photo=facts.get("bytes_per_photo"),
         photos=facts.get("photos", sum(len(search.database) for search in dataset.searches)),
@@ -67,23 +65,12 @@ def write_report(
         groups=[
             (title, column, groups_table(parts, pooled)) for title, column, parts in groups if parts
         ],
-        maps=_maps(dataset, outcomes, predictions),
+        maps=[
+            (search.name, search_map(search, outcomes, predictions, len(dataset.searches)))
+            for search in dataset.searches
+        ],
         case_groups=case_groups(dataset, outcomes, predictions, matched),
         unanswered=[outcome for outcome in outcomes if not outcome.final.answers],
         facts=list(fact_rows(facts)),
     )
     write_text(path, page)
-
-
-def _maps(
-    dataset: Dataset, outcomes: Sequence[Outcome], predictions: Predictions
-) -> list[tuple[str, dict[str, object]]]:
-    """The name and the map of each search that has positions."""
-    count = len(dataset.searches)
-    maps = []
-    for search in dataset.searches:
-        own = [outcome for outcome in outcomes if outcome.search == search.name]
-        drawn = search_map(search, own, predictions, count)
-        if drawn is not None:
-            maps.append((search.name, drawn))
-    return maps

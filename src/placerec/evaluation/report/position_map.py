@@ -39,20 +39,19 @@ def search_map(
     positions, database = search.queries.positions, search.database.positions
     if positions is None or database is None:
         return None
-    mapped = [outcome for outcome in outcomes if outcome.positives]
+    mapped = [o for o in outcomes if o.search == search.name and o.positives]
     rows = {name: row for row, name in enumerate(search.queries.names)}
-    points = dict(zip(search.database.names, database, strict=True))
+    own = dict(zip(search.own_names, database, strict=False))  # distractors are not on the map
     answers = np.full((len(mapped), 3), np.nan)
     for answer, outcome in zip(answers, mapped, strict=True):
         if outcome.final.answers:
             prediction = predictions[search.name, outcome.query]
             name, _ = (prediction.reranked or prediction.retrieved)[0]
-            answer[:] = points[name]
+            answer[:] = own.get(name, np.nan)
     names = [outcome.query for outcome in mapped]
     queries = positions[[rows[name] for name in names]]
     right = np.array([outcome.final.ranks[:1] == (1,) for outcome in mapped], np.bool_)
-    own = database[: len(search.database) - search.distractors]
-    return query_map(names, queries, answers, right, own, maps)
+    return query_map(names, queries, answers, right, database[: len(own)], maps)
 
 
 def query_map(
@@ -65,19 +64,16 @@ def query_map(
     bool says if an answer is right. The ``database`` (m, 3) is the background. The result is
     ``None`` if no query has a position, or if all photos have the same.
     """
+    if not _known(queries).any():
+        return None
     starts, background, ends = on_plane(queries, database, answers)
-    shown = np.concatenate((starts, background))
+    shown, drawn = np.concatenate((starts, background)), _known(starts)
     shown = shown[_known(shown)]
-    drawn = _known(starts)
-    if not drawn.any() or not np.ptp(shown, axis=0).any():
+    if not len(shown) or not np.ptp(shown, axis=0).any():
         return None
     frame = Frame.around(shown)
-    dots = {
-        kind: _thinned(frame.place(points), MAX_DOTS // maps)
-        for kind, points in (
-            ("database", background), ("right", starts[right]), ("wrong", starts[~right])
-        )
-    }  # fmt: skip
+    kinds = {"database": background, "right": starts[right], "wrong": starts[~right]}
+    dots = {kind: _thinned(frame.place(points), MAX_DOTS // maps) for kind, points in kinds.items()}
     lines = np.stack((frame.place(starts), frame.place(ends)), axis=1)
     wrong = np.flatnonzero(_known(lines.reshape(-1, 4)) & ~right)
     step = math.ceil(len(wrong) / max(MAX_MISTAKES // maps, 1)) or 1
@@ -92,31 +88,27 @@ def query_map(
     }  # fmt: skip
 
 
-def on_plane(queries: Array, database: Array, answers: Array) -> tuple[Array, Array, Array]:
-    """Return each group of points as (n, 2) float64 metres east and north.
+def on_plane(queries: Array, *others: Array) -> list[Array]:
+    """Return each group of points (n, 3) as (n, 2) float64 metres east and north.
 
-    Points are NaN if they are unknown or outside the map: on the sphere more than 60 degrees away,
-    otherwise in another region than most queries.
+    Points are NaN if they are unknown or outside the map: on the sphere more than 60 degrees away
+    from the middle, otherwise in another region than most queries. A query must be known.
     """
-    groups = queries, database, answers
-    known = queries[_known(queries)]
-    radii = np.linalg.norm(np.concatenate((known, database[_known(database)])), axis=1)
-    if len(known) and (np.abs(radii - EARTH_RADIUS) < 1.0).all():
-        middle = known.mean(axis=0)
-        longitude = np.arctan2(middle[1], middle[0])
+    groups = [queries, *others]
+    points, known = np.concatenate(groups), queries[_known(queries)]
+    radii = np.linalg.norm(points[_known(points)], axis=1)
+    if (np.abs(radii - EARTH_RADIUS) < 1.0).all():
+        up = known.mean(axis=0) / np.linalg.norm(known.mean(axis=0))
+        longitude = np.arctan2(up[1], up[0])
         east = np.array((-np.sin(longitude), np.cos(longitude), 0.0))
-        axes = np.stack((east, np.cross(middle / np.linalg.norm(middle), east)))
-        inside = [points @ np.cross(*axes) > EARTH_RADIUS / 2 for points in groups]
+        axes = np.stack((east, np.cross(up, east)))
+        inside = points @ up > EARTH_RADIUS / 2
     else:
         axes = np.eye(2, 3)
         regions, counts = np.unique(_regions(known), return_counts=True)
-        region = regions[counts.argmax()] if len(regions) else 0.0
-        inside = [_regions(points) == region for points in groups]
-    first, second, third = (
-        np.where(rows[:, None], points @ axes.T, np.nan)
-        for points, rows in zip(groups, inside, strict=True)
-    )
-    return first, second, third
+        inside = _regions(points) == regions[counts.argmax()]
+    flat = np.where(inside[:, None], points @ axes.T, np.nan)
+    return np.split(flat, np.cumsum([len(group) for group in groups])[:-1])
 
 
 @dataclass(frozen=True, slots=True)
