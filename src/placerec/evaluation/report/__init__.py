@@ -1,7 +1,7 @@
-"""The report of a run: one HTML file that needs nothing else, for reading, printing, archiving.
+"""The HTML report of a run: one self-contained file to read, print or archive.
 
-Reading order: ``page`` (what is on it), ``tables``, ``charts``, ``map``, ``cases`` (which queries
-are shown) with ``pictures``, and ``markup``, which makes all of it safe against hostile names.
+``page`` collects plain data from ``tables``, ``charts``, ``position_map`` and ``cases`` (with
+``pictures``). The files in ``templates/`` hold the layout, and ``rendering`` fills them in.
 """
 
 from placerec.evaluation.report.page import write_report

@@ -1,140 +1,101 @@
-"""Curves as inline SVG: axes with ticks, a line and its interval for each ranking, a legend."""
+"""The curves of a run: recall over the number of answers, and precision over recall."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from placerec.evaluation.report.markup import Markup, element, number
+from placerec.evaluation.report.rendering import evenly
+from placerec.evaluation.report.tables import Column, rankings
+from placerec.evaluation.scoring.metrics import CUTS
+from placerec.evaluation.scoring.outcomes import Scores
 from placerec.records import Array
 
-WIDTH, HEIGHT = 460, 330  # units of the view box; text is 13 units high
-LEFT, RIGHT, TOP, BOTTOM = 48, 24, 34, 46  # what surrounds the plot
-MOST_POINTS = 600  # of a line: more than there are pixels
+LEFT, RIGHT, TOP, BOTTOM = 48, 436, 34, 284  # edges of the plot, in units of the view box
+MAX_POINTS = 600  # per line: the plot has fewer pixels
+
+# A ranking with the values of its line (n, 2) or (n, 4): x and y, lowest and highest y.
+Line = tuple[Column, Array]
+Ticks = list[tuple[float, str]]  # position on the axis, label
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """``points`` (n, 2) float64 x and y; ``interval`` (n, 2): lowest and highest y, or ``None``.
+def charts(scores: Scores) -> list[dict[str, object]]:
+    """Return the charts that the scores have values for."""
+    return [chart for chart in (_recall_chart(scores), _precision_chart(scores)) if chart]
 
-    ``kind`` is the class that gives it a colour: ``global`` or ``final``.
+
+def _recall_chart(scores: Scores) -> dict[str, object] | None:
+    """Recall with its interval over the logarithm of the number of answers."""
+    lines, descriptions, last = [], [], 1
+    for column in rankings(scores.pooled):
+        estimates = [(n, column.measures[f"recall@{n}"]) for n in CUTS]
+        rows = [(n, e.value, e.low, e.high) for n, e in estimates if e.value is not None]
+        values = np.array(rows, np.float64).reshape(-1, 4)
+        values[:, 0] = np.log(values[:, 0])
+        lines.append((column, values))
+        points = ", ".join(f"{100 * value:.1f} % at {n}" for n, value, *_ in rows)
+        descriptions.append(f"{column.label}: {points}")
+        last = max([last, *(n for n, *_ in rows)])
+    if last == 1:
+        return None
+    ticks = [(math.log(n), str(n)) for n in CUTS if n <= last]
+    labels = {"title": "Recall at N", "x_label": "number of answers, N", "y_label": "recall@N"}
+    return _chart(lines, ticks, description="; ".join(descriptions), **labels)
+
+
+def _precision_chart(scores: Scores) -> dict[str, object] | None:
+    lines = []
+    for column, name in zip(rankings(scores.pooled), ("retrieved", "reranked"), strict=False):
+        curve = scores.curves.get(name)
+        if curve is not None and len(curve.recall):
+            lines.append((column, np.stack((curve.recall, curve.precision), axis=1)))
+    if not lines:
+        return None
+    description = "Precision of the first answers against recall, accepted by falling score."
+    labels = {"title": "Precision and recall", "x_label": "recall", "y_label": "precision"}
+    ticks = [(n / 5, f"{20 * n} %") for n in range(6)]
+    return _chart(lines, ticks, description=description, **labels)
+
+
+def _chart(lines: Sequence[Line], x_ticks: Ticks, **labels: str) -> dict[str, object]:
+    """Return what the template draws, in units of the view box; each axis ends at its last tick."""
+    y_ticks = _percent_ticks(np.concatenate([values[:, 1:3].ravel() for _, values in lines]))
+
+    def x(values: Array | float) -> Any:
+        return np.interp(values, (x_ticks[0][0], x_ticks[-1][0]), (LEFT, RIGHT))
+
+    def y(values: Array | float) -> Any:
+        return np.interp(values, (y_ticks[0][0], y_ticks[-1][0]), (BOTTOM, TOP))
+
+    drawn = []
+    for column, values in lines:
+        finite = evenly(values[np.isfinite(values[:, :2]).all(axis=1)], MAX_POINTS)
+        points = list(zip(x(finite[:, 0]), y(finite[:, 1]), strict=True))
+        has_interval = values.shape[1] == 4
+        # The outline of the interval: along its highest values, then back along its lowest.
+        band = np.concatenate((values[:, [0, -1]], values[::-1, [0, -2]]))
+        known = has_interval and np.isfinite(band).all()
+        drawn.append({
+            "label": column.label, "kind": column.kind, "points": points,
+            "band": list(zip(x(band[:, 0]), y(band[:, 1]), strict=True)) if known else [],
+            "dots": points if has_interval or len(points) == 1 else [],
+        })  # fmt: skip
+    return {
+        "lines": drawn, "x_ticks": [(x(value), label) for value, label in x_ticks],
+        "y_ticks": [(y(value), label) for value, label in y_ticks], **labels,
+    }  # fmt: skip
+
+
+def _percent_ticks(values: Array) -> Ticks:
+    """Return ticks up to 100 % from the multiple of 10 % below the smallest of ``values``.
+
+    They start at 0 if a value is below 50 %.
     """
-
-    label: str
-    kind: str
-    points: Array = field(repr=False)
-    interval: Array | None = field(default=None, repr=False)
-    dots: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """From ``low`` to ``high``, with ``ticks`` as (value, what is written)."""
-
-    label: str
-    low: float
-    high: float
-    ticks: tuple[tuple[float, str], ...]
-    logarithmic: bool = False
-
-    def share(self, values: Array) -> Array:
-        """How far along the axis (n,) float64 0..1 the ``values`` lie; beyond an end: at it."""
-        low, high, at = self.low, self.high, np.asarray(values, np.float64)
-        if self.logarithmic:
-            low, high, at = math.log(low), math.log(high), np.log(np.maximum(at, self.low))
-        clipped: Array = np.clip((at - low) / (high - low), 0.0, 1.0)
-        return clipped
-
-
-def percent_axis(label: str, values: Sequence[float]) -> Axis:
-    """An axis of shares up to 100 % that begins at the tenth below the least of ``values``.
-
-    It begins at 0 where they reach into the lower half.
-    """
-    known = [value for value in values if math.isfinite(value)]
-    low = math.floor(10 * min(known, default=0.0) + 1e-9) / 10
+    low = math.floor(10 * np.min(values[np.isfinite(values)], initial=1.0) + 1e-9) / 10
     low = 0.0 if low < 0.5 else min(low, 0.9)
     step = 0.2 if low < 0.5 else 0.1 if low < 0.8 else 0.05 if low < 0.9 else 0.02
-    count = round((1 - low) / step)
-    ticks = tuple((low + n * step, f"{100 * (low + n * step):.0f} %") for n in range(count + 1))
-    return Axis(label, low, 1.0, ticks)
-
-
-def chart(title: str, description: str, lines: Sequence[Line], x: Axis, y: Axis) -> Markup:
-    """One SVG with ``lines``; ``title`` and ``description`` are what a screen reader says."""
-    return element(
-        "svg", element("title", title), element("desc", description),
-        _grid(x, y), [_band(line, x, y) for line in lines], [_curve(line, x, y) for line in lines],
-        _legend(lines),
-        class_="chart", role="img", viewBox=f"0 0 {WIDTH} {HEIGHT}",
-    )  # fmt: skip
-
-
-def path(points: Array, closed: bool = False) -> str:
-    """The ``d`` of an SVG path through ``points`` (n, 2)."""
-    steps = "L".join(f"{number(x)} {number(y)}" for x, y in points.tolist())
-    return f"M{steps}{'Z' if closed else ''}"
-
-
-def _places(points: Array, x: Axis, y: Axis) -> Array:
-    """Values (n, 2) as units of the view box (n, 2)."""
-    across = LEFT + x.share(points[:, 0]) * (WIDTH - LEFT - RIGHT)
-    down = TOP + (1 - y.share(points[:, 1])) * (HEIGHT - TOP - BOTTOM)
-    return np.stack((across, down), axis=-1)
-
-
-def _grid(x: Axis, y: Axis) -> Markup:
-    parts = []
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    for value, label in x.ticks:
-        (at, _), *_ = _places(np.array([[value, y.low]]), x, y).tolist()
-        parts.append(element("line", x1=at, x2=at, y1=bottom, y2=bottom + 5, class_="axis"))
-        parts.append(element("text", label, x=at, y=bottom + 20, text_anchor="middle"))
-    for value, label in y.ticks:
-        (_, at), *_ = _places(np.array([[x.low, value]]), x, y).tolist()
-        parts.append(element("line", x1=LEFT, x2=right, y1=at, y2=at, class_="grid"))
-        parts.append(element("text", label, x=LEFT - 8, y=at + 4, text_anchor="end"))
-    parts.append(element("line", x1=LEFT, x2=right, y1=bottom, y2=bottom, class_="axis"))
-    middle = (LEFT + right) / 2
-    parts.append(element("text", x.label, x=middle, y=HEIGHT - 6, text_anchor="middle"))
-    parts.append(element("text", y.label, x=4, y=14))
-    return element("g", parts)
-
-
-def _band(line: Line, x: Axis, y: Axis) -> Markup | None:
-    if line.interval is None or not np.isfinite(line.interval).all():
-        return None
-    across = line.points[:, 0]
-    low, high = (np.stack((across, edge), axis=-1) for edge in line.interval.T)
-    outline = _places(np.concatenate((high, low[::-1])), x, y)
-    return element("path", d=path(outline, closed=True), class_=f"band {line.kind}")
-
-
-def _curve(line: Line, x: Axis, y: Axis) -> Markup | None:
-    points = line.points[np.isfinite(line.points).all(axis=1)]
-    if not len(points):
-        return None
-    drawn = _places(points, x, y)
-    if len(drawn) > MOST_POINTS:
-        drawn = drawn[np.linspace(0, len(drawn) - 1, MOST_POINTS).round().astype(int)]
-    dots = drawn.tolist() if line.dots or len(drawn) == 1 else []
-    return element(
-        "g", element("path", d=path(drawn), class_="curve"),
-        [element("circle", cx=across, cy=down, r=3.5) for across, down in dots],
-        class_=line.kind,
-    )  # fmt: skip
-
-
-def _legend(lines: Sequence[Line]) -> Markup:
-    """From the right edge leftwards, in the line above the plot."""
-    parts, right = [], float(WIDTH - RIGHT)
-    for line in reversed(lines):
-        parts.append(element("text", line.label, x=right, y=14, text_anchor="end"))
-        right -= 7.2 * len(line.label) + 8  # a letter is about 7 units wide
-        parts.append(element("path", d=f"M{number(right - 22)} 10H{number(right)}",
-                             class_=f"curve {line.kind}"))  # fmt: skip
-        right -= 40
-    return element("g", parts)
+    ticks = [low + n * step for n in range(round((1 - low) / step) + 1)]
+    return [(tick, f"{100 * tick:.0f} %") for tick in ticks]
