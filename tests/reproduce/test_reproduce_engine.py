@@ -9,12 +9,11 @@ from placerec.errors import Damaged
 from placerec.method.fusion import PUBLISHED_WEIGHTS
 from placerec.models.fit import fit_model
 from placerec.recognise.rerank import rerank
-from placerec.reproduce.claims import best, cell, highest, lowest, verdict
 from placerec.reproduce.grid import _rank, _weights
 from placerec.reproduce.matches import Matches, describe, with_patches
 from placerec.reproduce.robustness import DISTURBANCES
 from placerec.reproduce.speed import _published_times
-from placerec.reproduce.table import MULTI, SINGLE
+from placerec.reproduce.table import MULTI, SINGLE, best, cell, highest, lowest, verdict
 from placerec.settings import METHODS
 
 DIM = 12

@@ -2,9 +2,9 @@
 
 ``reproduce(NAME, folders, out, parameters)`` checks the parameters, computes the rows of each data
 set, and writes the table, its notes and its plot. Reading order: ``parameters``, ``folder`` (what
-is written, and how a run resumes), ``opened_model``, ``feature_maps``, ``matches``, ``scores``,
-``study`` (one data set), then one file per table. To add a table, add one file and one line in
-``TABLES``. docs/REPRODUCE.md lists the tables.
+is written, and how a run resumes), ``opened_model``, ``feature_maps``, ``matches`` (stored matches
+and their scores), ``study`` (one data set), ``table``, then one file per table. To add a table, add
+one file and one line in ``TABLES``. docs/REPRODUCE.md lists the tables.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from placerec.reproduce.claims import cell, highest, lowest, verdict
 from placerec.reproduce.folder import Row, TextRow
 from placerec.reproduce.plots import Axes, bars
 from placerec.reproduce.study import Study
@@ -17,6 +16,10 @@ from placerec.reproduce.table import (
     SINGLE,
     THREE,
     Table,
+    cell,
+    highest,
+    lowest,
+    verdict,
 )
 
 # Table 2 on MSLS validation, from the lowest recall@1 to the highest.

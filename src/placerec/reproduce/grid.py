@@ -104,31 +104,29 @@ def _weights(count: int) -> Array:
     return weights
 
 
+def _best_and_published(rows: list[TextRow]) -> list[tuple[TextRow, TextRow]]:
+    """The best point and the published one of each scorer, from the rows of one data set."""
+    scorers = series_of(rows, "scorer").values()
+    return [(points[0], next(r for r in points if r["published"])) for points in scorers]
+
+
 def notes(written: list[TextRow]) -> list[str]:
     """State the rank of the published sizes and weights."""
-    lines = [NOTE]
-    for row in written:
-        if row["published"]:
-            best = next(r for r in written if r["rank"] == "1" and r["set"] == row["set"]
-                        and r["scorer"] == row["scorer"])  # fmt: skip
-            lines.append(
-                f"{row['set']}, {row['scorer']}: the published 2,5,8 with .45 .15 .40 has rank "
-                f"{row['rank']} of {row['points']} (recall@1 {row['recall@1']}); the best is "
-                f"{best['sizes']} with {best['weights']} (recall@1 {best['recall@1']})."
-            )
-    return lines
+    return [NOTE] + [
+        f"{row['set']}, {row['scorer']}: the published 2,5,8 with .45 .15 .40 has rank "
+        f"{row['rank']} of {row['points']} (recall@1 {row['recall@1']}); the best is "
+        f"{best['sizes']} with {best['weights']} (recall@1 {best['recall@1']})."
+        for rows in series_of(written, "set").values()
+        for best, row in _best_and_published(rows)
+    ]
 
 
 def panel(axes: Axes, rows: list[TextRow]) -> None:
     """recall@1 of the best point and of the published one, by scorer."""
-    scorers = series_of(rows, "scorer").values()
-    best = [next(r for r in some if r["rank"] == "1") for some in scorers]
-    published = [next(r for r in some if r["published"]) for some in scorers]
-    series = {"best of the grid": best, "published 2,5,8": published}
-    bars(
-        axes, [row["scorer"] for row in best],
-        {name: [float(row["recall@1"]) for row in line] for name, line in series.items()}, "scorer",
-    )  # fmt: skip
+    pairs = _best_and_published(rows)
+    recalls = [[float(row["recall@1"]) for row in side] for side in zip(*pairs, strict=True)]
+    series = dict(zip(("best of the grid", "published 2,5,8"), recalls, strict=True))
+    bars(axes, [best["scorer"] for best, _ in pairs], series, "scorer")
 
 
 TABLE = Table(

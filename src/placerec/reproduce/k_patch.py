@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from placerec.index.codec import encode_patches, encode_vector
 from placerec.models.model import Model
-from placerec.reproduce.claims import cell, verdict
 from placerec.reproduce.folder import Row, TextRow
 from placerec.reproduce.plots import Axes, recall_axis, style
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import RECALLS, Table
+from placerec.reproduce.table import RECALLS, Table, cell, verdict
 from placerec.reproduce.timing import query_times
 from placerec.settings import METHODS
 
@@ -73,7 +72,9 @@ def panel(axes: Axes, rows: list[TextRow]) -> None:
         values += [retrieval, *recalls]
     axes.set_xscale("log", base=2)
     axes.set_xticks(CLUSTERS, [str(clusters) for clusters in CLUSTERS])
-    recall_axis(axes, values, "K_patch (clusters a patch descriptor)", "recall (share of queries)")
+    recall_axis(
+        axes, values, "K_patch (clusters per patch descriptor)", "recall (share of queries)"
+    )
 
 
 TABLE = Table(

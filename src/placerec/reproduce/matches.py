@@ -132,7 +132,7 @@ class Matches:
     def scored(self, scorer: str, kind: Kind, query: int) -> tuple[Array, list[tuple[Match, ...]]]:
         """Return scores (C,) and scored matches of one query with its candidates."""
         settings = Settings(patch_sizes=(kind[0],), scorer=scorer)
-        candidates: list[tuple[Matched, ...]] = [(one,) for one in self._matched(kind)[query]]
+        candidates: list[tuple[Matched, ...]] = [(m,) for m in self._matched(kind)[query]]
         return score_matches(candidates, settings, self._runtime.cores)
 
     def score_all(self, variants: Sequence[Variant]) -> None:

@@ -16,12 +16,11 @@ import numpy as np
 from PIL import Image
 
 from placerec.records import Array
-from placerec.reproduce.claims import Value, cell, lowest, verdict
 from placerec.reproduce.feature_maps import FeatureMapFiles
 from placerec.reproduce.folder import Row, TextRow
 from placerec.reproduce.plots import RECALL_1, Axes, series_of, style
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import RECALLS, SINGLE, Table
+from placerec.reproduce.table import RECALLS, SINGLE, Table, Value, cell, lowest, verdict
 
 NOISE_SEED = 0
 SCORERS = ("spatial", "displacement")

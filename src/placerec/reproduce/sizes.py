@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from placerec.reproduce.claims import best, cell, highest, verdict
 from placerec.reproduce.folder import Row, TextRow
 from placerec.reproduce.plots import Axes, recall_axis, series_of, style
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import RECALLS, THREE, Table, size_label
+from placerec.reproduce.table import RECALLS, THREE, Table, best, cell, highest, size_label, verdict
 from placerec.settings import Size
 
 SCORERS = ("spatial", "displacement")

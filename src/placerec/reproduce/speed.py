@@ -9,14 +9,24 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 
-from placerec.reproduce.claims import Value, cell, verdict
 from placerec.reproduce.folder import Row, TextRow
 from placerec.reproduce.keypoints import NAME as KEYPOINTS
 from placerec.reproduce.keypoints import keypoint_reranker, keypoint_rows
 from placerec.reproduce.matches import Variant
 from placerec.reproduce.plots import Axes, recall_axis, style
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import MULTI, ONE, RECALLS, SCORERS, SINGLE, THREE, Table
+from placerec.reproduce.table import (
+    MULTI,
+    ONE,
+    RECALLS,
+    SCORERS,
+    SINGLE,
+    THREE,
+    Table,
+    Value,
+    cell,
+    verdict,
+)
 from placerec.reproduce.timing import fastest_ms, query_times, trunk_ms
 
 DIMS = (128, 512, 2048, 4096)
@@ -154,7 +164,7 @@ def panel(axes: Axes, rows: list[TextRow]) -> None:
             axes.annotate(row["dim"], (left, up), fontsize=6, xytext=(2, 3),
                           textcoords="offset points")  # fmt: skip
     axes.set_xscale("log")
-    recall_axis(axes, values, f"ms a query, {rows[0]['candidates']} candidates (log scale)")
+    recall_axis(axes, values, f"ms per query, {rows[0]['candidates']} candidates (log scale)")
 
 
 TABLE = Table(
