@@ -1,13 +1,13 @@
-"""The trunk, and matching and scoring of 100 candidates: ours against the published operations.
+"""Compare our trunk, matching and scoring of 100 candidates with the published operations.
 
     python benchmarks/matching.py GOLDEN_FOLDER
 
-Both get the same descriptors in turn, in one process, on 2 threads: those of real photos by VGG16
-with a seeded vocabulary and PCA (times do not depend on what the weights were trained for). The
-published operations are PyTorch's: one matrix product on all threads, distances with a square
-root, two arg-mins; then OpenCV's homography a candidate, or the spatial score, one candidate after
-the other. Ours is ``recognise.rerank``. The trunk is VGG16 on one photo, ONNX Runtime against
-PyTorch. Writes results/matching.csv and the table in docs/REPRODUCE.md.
+Both run in turn in one process, on 2 threads, with the same descriptors: those of real photos by
+VGG16 with a seeded vocabulary and PCA (the time does not depend on the training of the weights).
+The published operations are PyTorch's: one matrix product on all threads, distances with a square
+root, two arg-mins; then OpenCV's homography or the spatial score, one candidate after the other.
+Ours is ``recognise.rerank``. The trunk is VGG16 on one photo, ONNX Runtime against PyTorch.
+Writes results/matching.csv and the table in docs/REPRODUCE.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from placerec.recognise.rerank import match_candidates, score_matches
 from table import ROOT, append_rows, read_rows, write_page
 
 from placerec.method.matching import Matched
@@ -28,6 +27,7 @@ from placerec.method.ransac import ransac_score
 from placerec.method.spatial import spatial_score
 from placerec.method.vlad import Vocabulary, normalise
 from placerec.models.model import Fitted, Model
+from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import PatchSet
 from placerec.runtime import Runtime
 from placerec.settings import METHODS
@@ -57,12 +57,12 @@ def seeded_model(dimensions: int) -> Model:
 
 
 def published(query: PatchSet, database: PatchSet) -> Matched:
-    """Mutual nearest neighbours as the published program finds them."""
+    """Return the mutual nearest neighbours, computed as in the published program."""
     similarity = torch.from_numpy(query.descriptors) @ torch.from_numpy(database.descriptors).T
     distance = torch.sqrt(2.0 - 2.0 * similarity + 1e-9)
     forward, backward = distance.argmin(dim=0), distance.argmin(dim=1)
-    kept = torch.nonzero(backward[forward] == torch.arange(len(forward)))[:, 0]
-    pairs = torch.stack((forward[kept], kept), dim=1).numpy()
+    mutual = torch.nonzero(backward[forward] == torch.arange(len(forward)))[:, 0]
+    pairs = torch.stack((forward[mutual], mutual), dim=1).numpy()
     empty = np.empty(0, np.float32)
     return Matched(query.grid, database.grid, pairs, empty, empty)
 
@@ -74,50 +74,48 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure(dimensions: int, label: str, scorer: str, maps: list[np.ndarray]) -> dict[str, object]:
-    """Matching and scoring of the first map with the others, which serve again and again."""
+    """Time matching and scoring of the first map with the others, which are repeated."""
     model = seeded_model(dimensions)
     settings = model.settings.replace(patch_sizes=SIZES[label], scale_weights=None, scorer=scorer)
     model = model.with_settings(settings)
-    first, *others = [model.describe_map(one, 1).patches for one in maps]
-    some = [others[n % len(others)] for n in range(CANDIDATES if dimensions < 4096 else 20)]
+    query, *database = [model.describe_map(features, 1).patches for features in maps]
+    count = CANDIDATES if dimensions < 4096 else 20
+    candidates = [database[n % len(database)] for n in range(count)]
 
     def ours() -> None:
         with single_threaded_blas():
-            score_matches(match_candidates(first, some, THREADS), settings, THREADS)
+            score_matches(match_candidates(query, candidates, THREADS), settings, THREADS)
 
-    def theirs() -> None:
-        for candidate in some:
-            for mine, other in zip(first, candidate, strict=True):
-                SCORE[scorer](published(mine, other))
+    def published_form() -> None:
+        for candidate in candidates:
+            for pair in zip(query, candidate, strict=True):
+                SCORE[scorer](published(*pair))
 
     work = f"{dimensions}-d, sizes {label}, {scorer}, 100 candidates"
-    return in_turn(work, ours, theirs, CANDIDATES / len(some))
+    return in_turn(work, ours, published_form, CANDIDATES / count)
 
 
 def measure_trunk(image: np.ndarray) -> dict[str, object]:
-    """VGG16 on one photo at 480 x 640."""
+    """Time VGG16 on one photo at 480 x 640."""
     trunk = VGG16.from_cache(Runtime(threads=THREADS))
     module = vgg16_module(trunk.state)
     torch.set_num_threads(THREADS)
 
-    def theirs() -> None:
+    def published_form() -> None:
         with torch.inference_mode():
             module(torch.from_numpy(image))
 
-    return in_turn("VGG16 trunk, one photo", lambda: trunk(image), theirs)
+    return in_turn("VGG16 trunk, one photo", lambda: trunk(image), published_form)
 
 
 def in_turn(
-    work: str, ours: Callable[[], object], theirs: Callable[[], object], scale: float = 1.0
+    work: str, ours: Callable[[], object], published_form: Callable[[], object], scale: float = 1.0
 ) -> dict[str, object]:
-    """A row: the fastest of three runs each, one after the other."""
-    spent: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for _ in range(REPEATS):
-        spent["ours"].append(seconds(ours))
-        spent["theirs"].append(seconds(theirs))
-    mine, other = (scale * min(spent[name]) for name in ("ours", "theirs"))
-    return {"work": work, "ours_s": f"{mine:.2f}", "published_form_s": f"{other:.2f}",
-            "ratio": f"{mine / other:.2f}"}  # fmt: skip
+    """Return a row: the fastest of three runs of each, run in turn."""
+    runs = [(seconds(ours), seconds(published_form)) for _ in range(REPEATS)]
+    ours_s, published_s = (scale * min(times) for times in zip(*runs, strict=True))
+    return {"work": work, "ours_s": f"{ours_s:.2f}", "published_form_s": f"{published_s:.2f}",
+            "ratio": f"{ours_s / published_s:.2f}"}  # fmt: skip
 
 
 def markdown(rows: list[dict[str, str]]) -> str:

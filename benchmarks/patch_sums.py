@@ -1,14 +1,13 @@
-"""How much noise the published float32 integral image puts into patch descriptors.
+"""Measure the noise that the published float32 integral image adds to patch descriptors.
 
     python benchmarks/patch_sums.py GOLDEN_FOLDER
 
-Takes two photos of the same building and seeded weights (GOLDEN_FOLDER/README.md; its own figures,
-of the published program, stand beside ours), computes the patches of photo q1 with direct and with
-integral sums, and compares both with float64: 1 - cosine of each patch before PCA, and the mutual
-matches with photo db2 after PCA. The assignment weights are 10 long (mild), 100 and 300 (sharp; the
-published initialisation gives 222 on the seeded example). Takes half a minute.
-
-Writes results/patch_sums.csv and the table in docs/METHOD.md.
+The input is two photos of one building and seeded weights (GOLDEN_FOLDER/README.md). The patches of
+photo q1 are computed with direct and with integral sums. Both are compared with float64:
+1 - cosine of each patch before PCA, and the mutual matches with photo db2 after PCA. The table also
+has the recorded numbers of the published program. The assignment weights have length 10 (mild), 100
+and 300 (sharp; the published initialisation gives 222 on the seeded example). This takes half a
+minute. Writes results/patch_sums.csv and the table in docs/METHOD.md.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from placerec.method.patches import patch_vlad
 from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary, normalise, soft_assign
 from placerec.photos.decode import decode
-from placerec.photos.prepare import prepare
 from placerec.records import Array, PatchSet
 from placerec.settings import PATCH_SUMS
+from placerec.trunks import feature_map
 from placerec.trunks.vgg16 import VGG16
 from placerec.workers import single_threaded_blas
 
@@ -42,14 +41,8 @@ COLUMNS = ("assignment_scale", "patch_size", "sums", "worst", "median", "matches
            "in_common", "published_worst", "published_in_common")  # fmt: skip
 
 
-def feature_map(trunk: VGG16, photo: Path) -> Array:
-    """Features (h, w, C) float32 of a photo."""
-    image = prepare(decode(photo).pixels, trunk.preprocessing((480, 640)))
-    return np.ascontiguousarray(trunk(image).transpose(1, 2, 0))
-
-
 def exact_vlad(features: Array, vocabulary: Vocabulary, size: int) -> Array:
-    """The values (P, K * D) float64 of every patch, window means in float64."""
+    """Return the values (P, K * D) float64 of every patch; window means are in float64."""
     depth = features.shape[2]
     unit = normalise(features.astype(np.float64))
     assignment = soft_assign(unit.reshape(-1, depth), vocabulary).reshape(*unit.shape[:2], -1)
@@ -62,17 +55,18 @@ def exact_vlad(features: Array, vocabulary: Vocabulary, size: int) -> Array:
 
 
 def project(patches: PatchSet, values: Array, pca: Projection) -> PatchSet:
-    """The patch set of ``values`` (P, K * D) after the PCA, in float64."""
+    """Return the patch set of ``values`` (P, K * D) after the PCA, in float64."""
     projected = values.astype(np.float64) @ pca.weight.astype(np.float64).T + pca.bias
     return PatchSet(patches.grid, normalise(projected))
 
 
 def rows(golden: Path) -> Iterator[dict[str, object]]:
-    """The rows of the table, mild first."""
+    """Yield the rows of the table, the mild assignment first."""
     state, _, pca = seeded_weights()
     with np.load(golden / "q1.npz") as file:
         query = np.ascontiguousarray(file["encoder"].transpose(1, 2, 0))
-    database = feature_map(VGG16(state, "seeded"), golden / "photos" / "db2.png")
+    photo = decode(golden / "photos" / "db2.png")
+    database = feature_map(VGG16(state, "seeded"), photo.pixels, (480, 640))
     report = json.loads((golden / "precision_report.json").read_text(encoding="utf-8"))
     for scale in SCALES:
         _, vocabulary, _ = seeded_weights(scale)
@@ -85,16 +79,16 @@ def rows_of_size(
     query: Array, database: Array, vocabulary: Vocabulary, pca: Projection, size: int,
     scale: float, published: dict[str, dict[str, dict[str, float]]],
 ) -> Iterator[dict[str, object]]:  # fmt: skip
-    """Direct and integral sums of one patch size, from features in float32."""
+    """Yield a row for direct and for integral sums of one patch size, from float32 features."""
     maps = query, database
-    exact = [exact_vlad(one, vocabulary, size) for one in maps]
+    exact = [exact_vlad(features, vocabulary, size) for features in maps]
     for sums in PATCH_SUMS:
-        found = [patch_vlad(normalise(one), vocabulary, None, (size, size), sums=sums)
-                 for one in maps]  # fmt: skip
-        values = normalise(found[0].descriptors.astype(np.float64))
+        patches = [patch_vlad(normalise(features), vocabulary, None, (size, size), sums=sums)
+                   for features in maps]  # fmt: skip
+        values = normalise(patches[0].descriptors.astype(np.float64))
         noise = 1.0 - np.einsum("pd,pd->p", values, exact[0])
-        ours = mutual_nearest(*(project(one, one.descriptors, pca) for one in found)).pairs
-        true = mutual_nearest(*(project(*pair, pca) for pair in zip(found, exact, strict=True)))
+        ours = mutual_nearest(*(project(side, side.descriptors, pca) for side in patches)).pairs
+        true = mutual_nearest(*(project(*pair, pca) for pair in zip(patches, exact, strict=True)))
         both = set(map(tuple, ours.tolist())) & set(map(tuple, true.pairs.tolist()))
         direct = sums == "direct"
         worst = (
@@ -111,7 +105,7 @@ def rows_of_size(
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """The table as it stands in docs/METHOD.md."""
+    """Return the table of docs/METHOD.md."""
     head = ("assignment", "p", "sums", "1 - cos, worst", "1 - cos, median", "matches",
             "in float64", "in common", "recorded: worst", "recorded: in common")  # fmt: skip
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
@@ -121,9 +115,9 @@ def markdown(rows: list[dict[str, str]]) -> str:
 
 def main() -> None:
     with single_threaded_blas():
-        found = list(rows(Path(sys.argv[1])))
+        table = list(rows(Path(sys.argv[1])))
     RESULTS.unlink(missing_ok=True)
-    append_rows(RESULTS, COLUMNS, found)
+    append_rows(RESULTS, COLUMNS, table)
     write_page(PAGE, "patch_sums", markdown(read_rows(RESULTS)))
 
 

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from placerec.recognise.rerank import match_candidates, score_matches
 from table import ROOT, read_rows, write_page
 
 from placerec.index.build import build_index
@@ -26,6 +25,7 @@ from placerec.method.ranking import shortlist
 from placerec.photos.find import find_photos
 from placerec.photos.prepare import prepare
 from placerec.recognise.recognizer import PlaceRecognizer
+from placerec.recognise.scores import match_candidates, score_matches
 from placerec.runtime import Runtime
 from placerec.workers import single_threaded_blas
 

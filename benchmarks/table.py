@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from placerec.recognise.rerank import match_candidates, score_matches
 
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.layouts import open_dataset
@@ -34,6 +33,7 @@ from placerec.models.fit import FeatureMaps, fit_model
 from placerec.models.model import Model
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
+from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Array, Features, PatchSet
 from placerec.runtime import Runtime
 from placerec.settings import METHODS, NETVLAD, Settings

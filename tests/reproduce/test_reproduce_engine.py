@@ -1,17 +1,18 @@
-"""The engine of ``reproduce``: what is stored of matches gives what re-ranking gives."""
+"""The engine of ``reproduce``: stored matches give the same ranking as re-ranking."""
+
+import shutil
 
 import numpy as np
 import pytest
-from placerec.recognise.rerank import rerank
 
+from placerec.errors import Damaged
 from placerec.method.fusion import PUBLISHED_WEIGHTS
 from placerec.models.fit import fit_model
-from placerec.reproduce.claims import best, cell, highest, lowest, verdict
 from placerec.reproduce.grid import _rank, _weights
-from placerec.reproduce.matches import Matches, at, describe
-from placerec.reproduce.robustness import DISTURBANCES, LEVELS
-from placerec.reproduce.scores import MULTI, SINGLE, Scores
-from placerec.reproduce.speed import _beside_the_published
+from placerec.reproduce.matches import Matches, describe, with_patches
+from placerec.reproduce.robustness import DISTURBANCES
+from placerec.reproduce.speed import _published_times
+from placerec.reproduce.table import MULTI, SINGLE, best, cell, highest, lowest, verdict
 from placerec.settings import METHODS
 
 DIM = 12
@@ -26,11 +27,11 @@ def maps():
     """Eight maps of 12 x 14 cells: windows of one scene, so that they match, and noise."""
     rng = np.random.default_rng(0)
     scene = rng.standard_normal((16, 20, 24))
-    found = []
+    windows = []
     for number in range(8):
         window = scene[number % 4 : number % 4 + 12, number % 3 : number % 3 + 14]
-        found.append((window + 0.5 * rng.standard_normal(window.shape)).astype(np.float32))
-    return found
+        windows.append((window + 0.5 * rng.standard_normal(window.shape)).astype(np.float32))
+    return windows
 
 
 @pytest.fixture(scope="module")
@@ -46,47 +47,54 @@ LISTS = [np.array([5, 2, 7, 3]), np.array([2, 3, 4, 6])]
 def stored(maps, model, tmp_path_factory):
     matches = Matches(tmp_path_factory.mktemp("matches"), LISTS)
     kinds = [(size, dim) for size in MULTI for dim in (5, DIM)]
-    matches.compute(model, maps[:2], maps, kinds, 2, lambda *_: None)
+    matches.compute(model, maps[:2], maps, kinds)
     return matches
 
 
 def test_leading_columns_are_the_smaller_pca(maps, model):
-    found = describe(model, maps[0], SINGLE, (5, DIM), 1)
-    for dim in (5, DIM):
-        wanted = at(model, SINGLE, dim).describe_map(maps[0]).patches[0]
-        np.testing.assert_allclose(found[SINGLE[0], dim].descriptors, wanted.descriptors, atol=2e-6)
-        assert found[SINGLE[0], dim].descriptors.dtype == np.float32
+    kinds = [(SINGLE[0], dim) for dim in (5, DIM)]
+    described = describe(model, maps[0], kinds, 1)
+    for size, dim in kinds:
+        expected = with_patches(model, SINGLE, dim).describe_map(maps[0]).patches[0].descriptors
+        np.testing.assert_allclose(described[size, dim].descriptors, expected, atol=2e-6)
+        assert described[size, dim].descriptors.dtype == np.float32
 
 
 @pytest.mark.parametrize("scorer", ["spatial", "ransac", "displacement"])
 @pytest.mark.parametrize(("sizes", "dim"), [(SINGLE, 5), (MULTI, DIM)])
 def test_stored_matches_rank_as_rerank_does(maps, model, stored, scorer, sizes, dim):
     pytest.importorskip("cv2")
-    one = at(model, sizes, dim)
-    settings = one.settings.replace(scorer=scorer, fusion="z-score")
-    orders = Scores(stored, 1).orders(scorer, sizes, dim)
-    for question, rows in enumerate(LISTS):
-        query = one.describe_map(maps[question], 1).patches
-        candidates = [one.describe_map(maps[row]).patches for row in rows]
+    model = with_patches(model, sizes, dim)
+    settings = model.settings.replace(scorer=scorer, fusion="z-score")
+    orders = stored.orders(sizes, dim, scorer)
+    for number, rows in enumerate(LISTS):
+        query = model.describe_map(maps[number], 1).patches
+        candidates = [model.describe_map(maps[row]).patches for row in rows]
         ranked = rerank(query, candidates, np.zeros(len(rows)), settings)
-        assert orders[question].tolist() == [rows[r.candidate] for r in ranked]
+        assert orders[number].tolist() == [rows[r.candidate] for r in ranked]
 
 
-def test_matches_keep_no_descriptor(stored):
-    found = stored.of((SINGLE[0], 5))
-    assert len(found[0][0].query) == 8 * 10
-    assert not hasattr(found[0][0].query, "descriptors")
-    assert [len(candidates) for candidates in found] == [4, 4]
+def test_matches_store_no_descriptor(stored):
+    matches = stored.of((SINGLE[0], 5))
+    assert len(matches[0][0].query) == 8 * 10
+    assert not hasattr(matches[0][0].query, "descriptors")
+    assert [len(candidates) for candidates in matches] == [4, 4]
+
+
+def test_a_damaged_file_of_matches_is_named(stored, tmp_path):
+    copy = Matches(shutil.copytree(stored.folder, tmp_path / "copy"), LISTS)
+    (copy.folder / "5x5-5" / "000002.npz").write_bytes(b"")
+    with pytest.raises(Damaged, match=r"000002\.npz"):
+        copy.of((SINGLE[0], 5))
 
 
 def test_another_table_adds_sizes_and_computes_none_again(maps, model, stored):
-    files = sorted(stored.folder.iterdir())
-    before, known = [file.stat().st_mtime_ns for file in files], stored.of((SINGLE[0], 5))
-    stored.compute(model, maps[:2], maps, [(SINGLE[0], 5)], 1, lambda *_: None)
+    files = sorted(stored.folder.rglob("*.npz"))
+    before, matches = [file.stat().st_mtime_ns for file in files], stored.of((SINGLE[0], 5))
+    stored.compute(model, maps[:2], maps, [(SINGLE[0], 5), ((3, 4), 5)])
     assert [file.stat().st_mtime_ns for file in files] == before
-    stored.compute(model, maps[:2], maps, [((3, 4), 5)], 1, lambda *_: None)
     assert len(stored.of(((3, 4), 5))) == 2
-    assert np.array_equal(stored.of((SINGLE[0], 5))[0][0].pairs, known[0][0].pairs)
+    assert np.array_equal(stored.of((SINGLE[0], 5))[0][0].pairs, matches[0][0].pairs)
 
 
 def test_grid_has_the_published_weights_and_every_weight_sums_to_one():
@@ -108,8 +116,8 @@ def test_a_verdict_names_the_sets_where_a_claim_holds_is_a_tie_and_fails():
         for name, values in {"a": ".5 .4", "b": ".4 .4", "c": ".3 .4", "d": ".9 .1"}.items()
         for kind, value in zip("xy", values.split(), strict=True)
     ]
-    told = verdict("x above y", rows, cell(kind="x"), cell(kind="y"))
-    assert told == "x above y: holds on a and d, a tie on b, not on c."
+    sentence = verdict("x above y", rows, cell(kind="x"), cell(kind="y"))
+    assert sentence == "x above y: holds on a and d, a tie on b, not on c."
     assert best()(rows) == highest(best(kind="x"), best(kind="y"))(rows) == 0.9
     assert lowest(best(kind="x"), best(kind="y"))(rows) == 0.4
 
@@ -119,26 +127,27 @@ def test_matching_time_is_scaled_to_100_candidates_on_2_threads():
         "set": "s", "dim": "512", "sizes": "5", "scorer": "spatial", "candidates": "20",
         "threads": "1", "match_ms": "200", "verify_ms": "50",
     }  # fmt: skip
-    told, _ = _beside_the_published([row, {**row, "dim": "96"}])
-    assert "0.50 s to match and 0.12 s to verify 100 candidates on 2 threads" in told
-    assert told.endswith("not slower.")
-    slower, _ = _beside_the_published([{**row, "threads": "2"}])
+    line, _ = _published_times([row, {**row, "dim": "96"}])
+    assert "0.50 s to match and 0.12 s to verify 100 candidates on 2 threads" in line
+    assert line.endswith("not slower.")
+    slower, _ = _published_times([{**row, "threads": "2"}])
     assert slower.endswith(": slower.")
 
 
 def test_disturbances_move_the_pixels_as_they_say():
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[20, 30] = 200
-    shifted = DISTURBANCES["shift"](pixels, 0.1)
+    change = {kind: disturbance.change for kind, disturbance in DISTURBANCES.items()}
+    assert np.array_equal(change["none"](pixels, level=0.0), pixels)
+    shifted = change["shift"](pixels, 0.1)
     assert shifted[20, 36].max() == 200
     assert (shifted[:, :6] == 127).all()
-    assert DISTURBANCES["brightness"](pixels, 0.3)[20, 30, 0] == 60
+    assert change["brightness"](pixels, 0.3)[20, 30, 0] == 60
     ramp = np.indices((40, 60), np.uint8)[1][..., None].repeat(3, axis=2)
-    zoomed = DISTURBANCES["scale"](ramp, 1.5)
+    zoomed = change["scale"](ramp, 1.5)
     assert abs(int(zoomed[20, 45, 0]) - 40) <= 1
     line = np.zeros((41, 41, 3), np.uint8)
     line[20] = 255
-    assert DISTURBANCES["rotation"](line, 45.0)[10, 10, 0] > 100  # clockwise
-    first, again = (DISTURBANCES["noise"](pixels, 10.0) for _ in range(2))
+    assert change["rotation"](line, 45.0)[10, 10, 0] > 100  # clockwise
+    first, again = (change["noise"](pixels, 10.0) for _ in range(2))
     assert np.array_equal(first, again)
-    assert set(LEVELS) - {"none"} == set(DISTURBANCES)

@@ -45,10 +45,3 @@ def showing_progress(threads: int | None = None, device: str = "cpu") -> Iterato
     finally:
         if bars.tasks:
             bars.stop()
-
-
-@contextmanager
-def progress_bars() -> Iterator[object]:
-    """Yield a progress callback."""
-    with showing_progress() as runtime:
-        yield runtime.progress

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from placerec.cli.options import given, image_size_option, query_list_options
-from placerec.cli.progress import progress_bars
+from placerec.cli.progress import showing_progress
 
 
 def _queries(_context: click.Context, _param: click.Parameter, value: str | None) -> Any:
@@ -19,56 +19,72 @@ def _queries(_context: click.Context, _param: click.Parameter, value: str | None
     return int(value)
 
 
-@click.command()
+class _TablesInHelp(click.Command):
+    """A command whose help lists the tables; it imports them only to show the help."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from placerec.reproduce import TABLES
+
+        self.help = (self.help or "").replace("{tables}", ", ".join(TABLES))
+        super().format_help_text(ctx, formatter)
+
+
+@click.command(cls=_TablesInHelp)
 @click.argument("name")
 @click.argument("datasets", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="Folder of the table; started again, a run goes on there.",
+    help="Folder of the table; a stopped run resumes in it.",
 )
 @click.option(
     "--model",
-    help="A trunk, an .onnx trunk, or a .safetensors model in the published "
-    "form. Default: vgg16; k-patch: efficientnet-lite0.",
+    help="A trunk, an .onnx trunk, or a .safetensors model in the published form. "
+    "Default: vgg16; for k-patch: efficientnet-lite0.",
+)
+@click.option(
+    "--protocol",
+    metavar="NAME",
+    help="How the data sets are read and judged (docs/DATASETS.md); a published data set needs "
+    "its name.",
 )
 @click.option(
     "--distractors",
     multiple=True,
     metavar="[SET=]FOLDER",
-    help="Photos that join the database (of SET alone) and are never correct.",
+    help="Photos that join the database (with SET: of this data set only) and are never correct.",
 )
 @click.option(
     "--ground-truth",
     type=click.Path(path_type=Path),
-    help="CSV file query,database, for one data set.",
+    help="CSV file with the columns query,database, for one data set.",
 )
 @query_list_options
 @click.option(
     "--queries",
     callback=_queries,
     metavar="N|all",
-    help="How many queries, a seeded choice. Default: 100; speed, methods: 50.",
+    help="Number of queries, a seeded choice. Default: 100; for speed and methods: 50.",
 )
 @click.option(
     "--candidates",
     type=click.IntRange(1),
     default=20,
     show_default=True,
-    help="Photos of the shortlist that are re-ranked.",
+    help="Number of photos of the shortlist that are re-ranked.",
 )
 @image_size_option
 @click.option(
     "--clusters",
     type=click.IntRange(2),
-    help="Clusters that a trunk is fitted with. Default: 16.",
+    help="Number of clusters if a trunk is fitted. Default: 16.",
 )
 @click.option(
     "--pca-dim",
     type=click.IntRange(1),
-    help="Dimensions of the PCA that a trunk is fitted with; smaller ones are its leading "
-    "dimensions. Default: 4096.",
+    help="Dimensions of the PCA if a trunk is fitted; smaller PCAs are its leading dimensions. "
+    "Default: 4096.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores.")
 def reproduce(
@@ -77,25 +93,20 @@ def reproduce(
 ) -> None:  # fmt: skip
     """Make a table or figure of the paper: OUT/NAME.csv, .md and .png.
 
-    NAME: ablation, sizes, speed, methods, pictures, grid, robustness or k-patch. DATASETS are
-    folders with database/, queries/ and ground_truth.csv (query,database). In Python:
+    NAME is one of {tables}. DATASETS are folders with database/, queries/ and ground_truth.csv
+    (query,database), or other layouts of docs/DATASETS.md. In Python:
     placerec.reproduce.reproduce.
     """
-    from placerec.errors import UsageError
-    from placerec.reproduce import TABLES
     from placerec.reproduce import reproduce as run
-    from placerec.reproduce.parameters import Options
-    from placerec.runtime import available_threads
+    from placerec.reproduce import table_named
+    from placerec.reproduce.parameters import Parameters
 
-    if name not in TABLES:
-        raise UsageError(f"table {name!r}: choose one of {', '.join(TABLES)}")
-    table = TABLES[name]
-    chosen = Options(
+    table = table_named(name)
+    parameters = Parameters(
         model=model or table.model,
         queries={None: table.queries, "all": None}.get(queries, queries),
-        threads=threads or available_threads(),
         **given(options),
     )
-    with progress_bars() as progress:
-        result = run(name, datasets, out, chosen, progress)
+    with showing_progress(threads) as runtime:
+        result = run(name, datasets, out, parameters, runtime)
     click.echo(result.csv.with_suffix(".md").read_text(encoding="utf-8").strip())

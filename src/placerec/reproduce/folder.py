@@ -1,9 +1,9 @@
-"""The result folder of a table: resumable, never mixed, nothing half-written.
+"""The result folder of a table: a run resumes in it, and never mixes two tables.
 
-``NAME.json`` says what the table is of: options, versions, and for each set its query list,
-database and model; and on how many threads it was made, which a later run may change. It is
-written with the first rows that are kept; from then on a run with others is refused. Whatever took
-long lies in ``cache``, under names that tell what it is of.
+``NAME.json`` stores what the table depends on: parameters, versions, and the query list, database
+and model of each data set. It also lists the numbers of threads, which may change. The file is
+written with the first stored rows. From then on a run with other values is refused. ``cache`` holds
+everything that takes long to compute, under names that identify the content.
 """
 
 from __future__ import annotations
@@ -21,18 +21,14 @@ from placerec.evaluation.machine import versions
 from placerec.files import write_text
 
 Row = dict[str, Any]
+TextRow = dict[str, str]  # a row as written
 
 
 class ResultFolder:
-    """The folder ``out`` as far as the table ``name`` is concerned."""
+    """The files of the table ``name`` in the folder ``out``."""
 
     def __init__(
-        self,
-        out: Path,
-        name: str,
-        options: dict[str, object],
-        sets: list[str],
-        threads: int = 1,
+        self, out: Path, name: str, options: dict[str, object], sets: list[str], threads: int = 1
     ) -> None:
         self.path, self.name, self._threads = out, name, threads
         self.cache = out / "cache"
@@ -40,24 +36,65 @@ class ResultFolder:
             self.cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise NoRoom(out, error.strerror or str(error)) from error
-        self._facts: dict[str, Any] = {
-            "table": name, "options": json.loads(json.dumps(options)), "versions": versions(),
-            "threads": [], "data sets": sets, "sets": {},
-        }  # fmt: skip
-        known = self._known()
-        if known:
+        facts = {"table": name, "options": options, "versions": versions(), "threads": [],
+                 "data sets": sets, "sets": {}}  # fmt: skip
+        self._facts: dict[str, Any] = json.loads(json.dumps(facts))
+        if self._json.is_file():
+            stored = json.loads(self._json.read_text(encoding="utf-8"))
             for key in ("table", "options", "versions", "data sets"):
-                self._same(key, known.get(key), self._facts[key])
-            self._facts = known
+                self._check_same(key, stored.get(key), self._facts[key])
+            self._facts = stored
+
+    @property
+    def csv(self) -> Path:
+        """The file of the table."""
+        return self.path / f"{self.name}.csv"
+
+    @property
+    def _json(self) -> Path:
+        return self.path / f"{self.name}.json"
 
     def remember_set(self, set_name: str, **facts: object) -> None:
-        """Note what a set is (hashes); refuse one that has changed since."""
-        known = self._facts["sets"].setdefault(set_name, {})
+        """Store facts of a data set; raise ``UsageError`` if one differs from a stored fact."""
+        stored = self._facts["sets"].setdefault(set_name, {})
         for key, value in facts.items():
-            self._same(f"{key} of {set_name}", known.setdefault(key, value), value)
+            self._check_same(f"{key} of {set_name}", stored.setdefault(key, value), value)
 
-    def told(self) -> list[str]:
-        """What the models of each set were fitted on, as notes."""
+    def once(self, key: str, compute: Callable[[], list[Row]]) -> list[Row]:
+        """Return the rows of ``compute``, which is called only if no run has stored them yet."""
+        path = self.cache / self.name / f"{file_name(key)}.json"
+        if not path.is_file():
+            rows = compute()
+            if self._threads not in self._facts["threads"]:
+                self._facts["threads"].append(self._threads)
+            write_text(self._json, json.dumps(self._facts, indent=2) + "\n")
+            write_text(path, json.dumps(rows))
+        stored: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+        return stored
+
+    def write(
+        self, columns: Sequence[str], rows: list[Row], notes: Callable[[list[TextRow]], list[str]]
+    ) -> None:
+        """Write ``NAME.csv`` and, from its rows, ``NAME.md`` with ``notes`` below the table."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _cell(row.get(key)) for key in columns} for row in rows)
+        write_text(self.csv, text.getvalue())
+        written = self.rows()
+        cells = [columns, ["---"] * len(columns)]
+        cells += [[row[key] or "-" for key in columns] for row in written]
+        table = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+        below = "\n".join(f"- {note}" for note in [*notes(written), *self._training_notes()])
+        write_text(self.path / f"{self.name}.md", f"# {self.name}\n\n{table}\n\n{below}\n")
+
+    def rows(self) -> list[TextRow]:
+        """Return the rows of the written table; every value is text."""
+        with self.csv.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def _training_notes(self) -> list[str]:
+        """On which photos the models of each data set were fitted."""
         lines = [
             f"{set_name}: {value}."
             for set_name, facts in self._facts["sets"].items()
@@ -66,81 +103,30 @@ class ResultFolder:
         ]
         return list(dict.fromkeys(lines))
 
-    def once(self, key: str, compute: Callable[[], list[Row]]) -> list[Row]:
-        """The rows of ``compute``, which runs only where no earlier run has kept them."""
-        path = self.cache / self.name / f"{file_name(key)}.json"
-        if path.is_file():
-            kept: list[Row] = json.loads(path.read_text(encoding="utf-8"))
-            return kept
-        rows = json.loads(json.dumps(compute()))
-        if self._threads not in self._facts["threads"]:
-            self._facts["threads"].append(self._threads)
-        write_text(self._json, json.dumps(self._facts, indent=2) + "\n")
-        write_text(path, json.dumps(rows))
-        return list(rows)
-
-    def write(
-        self,
-        columns: Sequence[str],
-        rows: list[Row],
-        notes: Callable[[list[dict[str, str]]], list[str]],
-    ) -> None:
-        """Write ``NAME.csv`` and, made from it, ``NAME.md`` with its ``notes`` below the table."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _cell(row.get(key)) for key in columns} for row in rows)
-        write_text(self.csv, text.getvalue())
-        lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-        written = self.rows()
-        lines += [" | ".join(row[key] or "-" for key in columns) for row in written]
-        table = "\n".join(f"| {line} |" for line in lines)
-        told = "\n".join(f"- {note}" for note in [*notes(written), *self.told()])
-        write_text(self.path / f"{self.name}.md", f"# {self.name}\n\n{table}\n\n{told}\n")
-
-    @property
-    def csv(self) -> Path:
-        """The table itself."""
-        return self.path / f"{self.name}.csv"
-
-    def rows(self) -> list[dict[str, str]]:
-        """The rows of the table as written: every value as text."""
-        with self.csv.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-
-    def _same(self, what: str, was: object, now: object) -> None:
-        if was == now:
+    def _check_same(self, what: str, stored: object, value: object) -> None:
+        if stored == value:
             return
-        parts = [f"{was} then, {now} now"]
-        if isinstance(was, dict) and isinstance(now, dict):
-            parts = [f"{k} {was.get(k)} then, {now.get(k)} now"
-                     for k in {**was, **now} if was.get(k) != now.get(k)]  # fmt: skip
+        changes = f"was {stored}, is now {value}"
+        if isinstance(stored, dict) and isinstance(value, dict):
+            changes = "; ".join(
+                f"{key} was {stored.get(key)}, is now {value.get(key)}"
+                for key in {**stored, **value}
+                if stored.get(key) != value.get(key)
+            )
         raise UsageError(
-            f"{self._json}: this folder has {self.name} with other {what} ({'; '.join(parts)}); "
-            f"choose another --out, or the same as then"
+            f"{self._json}: this folder holds {self.name} with other {what} ({changes}); choose "
+            f"another output folder, or the stored values"
         )
-
-    @property
-    def _json(self) -> Path:
-        return self.path / f"{self.name}.json"
-
-    def _known(self) -> dict[str, Any]:
-        if not self._json.is_file():
-            return {}
-        known: dict[str, Any] = json.loads(self._json.read_text(encoding="utf-8"))
-        older = known["options"].pop("threads", None)  # where folders had them at first
-        known.setdefault("threads", [] if older is None else [older])
-        return known
 
 
 def digest(items: Iterable[str]) -> str:
-    """12 hex digits that name a list of texts."""
+    """Return 12 hex digits that identify a list of texts."""
     text = "\n".join(items).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest()[:12]
 
 
 def file_name(text: str) -> str:
-    """``text`` as a file name."""
+    """Return ``text`` as a file name: other characters become underscores."""
     return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in text)
 
 

@@ -1,14 +1,13 @@
 """Grid search of patch sizes and their weights, best on a validation half (the paper's 4.5).
 
-All sets of one, two or three square sizes from 1 to 10, weights in steps of 1/20. Scores of a
-size are computed once, so that the whole grid is a few matrix products.
+The grid holds all sets of one, two or three square sizes from 1 to 10, with weights in steps of
+1/20. Scores of a size are computed once, so the whole grid takes a few matrix products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,18 +15,14 @@ from placerec.evaluation.scoring.metrics import RECALL_AT
 from placerec.method.fusion import PUBLISHED_WEIGHTS, standardise
 from placerec.method.ranking import best_first
 from placerec.records import Array
-from placerec.reproduce.folder import Row
-from placerec.reproduce.plots import TextRow, bars
-from placerec.reproduce.scores import MULTI, Scores
+from placerec.reproduce.folder import Row, TextRow
+from placerec.reproduce.matches import Matches, kinds_of
+from placerec.reproduce.plots import Axes, bars, series_of
 from placerec.reproduce.sizes import SQUARES
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import RECALLS, Table, size_label
+from placerec.reproduce.table import MULTI, RECALLS, SCORERS, Table, size_label
 from placerec.settings import Size
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-SCORERS = ("spatial", "ransac", "displacement")
 STEPS = 20
 TOP = 10
 MOST_SIZES = 3
@@ -35,69 +30,59 @@ Point = tuple[tuple[Size, ...], tuple[float, ...], Array]  # sizes, weights, rec
 
 NOTE = (
     "Rank 1 is the best; points with the same three recalls share a rank. Sizes and weights are "
-    "chosen and measured on the same queries: what is best here must show elsewhere."
+    "chosen and measured on the same queries, so check the best point on other queries."
 )
 
 
 def rows(study: Study) -> list[Row]:
-    """For each scorer the best weights of the ten best sizes, and the published point."""
+    """For each scorer: the best weights of the ten best sizes, and the published point."""
     dim = study.dim
-    scores = study.scores([(size, dim) for size in SQUARES])
-    for size in SQUARES:
-        for scorer in SCORERS:
-            scores.of_size(scorer, (size, dim))
-        scores.drop()
-    asked, correct = _correct(study, scores)
-    found = []
+    variants = [((size,), dim, scorer) for size in SQUARES for scorer in SCORERS]
+    matches = study.matches(kinds_of(variants))
+    matches.score_all(variants)
+    answerable, correct = _correct(study, matches)
+    table = []
     for scorer in SCORERS:
-        points = list(_points(scores, scorer, dim, asked, correct))
-        keys = np.round(np.array([point[2] for point in points]), 9)
+        points = list(_points(matches, scorer, dim, answerable, correct))
+        keys = np.round(np.array([recalls for *_, recalls in points]), 9)
+        first: dict[tuple[Size, ...], int] = {}  # the best point of each set of sizes
+        for number in np.lexsort(-keys.T[::-1]).tolist():
+            first.setdefault(points[number][0], number)
         published = next(
-            i for i, p in enumerate(points) if p[0] == MULTI and p[1] == PUBLISHED_WEIGHTS
+            n for n, point in enumerate(points) if point[:2] == (MULTI, PUBLISHED_WEIGHTS)
         )
-        order = np.lexsort((np.arange(len(keys)), *(-keys.T[::-1])))
-        for number in [*_first_of_each_sizes(points, order.tolist())[:TOP], published]:
+        for number in [*list(first.values())[:TOP], published]:
             sizes, weights, recalls = points[number]
-            found.append({
-                **study.label(), "scorer": scorer, "dim": dim, "sizes": size_label(sizes),
+            table.append({
+                **study.label, "scorer": scorer, "dim": dim, "sizes": size_label(sizes),
                 "weights": " ".join(f"{w:.2f}" for w in weights),
                 "published": "yes" if number == published else "",
                 "rank": _rank(keys, number), "points": len(points),
                 **dict(zip(RECALLS, recalls.tolist(), strict=True)),
             })  # fmt: skip
-    return found
-
-
-def _first_of_each_sizes(points: list[Point], order: list[int]) -> list[int]:
-    """The points of ``order`` (best first) whose sizes come for the first time."""
-    first: dict[tuple[Size, ...], int] = {}
-    for number in order:
-        first.setdefault(points[number][0], number)
-    return list(first.values())
+    return table
 
 
 def _rank(keys: Array, number: int) -> int:
-    """1 + how many points are better: by recall@1, then @5, then @10."""
-    better = np.zeros(len(keys), bool)
-    same = np.ones(len(keys), bool)
-    for column in keys.T:
-        better |= same & (column > column[number])
-        same &= column == column[number]
-    return 1 + int(better.sum())
+    """1 + the number of better points: by recall@1, then @5, then @10."""
+    points: list[list[float]] = keys.tolist()
+    return 1 + sum(point > points[number] for point in points)
 
 
-def _correct(study: Study, scores: Scores) -> tuple[Array, Array]:
-    """The queries (A,) that have a positive, and whether each of their candidates is one (A, C)."""
-    positives = [study.data.answers[name] for name in study.queries]
-    asked = np.array([number for number, known in enumerate(positives) if known], int)
-    found = [[study.database[row] in positives[q] for row in scores.lists[q]] for q in asked]
-    return asked, np.array(found, bool).reshape(len(asked), study.candidates)
+def _correct(study: Study, matches: Matches) -> tuple[Array, Array]:
+    """The queries (A,) that have a positive, and which of their candidates are one (A, C)."""
+    positives = study.search.positives
+    answerable = np.array([query for query, rows in enumerate(positives) if rows], int)
+    correct = [[row in positives[q] for row in matches.lists[q].tolist()] for q in answerable]
+    return answerable, np.array(correct, bool).reshape(len(answerable), study.candidates)
 
 
-def _points(scores: Scores, scorer: str, dim: int, asked: Array, correct: Array) -> Iterator[Point]:
-    """Every point of the grid with its recalls; the weights of a set at once."""
-    single = [scores.of_size(scorer, (size, dim))[asked] for size in SQUARES]
-    standard = np.stack([standardise(one.T).T for one in single], axis=2)  # (A, C, sizes)
+def _points(
+    matches: Matches, scorer: str, dim: int, answerable: Array, correct: Array
+) -> Iterator[Point]:
+    """Every point of the grid with its recalls; all weights of a set of sizes at once."""
+    single = [matches.scores(scorer, (size, dim))[answerable] for size in SQUARES]
+    standard = np.stack([standardise(size.T).T for size in single], axis=2)  # (A, C, sizes)
     for count in range(1, MOST_SIZES + 1):
         weights = _weights(count)
         for chosen in combinations(range(len(SQUARES)), count):
@@ -105,54 +90,43 @@ def _points(scores: Scores, scorer: str, dim: int, asked: Array, correct: Array)
             fused = standard[:, :, list(chosen)] @ weights.T  # (A, C, W)
             order = best_first(fused, axis=1)
             hits = np.take_along_axis(correct[:, :, None], order, axis=1)
-            found = [hits[:, :n].any(axis=1).sum(axis=0) for n in RECALL_AT]
-            recalls = np.stack(found, axis=1) / max(len(asked), 1)  # (W, recalls)
-            yield from (
-                (sizes, tuple(w), r) for w, r in zip(weights.tolist(), recalls, strict=True)
-            )
+            sums = [hits[:, :n].any(axis=1).sum(axis=0) for n in RECALL_AT]
+            recalls = np.stack(sums, axis=1) / max(len(answerable), 1)  # (W, recalls)
+            for row, recall in zip(weights.tolist(), recalls, strict=True):
+                yield sizes, tuple(row), recall
 
 
 def _weights(count: int) -> Array:
     """All weights of ``count`` sizes in steps of 1/20, each above 0, sum 1: (W, count)."""
-    if count == 1:
-        return np.ones((1, 1))
-    first = np.arange(1, STEPS)
-    grid = np.stack(np.meshgrid(*[first] * (count - 1), indexing="ij"), axis=-1)
-    grid = grid.reshape(-1, count - 1)
-    last = STEPS - grid.sum(axis=1, keepdims=True)
-    found: Array = np.hstack((grid, last))[last[:, 0] >= 1] / STEPS
-    return found
+    # Each cut of the 20 steps into ``count`` parts gives one row of weights.
+    cuts = np.array(list(combinations(range(1, STEPS), count - 1)), int)
+    weights: Array = np.diff(cuts, prepend=0, append=STEPS) / STEPS
+    return weights
+
+
+def _best_and_published(rows: list[TextRow]) -> list[tuple[TextRow, TextRow]]:
+    """The best point and the published one of each scorer, from the rows of one data set."""
+    scorers = series_of(rows, "scorer").values()
+    return [(points[0], next(r for r in points if r["published"])) for points in scorers]
 
 
 def notes(written: list[TextRow]) -> list[str]:
-    """Where the published sizes and weights stand."""
-    told = [NOTE]
-    for row in written:
-        if row["published"]:
-            best = next(r for r in written if r["rank"] == "1" and r["set"] == row["set"]
-                        and r["scorer"] == row["scorer"])  # fmt: skip
-            told.append(
-                f"{row['set']}, {row['scorer']}: the published 2,5,8 with .45 .15 .40 has rank "
-                f"{row['rank']} of {row['points']} (recall@1 {row['recall@1']}); the best is "
-                f"{best['sizes']} with {best['weights']} (recall@1 {best['recall@1']})."
-            )
-    return told
+    """State the rank of the published sizes and weights."""
+    return [NOTE] + [
+        f"{row['set']}, {row['scorer']}: the published 2,5,8 with .45 .15 .40 has rank "
+        f"{row['rank']} of {row['points']} (recall@1 {row['recall@1']}); the best is "
+        f"{best['sizes']} with {best['weights']} (recall@1 {best['recall@1']})."
+        for rows in series_of(written, "set").values()
+        for best, row in _best_and_published(rows)
+    ]
 
 
-def panel(axes: Axes, mine: list[TextRow]) -> None:
+def panel(axes: Axes, rows: list[TextRow]) -> None:
     """recall@1 of the best point and of the published one, by scorer."""
-    known = list(dict.fromkeys(row["scorer"] for row in mine))
-
-    def of(scorer: str, key: str, value: str) -> float:
-        return next(float(r["recall@1"]) for r in mine if (r["scorer"], r[key]) == (scorer, value))
-
-    bars(
-        axes, known,
-        {"best of the grid": [of(scorer, "rank", "1") for scorer in known],
-         "published 2,5,8": [of(scorer, "published", "yes") for scorer in known]},
-        "recall@1 (share of queries)",
-    )  # fmt: skip
-    axes.set_xlabel("scorer")
+    pairs = _best_and_published(rows)
+    recalls = [[float(row["recall@1"]) for row in side] for side in zip(*pairs, strict=True)]
+    series = dict(zip(("best of the grid", "published 2,5,8"), recalls, strict=True))
+    bars(axes, [best["scorer"] for best, _ in pairs], series, "scorer")
 
 
 TABLE = Table(

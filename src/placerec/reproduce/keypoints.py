@@ -1,7 +1,7 @@
-"""A keypoint re-ranker beside ours, on the same candidates, where its weights are at hand.
+"""A keypoint re-ranker on the same candidates as ours, if its weights are in the cache folder.
 
-The paper compares with SuperPoint + SuperGlue, whose weights are not free; ALIKED + LightGlue
-stands for its kind.
+The paper compares with SuperPoint + SuperGlue, whose weights are not free. ALIKED + LightGlue is
+a free method of the same kind.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAME = "aliked-lightglue"
 
 
 def keypoint_reranker(threads: int) -> Reranker | None:
-    """The re-ranker; ``None`` where its weights were not converted or its package is missing."""
+    """Return the re-ranker; ``None`` without its converted weights or its package."""
     if not (cache_folder() / f"{NAME}.safetensors").is_file():
         return None
     try:
@@ -32,22 +32,23 @@ def keypoint_reranker(threads: int) -> Reranker | None:
 
 
 def keypoint_rows(study: Study, reranker: Reranker) -> list[Row]:
-    """One row: recall on the query list, and the times of its first query.
+    """Return one row: the recall on the query list, and the times of its first query.
 
-    ``trunk_ms`` is the detector, ``match_ms`` matcher and verification of all candidates together.
+    ``trunk_ms`` is the detector, ``match_ms`` matching and verification of all candidates.
     """
-    verifier = LocalVerifier.open(study.data, reranker, study.cache, study.options.threads)
-    lists, orders = study.lists(study.model, study.query_maps), []
-    photos = list(study.query_photos.values())
-    for done, (photo, rows) in enumerate(zip(photos, lists, strict=True), start=1):
+    threads = study.runtime.cores
+    verifier = LocalVerifier.open(study.search, reranker, study.cache, threads)
+    lists, orders = study.shortlists(study.model, study.query_maps), []
+    photos = study.search.queries.paths
+    for photo, rows in zip(photos, lists, strict=True):
         verifier.prepare(rows.tolist())
-        found = verifier.verify(verifier.encode(photo), rows.tolist())
-        orders.append(rows[rerank(np.array([one.score for one in found]), len(rows))[0]])
-        study.progress(f"matching by {NAME}", done, len(photos))
+        verified = verifier.verify(verifier.encode(photo), rows.tolist())
+        order, _ = rerank(np.array([candidate.score for candidate in verified]), len(rows))
+        orders.append(rows[order])
+        study.runtime.progress(f"matching by {NAME}", len(orders), len(photos))
     query, first = verifier.encode(photos[0]), lists[0].tolist()
-    spent = {
+    times = {
         "trunk_ms": fastest_ms(lambda: verifier.encode(photos[0])), "describe_ms": 0.0,
         "match_ms": fastest_ms(lambda: verifier.verify(query, first)), "verify_ms": 0.0,
     }  # fmt: skip
-    cells = {"method": NAME, "threads": study.options.threads, **spent}
-    return [study.row(study.ranked(orders), **cells, total_ms=sum(spent.values()))]
+    return [study.row(orders, method=NAME, threads=threads, **times, total_ms=sum(times.values()))]

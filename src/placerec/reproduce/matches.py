@@ -1,172 +1,181 @@
-"""Matches of many queries with their candidates, kept on disk without descriptors.
+"""Matches of many queries with their candidates, stored on disk without descriptors.
 
-Descriptors of 4096 dimensions take 46 MB a photo, so no set of them fits into memory. The loop is
-therefore over the database photos: each that is anyone's candidate is described once and matched
-with every query that has it on its shortlist, at every size and dimension that is wanted. A smaller
-dimension is the leading columns brought back to unit length, which is exactly the smaller PCA.
-Only the mutual matches are kept, one file a database photo; every scorer, weighting and fusion
-is computed from them. A file grows when another table wants more sizes.
+Descriptors of 4096 dimensions take 46 MB per photo, so those of a data set do not fit into memory.
+Therefore the loop runs over the database photos. Each candidate is described once, and matched with
+every query that has it on the shortlist, at all patch sizes and dimensions. A smaller dimension is
+the leading columns scaled to unit length, which equals the smaller PCA. Only the mutual matches are
+stored. Every scorer, weighting and fusion is computed from them.
 """
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from placerec.errors import Damaged
-from placerec.files import atomic_write
+from placerec.evaluation.searchers import save_array
+from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched, mutual_nearest
+from placerec.method.ranking import rerank
 from placerec.method.vlad import normalise
 from placerec.models.model import Model
-from placerec.records import Array, Grid, PatchSet
-from placerec.runtime import Progress
-from placerec.settings import Size
-from placerec.workers import map_in_order
+from placerec.recognise.scores import score_matches
+from placerec.records import Array, Grid, Match, PatchSet
+from placerec.reproduce.feature_maps import map_reported
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.settings import Settings, Size
 
+FUSION = "z-score"  # of the published program, for every scorer
 Kind = tuple[Size, int]  # patch size, dimensions
-Stored = dict[str, Array]
+Variant = tuple[tuple[Size, ...], int, str]  # patch sizes, dimensions, scorer
 
 
-def truncated(patches: PatchSet, dimensions: int) -> PatchSet:
-    """The leading ``dimensions`` of each descriptor, of unit length: those of a smaller PCA."""
-    full = patches.descriptors.shape[1]
-    some = patches.descriptors[:, :dimensions].astype(np.float32, copy=False)
-    kept = some if full <= dimensions else normalise(some)
-    return replace(patches, descriptors=np.ascontiguousarray(kept))
+def kinds_of(variants: Iterable[Variant]) -> list[Kind]:
+    """Return the kinds of patches that ``variants`` need."""
+    return sorted({(size, dim) for sizes, dim, _ in variants for size in sizes})
 
 
-def describe(
-    model: Model, features: Array, sizes: Sequence[Size], dims: Sequence[int], stride: int
-) -> dict[Kind, PatchSet]:
-    """Patches of a map at each size and dimension, described once at the largest."""
-    full = at(model, tuple(sizes), max(dims))
-    found = full.describe_map(features, stride).patches
-    return {(p.grid.size, dim): truncated(p, dim) for p in found for dim in dims}
-
-
-def at(model: Model, sizes: tuple[Size, ...], dim: int) -> Model:
-    """``model`` with patches of ``sizes`` and ``dim`` dimensions."""
+def with_patches(model: Model, sizes: tuple[Size, ...], dim: int) -> Model:
+    """Return ``model`` with patches of ``sizes`` and ``dim`` dimensions."""
     return model.with_settings(
         model.settings.replace(patch_sizes=sizes, pca_dim=dim, scale_weights=None)
     )
 
 
-class Matches:
-    """The matches of every question with its candidates.
+def describe(
+    model: Model, features: Array, kinds: Sequence[Kind], stride: int
+) -> dict[Kind, PatchSet]:
+    """Return the patches of a feature map for each kind; each size is described once."""
+    sizes = tuple(sorted({size for size, _ in kinds}))
+    full = with_patches(model, sizes, max(dim for _, dim in kinds))
+    described = {p.grid.size: p for p in full.describe_map(features, stride).patches}
 
-    ``lists`` holds the database rows of each question's candidates, best first, equally many each.
+    def truncated(patches: PatchSet, dim: int) -> PatchSet:
+        leading = patches.descriptors[:, :dim].astype(np.float32, copy=False)
+        if dim < patches.descriptors.shape[1]:
+            leading = normalise(leading)
+        return replace(patches, descriptors=np.ascontiguousarray(leading))
+
+    return {(size, dim): truncated(described[size], dim) for size, dim in kinds}
+
+
+class Matches:
+    """The matches of every query with its candidates, and the orders that they give.
+
+    ``lists`` holds the database rows of each query's candidates, best first. All lists have the
+    same length. ``folder`` has one file per kind and database row.
     """
 
-    def __init__(self, folder: Path, lists: Sequence[Array]) -> None:
-        self.folder, self.lists = folder, lists
-        self._askers: dict[int, list[int]] = {}
-        for question, rows in enumerate(lists):
+    def __init__(
+        self, folder: Path, lists: Sequence[Array], runtime: Runtime = DEFAULT_RUNTIME
+    ) -> None:
+        self.folder, self.lists, self._runtime = folder, lists, runtime
+        self._queries_of: dict[int, list[int]] = {}  # by database row
+        for query, rows in enumerate(lists):
             for row in rows.tolist():
-                self._askers.setdefault(row, []).append(question)
+                self._queries_of.setdefault(row, []).append(query)
+        self._matched = cache(self.of)
+        self.scores = cache(self._scores)
 
     def compute(
-        self,
-        model: Model,
-        questions: Sequence[Array],
-        database: Sequence[Array],
+        self, model: Model, queries: Sequence[Array], database: Sequence[Array],
         kinds: Sequence[Kind],
-        threads: int,
-        progress: Progress,
-    ) -> None:
-        """Match what is not there yet; ``questions`` and ``database`` are trunk maps."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        todo = {row: self._missing(row, kinds) for row in sorted(self._askers)}
-        todo = {row: missing for row, missing in todo.items() if missing}
-        if not todo:
-            return
-        wanted = sorted({kind for missing in todo.values() for kind in missing})
-        sizes, dims = sorted({size for size, _ in wanted}), sorted({dim for _, dim in wanted})
-        asking = sorted({question for row in todo for question in self._askers[row]})
-
-        def ask(question: int) -> dict[Kind, PatchSet]:
-            return describe(model, questions[question], sizes, dims, 1)
-
-        asked = {}
-        for question, patches in zip(asking, map_in_order(ask, asking, threads), strict=True):
-            asked[question] = patches
-            progress("describing queries", len(asked), len(asking))
+    ) -> None:  # fmt: skip
+        """Compute the matches that are not stored; ``queries`` and ``database`` are maps."""
+        missing = {
+            row: [kind for kind in kinds if not self._file(kind, row).is_file()]
+            for row in sorted(self._queries_of)
+        }
+        todo = [row for row in missing if missing[row]]
+        wanted = sorted({kind for row in todo for kind in missing[row]})
+        asked = sorted({query for row in todo for query in self._queries_of[row]})
+        described = map_reported(
+            lambda query: describe(model, queries[query], wanted, 1),
+            asked, "describing queries", self._runtime,
+        )  # fmt: skip
+        patches = dict(zip(asked, described, strict=True))
 
         def match(row: int) -> None:
-            missing = todo[row]
-            mine = describe(
-                model, database[row], sorted({s for s, _ in missing}),
-                sorted({d for _, d in missing}), model.settings.stride,
-            )  # fmt: skip
-            stored = self._read(row)
-            for kind in missing:
-                pairs = [(asked[q][kind], mine[kind]) for q in self._askers[row]]
-                stored |= _stored(kind, pairs)
-            with (
-                atomic_write(self._file(row), durable=False) as partial,
-                partial.open("wb") as file,
-            ):
-                np.savez(file, **stored)  # type: ignore[arg-type]
+            candidate = describe(model, database[row], missing[row], model.settings.stride)
+            for kind, patch_set in candidate.items():
+                pairs = [(patches[query][kind], patch_set) for query in self._queries_of[row]]
+                _save(self._file(kind, row), pairs)
 
-        for done, _ in enumerate(map_in_order(match, todo, threads), start=1):
-            progress("matching database photos", done, len(todo))
+        map_reported(match, todo, "matching database photos", self._runtime)
 
     def of(self, kind: Kind) -> list[list[Matched]]:
-        """The matches of each question with each of its candidates."""
-        found: list[dict[int, Matched]] = [{} for _ in self.lists]
-        for row, askers in self._askers.items():
-            stored = self._read(row, _label(kind))
-            for question, matched in zip(askers, _matched(kind, stored), strict=True):
-                found[question][row] = matched
-        return [[found[q][row] for row in rows.tolist()] for q, rows in enumerate(self.lists)]
+        """Return the matches of each query with each of its candidates."""
+        by_row: list[dict[int, Matched]] = [{} for _ in self.lists]
+        for row, queries in self._queries_of.items():
+            for query, matched in zip(queries, _load(self._file(kind, row), kind[0]), strict=True):
+                by_row[query][row] = matched
+        return [[by_row[q][row] for row in rows.tolist()] for q, rows in enumerate(self.lists)]
 
-    def _file(self, row: int) -> Path:
-        return self.folder / f"{row:06}.npz"
+    def orders(self, sizes: tuple[Size, ...], dim: int, scorer: str) -> list[Array]:
+        """Return the database rows of each query's candidates, best first.
 
-    def _missing(self, row: int, kinds: Sequence[Kind]) -> list[Kind]:
-        """The ``kinds`` that the file of a database row does not have yet."""
-        if not self._file(row).is_file():
-            return list(kinds)
-        try:
-            with zipfile.ZipFile(self._file(row)) as file:
-                known = {name.split("/")[0] for name in file.namelist()}
-            return [kind for kind in kinds if _label(kind) not in known]
-        except zipfile.BadZipFile as error:
-            raise Damaged(f"{self._file(row)}: damaged ({error}); delete it") from error
+        The sizes are fused by z-scores, with the published weights for sizes 2, 5, 8, else with
+        equal ones. Equal scores keep the order of the shortlist.
+        """
+        scores = np.stack([self.scores(scorer, (size, dim)) for size in sizes], axis=2)
+        weights = default_weights(sizes)
+        fused = [fuse(candidates, weights, FUSION) for candidates in scores]
+        return [
+            rows[rerank(final, len(rows))[0]] for rows, final in zip(self.lists, fused, strict=True)
+        ]
 
-    def _read(self, row: int, label: str = "") -> Stored:
-        if not self._file(row).is_file():
-            return {}
-        with np.load(self._file(row), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files if name.startswith(label)}
+    def scored(self, scorer: str, kind: Kind, query: int) -> tuple[Array, list[tuple[Match, ...]]]:
+        """Return scores (C,) and scored matches of one query with its candidates."""
+        settings = Settings(patch_sizes=(kind[0],), scorer=scorer)
+        candidates: list[tuple[Matched, ...]] = [(m,) for m in self._matched(kind)[query]]
+        return score_matches(candidates, settings, self._runtime.cores)
+
+    def score_all(self, variants: Sequence[Variant]) -> None:
+        """Compute all scores of ``variants``, with the matches of one kind in memory at a time."""
+        for kind in kinds_of(variants):
+            for sizes, dim, scorer in variants:
+                if kind[0] in sizes and kind[1] == dim:
+                    self.scores(scorer, kind)
+            self._matched.cache_clear()
+
+    def _scores(self, scorer: str, kind: Kind) -> Array:
+        """Scores (Q, C) of one kind; larger is better."""
+        scores = []
+        for query in range(len(self.lists)):
+            scores.append(self.scored(scorer, kind, query)[0])
+            self._runtime.progress(f"scoring by {scorer}", len(scores), len(self.lists))
+        return np.stack(scores)
+
+    def _file(self, kind: Kind, row: int) -> Path:
+        (height, width), dim = kind
+        return self.folder / f"{height}x{width}-{dim}" / f"{row:06}.npz"
 
 
-def _label(kind: Kind) -> str:
-    (height, width), dim = kind
-    return f"{height}x{width}-{dim}."
-
-
-def _stored(kind: Kind, pairs: list[tuple[PatchSet, PatchSet]]) -> Stored:
-    found = [mutual_nearest(query, database) for query, database in pairs]
-    grids = [(p.grid.rows, p.grid.columns, p.grid.stride) for p in pairs[0]]
-    values = {
-        "grids": np.array(grids),
-        "counts": np.array([len(one.pairs) for one in found]),
-        "pairs": np.concatenate([one.pairs for one in found]).astype(np.int32),
-        "similarity": np.concatenate([one.similarity for one in found]).astype(np.float32),
-        "best": np.stack([one.best for one in found]).astype(np.float32),
+def _save(file: Path, pairs: list[tuple[PatchSet, PatchSet]]) -> None:
+    matched = [mutual_nearest(query, database) for query, database in pairs]
+    arrays = {
+        "grids": np.array([(p.grid.rows, p.grid.columns, p.grid.stride) for p in pairs[0]]),
+        "ends": np.cumsum([len(m.pairs) for m in matched])[:-1],
+        "pairs": np.concatenate([m.pairs for m in matched]).astype(np.int32),
+        "similarity": np.concatenate([m.similarity for m in matched]).astype(np.float32),
+        "best": np.stack([m.best for m in matched]).astype(np.float32),
     }
-    return {f"{_label(kind)}/{name}": value for name, value in values.items()}
+    save_array(file, arrays)
 
 
-def _matched(kind: Kind, stored: Stored) -> Iterator[Matched]:
-    label = _label(kind)
-    query, database = (Grid(kind[0], *map(int, grid)) for grid in stored[f"{label}/grids"].tolist())
-    ends = np.cumsum(stored[f"{label}/counts"])[:-1]
-    pairs = np.split(stored[f"{label}/pairs"].astype(np.int64), ends)
-    similar = np.split(stored[f"{label}/similarity"], ends)
-    for some, similarity, best in zip(pairs, similar, stored[f"{label}/best"], strict=True):
-        yield Matched(query, database, some, similarity, best)
+def _load(file: Path, size: Size) -> Iterator[Matched]:
+    try:
+        arrays = np.load(file, allow_pickle=False)
+    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+        raise Damaged(f"{file}: damaged ({error}); delete it") from error
+    with arrays:
+        query, database = (Grid(size, *map(int, grid)) for grid in arrays["grids"])
+        pairs = np.split(arrays["pairs"].astype(np.int64), arrays["ends"])
+        similarity = np.split(arrays["similarity"], arrays["ends"])
+        for columns in zip(pairs, similarity, arrays["best"], strict=True):
+            yield Matched(query, database, *columns)

@@ -1,146 +1,120 @@
-"""Methods x data sets: global and re-ranked recall (the paper's Table 1).
+"""Methods x data sets: recall of retrieval and of re-ranking (the paper's Table 1).
 
 Every method is fitted on the database photos alone and answers the same queries, each with its own
-retrieval. A method whose weights are only seeded, or that is not here, shows no recall.
+retrieval. A method without weights, or with seeded weights only, shows no recall.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from placerec.evaluation.dataset import Dataset, Protocol
 from placerec.evaluation.methods import Method, Own, named_method, own_method
 from placerec.evaluation.runner import evaluate
-from placerec.evaluation.scoring.metrics import RECALL_AT, recalls
-from placerec.reproduce.claims import cell, verdict
-from placerec.reproduce.folder import Row
+from placerec.evaluation.scoring.metrics import recalls
+from placerec.reproduce.folder import Row, TextRow
 from placerec.reproduce.keypoints import NAME as KEYPOINTS
 from placerec.reproduce.keypoints import keypoint_reranker
-from placerec.reproduce.plots import TextRow, bars
-from placerec.reproduce.scores import MULTI
+from placerec.reproduce.plots import Axes, bars
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import RECALLS, Table
+from placerec.reproduce.table import MULTI, RECALLS, Table, cell, verdict
 from placerec.settings import METHODS
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-BY_INDEX = ("netvlad", "default", "patch-netvlad")  # as `placerec evaluate --method` has them
+INDEXED = ("netvlad", "default", "patch-netvlad")  # answered by an index, as in `evaluate`
 PAPER = ("paper-storage", "paper-speed", "paper-performance")
 WITHOUT_WEIGHTS = ("published Mapillary weights",)
-SEEDED = "none: seeded weights"  # the training data of a model that has not learnt anything
+SEEDED = "none: seeded weights"  # how the training data of an untrained model begin
 GLOBAL = tuple(f"global_{name}" for name in RECALLS)
 
 NOTE = (
-    "Recall is of the queries named in the row; '-' stands where there are no trained or fitted "
+    "Recall is of the queries named in the row; '-' means that there are no trained or fitted "
     "weights. The paper's presets share one NetVLAD shortlist."
 )
 
 
 def rows(study: Study) -> list[Row]:
-    """Our methods through an index, a keypoint re-ranker, the paper's presets on ``--model``."""
-    found: list[Row] = []
-    for name in BY_INDEX:
-        settings = METHODS[name].replace(image_size=study.options.image_size)
+    """Our methods through an index, a keypoint re-ranker, and the paper's presets."""
+    compared: dict[str, Method] = {}
+    for name in INDEXED:
+        settings = METHODS[name].replace(image_size=study.parameters.image_size)
         count = study.candidates if settings.reranks else 0
-        method = own_method(name, settings.trunk, settings.replace(candidates=count))
-        found += study.result.once(f"{study.name}-{name}", partial(_evaluated, study, name, method))
-    absent = [_blank(study, method=name, weights="none here") for name in WITHOUT_WEIGHTS]
-    if study.subject.ready is not None:
-        absent = []  # perhaps these are the ones
-    reranker = keypoint_reranker(study.options.threads)
-    if reranker is None:
-        absent.append(_blank(study, method=KEYPOINTS, weights="none here"))
-    else:
-        netvlad = named_method("netvlad").retrieval
-        method = Method(netvlad, reranker, study.candidates)
-        compute = partial(_evaluated, study, KEYPOINTS, method)
-        found += study.result.once(f"{study.name}-{KEYPOINTS}", compute)
-    return [*found, *_paper(study), *absent]
+        compared[name] = own_method(name, settings.trunk, settings.replace(candidates=count))
+    reranker = keypoint_reranker(study.runtime.cores)
+    if reranker is not None:
+        retrieval = named_method("netvlad").retrieval
+        compared[KEYPOINTS] = Method(retrieval, reranker, study.candidates)
+    table: list[Row] = []
+    for name, method in compared.items():
+        table += study.result.once(f"{study.name}-{name}", partial(_evaluated, study, name, method))
+    # A model file may hold the published weights, so they are not reported as absent then.
+    absent = [*WITHOUT_WEIGHTS] if study.opened.model is None else []
+    absent += [KEYPOINTS] if reranker is None else []
+    blank = [{**study.label, "method": name, "weights": "none here"} for name in absent]
+    return [*table, *_paper(study), *blank]
 
 
 def _evaluated(study: Study, name: str, method: Method) -> list[Row]:
-    """As ``placerec evaluate`` has it, on the query list."""
-    rule = Protocol("reproduce", "as the data set says")
-    dataset = Dataset(study.name, rule, (study.data,)).with_queries(study.queries, "list")
-    run = evaluate(dataset, method, threads=study.options.threads, progress=study.progress)
-    answers = run.predictions.predictions.values()
-    retrieved = {one.query: [photo for photo, _ in one.retrieved] for one in answers}
-    reranked: Row = dict.fromkeys(RECALLS)
+    """One row: the recalls that ``placerec evaluate`` measures on the query list."""
+    rule = Protocol("reproduce", "that of the data set")
+    dataset = Dataset(study.name, rule, (study.search,))
+    answers = study.search.answers
+    run = evaluate(dataset, method, runtime=study.runtime)
+    predictions = run.predictions.predictions.values()
+    retrieved = {p.query: [photo for photo, _ in p.retrieved] for p in predictions}
+    reranked: Row = {}
     if method.reranking is not None:
-        ranked = {one.query: [photo for photo, _ in one.reranked or ()] for one in answers}
-        reranked = dict(recalls(ranked, study.data.answers))
+        ranked = {p.query: [photo for photo, _ in p.reranked or ()] for p in predictions}
+        reranked = dict(recalls(ranked, answers))
     own = method.retrieval if isinstance(method.retrieval, Own) else None
     return [{
-        **study.label(), "method": name, "trunk": own and own.settings.trunk,
+        **study.label, "method": name, "trunk": own and own.settings.trunk,
         "weights": "trained" if name == KEYPOINTS else "fitted", "scorer": method.scorer,
-        **_global(recalls(retrieved, study.data.answers)), **reranked,
+        **_global(recalls(retrieved, answers)), **reranked,
     }]  # fmt: skip
 
 
 def _paper(study: Study) -> list[Row]:
-    """The paper's presets on one list of candidates, re-ranked by their own sizes and scorers."""
-    model = study.model
-    wanted = {}
-    for name in PAPER:
-        dim = min(METHODS[name].pca_dim, study.dimensions)
-        wanted[name] = (METHODS[name], dim)
-    kinds = {(size, dim) for preset, dim in wanted.values() for size in preset.patch_sizes}
-    ready = study.subject.ready is not None
-    common = {"trunk": study.trunk.name, "weights": "given" if ready else "fitted"}
-    if model.training_data.startswith(SEEDED):  # whatever was fitted on top
+    """The paper's presets on one shortlist, re-ranked with their own sizes and scorers."""
+    ready = study.opened.model is not None
+    common = {"trunk": study.opened.trunk.name, "weights": "given" if ready else "fitted"}
+    if study.model.training_data.startswith(SEEDED):  # a fitted PCA does not change this
         common["weights"] = "seeded"
-        return [_blank(study, method=name, **common) for name in PAPER]
-    scores = study.scores(sorted(kinds))
-    found = []
-    for name, (preset, dim) in wanted.items():
-        ranked = study.ranked(
-            scores.orders(preset.scorer, preset.patch_sizes, dim, preset.scale_weights)
-        )
-        netvlad = study.row(study.ranked(scores.lists))
-        cells = {"method": name, "scorer": preset.scorer, "dim": dim, **common, **_global(netvlad)}
-        found.append(study.row(ranked, **cells))
-    return found
+        return [{**study.label, "method": name, **common} for name in PAPER]
+    presets = [METHODS[name] for name in PAPER]
+    shortlist, *table = study.variant_rows(
+        [(p.patch_sizes, min(p.pca_dim, study.dimensions), p.scorer) for p in presets]
+    )
+    common |= _global(shortlist)
+    return [{**row, **common, "method": name} for row, name in zip(table, PAPER, strict=True)]
 
 
-def _global(found: Row) -> Row:
-    return {f"global_{name}": found[name] for name in RECALLS}
-
-
-def _blank(study: Study, **cells: object) -> Row:
-    return {**study.label(), **cells}
+def _global(recall: Row) -> Row:
+    return {f"global_{name}": recall[name] for name in RECALLS}
 
 
 def notes(written: list[TextRow]) -> list[str]:
-    """Re-ranking against its own retrieval, and the order of the presets."""
+    """Compare re-ranking with its own retrieval, and check the order of the presets."""
     shown = [row for row in written if row["recall@1"]]
-    known = {row["method"] for row in shown}
+    names = {row["method"] for row in shown}
     answers = [NOTE]
-    for name in [name for name in (*BY_INDEX, *PAPER) if name in known]:
-        told = f"{name}: re-ranking is above its own retrieval (recall@1)"
-        answers.append(verdict(told, shown, cell(method=name), cell(GLOBAL[0], method=name)))
-    for low, high in pairwise(name for name in PAPER if name in known):
-        told = f"{low} < {high} (recall@1)"
-        answers.append(verdict(told, shown, cell(method=high), cell(method=low)))
+    for name in [name for name in (*INDEXED, *PAPER) if name in names]:
+        claim = f"{name}: re-ranking is above its own retrieval (recall@1)"
+        answers.append(verdict(claim, shown, cell(method=name), cell(GLOBAL[0], method=name)))
+    for low, high in pairwise(name for name in PAPER if name in names):
+        claim = f"{low} < {high} (recall@1)"
+        answers.append(verdict(claim, shown, cell(method=high), cell(method=low)))
     return answers
 
 
-def panel(axes: Axes, mine: list[TextRow]) -> None:
+def panel(axes: Axes, rows: list[TextRow]) -> None:
     """recall@1 of each method, retrieval and re-ranked."""
-    known = [row for row in mine if row[GLOBAL[0]]]
-    bars(
-        axes, [row["method"] for row in known],
-        {"retrieval": [_number(row, GLOBAL[0]) for row in known],
-         "re-ranked": [_number(row, RECALLS[0]) for row in known]},
-        f"recall@{RECALL_AT[0]} (share of queries)",
-    )  # fmt: skip
-    axes.set_xlabel("method")
-
-
-def _number(row: TextRow, key: str) -> float | None:
-    return float(row[key]) if row[key] else None
+    shown = [row for row in rows if row[GLOBAL[0]]]
+    series = {
+        label: [float(row[column]) if row[column] else None for row in shown]
+        for label, column in (("retrieval", GLOBAL[0]), ("re-ranked", RECALLS[0]))
+    }
+    bars(axes, [row["method"] for row in shown], series, "method")
 
 
 TABLE = Table(

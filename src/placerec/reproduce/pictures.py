@@ -1,31 +1,26 @@
-"""Pictures of answers: query and NetVLAD's answer above, query and ours with its matches below.
+"""Pictures of answers: above the query and NetVLAD's answer, below the query and our answer.
 
-Patches of three sizes at 512 dimensions, ordered by displacement. A few wins (NetVLAD wrong, ours
-right) and a few failures (ours wrong), chosen by a seed.
+Patches have three sizes and 512 dimensions, and displacement orders the candidates. A few wins
+(NetVLAD wrong, ours right) and a few failures (ours wrong) are drawn; a seed chooses them.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from placerec.evaluation.query_lists import SEED
 from placerec.files import atomic_write
 from placerec.photos.decode import decode
 from placerec.recognise.picture import draw_match
-from placerec.records import Match, Place
-from placerec.reproduce.folder import Row, file_name
-from placerec.reproduce.parameters import LIST_SEED
-from placerec.reproduce.plots import TextRow, bars
-from placerec.reproduce.scores import MULTI
+from placerec.records import Array, Match, Place
+from placerec.reproduce.folder import Row, TextRow, file_name
+from placerec.reproduce.plots import Axes, bars, series_of
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import Table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from placerec.reproduce.table import MULTI, Table
 
 SCORER = "displacement"
 OUTCOMES = {  # (NetVLAD right, ours right)
@@ -39,89 +34,91 @@ CAPTION_HEIGHT = 28  # pixels
 DARK, LIGHT = (24, 24, 28), (235, 235, 235)
 
 NOTE = (
-    "In a picture the agreeing patches of one size are joined; parallel lines of ordered colours "
-    "are a good sign. Wins and losses are chosen by a seed, not by eye."
+    "A picture joins the agreeing patches of one size; parallel lines of ordered colours are a "
+    "good sign. A seed chooses the wins and losses, not a person."
 )
 
 
 def rows(study: Study) -> list[Row]:
-    """A row a query that has a positive; the drawn ones name their picture."""
-    dim = study.dim
-    scores = study.scores([(size, dim) for size in MULTI])
-    orders = scores.orders(SCORER, MULTI, dim)
-    found = []
-    for number, name in enumerate(study.queries):
-        correct = study.data.answers[name]
-        if not correct:
-            continue
-        first = [study.database[rows[number][0]] for rows in (scores.lists, orders)]
-        outcome = OUTCOMES[first[0] in correct, first[1] in correct]
-        found.append({**study.label(), "query": name, "netvlad": first[0], "ours": first[1],
-                      "outcome": outcome, "number": number})  # fmt: skip
+    """One row per query that has a positive; the drawn ones name their picture."""
+    dim, names = study.dim, study.search.database.names
+    matches = study.matches([(size, dim) for size in MULTI])
+    orders = matches.orders(MULTI, dim, SCORER)
+    table: list[Row] = []
+    for number, (query, correct) in enumerate(study.search.answers.items()):
+        if correct:
+            netvlad, ours = (names[lists[number][0]] for lists in (matches.lists, orders))
+            outcome = OUTCOMES[netvlad in correct, ours in correct]
+            table.append({**study.label, "query": query, "netvlad": netvlad, "ours": ours,
+                          "outcome": outcome, "number": number})  # fmt: skip
     drawn = []
     for outcome, most in DRAWN.items():
-        some = [row for row in found if row["outcome"] == outcome]
-        order = np.random.default_rng(LIST_SEED).permutation(len(some))[:most]
-        drawn += [some[i] for i in sorted(order.tolist())]
+        same = [row for row in table if row["outcome"] == outcome]
+        order = np.random.default_rng(SEED).permutation(len(same))[:most]
+        drawn += [same[i] for i in sorted(order.tolist())]
     for done, row in enumerate(drawn, start=1):
         number = row["number"]
-        matches = scores.matches(SCORER, MULTI, dim, number)
-        listed = [study.database[i] for i in scores.lists[number]]
-        row["picture"] = _draw(study, row, dict(zip(listed, matches, strict=True)))
-        study.progress("drawing pictures", done, len(drawn))
-    return found
+        by_size = [matches.scored(SCORER, (size, dim), number)[1] for size in MULTI]
+        listed = [names[i] for i in matches.lists[number]]
+        scored = [tuple(match for (match,) in sizes) for sizes in zip(*by_size, strict=True)]
+        row["picture"] = _draw(study, row, dict(zip(listed, scored, strict=True)))
+        study.runtime.progress("drawing pictures", done, len(drawn))
+    return table
 
 
 def _draw(study: Study, row: Row, matches: dict[str, tuple[Match, ...]]) -> str:
-    folder = study.result.path / "pictures"
-    folder.mkdir(exist_ok=True)
-    query = decode(study.query_photos[row["query"]]).pixels
+    """Write the picture of a row and return its path in the result folder."""
+    database, number = study.search.database, row["number"]
+    query = decode(study.search.queries.paths[number]).pixels
     strips = []
-    for who, told in (("netvlad", "NetVLAD's answer"), ("ours", "ours")):
-        name = row[who]
-        right = "right" if name in study.data.answers[row["query"]] else "wrong"
+    for column, answer in (("netvlad", "NetVLAD's answer"), ("ours", "ours")):
+        name = row[column]
+        right = "right" if name in study.search.answers[row["query"]] else "wrong"
+        pixels = decode(database.paths[database.names.index(name)]).pixels
         place = Place(1, name, 0.0, 0.0, None, matches[name])
-        pixels = decode(study.photos[name]).pixels
-        strips.append((f"query  |  {told}: {right}", _strip(query, pixels, place)))
-    width = max(strip.width for _, strip in strips)
-    height = sum(strip.height + CAPTION_HEIGHT for _, strip in strips)
-    canvas, top = Image.new("RGB", (width, height), DARK), 0
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(CAPTION_HEIGHT - 10)
-    for caption, strip in strips:
-        pen.text((8, top + 4), caption, fill=LIGHT, font=font)
-        canvas.paste(strip, (0, top + CAPTION_HEIGHT))
-        top += CAPTION_HEIGHT + strip.height
-    named = file_name(f"{study.name}-{row['outcome']}-{row['query']}.png")
-    with atomic_write(folder / named) as partial:
+        strips.append(_strip(query, pixels, place, f"query  |  {answer}: {right}"))
+    top, bottom = strips
+    size = max(top.width, bottom.width), top.height + bottom.height
+    canvas = Image.new("RGB", size, DARK)
+    canvas.paste(top, (0, 0))
+    canvas.paste(bottom, (0, top.height))
+    name = file_name(f"{study.name}-{row['outcome']}-{row['query']}.png")
+    with atomic_write(study.result.path / "pictures" / name) as partial:
         canvas.save(partial, "PNG")
-    return f"pictures/{named}"
+    return f"pictures/{name}"
 
 
-def _strip(query: np.ndarray, database: np.ndarray, place: Place) -> Image.Image:
+def _strip(query: Array, database: Array, place: Place, caption: str) -> Image.Image:
+    """Draw a match below its caption."""
     with tempfile.TemporaryDirectory(prefix="placerec-") as scratch:
         path = Path(scratch) / "match.png"
         draw_match(query, database, place, path)
-        with Image.open(path) as drawn:
-            return drawn.convert("RGB")
+        with Image.open(path) as match:
+            strip = ImageOps.expand(match.convert("RGB"), (0, CAPTION_HEIGHT, 0, 0), DARK)
+    font = ImageFont.load_default(CAPTION_HEIGHT - 10)
+    ImageDraw.Draw(strip).text((8, 4), caption, fill=LIGHT, font=font)
+    return strip
+
+
+def _counts(rows: list[TextRow]) -> dict[str, int]:
+    outcomes = [row["outcome"] for row in rows]
+    return {outcome: outcomes.count(outcome) for outcome in OUTCOMES.values()}
 
 
 def notes(written: list[TextRow]) -> list[str]:
-    """What is drawn, and how often each outcome comes."""
-    told = [NOTE]
-    for name in dict.fromkeys(row["set"] for row in written):
-        mine = [row["outcome"] for row in written if row["set"] == name]
-        counts = ", ".join(f"{one} {mine.count(one)}" for one in OUTCOMES.values())
-        told.append(f"{name}: {counts} of {len(mine)} queries that have a positive.")
-    return told
+    """Explain the pictures, and count the outcomes."""
+    lines = [NOTE]
+    for name, rows in series_of(written, "set").items():
+        counts = ", ".join(f"{outcome} {count}" for outcome, count in _counts(rows).items())
+        lines.append(f"{name}: {counts} of {len(rows)} queries that have a positive.")
+    return lines
 
 
-def panel(axes: Axes, mine: list[TextRow]) -> None:
-    """How often each outcome comes."""
-    found = [row["outcome"] for row in mine]
-    bars(axes, list(OUTCOMES.values()),
-         {"queries": [found.count(one) for one in OUTCOMES.values()]}, "queries",
-         top=len(found))  # fmt: skip
-    axes.set_xlabel("first answer of NetVLAD and ours")
+def panel(axes: Axes, rows: list[TextRow]) -> None:
+    """The number of queries per outcome."""
+    counts = _counts(rows)
+    bars(axes, list(counts), {"queries": list(counts.values())},
+         "first answer of NetVLAD and ours", "queries", top=len(rows))  # fmt: skip
 
 
 TABLE = Table(("query", "netvlad", "ours", "outcome", "picture"), rows, notes, panel, MULTI)

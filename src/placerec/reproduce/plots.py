@@ -1,87 +1,92 @@
-"""Plots of a written table: one panel a set, colours that colour-blind people can tell apart."""
+"""Plots of a written table: one panel per data set, colours for colour-blind readers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from placerec.errors import MissingExtra
 from placerec.files import atomic_write
+from placerec.reproduce.folder import TextRow
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import matplotlib.axes
 
-TextRow = dict[str, str]
-# Okabe and Ito's palette, in an order in which neighbours differ in lightness too.
+Axes: TypeAlias = "matplotlib.axes.Axes"  # only for annotations: matplotlib loads slowly
+# Okabe and Ito's palette, ordered so that neighbours also differ in lightness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#777777")
 MARKERS = "osD^vPX*"
 PANEL = (5.2, 4.6)  # inches
 DOTS_PER_INCH = 120
+RECALL_1 = "recall@1 (share of queries)"
 
 
 def draw(path: Path, rows: Sequence[TextRow], panel: Callable[[Axes, list[TextRow]], None]) -> None:
-    """Write a PNG with what ``panel`` draws of each set's rows, side by side."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("a plot", "paper") from error
-    sets = list(dict.fromkeys(row["set"] for row in rows))
+    """Write a PNG with one ``panel`` per data set, side by side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    sets = series_of(rows, "set")
     figure = Figure(figsize=(PANEL[0] * len(sets), PANEL[1]), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, name in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
-        mine = [row for row in rows if row["set"] == name]
-        panel(axes, mine)
-        counts = {f"{row['queries']} queries" for row in mine}
+    panels = figure.subplots(1, len(sets), squeeze=False)[0]
+    for axes, (name, set_rows) in zip(panels, sets.items(), strict=True):
+        panel(axes, set_rows)
+        counts = {f"{row['queries']} queries" for row in set_rows}
         axes.set_title(f"{name}, {' / '.join(sorted(counts))}", fontsize=10)
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    known = {name: handle for axes in figure.axes
-             for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
-    if len(known) > 1:
-        figure.legend(known.values(), known.keys(), loc="outside lower center", fontsize=8,
-                      ncols=min(len(known), 2 * len(sets)))  # fmt: skip
+    legend = {label: handle for axes in panels
+              for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
+    if len(legend) > 1:
+        figure.legend(legend.values(), legend.keys(), loc="outside lower center", fontsize=8,
+                      ncols=min(len(legend), 2 * len(sets)))  # fmt: skip
     with atomic_write(path) as partial:
         figure.savefig(partial, format="png", dpi=DOTS_PER_INCH)
 
 
-def style(number: int) -> dict[str, str]:
-    """Colour and marker of the series ``number``."""
+def style(number: int) -> dict[str, Any]:
+    """Return the colour and the marker of series ``number``."""
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
 def bars(
     axes: Axes,
     groups: Sequence[str],
-    series: dict[str, Sequence[float | None]],
-    unit: str,
+    series: Mapping[str, Sequence[float | None]],
+    label: str,
+    unit: str = RECALL_1,
     top: float = 1.02,
 ) -> None:
-    """Bars side by side: a group a name, a colour a series; ``None`` leaves a gap.
+    """Draw bars side by side: one group per name, one colour per series; ``None`` is a gap.
 
-    The axis goes from 0, so that the length of a bar is its value, to ``top`` (for shares).
+    ``label`` and ``unit`` are the labels of the axes. The axis starts at 0, so the length of a bar
+    is its value, and ends at ``top``.
     """
     width = 0.8 / max(len(series), 1)
     for number, (name, values) in enumerate(series.items()):
-        known = [(i, value) for i, value in enumerate(values) if value is not None]
-        places = [i + (number - (len(series) - 1) / 2) * width for i, _ in known]
-        axes.bar(places, [v for _, v in known], width, label=name, color=style(number)["color"])
+        shift = (number - (len(series) - 1) / 2) * width
+        heights = {i + shift: value for i, value in enumerate(values) if value is not None}
+        colour = style(number)["color"]
+        axes.bar(list(heights), list(heights.values()), width, label=name, color=colour)
     slanted = sum(map(len, groups)) > 30
     axes.set_xticks(range(len(groups)), groups, fontsize=8, rotation=35 if slanted else 0,
                     ha="right" if slanted else "center")  # fmt: skip
     axes.set_ylim(0.0, top)
+    axes.set_xlabel(label)
     axes.set_ylabel(unit)
 
 
-def recall_limits(axes: Axes, values: Sequence[float]) -> None:
-    """Let a recall axis end a little below its smallest and above its largest value."""
+def recall_axis(axes: Axes, values: Sequence[float], label: str, unit: str = RECALL_1) -> None:
+    """Label both axes, and end the recall axis a little below and above ``values``."""
     axes.set_ylim(max(0.0, min(values) - 0.1), min(1.02, max(values) + 0.05))
+    axes.set_xlabel(label)
+    axes.set_ylabel(unit)
 
 
 def series_of(rows: Iterable[TextRow], key: str) -> dict[str, list[TextRow]]:
-    """Rows by the value of a column, in the order in which the values come."""
-    found: dict[str, list[TextRow]] = {}
+    """Return the rows by the value of a column, in the order of first appearance."""
+    series: dict[str, list[TextRow]] = {}
     for row in rows:
-        found.setdefault(row[key], []).append(row)
-    return found
+        series.setdefault(row[key], []).append(row)
+    return series

@@ -1,10 +1,10 @@
-"""One data set as the tables see it: photos, query list, maps, model, shortlists, matches."""
+"""One data set of a table: photos, feature maps, model, shortlists and matches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,230 +12,196 @@ import numpy as np
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.layouts import open_dataset
-from placerec.evaluation.query_lists import select_queries, with_distractors
+from placerec.evaluation.query_lists import sample_queries, select_queries, with_distractors
 from placerec.evaluation.scoring.metrics import recalls
-from placerec.files import atomic_write
+from placerec.evaluation.searchers import save_array
 from placerec.method.ranking import shortlist
-from placerec.models.fit import MOST_WINDOWS, VECTORS_A_DIMENSION, chosen_for_fit, fit_model
+from placerec.models.fit import MOST_WINDOWS, VECTORS_PER_DIMENSION, fit_model, photos_for_fit
 from placerec.models.model import Model
 from placerec.models.model_file import model_from_bytes, save_model
+from placerec.models.resolve import Resolved
 from placerec.records import Array
+from placerec.reproduce.feature_maps import FeatureMapFiles, compute_feature_maps, map_reported
 from placerec.reproduce.folder import ResultFolder, Row, digest, file_name
-from placerec.reproduce.maps import Maps
-from placerec.reproduce.matches import Kind, Matches
-from placerec.reproduce.opened_model import Subject
-from placerec.reproduce.parameters import CLUSTERS, DIM, LIST_SEED, PCA_DIM, RETRIEVAL_DIM, Options
-from placerec.reproduce.scores import Scores
-from placerec.runtime import Progress
-from placerec.settings import METHODS, Settings
-from placerec.trunks import Trunk
+from placerec.reproduce.matches import Kind, Matches, Variant, kinds_of
+from placerec.reproduce.parameters import CLUSTERS, DIM, PCA_DIM, RETRIEVAL_DIM, Parameters
+from placerec.reproduce.table import size_label
+from placerec.runtime import Runtime
+from placerec.settings import METHODS, AnySettings
 from placerec.workers import map_in_order
 
 
 @dataclass(frozen=True)
 class Study:
-    """A data set under a table's options.
+    """One data set with the parameters of a table.
 
-    ``database`` are the names of the database photos, in the order of their rows, distractors
-    behind them. ``queries`` is the list that is asked.
+    ``search`` holds the queries to ask and the database, with the distractors last. The trunk of
+    ``opened`` runs each photo on one thread. A new study stores its lists in ``result``, which
+    raises ``UsageError`` if they have changed.
     """
 
     name: str
-    data: Search
-    options: Options
+    search: Search
+    parameters: Parameters
     result: ResultFolder = field(repr=False)
-    subject: Subject = field(repr=False)
-    progress: Progress = field(repr=False)
+    opened: Resolved = field(repr=False)
+    runtime: Runtime = field(repr=False)
 
-    @cached_property
-    def photos(self) -> dict[str, Path]:
-        """The database photos by name."""
-        return dict(zip(self.data.database.names, self.data.database.paths, strict=True))
-
-    @cached_property
-    def database(self) -> tuple[str, ...]:
-        """The names of the database photos, distractors behind them."""
-        return self.data.database.names
-
-    @cached_property
-    def queries(self) -> tuple[str, ...]:
-        """The query list: a seeded choice, in the order of the names."""
-        names = self.data.queries.names
-        some = np.random.default_rng(LIST_SEED).permutation(len(names))[: self.options.queries]
-        return tuple(names[number] for number in sorted(some.tolist()))
-
-    @cached_property
-    def query_photos(self) -> dict[str, Path]:
-        """The photos of the query list by name."""
-        paths = dict(zip(self.data.queries.names, self.data.queries.paths, strict=True))
-        return {name: paths[name] for name in self.queries}
+    def __post_init__(self) -> None:
+        facts = {key: value for key, value in self.label.items() if key != "set"}
+        names = self.search.database.names
+        facts |= {"database": len(names), "database_list": digest(names)}
+        self.result.remember_set(self.name, **facts)
 
     @property
     def candidates(self) -> int:
-        """How many candidates each query has."""
-        return min(self.options.candidates, len(self.database))
+        """The number of candidates per query."""
+        return min(self.parameters.candidates, len(self.search.database))
 
-    @property
-    def list_digest(self) -> str:
-        """What names the query list."""
-        return digest(self.queries)
-
-    def row(self, ranked: Mapping[str, Sequence[str]], **cells: object) -> Row:
-        """A row of a table: what it is of, ``cells``, and the recalls of the answers ``ranked``."""
-        return {**self.label(), **cells, **recalls(ranked, self.data.answers)}
-
+    @cached_property
     def label(self) -> Row:
-        """What a row is of: set, number of queries and candidates, list."""
-        return {"set": self.name, "queries": len(self.queries), "candidates": self.candidates,
-                "list": self.list_digest}  # fmt: skip
+        """The first cells of every row: data set, number of queries and candidates, query list."""
+        names = self.search.queries.names
+        return {"set": self.name, "queries": len(names), "candidates": self.candidates,
+                "list": digest(names)}  # fmt: skip
+
+    def row(self, orders: Sequence[Array], **cells: object) -> Row:
+        """Return a row: the label, ``cells``, and the recalls of ``orders``.
+
+        ``orders`` holds database rows, best first, one array per query.
+        """
+        names = self.search.database.names
+        ranked = {
+            query: [names[row] for row in order]
+            for query, order in zip(self.search.queries.names, orders, strict=True)
+        }
+        return {**self.label, **cells, **recalls(ranked, self.search.answers)}
+
+    def variant_rows(self, variants: Sequence[Variant]) -> list[Row]:
+        """Return the row of the shortlist, and a row per variant with its re-ranked candidates."""
+        kinds = kinds_of(variants)
+        matches = self.matches(kinds)
+        matches.score_all(variants)
+        return [self.row(matches.lists, method="NetVLAD")] + [
+            self.row(
+                matches.orders(sizes, dim, scorer),
+                method="re-ranked", sizes=size_label(sizes), dim=dim, scorer=scorer,
+            )
+            for sizes, dim, scorer in variants
+        ]  # fmt: skip
 
     @property
-    def trunk(self) -> Trunk:
-        """The trunk of ``--model``, run by one thread a photo."""
-        return self.subject.trunk
+    def feature_maps(self) -> partial[FeatureMapFiles]:
+        """``compute_feature_maps`` with the trunk, the image size and the runtime of this study."""
+        size = self.parameters.image_size
+        return partial(compute_feature_maps, self.opened.trunk, size, self.runtime)
 
     @cached_property
-    def database_maps(self) -> Maps:
-        """The trunk maps of the database photos."""
-        maps = Maps(self.trunk, self.options.image_size, list(self.photos.values()))
-        maps.fill(self.options.threads, self.progress, "database photos")
-        return maps
+    def database_maps(self) -> FeatureMapFiles:
+        """The feature maps of the database photos."""
+        return self.feature_maps(self.search.database.paths, "database photos")
 
     @cached_property
-    def query_maps(self) -> Maps:
-        """The trunk maps of the query list."""
-        maps = Maps(self.trunk, self.options.image_size, list(self.query_photos.values()))
-        maps.fill(self.options.threads, self.progress, "query photos")
-        return maps
+    def query_maps(self) -> FeatureMapFiles:
+        """The feature maps of the queries."""
+        return self.feature_maps(self.search.queries.paths, "query photos")
 
     @cached_property
     def cache(self) -> Path:
-        """Where what is expensive and belongs to this database lies."""
-        photos = digest(self.database_maps.sha256)
-        named = digest((photos, self.trunk.sha256, str(self.options.image_size)))
-        folder = self.result.cache / file_name(f"{self.name}-{named}")
+        """The folder of everything that is expensive and depends on this database."""
+        folder = self.result.cache / file_name(f"{self.name}-{self.database_maps.digest}")
         folder.mkdir(exist_ok=True)
         return folder
 
     @cached_property
     def model(self) -> Model:
-        """The model of ``--model``; a trunk is fitted in the published form, PCA ``pca_dim``."""
-        ready = self.subject.ready
-        if ready is None:
-            o = self.options
-            count = len(chosen_for_fit(self.database))
-            clusters = o.clusters or CLUSTERS
+        """The model of the parameters; a trunk is fitted in the published form."""
+        model = self.opened.model
+        if model is None:
+            photos = len(photos_for_fit(self.search.database.names))
+            clusters = self.parameters.clusters or CLUSTERS
             views = 2 * (MOST_WINDOWS + 1)  # of a photo and of the mirrored photo
-            samples = round(count * views / VECTORS_A_DIMENSION) - 1
-            dim = min(o.pca_dim or PCA_DIM, clusters * self.trunk.channels, samples)
-            published = METHODS["paper-speed"].replace(clusters=clusters, global_dim=dim)
-            ready = self.fitted(published)
-        self.remember(ready)
-        return ready
+            samples = round(photos * views / VECTORS_PER_DIMENSION) - 1
+            values = clusters * self.opened.trunk.channels
+            dim = min(self.parameters.pca_dim or PCA_DIM, values, samples)
+            model = self.fitted(METHODS["paper-speed"].replace(clusters=clusters, global_dim=dim))
+        self.remember(model)
+        return model
 
-    def remember(self, model: Model, of: str = "") -> None:
-        """Note the model (``of`` a part of the table) that this set's rows are made with."""
-        told = f"{model.name}, {model.training_data}; PCA to {_dimensions(model)}"
-        self.result.remember_set(
-            self.name, **{f"model{of}": model.fingerprint, f"training{of}": told}
-        )
+    def remember(self, model: Model, part: str = "") -> None:
+        """Store which model makes the rows of this data set, or of a ``part`` of them."""
+        training = f"{model.name}, {model.training_data}; PCA to {_dimensions(model)}"
+        facts = {f"model{part}": model.fingerprint, f"training{part}": training}
+        self.result.remember_set(self.name, **facts)
 
-    def fitted(self, settings: Settings) -> Model:
-        """A model of the trunk fitted on the database photos, kept in the cache."""
-        settings = settings.replace(image_size=self.options.image_size)
+    def fitted(self, settings: AnySettings) -> Model:
+        """Return a model of the trunk, fitted on the database photos and stored in the cache."""
+        settings = settings.replace(image_size=self.parameters.image_size)
         path = self.cache / f"model-{digest((settings.to_json(),))}.safetensors"
+        trunk, database = self.opened.trunk, self.search.database
         if not path.is_file():
-            chosen = set(chosen_for_fit(self.database))
-            photos = [self.photos[name] for name in sorted(chosen)]
-            maps = Maps(self.trunk, self.options.image_size, photos)
-            told = f"{len(photos)} photos of {self.name}, without labels"
+            paths = dict(zip(database.names, database.paths, strict=True))
+            photos = [paths[name] for name in photos_for_fit(database.names)]
             model = fit_model(
-                self.trunk, settings, maps, name=f"{self.trunk.name} fitted on {self.name}",
-                training_data=told, mirrored=self._mirrored(photos),
-                progress=lambda done, total: self.progress("fitting the model", done, total),
+                trunk, settings, self.feature_maps(photos, "photos of the fit"),
+                name=f"{trunk.name} fitted on {self.name}",
+                training_data=f"{len(photos)} photos of {self.name}, without labels",
+                mirrored=self._mirrored(photos),
+                progress=lambda done, n: self.runtime.progress("fitting the model", done, n),
             )  # fmt: skip
             save_model(model, path)
-        return model_from_bytes(path.read_bytes(), path, self.trunk)
+        return model_from_bytes(path.read_bytes(), path, trunk)
 
     def _mirrored(self, photos: Sequence[Path]) -> Iterator[Array]:
-        """The maps of ``photos`` mirrored, for a PCA that lacks vectors; kept in the cache."""
+        """The feature maps of the mirrored photos, computed only if the PCA lacks vectors."""
         folder = self.cache / "mirrored"
-        folder.mkdir(exist_ok=True)
-        maps = Maps(self.trunk, self.options.image_size, photos, folder)
-        maps.fill(
-            self.options.threads, self.progress, "mirrored photos", lambda pixels: pixels[:, ::-1]
-        )
-        yield from maps
+        yield from self.feature_maps(photos, "mirrored photos", lambda p: p[:, ::-1], folder)
 
     @property
     def dimensions(self) -> int:
-        """The most dimensions that the model's descriptors can have."""
+        """The largest number of dimensions of the model's patch descriptors."""
         return _dimensions(self.model)
 
     @property
     def dim(self) -> int:
-        """The dimensions of patch descriptors where a table does not vary them."""
+        """The dimensions of patch descriptors, unless a table varies them."""
         return min(DIM, self.dimensions)
 
     def retrieval(self, model: Model) -> Model:
-        """``model`` without patches, its global vector of at most 512 dimensions."""
+        """Return ``model`` without patches, with a global vector of at most 512 dimensions."""
         changes: Row = {"patch_sizes": (), "scale_weights": None}
-        if model.settings.shared_pca:
+        if model.settings.form == "published":
             changes["pca_dim"] = min(RETRIEVAL_DIM, model.settings.pca_dim)
         return model.with_settings(model.settings.replace(**changes))
 
-    def lists(self, model: Model, questions: Sequence[Array]) -> list[Array]:
-        """The candidates of each question (a trunk map): database rows, best first."""
+    def shortlists(self, model: Model, queries: Sequence[Array]) -> list[Array]:
+        """Return the candidates of each query (a feature map): database rows, best first."""
         model = self.retrieval(model)
-        database = self._global_vectors(model)
+        path = self.cache / f"global-{model.fingerprint[:12]}.npy"
 
-        def ask(features: Array) -> Array:
-            vector = model.describe_map(features).global_descriptor
-            return shortlist(vector, database, self.candidates)[0]
+        def describe(features: Array) -> Array:
+            return model.describe_map(features).global_descriptor
 
-        return list(map_in_order(ask, iter(questions), self.options.threads))
+        if not path.is_file():
+            vectors = map_reported(describe, self.database_maps, "global descriptors", self.runtime)
+            save_array(path, np.stack(vectors))
+        database = np.load(path, allow_pickle=False)
+        described = map_in_order(describe, queries, self.runtime.cores)
+        return [shortlist(vector, database, self.candidates)[0] for vector in described]
 
     def matches(
-        self, model: Model, questions: Sequence[Array], kinds: Sequence[Kind], label: str
-    ) -> Scores:
-        """The matches of each question with its candidates, ready to be scored.
-
-        ``label`` names the questions; equal questions have equal labels.
-        """
-        lists = self.lists(model, questions)
-        listed = digest((label, model.fingerprint, *(str(rows.tolist()) for rows in lists)))
-        matches = Matches(self.cache / f"matches-{listed}", lists)
-        matches.compute(
-            model, questions, self.database_maps, kinds, self.options.threads, self.progress
-        )
-        return Scores(matches, self.options.threads, self.progress)
-
-    def scores(self, kinds: Sequence[Kind]) -> Scores:
-        """The matches of the query list, with the published form."""
-        label = digest(self.query_maps.sha256)
-        return self.matches(self.model, self.query_maps, kinds, label)
-
-    def ranked(self, orders: Sequence[Array], queries: Sequence[str] = ()) -> dict[str, list[str]]:
-        """The names of the database photos in ``orders`` (rows, best first), a query each."""
-        named = queries or self.queries
-        return {name: [self.database[row] for row in rows]
-                for name, rows in zip(named, orders, strict=True)}  # fmt: skip
-
-    def _global_vectors(self, model: Model) -> Array:
-        path = self.cache / f"global-{model.fingerprint[:12]}.npy"
-        if not path.is_file():
-
-            def describe(row: int) -> Array:
-                return model.describe_map(self.database_maps[row]).global_descriptor
-
-            vectors = []
-            for one in map_in_order(describe, range(len(self.database)), self.options.threads):
-                vectors.append(one)
-                self.progress("global descriptors", len(vectors), len(self.database))
-            with atomic_write(path) as partial, partial.open("wb") as file:
-                np.save(file, np.stack(vectors))
-        found: Array = np.load(path, allow_pickle=False)
-        return found
+        self, kinds: Sequence[Kind], model: Model | None = None,
+        queries: FeatureMapFiles | None = None,
+    ) -> Matches:  # fmt: skip
+        """Match queries with their candidates; by default all queries, with the study's model."""
+        model = self.model if model is None else model
+        queries = self.query_maps if queries is None else queries
+        lists = self.shortlists(model, queries)
+        rows = [str(row.tolist()) for row in lists]
+        folder = self.cache / f"matches-{digest((queries.digest, model.fingerprint, *rows))}"
+        matches = Matches(folder, lists, self.runtime)
+        matches.compute(model, queries, self.database_maps, kinds)
+        return matches
 
 
 def _dimensions(model: Model) -> int:
@@ -243,28 +209,17 @@ def _dimensions(model: Model) -> int:
     return projection.dimensions if projection else model.settings.pca_dim
 
 
-def read_set(folder: Path, options: Options) -> tuple[str, Search]:
-    """The name and the photos of the data set in ``folder``."""
+def read_search(folder: Path, parameters: Parameters) -> Search:
+    """Read the data set in ``folder``, with the chosen queries and the distractors."""
     name = folder.resolve().name
-    table = options.queries_list
+    table = parameters.queries_list
     if table is not None and table.is_dir():
         table = table / f"{name}.csv"
-    dataset = open_dataset(folder, ground_truth=options.ground_truth)
-    dataset = with_distractors(dataset, options.distractors_of(name))
+    dataset = open_dataset(folder, parameters.protocol, ground_truth=parameters.ground_truth)
+    dataset = with_distractors(dataset, parameters.distractors_of(name))
     if len(dataset.searches) != 1:
-        raise UsageError(f"{folder}: {len(dataset.searches)} searches, and a table is of one")
-    return name, select_queries(dataset, table, options.half).searches[0]
-
-
-def open_study(
-    name: str, data: Search, options: Options, result: ResultFolder, subject: Subject,
-    progress: Progress,
-) -> Study:  # fmt: skip
-    """The data set ``data``; its list and database are noted in ``result``."""
-    study = Study(name, data, options, result, subject, progress)
-    result.remember_set(
-        name, queries=len(study.queries), list=study.list_digest,
-        candidates=study.candidates, database=len(study.database),
-        database_list=digest(study.database),
-    )  # fmt: skip
-    return study
+        raise UsageError(
+            f"{folder}: has {len(dataset.searches)} searches, but a table needs a data set of one"
+        )
+    dataset = select_queries(dataset, table, parameters.half)
+    return sample_queries(dataset, parameters.queries).searches[0]

@@ -1,4 +1,4 @@
-"""What a table or figure is: its columns, its rows for one set, its notes and its plot."""
+"""What all tables share: the entry of the registry, constants, and checks of the paper's claims."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from placerec.evaluation.scoring.metrics import RECALL_AT
-from placerec.reproduce.folder import Row
-from placerec.reproduce.plots import TextRow
-from placerec.reproduce.study import Study
+from placerec.reproduce.folder import Row, TextRow
+from placerec.reproduce.plots import Axes, series_of
 from placerec.settings import Size
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from placerec.reproduce.study import Study
 
-OF = ("set", "queries", "candidates", "list")
+LABEL_COLUMNS = ("set", "queries", "candidates", "list")
 RECALLS = tuple(f"recall@{n}" for n in RECALL_AT)
+PUBLISHED_SCORERS = ("spatial", "ransac")
+SCORERS = (*PUBLISHED_SCORERS, "displacement")
+SINGLE: tuple[Size, ...] = ((5, 5),)
+MULTI: tuple[Size, ...] = ((2, 2), (5, 5), (8, 8))
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One of the registry: ``columns`` come behind set, queries, candidates and list.
+    """One entry of the registry; ``columns`` follow ``LABEL_COLUMNS``.
 
-    ``notes`` answers the paper's claims from the written rows of all sets. ``sizes`` are the
-    patch sizes that it needs. ``model`` and ``queries`` are the defaults of the options;
-    ``published``: a model file must be of the published form.
+    ``notes`` checks the paper's claims on the written rows of all data sets. ``panel`` draws the
+    rows of one data set. ``sizes`` are the patch sizes that the table needs. ``model`` and
+    ``queries`` are the defaults of the parameters. ``published``: a model file must have the
+    published form.
     """
 
     columns: tuple[str, ...]
@@ -39,11 +43,50 @@ class Table:
 
 
 def size_label(sizes: Sequence[Size]) -> str:
-    """``2,5,8`` or ``2x5``: square sizes by one number."""
+    """Return ``2,5,8`` or ``2x5``: one number for a square size."""
     return ",".join(str(h) if h == w else f"{h}x{w}" for h, w in sizes)
 
 
-def recall_of(row: TextRow, at: int = 1) -> float | None:
-    """A recall of a written row; ``None`` where the table has none."""
-    text = row[f"recall@{at}"]
-    return float(text) if text else None
+ONE, THREE = size_label(SINGLE), size_label(MULTI)
+TIE = 1e-9  # differences up to this are ties
+Value = Callable[[Sequence[TextRow]], float]  # a number from the rows of one data set
+
+
+def verdict(claim: str, rows: Sequence[TextRow], more: Value, less: Value) -> str:
+    """Return ``claim`` with the data sets where ``more`` is above, equal to or below ``less``."""
+    sets: dict[str, list[str]] = {"holds on": [], "a tie on": [], "not on": []}
+    for name, set_rows in series_of(rows, "set").items():
+        gap = more(set_rows) - less(set_rows)
+        answer = "a tie on" if abs(gap) < TIE else "holds on" if gap > 0 else "not on"
+        sets[answer].append(name)
+    parts = [f"{answer} {' and '.join(names)}" for answer, names in sets.items() if names]
+    return f"{claim}: {', '.join(parts)}."
+
+
+def cell(column: str = "recall@1", **cells: str) -> Value:
+    """The number in ``column`` of the only row with these ``cells``."""
+
+    def value(rows: Sequence[TextRow]) -> float:
+        (number,) = _numbers(rows, column, cells)
+        return number
+
+    return value
+
+
+def best(column: str = "recall@1", **cells: str) -> Value:
+    """The largest number in ``column`` of the rows with these ``cells``."""
+    return lambda rows: max(_numbers(rows, column, cells))
+
+
+def highest(*values: Value) -> Value:
+    """The largest of several numbers."""
+    return lambda rows: max(value(rows) for value in values)
+
+
+def lowest(*values: Value) -> Value:
+    """The smallest of several numbers."""
+    return lambda rows: min(value(rows) for value in values)
+
+
+def _numbers(rows: Sequence[TextRow], column: str, cells: dict[str, str]) -> list[float]:
+    return [float(row[column]) for row in rows if cells.items() <= row.items()]

@@ -1,81 +1,74 @@
-"""How long one query takes: describe, match, verify, each by the code that answers a query.
+"""The time of one query: describe, match, verify, each by the code that answers a query.
 
-The first query of the list with its candidates; the best of a few repeats, which other work on the
-machine disturbs least. Reading files and describing database photos are not in it.
+The first query of the list is timed with its candidates. The fastest of a few runs counts, because
+other work on the machine disturbs it least. The time to read files and to describe database photos
+is not included.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import numpy as np
 
 from placerec.models.model import Model
-from placerec.models.resolve import open_named, trunk_named
-from placerec.recognise.rerank import match_candidates, score_matches
+from placerec.models.resolve import resolve
+from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Array, PatchSet
-from placerec.reproduce.matches import Kind, at, describe
-from placerec.reproduce.scores import FUSION
+from placerec.reproduce.feature_maps import map_reported
+from placerec.reproduce.matches import FUSION, Kind, Variant, describe, kinds_of, with_patches
 from placerec.reproduce.study import Study
 from placerec.settings import Size
-from placerec.workers import map_in_order
 
 REPEATS = 3
 
 
-class Stopwatch:
-    """Times of the first query of ``study`` with its candidates ``rows``, in milliseconds."""
+def query_times(
+    study: Study, model: Model, rows: Array, variants: Sequence[Variant]
+) -> list[dict[str, float]]:
+    """Time the first query with its candidates ``rows`` for each variant, in milliseconds.
 
-    def __init__(
-        self, study: Study, model: Model, rows: Array, sizes: Sequence[Size], dims: Sequence[int]
-    ) -> None:
-        self._model, self._threads = model, study.options.threads
-        self._features = study.query_maps[0]
-        self._query = describe(model, self._features, sizes, dims, 1)
+    ``describe_ms`` is the global vector and the patches of the query's feature map, on one thread.
+    ``match_ms`` and ``verify_ms`` are for all candidates together.
+    """
+    kinds, threads, features = kinds_of(variants), study.runtime.cores, study.query_maps[0]
 
-        def candidate(row: int) -> dict[Kind, PatchSet]:
-            return describe(model, study.database_maps[row], sizes, dims, model.settings.stride)
+    def candidate(row: int) -> dict[Kind, PatchSet]:
+        return describe(model, study.database_maps[row], kinds, model.settings.stride)
 
-        self._candidates = []
-        for one in map_in_order(candidate, rows.tolist(), self._threads):
-            self._candidates.append(one)
-            study.progress("describing for the times", len(self._candidates), len(rows))
+    @cache
+    def describe_ms(sizes: tuple[Size, ...], dim: int) -> float:
+        return fastest_ms(partial(with_patches(model, sizes, dim).describe_map, features, 1))
 
-    def describe_ms(self, sizes: tuple[Size, ...], dim: int) -> float:
-        """Global vector and patches of the query from its trunk map, on one thread."""
-        model = at(self._model, sizes, dim)
-        return fastest_ms(lambda: model.describe_map(self._features, 1))
-
-    def spent(self, sizes: tuple[Size, ...], dim: int, scorer: str) -> dict[str, float]:
-        """``match_ms`` and ``verify_ms``, all candidates together."""
-        settings = at(self._model, sizes, dim).settings.replace(scorer=scorer, fusion=FUSION)
-        query = tuple(self._query[size, dim] for size in sizes)
-        candidates = [tuple(one[size, dim] for size in sizes) for one in self._candidates]
-        matched = match_candidates(query, candidates, self._threads)
-        return {
-            "match_ms": fastest_ms(lambda: match_candidates(query, candidates, self._threads)),
-            "verify_ms": fastest_ms(lambda: score_matches(matched, settings, self._threads)),
-        }
+    stage = "describing for the times"
+    described = map_reported(candidate, rows.tolist(), stage, study.runtime)
+    described.insert(0, describe(model, features, kinds, 1))
+    times = []
+    for sizes, dim, scorer in variants:
+        settings = with_patches(model, sizes, dim).settings.replace(scorer=scorer, fusion=FUSION)
+        query, *candidates = (tuple(patches[size, dim] for size in sizes) for patches in described)
+        match = partial(match_candidates, query, candidates, threads)
+        verify = partial(score_matches, match(), settings, threads)
+        times.append({"describe_ms": describe_ms(sizes, dim), "match_ms": fastest_ms(match),
+                      "verify_ms": fastest_ms(verify)})  # fmt: skip
+    return times
 
 
 def trunk_ms(study: Study) -> float:
-    """The trunk on one photo, with all threads."""
-    threads, name = study.options.threads, study.options.model
-    trunk = trunk_named(name, threads)
-    if trunk is None:
-        model = open_named(name, threads)
-        trunk = model.trunk if model else study.trunk
-    image = np.zeros((1, 3, *study.options.image_size), np.float32)
+    """Time the trunk on one photo, with all threads."""
+    trunk = resolve(study.parameters.model, runtime=study.runtime).trunk
+    image = np.zeros((1, 3, *study.parameters.image_size), np.float32)
     trunk(image)
     return fastest_ms(lambda: trunk(image))
 
 
 def fastest_ms(work: Callable[[], object]) -> float:
-    """Milliseconds of the fastest of a few runs of ``work``."""
-    found = []
+    """Return the milliseconds of the fastest of a few runs of ``work``."""
+    seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
         work()
-        found.append(time.perf_counter() - start)
-    return 1000 * min(found)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * min(seconds)
