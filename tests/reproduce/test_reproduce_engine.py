@@ -7,7 +7,9 @@ import pytest
 
 from placerec.errors import Damaged
 from placerec.method.fusion import PUBLISHED_WEIGHTS
+from placerec.method.ranking import rerank
 from placerec.models.fit import fit_model
+from placerec.recognise.scores import match_candidates, score_matches
 from placerec.reproduce.grid import _rank, _weights
 from placerec.reproduce.matches import Matches, describe, with_patches
 from placerec.reproduce.robustness import DISTURBANCES
@@ -70,8 +72,8 @@ def test_stored_matches_rank_as_rerank_does(maps, model, stored, scorer, sizes, 
     for number, rows in enumerate(LISTS):
         query = model.describe_map(maps[number], 1).patches
         candidates = [model.describe_map(maps[row]).patches for row in rows]
-        ranked = rerank(query, candidates, np.zeros(len(rows)), settings)
-        assert orders[number].tolist() == [rows[r.candidate] for r in ranked]
+        scores, _ = score_matches(match_candidates(query, candidates), settings)
+        assert orders[number].tolist() == [rows[n] for n in rerank(scores, len(rows))[0]]
 
 
 def test_matches_store_no_descriptor(stored):
