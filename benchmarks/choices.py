@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from placerec.recognise.rerank import match_candidates, score_matches
 from table import (
     ROOT,
     THREADS,
@@ -37,7 +38,6 @@ from placerec.method import displacement
 from placerec.method.ranking import best_first, shortlist
 from placerec.models.fit import fit_model
 from placerec.models.model import Model
-from placerec.recognise.rerank import match_candidates, score_matches
 from placerec.records import Array
 from placerec.settings import METHODS, Settings
 from placerec.trunks import open_trunk

@@ -35,6 +35,7 @@ from placerec.evaluation.query_lists import sample_queries, with_distractors
 from placerec.evaluation.run_folder import write_results
 from placerec.evaluation.runner import Run, evaluate
 from placerec.evaluation.scoring.outcomes import outcomes, scores
+from placerec.runtime import Runtime
 
 TABLE = ROOT / "results" / "methods.csv"
 PAGE, SUMMARY_PAGE = ROOT / "docs" / "BASELINES.md", ROOT / "README.md"
@@ -104,8 +105,8 @@ def rows_of(data: Path, runs: Path, one: Set, asked: Asked) -> Iterator[dict[str
     count = LISTED if asked.listed else None
     asks = sample_queries(open_all(data, one, next(iter(one.protocols.values()))), count)
     out = runs / one.name / asked.label
-    method = named_method(asked.method, asked.rerank, threads=THREADS)
-    run = evaluate(asks, method, out=out, threads=THREADS)
+    method = named_method(asked.method, asked.rerank, runtime=Runtime(threads=THREADS))
+    run = evaluate(asks, method, out=out, runtime=Runtime(threads=THREADS))
     write_results(out, run, method, THREADS)
     for protocol, options in one.protocols.items():
         judged = open_all(data, one, options)

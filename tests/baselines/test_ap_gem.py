@@ -24,7 +24,7 @@ from placerec.baselines.resnet import (
     feature_map,
     state_shapes,
 )
-from placerec.baselines.weights import read_weight_file, write_weights
+from placerec.baselines.weights import read_weights, write_weights
 from placerec.errors import NotFound, UnsafeWeights
 from placerec.evaluation.methods import named_method
 
@@ -109,7 +109,7 @@ def opened(tmp_path):
 
     def make(path, **options):
         convert(path, tmp_path / "ap-gem.safetensors", real=False)
-        return ApGem(read_weight_file(tmp_path / "ap-gem.safetensors", "ap-gem", "x"), **options)
+        return ApGem(read_weights("ap-gem", "x", tmp_path / "ap-gem.safetensors"), **options)
 
     return make
 
@@ -297,7 +297,7 @@ def test_another_checkpoint_is_refused_with_what_is_wrong(write, tmp_path, fault
         ("do not fit", {"components_": np.ones(OUTPUTS)}),
         ("do not fit", {"explained_variance_": np.zeros(OUTPUTS)}),
         ("mean that does not fit", {"mean_": np.ones(3)}),
-        ("components_ is no array of floats", {"components_": "text"}),
+        ("components_ is not an array of floats", {"components_": "text"}),
         ("whitening.weight has shape", {"components_": np.ones((OUTPUTS, 9)), "mean_": None}),
         ("not finite", {"mean_": np.full(WIDTH, np.nan)}),
     ],
@@ -316,7 +316,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(state, write, tmp_path):
         ("adpool.p", torch.zeros(1), "adpool.p is not above 0"),
         ("fc.weight", torch.zeros(WIDTH, 8), "fc.weight has shape"),
         ("more.weight", torch.zeros(2), "more.weight is unknown"),
-        ("fc.bias", torch.zeros(WIDTH, dtype=torch.int64), "fc.bias is no array of floats"),
+        ("fc.bias", torch.zeros(WIDTH, dtype=torch.int64), "fc.bias is not an array of floats"),
     ):
         changed = {k: v for k, v in {**state, key: value}.items() if v is not None}
         path = write(state_dict=changed)
@@ -324,7 +324,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(state, write, tmp_path):
             convert(path, tmp_path / "out")
     write_weights("ap-gem", {"fc.bias": np.zeros(3, np.float32)}, {}, tmp_path / "bad.safetensors")
     with pytest.raises(UnsafeWeights, match="is missing"):
-        ApGem(read_weight_file(tmp_path / "bad.safetensors", "ap-gem", "x"))
+        ApGem(read_weights("ap-gem", "x", tmp_path / "bad.safetensors"))
 
 
 def test_missing_weights_say_how_to_make_them(monkeypatch, tmp_path):

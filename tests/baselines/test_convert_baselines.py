@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from placerec.baselines import weights
-from placerec.baselines.weights import SOURCES, convert, read_weight_file
+from placerec.baselines.weights import SOURCES, convert, read_weights
 from placerec.errors import NotFound, UnsafeWeights
 from placerec.trunks.convert import Source
 
@@ -62,7 +62,7 @@ def test_one_file_comes_out_with_the_names_of_the_modules(craft, parts, tmp_path
     digest = convert("xfeat", craft(*parts), out)
     assert digest == hashlib.sha256(out.read_bytes()).hexdigest()
     assert [path.name for path in out.parent.iterdir()] == [out.name]
-    read = read_weight_file(out, "xfeat", "again")
+    read = read_weights("xfeat", "again", out)
     assert {key: value.shape for key, value in read.tensors.items()} == {
         "extractor.conv.weight": (2, 3), "extractor.bn.count": (),
         "matcher.transformers.0.self_attn.Wqkv.weight": (3, 2),
@@ -124,10 +124,10 @@ def test_the_recorded_sources_are_whole():
 def test_a_file_of_another_method_is_not_taken(craft, parts, tmp_path):
     out = tmp_path / "xfeat.safetensors"
     convert("xfeat", craft(*parts), out)
-    with pytest.raises(UnsafeWeights, match="not the weights of disk-lightglue"):
-        read_weight_file(out, "disk-lightglue", "again")
+    with pytest.raises(UnsafeWeights, match="xfeat, not of disk-lightglue"):
+        read_weights("disk-lightglue", "again", out)
     with pytest.raises(NotFound, match="make them: again"):
-        read_weight_file(tmp_path / "none", "xfeat", "again")
+        read_weights("xfeat", "again", tmp_path / "none")
     with safe_open(out, "np") as file:
         assert json.loads(file.metadata()["placerec"])["format"] == weights.FORMAT
 

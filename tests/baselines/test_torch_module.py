@@ -1,4 +1,4 @@
-"""Networks from outside as baselines: what they may give, and a named error for all else."""
+"""Networks of the user: which outputs are valid, and a named error for everything else."""
 
 import hashlib
 import sys
@@ -10,6 +10,12 @@ import pytest
 from placerec.baselines.torch_module import open_module
 from placerec.demo import Town, demo_pose, render
 from placerec.errors import MissingExtra, NotFound, UsageError
+from placerec.evaluation.layouts import open_dataset
+from placerec.evaluation.methods import named_method
+from placerec.evaluation.runner import evaluate
+from placerec.models.fit import fit_model
+from placerec.settings import NETVLAD
+from placerec.trunks import feature_map
 from placerec.trunks.external import OnnxTrunk
 
 torch = pytest.importorskip("torch")
@@ -48,6 +54,13 @@ CODE = """
         def forward(self, image):
             patches = self.conv(image).flatten(2).transpose(1, 2)
             return torch.cat([patches[:, :1], patches], dim=1)
+
+    class Logarithm(Cells):
+        "A feature map that is not finite for a black photo."
+        mean, std = (0, 0, 0), (1, 1, 1)
+
+        def forward(self, image):
+            return torch.nn.functional.avg_pool2d(image, 8).abs().log()
 
     class Pooled(torch.nn.Module):
         "The means of 8 x 8 pixels: a feature map (1, 3, 4, 6)."
@@ -107,13 +120,15 @@ def photos():
     return [render(town, demo_pose(town, n, False), size=(80, 120)) for n in range(8)]
 
 
-def fit(retriever, photos):
-    retriever.fit(lambda: iter(photos), len(photos), lambda *_: None)
-    return retriever
+def fit(trunk, size, photos):
+    """NetVLAD on a trunk, fitted as every trunk is."""
+    maps = [feature_map(trunk, photo, size) for photo in photos]
+    settings = NETVLAD.replace(image_size=size)
+    return fit_model(trunk, settings, maps, name=trunk.name, training_data="8 photos")
 
 
 def test_a_two_dimensional_output_is_the_global_descriptor_at_unit_length(photos):
-    means = fit(open_module("outsidenet:Means"), photos)
+    means, _ = open_module("outsidenet:Means")
     descriptor = means.describe(photos[0])
     assert descriptor.shape == (48,)
     assert descriptor.dtype == np.float32
@@ -121,67 +136,92 @@ def test_a_two_dimensional_output_is_the_global_descriptor_at_unit_length(photos
 
 
 def test_photos_are_prepared_as_the_attributes_say():
-    grey = np.full((10, 10, 3), 255, np.uint8)
-    grey[:, :, 2] = 0  # red and green are (1 - .5) / .25 = 2, blue is -2
-    descriptor = open_module("outsidenet:Means").describe(grey)
+    yellow = np.full((10, 10, 3), 255, np.uint8)
+    yellow[:, :, 2] = 0  # red and green are (1 - .5) / .25 = 2, blue is -2
+    descriptor = open_module("outsidenet:Means")[0].describe(yellow)
     expected = np.repeat([2.0, 2.0, -2.0], 16)
     np.testing.assert_allclose(descriptor, expected / np.linalg.norm(expected), atol=1e-6)
 
 
-def test_what_a_module_says_of_its_weights_is_passed_on():
-    provenance = open_module("outsidenet:Means").provenance
+def test_licence_and_training_data_of_a_module_are_passed_on(photos, monkeypatch):
+    provenance = open_module("outsidenet:Means")[0].provenance
     assert (provenance.licence, provenance.training_data) == ("MIT", "nothing")
-    assert open_module("outsidenet:plain").provenance.licence == "not stated"
+    assert open_module("outsidenet:plain")[0].provenance.licence == "not stated"
+    cells = sys.modules["outsidenet"].Cells
+    monkeypatch.setattr(cells, "licence", "MIT", raising=False)
+    monkeypatch.setattr(cells, "training_data", "nothing", raising=False)
+    model = fit(*open_module("outsidenet:Cells"), photos)
+    assert "MIT" in model.licence
+    assert model.training_data == "trunk: nothing; fit: 8 photos"
 
 
 def test_any_callable_will_do(photos):
-    plain = open_module("outsidenet:plain")
+    plain, _ = open_module("outsidenet:plain")
     assert plain.describe(photos[0]).shape == (3,)
     assert plain.name == "outsidenet:plain"
 
 
 @pytest.mark.parametrize("name", ["Cells", "Tokens"])
 def test_a_feature_map_becomes_the_trunk_of_netvlad(name, photos):
-    cells = fit(open_module(f"outsidenet:{name}"), photos)
-    known = np.stack([cells.describe(photo) for photo in photos])
-    assert known.shape == (8, 64 * 8)
-    np.testing.assert_allclose(np.linalg.norm(known, axis=1), 1, atol=1e-5)
-    assert (cells.describe(photos[3]) @ known.T).argmax() == 3
-    assert "8 of 8" in cells.provenance.training_data
+    trunk, size = open_module(f"outsidenet:{name}")
+    assert size == (64, 96)
+    model = fit(trunk, size, photos)
+    database = np.stack([model.describe(photo).global_descriptor for photo in photos])
+    assert database.shape == (8, 7)  # a PCA of 8 photos keeps 7 dimensions
+    np.testing.assert_allclose(np.linalg.norm(database, axis=1), 1, atol=1e-5)
+    assert (model.describe(photos[3]).global_descriptor @ database.T).argmax() == 3
 
 
-@pytest.mark.parametrize(("count", "width"), [(32, 64 * 8), (33, 32)])
-def test_a_pca_is_only_fitted_where_it_keeps_32_dimensions(count, width):
-    noise = np.random.default_rng(0).integers(0, 256, (count, 16, 24, 3), np.uint8)
-    cells = fit(open_module("outsidenet:Cells"), noise)
-    assert cells.describe(noise[0]).shape == (width,)
-    assert ("no PCA" in cells.provenance.training_data) == (count == 32)
-
-
-def test_what_is_known_before_a_fit_tells_networks_apart(monkeypatch):
-    first, other = (open_module(f"outsidenet:{name}").record for name in ("Cells", "Tokens"))
-    assert first == open_module("outsidenet:Cells").record
-    assert first["weights"] != other["weights"]
+def test_a_trunk_is_identified_by_its_tensors_and_its_attributes(photos, monkeypatch):
+    (cells, size), (tokens, _) = (open_module(f"outsidenet:{name}") for name in ("Cells", "Tokens"))
+    assert cells.sha256 == open_module("outsidenet:Cells")[0].sha256
+    assert cells.sha256 != tokens.sha256
+    models = [fit(cells, size, photos) for _ in range(2)] + [fit(cells, size, photos[:7])]
+    first, again, fewer = (model.fingerprint for model in models)
+    assert first == again
+    assert first != fewer
     monkeypatch.setattr(sys.modules["outsidenet"].Cells, "mean", (0.1, 0.2, 0.3), raising=False)
-    assert open_module("outsidenet:Cells").record != first
+    assert open_module("outsidenet:Cells")[0].sha256 != cells.sha256
 
 
-def test_equal_weights_and_photos_have_equal_fingerprints_and_others_do_not(photos):
-    first, again, fewer = (
-        fit(open_module("outsidenet:Cells"), some) for some in (photos, photos, photos[:7])
-    )
-    assert first.fingerprint == again.fingerprint
-    assert first.fingerprint != fewer.fingerprint
-    other = fit(open_module("outsidenet:Tokens"), photos)
-    means = open_module("outsidenet:Means").fingerprint
-    assert len({first.fingerprint, other.fingerprint, means}) == 3
-    assert means == open_module("outsidenet:Means").fingerprint
+def test_a_run_records_a_feature_map_as_netvlad_and_refuses_another_network(
+    town, tmp_path, monkeypatch
+):
+    method = named_method(torch_module="outsidenet:Cells")
+    recorded = method.as_json()
+    assert set(recorded["code"]) == {"outsidenet.py"}
+    assert recorded["retrieval"]["method"] == recorded["name"] == "netvlad"
+    assert recorded["retrieval"]["settings"]["image_size"] == (64, 96)
+    trunk = method.retrieval.model
+    assert recorded["retrieval"]["weights"] == {"outsidenet:Cells": trunk.sha256}
+    for options in ({"model": "generic"}, {"changes": {"clusters": 8}}):
+        with pytest.raises(UsageError, match="changes nothing of netvlad"):
+            named_method(torch_module="outsidenet:Cells", **options)
+    monkeypatch.setattr(sys.modules["outsidenet"].Cells, "image_size", (160, 224))
+    run = evaluate(open_dataset(town), named_method(torch_module="outsidenet:Cells"), out=tmp_path)
+    assert "outsidenet:Cells" in run.facts["model"]
+    monkeypatch.setattr(sys.modules["outsidenet"].Cells, "std", (0.3, 0.2, 0.3), raising=False)
+    with pytest.raises(UsageError, match="weights outsidenet:Cells"):
+        evaluate(open_dataset(town), named_method(torch_module="outsidenet:Cells"), out=tmp_path)
+
+
+def test_a_feature_map_that_is_not_finite_for_a_photo_is_refused(photos):
+    trunk, size = open_module("outsidenet:Logarithm")
+    assert feature_map(trunk, photos[0], size).shape == (8, 12, 3)
+    with pytest.raises(UsageError, match="not finite"):
+        feature_map(trunk, np.zeros_like(photos[0]), size)
+
+
+def test_global_descriptors_are_identified_by_their_network():
+    means, again = (open_module("outsidenet:Means")[0].fingerprint for _ in range(2))
+    assert means == again
+    assert means != open_module("outsidenet:plain")[0].fingerprint
 
 
 def test_a_version_tells_callables_apart(monkeypatch):
-    before = open_module("outsidenet:Means").fingerprint
+    before = open_module("outsidenet:Means")[0].fingerprint
     monkeypatch.setattr(sys.modules["outsidenet"].Means, "version", "2", raising=False)
-    assert open_module("outsidenet:Means").fingerprint != before
+    assert open_module("outsidenet:Means")[0].fingerprint != before
 
 
 @pytest.mark.parametrize(
@@ -195,22 +235,16 @@ def test_a_version_tells_callables_apart(monkeypatch):
         ("outsidenet:fails", "fails .RuntimeError: no weights here"),
         ("outsidenet:number", "returns a int; return a torch.nn.Module"),
         ("outsidenet:two", "returns a tuple; return one tensor"),
-        ("outsidenet:flat", r"shape \(921600,\) for one image"),
-        ("outsidenet:batch", r"shape \(2, 5\) for one image"),
+        ("outsidenet:flat", r"shape \(921600,\)"),
+        ("outsidenet:batch", r"shape \(2, 5\)"),
         ("outsidenet:nothing", "not finite"),
         ("outsidenet:refuses", "too small.*image_size"),
         ("outsidenet:wrong", "image_size must be"),
     ],
 )
-def test_what_cannot_be_meant_has_an_error_that_says_so(spec, message):
+def test_an_invalid_module_has_an_error_that_names_the_fault(spec, message):
     with pytest.raises(UsageError, match=message):
         open_module(spec)
-
-
-def test_a_feature_map_must_be_fitted_first(photos):
-    cells = open_module("outsidenet:Cells")
-    with pytest.raises(UsageError, match="not fitted yet"):
-        cells.describe(photos[0])
 
 
 def test_without_pytorch_the_extra_is_named(monkeypatch):
@@ -221,23 +255,25 @@ def test_without_pytorch_the_extra_is_named(monkeypatch):
 
 def test_an_onnx_file_with_a_two_dimensional_output_is_a_global_descriptor(tmp_path, photos):
     file = onnx_file(tmp_path / "means.onnx", "global")
-    means = fit(open_module(str(file)), photos)
-    assert means.name == "means.onnx"
+    means, size = open_module(str(file))
+    assert (means.name, size) == ("means.onnx", (32, 48))
     descriptor = means.describe(photos[0])
     assert descriptor.shape == (3,)
     np.testing.assert_allclose(np.linalg.norm(descriptor), 1, atol=1e-6)
-    assert means.fingerprint == open_module(str(file)).fingerprint
+    assert means.fingerprint == open_module(str(file))[0].fingerprint
 
 
 @pytest.mark.parametrize("kind", ["map", "tokens"])
 def test_an_onnx_feature_map_becomes_the_trunk_of_netvlad_as_a_module_does(kind, tmp_path, photos):
     file = onnx_file(tmp_path / "dense.onnx", kind)
-    mine, theirs = (fit(open_module(spec), photos) for spec in (str(file), "outsidenet:Pooled"))
+    (onnx, size), (module, _) = (open_module(spec) for spec in (str(file), "outsidenet:Pooled"))
     for photo in photos[:3]:
-        np.testing.assert_allclose(mine.describe(photo), theirs.describe(photo), atol=1e-4)
-    assert mine.name == "dense.onnx"
-    assert mine.record["weights"] == {mine.name: hashlib.sha256(file.read_bytes()).hexdigest()}
-    assert mine.fingerprint != theirs.fingerprint
+        expected = feature_map(module, photo, size)
+        np.testing.assert_allclose(feature_map(onnx, photo, size), expected, atol=1e-4)
+    assert (onnx.name, size) == ("dense.onnx", (32, 48))
+    assert onnx.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert onnx.sha256 != module.sha256
+    assert named_method(torch_module=str(file)).retrieval.settings.image_size == size
 
 
 def test_an_onnx_file_that_is_not_there_is_named(tmp_path):
@@ -249,7 +285,7 @@ def test_an_onnx_file_of_fixed_size_is_a_trunk_at_that_size_alone(tmp_path):
     trunk = OnnxTrunk.from_file(onnx_file(tmp_path / "map.onnx", "map"))
     assert (trunk.channels, trunk.stride) == (3, 8)
     assert trunk.preprocessing((32, 48)).size == (32, 48)
-    with pytest.raises(UsageError, match=r"map\.onnx: takes images of 32x48 alone.*32,48"):
+    with pytest.raises(UsageError, match=r"map\.onnx: .*32,48"):
         trunk.preprocessing((480, 640))
     with pytest.raises(UsageError, match=r"global\.onnx|turns an image"):
         OnnxTrunk.from_file(onnx_file(tmp_path / "global.onnx", "global"))

@@ -1,12 +1,11 @@
-"""The authors' AP-GeM checkpoint (``Resnet101-AP-GeM-LM18.pt``) to a weight file of ours.
+"""Convert the authors' AP-GeM checkpoint (``Resnet101-AP-GeM-LM18.pt``) to a weight file.
 
-Source: deep-image-retrieval, ``dirtorch/utils/common.py``: a ``torch.save`` of a dictionary with
-``model_options``, ``state_dict`` (perhaps with ``module.`` before each name), perhaps
-``preprocess``, and ``pca``: by data set, a pickled scikit-learn PCA, whose module has had two
-names. Such a file is read by PyTorch's restricted reader, which is told to put the plain record
-``Pca`` where it finds that one class. NumPy's arrays and numbers are all else that it may hold, and
-any other class is refused by name: their program needs none. scikit-learn is neither needed nor
-imported, and nothing in the file is run.
+Source: deep-image-retrieval, ``dirtorch/utils/common.py``. The checkpoint is a ``torch.save`` of a
+dictionary with ``model_options``, ``state_dict`` (names with or without ``module.``), optionally
+``preprocess``, and ``pca``: a pickled scikit-learn PCA per data set, whose module has had two
+names. PyTorch's restricted reader reads it and puts the plain record ``Pca`` in place of this one
+class. All other content must be NumPy arrays and numbers. Any other class is refused by name. The
+conversion does not import scikit-learn and runs no code of the file.
 """
 
 from __future__ import annotations
@@ -24,45 +23,46 @@ from placerec.errors import MissingExtra, UnsafeWeights
 from placerec.records import Array
 from placerec.trunks.convert import RGB_MEAN, RGB_STD
 
-WHITENING = "Landmarks_clean"  # the one that the authors evaluate with
+WHITENING = "Landmarks_clean"  # the PCA of the authors' evaluation
 POWER = 0.25  # of the variances; the authors' --whitenp
 ARCHITECTURES = ("resnet101_rmac", "resnet50_rmac")
-# The only values of these options that are implemented; all others change no descriptor.
+# Only these values are implemented. No other option changes a descriptor.
 OPTIONS = {"norm_features": False, "without_fc": False, "center_bias": 0, "pooling": "gem"}
 LICENCE = "not stated with the weights"
 TRAINING_DATA = "as its name says: -LM18 is Google-Landmarks, the others are Landmarks-clean"
 
 
 class Pca:
-    """What stands in for scikit-learn's PCA: its attributes and no methods."""
+    """Replaces scikit-learn's PCA: its attributes, without methods."""
 
 
 def convert(source: Path, out: Path, *, real: bool = True) -> str:
     """Write the checkpoint ``source`` as the weights of ``ap-gem`` to ``out``.
 
-    Returns the sha256 of the written file. Raises ``UnsafeWeights`` for anything but such a
-    checkpoint, naming what is wrong; then nothing is written. ``real`` is false for seeded weights.
+    Returns the sha256 (hex) of the written file. Raises ``UnsafeWeights`` with the reason if
+    ``source`` is not such a checkpoint; then nothing is written. ``real`` is false for seeded
+    weights.
     """
     content = _read(source)
     state = content.get("state_dict")
     if not isinstance(state, Mapping) or not state:
-        raise UnsafeWeights(source, "it holds no state_dict", REMEDY)
+        raise UnsafeWeights(source, "it has no state_dict", REMEDY)
     _check_options(content.get("model_options"), source)
     tensors: dict[str, Array] = {}
     for key, value in state.items():
         name = str(key).removeprefix("module.")
         if not name.endswith("num_batches_tracked"):
-            own = name if name.startswith(("adpool.", "fc.")) else f"encoder.{name}"
-            tensors[own] = _floats(value, f"state_dict {name}", source)
-    preprocess = content.get("preprocess") or {}
-    for name, usual in (("mean", RGB_MEAN), ("std", RGB_STD)):
-        told = preprocess.get(name, usual) if isinstance(preprocess, Mapping) else usual
-        tensors[name] = _floats(told, f"preprocess {name}", source)
+            prefix = "" if name.startswith(("adpool.", "fc.")) else "encoder."
+            tensors[f"{prefix}{name}"] = _floats(value, f"state_dict {name}", source)
+    preprocess = content.get("preprocess")
+    for name, default in (("mean", RGB_MEAN), ("std", RGB_STD)):
+        value = preprocess.get(name, default) if isinstance(preprocess, Mapping) else default
+        tensors[name] = _floats(value, f"preprocess {name}", source)
     tensors.update(_whitening(content.get("pca"), source))
     check(tensors, source)
-    told = {"licence": LICENCE, "training_data": TRAINING_DATA, "file": source.name,
-            "real": "yes" if real else "no"}  # fmt: skip
-    return write_weights(METHOD, tensors, told, out)
+    header = {"licence": LICENCE, "training_data": TRAINING_DATA, "file": source.name,
+              "real": "yes" if real else "no"}  # fmt: skip
+    return write_weights(METHOD, tensors, header, out)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -74,17 +74,17 @@ def _read(path: Path) -> Mapping[str, Any]:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed()):
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises nearly anything
+    except Exception as error:  # unpickling can raise any exception
         why = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
         reason = why.splitlines()[0].split(". ")[0][:160]
         raise UnsafeWeights(path, f"PyTorch's safe reader refuses it: {reason}", REMEDY) from error
     if not isinstance(content, Mapping):
-        raise UnsafeWeights(path, "it is no dictionary", REMEDY)
+        raise UnsafeWeights(path, "it is not a dictionary", REMEDY)
     return content
 
 
 def _allowed() -> list[Any]:
-    """What the file may name besides PyTorch's own: the one record, and NumPy's plain data."""
+    """Return what the file may contain besides PyTorch's types: ``Pca``, and NumPy's plain data."""
     allowed: list[Any] = [
         (Pca, f"sklearn.decomposition.{module}.PCA") for module in ("pca", "_pca")
     ]
@@ -98,19 +98,18 @@ def _allowed() -> list[Any]:
 
 
 def _check_options(options: object, path: Path) -> None:
-    told = options if isinstance(options, Mapping) else {}
-    arch = str(told.get("arch"))[:40]
-    if arch not in ARCHITECTURES:
-        raise UnsafeWeights(path, f"its network is {arch}, not resnet101_rmac", REMEDY)
-    for name, wanted in OPTIONS.items():
-        value = str(told.get(name, wanted))[:40]
-        if value != str(wanted):
-            why = f"its option {name} is {value}, which is not implemented"
-            raise UnsafeWeights(path, why, REMEDY)
+    values = options if isinstance(options, Mapping) else {}
+    architecture = str(values.get("arch"))[:40]
+    if architecture not in ARCHITECTURES:
+        raise UnsafeWeights(path, f"its network is {architecture}, not resnet101_rmac", REMEDY)
+    for name, implemented in OPTIONS.items():
+        value = str(values.get(name, implemented))[:40]
+        if value != str(implemented):
+            raise UnsafeWeights(path, f"option {name} {value} is not implemented", REMEDY)
 
 
 def _whitening(pca: object, path: Path) -> dict[str, Array]:
-    """The PCA as one affine map, or nothing where the checkpoint has none."""
+    """Return the PCA as one affine map, or nothing if the checkpoint has none."""
     if pca is None:
         return {}
     records = pca if isinstance(pca, Mapping) else {"": pca}
@@ -118,18 +117,17 @@ def _whitening(pca: object, path: Path) -> dict[str, Array]:
     record = records.get(WHITENING, only)
     if not isinstance(record, Pca):
         raise UnsafeWeights(path, f"its pca has no {WHITENING}", REMEDY)
-    told = vars(record)
+    values = vars(record)
     components, variance = (
-        _floats(told.get(name), f"pca {name}", path).astype(np.float64)
+        _floats(values.get(name), f"pca {name}", path).astype(np.float64)
         for name in ("components_", "explained_variance_")
     )
-    mean = told.get("mean_")
     if components.ndim != 2 or variance.shape != components.shape[:1] or not (variance > 0).all():
-        raise UnsafeWeights(path, "its pca has components and variances that do not fit", REMEDY)
-    weight = components / variance[:, None] ** POWER if told.get("whiten") is True else components
+        raise UnsafeWeights(path, "components and variances of its pca do not fit", REMEDY)
+    weight = components / variance[:, None] ** POWER if values.get("whiten") is True else components
     bias = np.zeros(len(weight))
-    if mean is not None:
-        mean = _floats(mean, "pca mean_", path).astype(np.float64)
+    if values.get("mean_") is not None:
+        mean = _floats(values["mean_"], "pca mean_", path).astype(np.float64)
         if mean.shape != components.shape[1:]:
             raise UnsafeWeights(path, "its pca has a mean that does not fit", REMEDY)
         bias = -weight @ mean
@@ -140,11 +138,11 @@ def _whitening(pca: object, path: Path) -> dict[str, Array]:
 
 
 def _floats(value: object, what: str, path: Path) -> Array:
-    """``value`` as a float32 array; numbers of another kind, and objects, are refused."""
+    """Return ``value`` as a float32 array; refuse other types of numbers, and objects."""
     try:
         array = np.asarray(value.detach().numpy() if hasattr(value, "detach") else value)
     except Exception as error:
-        raise UnsafeWeights(path, f"{what} is no array", REMEDY) from error
+        raise UnsafeWeights(path, f"{what} is not an array", REMEDY) from error
     if array.dtype.kind != "f":
-        raise UnsafeWeights(path, f"{what} is no array of floats", REMEDY)
+        raise UnsafeWeights(path, f"{what} is not an array of floats", REMEDY)
     return np.ascontiguousarray(array, np.float32)

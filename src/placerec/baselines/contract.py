@@ -1,9 +1,9 @@
-"""What a baseline is: two small contracts, and the records that pass through them.
+"""What a baseline is: the contracts of a retriever and of a re-ranker, and their records.
 
 A ``Retriever`` turns a photo into one descriptor; photos are ranked by the dot product. A
-``Reranker`` turns a photo into local features and scores a query against candidates. Either may
-be combined with any of the other. The evaluation does the rest: reading photos, storing, ranking,
-timing, resuming.
+``Reranker`` turns a photo into local features and scores a query against candidates. Any retriever
+can be combined with any re-ranker. The evaluation reads and stores photos, ranks, measures times
+and resumes.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from placerec.records import Array
+from placerec.runtime import Progress as Progress
 
-Progress = Callable[[str, int, int], None]  # stage, items done, items in all
-Local = Mapping[str, Array]  # local features by name, as they are stored: .npz
+Local = Mapping[str, Array]  # local features by name, as they are stored in a .npz file
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A query against one candidate: ``score`` is larger for a better agreement.
+    """The comparison of a query with one candidate; a larger ``score`` is a better agreement.
 
-    ``points`` (M, 4) float32: the agreeing matches, x and y in the query, then in the candidate, as
-    fractions 0..1 of width and height.
+    ``points`` (M, 4) float32 are the agreeing matches: x and y in the query, then x and y in the
+    candidate, as fractions 0..1 of width and height.
     """
 
     score: float
@@ -32,9 +32,9 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a method's numbers come from; printed with every result.
+    """Where the numbers of a method come from; every result shows it.
 
-    ``licence`` of the weights (an SPDX name, or words), ``training_data`` in words; ``real`` is
+    ``licence`` of the weights (an SPDX name, or words) and ``training_data`` in words. ``real`` is
     false for seeded weights, whose recall is never shown.
     """
 
@@ -44,11 +44,11 @@ class Provenance:
 
 
 class Named(Protocol):
-    """What every baseline says of itself."""
+    """What every baseline states about itself."""
 
     @property
     def name(self) -> str:
-        """The method's name with what its options change."""
+        """The name of the method, with the options that are not at their default."""
 
     @property
     def provenance(self) -> Provenance:
@@ -56,46 +56,49 @@ class Named(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of everything that decides a result; of a retriever known after ``fit``."""
+        """The sha256 (hex) of everything that decides a result; a retriever has it after ``fit``.
+
+        Raises ``UsageError`` before ``fit``.
+        """
 
 
 @runtime_checkable
 class Recorded(Protocol):
-    """What a baseline may say of itself further, and must where its name does not tell it apart."""
+    """What a baseline states in addition if its name does not identify it."""
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """Its options at their values and the sha256 of its weights by name, as plain values.
+        """All options and the sha256 of the weights by file name, as plain values.
 
-        Known before ``fit``: a run is only gone on with where it is the same. A ``fingerprint``
-        that is known by then is compared too.
+        It is known before ``fit``. A run resumes only if it is unchanged. The ``fingerprint`` is
+        compared too if it is known before ``fit``.
         """
 
 
 class Retriever(Named, Protocol):
-    """A photo to one descriptor."""
+    """Turns a photo into one descriptor."""
 
     def fit(self, photos: Callable[[], Iterator[Array]], count: int, progress: Progress) -> None:
-        """Learn vocabulary or PCA from the ``count`` database photos, or do nothing.
+        """Fit the vocabulary or PCA on the ``count`` database photos, or do nothing.
 
-        Each call of ``photos`` gives them once, (H, W, 3) uint8 RGB, in the database's order.
+        Each call of ``photos`` yields every photo once, (H, W, 3) uint8 RGB, in database order.
         """
 
     def describe(self, pixels: Array) -> Array:
-        """(H, W, 3) uint8 RGB to (D,) float32 of unit length, or all zero for a blank photo.
+        """Return (D,) float32 of unit length for (H, W, 3) uint8 RGB; a blank photo gives zeros.
 
-        Called from several threads.
+        Several threads call it at the same time.
         """
 
 
 class Reranker(Named, Protocol):
-    """A query against the photos of its shortlist."""
+    """Scores a query against the photos of its shortlist."""
 
     def describe(self, pixels: Array) -> Local:
-        """(H, W, 3) uint8 RGB to local features, as they are stored for a database photo.
+        """Return the local features of (H, W, 3) uint8 RGB, as they are stored.
 
-        Called from several threads.
+        Several threads call it at the same time.
         """
 
     def score(self, query: Local, candidates: Sequence[Local]) -> list[Verified]:
-        """One result a candidate, in their order; equal scores keep the global order."""
+        """Return one result per candidate, in their order; equal scores keep the global order."""

@@ -1,24 +1,22 @@
 """DenseVLAD: dense RootSIFT at four scales, intra-normalised VLAD, PCA with whitening.
 
 Source: Torii, Arandjelovic, Sivic, Okutomi and Pajdla, "24/7 place recognition by view synthesis",
-CVPR 2015, and the authors' MATLAB program for it, whose page has vanished. From the program: all
-numbers of the dense RootSIFT (``rootsift``), K = 128, centres brought to unit length, hard
-assignment, each cluster's sum and then the whole to unit length (Arandjelovic and Zisserman, "All
-about VLAD", CVPR 2013), PCA with whitening to 4096, unit length. Photos have at most 640 pixels,
-which others who ran the program report of the paper; the program itself halves any photo.
+CVPR 2015, and the MATLAB program of its authors, which is no longer online. From the program: all
+numbers of the dense RootSIFT (``rootsift``); K = 128; centres of unit length; hard assignment; each
+cluster's sum and then the whole vector to unit length (Arandjelovic and Zisserman, "All about
+VLAD", CVPR 2013); PCA with whitening to 4096; unit length. Photos have at most 640 pixels, as
+others report of the paper; the program halves every photo.
 
-Ours, because the authors' vocabulary and PCA are not at hand: both are fitted on the database. The
-PCA keeps no more than one dimension for every four photos: whitening lifts the smallest directions
-the most, and these are noise where there are few photos (docs/BASELINES.md). With fewer than 33
-photos there is no PCA: the intra-normalised vector itself is the descriptor.
-It takes the mean away, which the program does not; patches without contrast are left out, where
-the program adds them all to one cluster.
+Ours: vocabulary and PCA are fitted on the database, because those of the authors are not
+available. The PCA keeps at most one dimension per four photos. Whitening amplifies the smallest
+directions most, and with few photos they are noise (docs/BASELINES.md). With fewer than 33 photos
+there is no PCA. The mean is subtracted before the PCA, which the program does not do. Patches
+without contrast are omitted; the program adds all of them to one cluster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -27,31 +25,21 @@ from placerec.baselines.vlad import Vlad, residual_sums
 from placerec.method.vlad import normalise
 from placerec.records import Array
 
-CLUSTERS = 128
-DIMENSIONS = 4096
-FEWEST_PHOTOS_FOR_PCA = 33  # they span 32 dimensions; in fewer, a photo is hardly told from another
-
 
 class DenseVlad(Vlad):
-    """The method ``densevlad``, a ``Retriever``; ``dimensions`` 0 = no PCA, 16384 values.
+    """The method ``densevlad``, a ``Retriever``.
 
-    ``weights`` as for ``Vlad``.
+    ``clusters`` (default: 128), ``dimensions`` (default: 4096; 0 means no PCA, 16384 values),
+    ``weights`` and ``threads`` as for ``Vlad``.
     """
 
     method = "densevlad"
+    default_clusters = 128
+    default_dimensions = 4096
     whitening = 1.0
-    photos_a_dimension = 4
-    fewest_photos_for_pca = FEWEST_PHOTOS_FOR_PCA
-    most_photos_for_pca = 4096  # so 1024 dimensions of a fit of our own; takes about 2 GB
-
-    def __init__(
-        self,
-        clusters: int = CLUSTERS,
-        dimensions: int = DIMENSIONS,
-        weights: Path | None = None,
-        threads: int = 1,
-    ) -> None:
-        super().__init__(clusters, dimensions, weights, threads)
+    photos_per_dimension = 4
+    fewest_photos_for_pca = 33  # fewer span less than 32 dimensions, which distinguish too little
+    most_photos_for_pca = 4096  # 1024 dimensions at most; takes about 2 GB
 
     def _local(self, pixels: Array) -> Iterator[Array]:
         for bin_size in BIN_SIZES:

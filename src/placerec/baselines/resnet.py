@@ -1,9 +1,9 @@
 """ResNet with bottleneck blocks, up to its last feature map, from a dictionary of tensors.
 
-Source: He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016, table 1;
-with the stride in the 3 x 3 convolution of a block, as the usual weight files have it. The names
-are those of these files (``layer3.22.bn2.running_var``), and tell the depth: ResNet-101 has 3, 4,
-23 and 3 blocks in its four stages, ResNet-50 3, 4, 6 and 3.
+Source: He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016, table 1.
+The stride is in the 3 x 3 convolution of a block, as in the common weight files. The tensors have
+the names of these files (``layer3.22.bn2.running_var``), which define the depth: the four stages
+have 3, 4, 23 and 3 blocks in ResNet-101, and 3, 4, 6 and 3 in ResNet-50.
 """
 
 from __future__ import annotations
@@ -21,22 +21,19 @@ STEM = 64
 WIDTHS = (64, 128, 256, 512)  # of the 3 x 3 convolutions, by stage
 EXPANSION = 4
 CHANNELS = WIDTHS[-1] * EXPANSION
-STRIDE = 32  # pixels a cell of the feature map
+STRIDE = 32  # pixels per cell of the feature map
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def blocks_of(names: Iterable[str]) -> tuple[int, ...]:
-    """How many blocks each of the four stages has, from the tensors' names."""
-    found: list[set[str]] = [set() for _ in WIDTHS]
-    for name in names:
-        stage, _, rest = name.partition(".")
-        if stage in {f"layer{number}" for number in range(1, len(WIDTHS) + 1)}:
-            found[int(stage[-1]) - 1].add(rest.partition(".")[0])
-    return tuple(len(numbers) for numbers in found)
+    """Return the number of blocks of each of the four stages, from the names of the tensors."""
+    blocks = {tuple(name.split(".")[:2]) for name in names}
+    stages = [stage for stage, *_ in blocks]
+    return tuple(stages.count(f"layer{number}") for number in range(1, len(WIDTHS) + 1))
 
 
 def state_shapes(blocks: tuple[int, ...] = RESNET101) -> dict[str, tuple[int, ...]]:
-    """The tensors of a network by name, with the shape of each."""
+    """Return the shape of each tensor of a network, by name."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def convolution(name: str, norm: str, shape: tuple[int, ...]) -> None:
@@ -58,7 +55,7 @@ def state_shapes(blocks: tuple[int, ...] = RESNET101) -> dict[str, tuple[int, ..
 
 
 def feature_map(state: Mapping[str, torch.Tensor], image: torch.Tensor) -> torch.Tensor:
-    """(1, 2048, H/32, W/32), not negative, of (1, 3, H, W), normalised RGB."""
+    """Return (1, 2048, H/32, W/32), at least 0, of a normalised RGB image (1, 3, H, W)."""
     try:
         from torch.nn import functional
     except ImportError as error:

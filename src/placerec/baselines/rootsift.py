@@ -3,13 +3,13 @@
 Sources: Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004 (OpenCV's
 SIFT); Arandjelovic and Zisserman, "Three things everyone should know to improve object retrieval",
 CVPR 2012 (RootSIFT). The dense form is that of the program of Torii et al., CVPR 2015, which calls
-PHOW of VLFeat 0.9.20 with its defaults. Each number of these is followed: bins of 4, 6, 8 and 10
-pixels, a grid of 2 pixels, upright, the photo smoothed by a sixth of a bin, gradients summed under
-a triangle of two bins (VLFeat's fast, flat window), the mean of a Gaussian of 1.5 bins as weight of
-each bin, clamped at .2, kept in whole 512ths. OpenCV's SIFT at so many points would take seconds.
+PHOW of VLFeat 0.9.20 with its defaults. All its numbers are kept: bins of 4, 6, 8 and 10 pixels; a
+grid of 2 pixels; upright; the photo smoothed by a sixth of a bin; gradients summed under a triangle
+of two bins (VLFeat's fast, flat window); the mean of a Gaussian of 1.5 bins as weight of each bin;
+values clamped at .2 and kept in whole 512ths. OpenCV's SIFT at so many points takes seconds.
 
-A patch of too little contrast is a zero vector in PHOW; here it is left out, so that a blank photo
-has no descriptor at all. Needs OpenCV (extra ``paper``).
+PHOW gives a zero vector for a patch of low contrast. Here such a patch is omitted, so a blank photo
+has no descriptor. Needs OpenCV (extra ``paper``).
 """
 
 from __future__ import annotations
@@ -28,49 +28,48 @@ DEPTH = 128  # values of a descriptor: 4 x 4 bins of 8 directions
 SIDE, DIRECTIONS = 4, 8
 BIN_SIZES = (4, 6, 8, 10)  # pixels
 STEP = 2  # pixels
-SMOOTHING = 6  # bin size over the deviation of the Gaussian that smooths the photo
-WINDOW = 1.5  # bins: deviation of the Gaussian window
+SMOOTHING = 6  # bin size / standard deviation of the Gaussian that smooths the photo
+WINDOW = 1.5  # bins: standard deviation of the Gaussian window
 LEAST_CONTRAST = 0.005  # mean gradient of a patch, of pixels in 0..1
 LARGEST_SHARE = 0.2  # of one bin in a descriptor of unit length
 LEVELS, MOST = 512, 255
-TINY = 1e-12
+FLOOR = 1e-12
 
 
 def rootsift(histograms: Array) -> Array:
-    """SIFT histograms (N, 128), not negative, to rows of unit length: square root of the shares."""
+    """Return the square root of the shares of SIFT histograms (N, 128): rows of unit length."""
     shares = np.asarray(histograms, np.float32)
-    root: Array = np.sqrt(shares / (shares.sum(axis=1, keepdims=True) + TINY))
+    root: Array = np.sqrt(shares / (shares.sum(axis=1, keepdims=True) + FLOOR))
     return root
 
 
 def keypoint_rootsift(pixels: Array) -> Array:
-    """RootSIFT (N, 128) float32 at OpenCV's SIFT keypoints of a photo (H, W, 3) uint8 RGB.
+    """Return RootSIFT (N, 128) float32 at OpenCV's SIFT keypoints of (H, W, 3) uint8 RGB.
 
-    All keypoints with OpenCV's thresholds, each at its own scale and direction; N may be 0.
+    All keypoints above OpenCV's thresholds, each at its own scale and direction; N may be 0.
     """
-    cv2 = _opencv("SIFT")
-    found = cv2.SIFT_create().detectAndCompute(_grey(pixels), None)[1]
-    return np.zeros((0, DEPTH), np.float32) if found is None else rootsift(found)
+    _, histograms = _opencv("SIFT").SIFT_create().detectAndCompute(_grey(pixels), None)
+    return np.zeros((0, DEPTH), np.float32) if histograms is None else rootsift(histograms)
 
 
 def dense_rootsift(pixels: Array, bin_size: int) -> tuple[Array, Array]:
-    """RootSIFT (N, 128) float32 on the grid, and where: centres (N, 2) float32, x and y in pixels.
+    """Return RootSIFT (N, 128) float32 on the grid, and its centres (N, 2) float32, x and y.
 
-    ``pixels`` (H, W, 3) uint8 RGB; positions are of the photo shrunk to 640 pixels. ``bin_size`` in
-    pixels, even, at most 10; the centres of all bin sizes begin at (15, 15) and are 2 apart. N may
-    be 0: a small photo has no place for large bins.
+    ``pixels`` are (H, W, 3) uint8 RGB. Centres are in pixels of the photo shrunk to 640 pixels; for
+    every bin size they begin at (15, 15) and are 2 apart. ``bin_size`` is in pixels, even, at most
+    10. N is 0 if the photo is too small for the bins.
     """
     cv2 = _opencv("dense SIFT")
     photo = _grey(pixels).astype(np.float32) / 255
     sigma = bin_size / SMOOTHING
     reach = 2 * int(np.ceil(4 * sigma)) + 1
-    photo = cv2.GaussianBlur(photo, (reach, reach), sigma, borderType=cv2.BORDER_REPLICATE)
+    border = cv2.BORDER_REPLICATE
+    photo = cv2.GaussianBlur(photo, (reach, reach), sigma, borderType=border)
     triangle = 1 - np.abs(np.arange(1 - bin_size, bin_size, dtype=np.float32)) / bin_size
     first = 3 * (max(BIN_SIZES) - bin_size) // 2  # pixel of the first bin's centre
-    sums = np.stack(
-        [cv2.sepFilter2D(one, -1, triangle, triangle, borderType=cv2.BORDER_REPLICATE)
-         [first::STEP, first::STEP] for one in _directions(photo)], axis=-1
-    )  # fmt: skip
+    smoothed = (cv2.sepFilter2D(gradient, -1, triangle, triangle, borderType=border)
+                for gradient in _directions(photo))  # fmt: skip
+    sums = np.stack([gradient[first::STEP, first::STEP] for gradient in smoothed], axis=-1)
     apart = bin_size // STEP
     span = (SIDE - 1) * apart + 1
     if min(sums.shape[:2]) < span:
@@ -81,12 +80,12 @@ def dense_rootsift(pixels: Array, bin_size: int) -> tuple[Array, Array]:
     centres = np.stack([column, row], axis=1) + 1.5 * bin_size
     histograms = bins.reshape(-1, DEPTH)
     contrast = histograms.sum(axis=1) / (bin_size * (SIDE - 1) + 1) ** 2
-    seen = contrast >= LEAST_CONTRAST
-    return rootsift(_quantised(histograms[seen])), centres[seen]
+    visible = contrast >= LEAST_CONTRAST
+    return rootsift(_quantised(histograms[visible])), centres[visible]
 
 
 def _grey(pixels: Array) -> Array:
-    """Grey photo (h, w) uint8, the longer side at most 640 pixels; never enlarged."""
+    """Return the grey photo (h, w) uint8, shrunk to a longer side of at most 640 pixels."""
     photo = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
     scale = LONGEST_SIDE / max(photo.size)
     if scale < 1:
@@ -96,26 +95,25 @@ def _grey(pixels: Array) -> Array:
 
 
 def _directions(photo: Array) -> Array:
-    """Length of the gradient, shared between the two nearest of 8 directions: (8, h, w) float32."""
+    """Return gradient lengths, split between the 2 nearest of 8 directions: (8, h, w) float32."""
+    shares = np.zeros((DIRECTIONS, *photo.shape), np.float32)
     if min(photo.shape) < 2:
-        return np.zeros((DIRECTIONS, *photo.shape), np.float32)
+        return shares
     down, right = np.gradient(photo)
     length = np.hypot(right, down)
     angle = np.arctan2(down, right) * np.float32(DIRECTIONS / (2 * np.pi)) % DIRECTIONS
     lower = np.floor(angle)
     upper_share = angle - lower
     number = lower.astype(np.int64) % DIRECTIONS
-    shares = np.zeros((DIRECTIONS, *photo.shape), np.float32)
     for direction in range(DIRECTIONS):
+        before = (direction - 1) % DIRECTIONS
         shares[direction] = np.where(number == direction, length * (1 - upper_share), 0)
-        shares[direction] += np.where(
-            number == (direction - 1) % DIRECTIONS, length * upper_share, 0
-        )
+        shares[direction] += np.where(number == before, length * upper_share, 0)
     return shares
 
 
 def _window_weights(bin_size: int) -> Array:
-    """Mean of the Gaussian window on each of the 4 x 4 bins, float32."""
+    """Return the mean of the Gaussian window on each of the 4 x 4 bins, float32."""
     offset = bin_size * (np.arange(SIDE) - (SIDE - 1) / 2)
     across = np.arange(1 - bin_size, bin_size) - offset[:, None]
     weights = np.exp(-0.5 * (across / (bin_size * WINDOW)) ** 2).mean(axis=1)
@@ -123,7 +121,7 @@ def _window_weights(bin_size: int) -> Array:
 
 
 def _quantised(histograms: Array) -> Array:
-    """Unit length, clamped at .2, unit length again, whole 512ths up to 255."""
+    """Return unit length, clamped at .2, unit length again, as whole 512ths up to 255."""
     clamped = np.minimum(normalise(histograms), LARGEST_SHARE)
     counts: Array = np.floor(np.minimum(normalise(clamped) * LEVELS, MOST))
     return counts

@@ -2,16 +2,14 @@
 
 Sources: DeTone, Malisiewicz and Rabinovich, "SuperPoint", CVPR workshops 2018; Sarlin, DeTone,
 Malisiewicz and Rabinovich, "SuperGlue", CVPR 2020. The networks are those of the ``transformers``
-package (extra ``superglue``), the weights a local folder with ``config.json`` and
-``model.safetensors``, as that package saves them: nothing is looked up or downloaded, no code comes
-with them, pickled weights are refused. The published weights may not be used commercially.
+package (extra ``superglue``). The weights are a local folder with ``config.json`` and
+``model.safetensors``, as this package saves them. Nothing is downloaded, no code of the folder is
+run, and pickled weights are refused. Commercial use of the published weights is not allowed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,22 +19,24 @@ import numpy as np
 from placerec.baselines.contract import Local, Provenance
 from placerec.baselines.keypoints import KeypointReranker, fingerprint
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
+from placerec.files import file_sha256
 from placerec.records import Array
 
 if TYPE_CHECKING:
     import torch
 
 METHOD = "superpoint-superglue"
-HOW = "give --weights FOLDER, with the config.json and model.safetensors of superglue_outdoor"
+CONFIG, MODEL = "config.json", "model.safetensors"
+HOW = f"give as weights a folder with the {CONFIG} and {MODEL} of superglue_outdoor"
 LICENCE = "non-commercial research only (Magic Leap)"
 TRAINING_DATA = "SuperPoint: COCO; SuperGlue: MegaDepth (outdoor) or ScanNet (indoor)"
 THRESHOLD = 0.2  # of a match's confidence; the published default
 
 
 def superpoint_superglue(*, weights: str | Path | None = None, **options: Any) -> KeypointReranker:
-    """The networks in the folder ``weights``; ``options`` are those of ``KeypointReranker``."""
+    """Return the networks of the folder ``weights``; ``options`` as for ``KeypointReranker``."""
     if weights is None:
-        raise UsageError(f"{METHOD}: its weights are not free, so none are at hand; {HOW}")
+        raise UsageError(f"{METHOD}: its weights are not free and do not ship; {HOW}")
     network = SuperGlue(Path(weights))
     provenance = Provenance(LICENCE, TRAINING_DATA, network.real)
     return KeypointReranker(METHOD, network, provenance, **options)
@@ -45,7 +45,7 @@ def superpoint_superglue(*, weights: str | Path | None = None, **options: Any) -
 class SuperGlue:
     """SuperPoint with SuperGlue, a ``Network``.
 
-    ``real`` is false where the folder's config says ``"placerec_seeded": true``, as tests do.
+    ``real`` is false if the folder's config has ``"placerec_seeded": true``, as in tests.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,84 +58,82 @@ class SuperGlue:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
         try:
-            module, odd = SuperGlueForKeypointMatching.from_pretrained(
+            module, faults = SuperGlueForKeypointMatching.from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False,
                 output_loading_info=True,
             )  # fmt: skip
-        except Exception as error:  # the package raises nearly anything
+        except Exception as error:  # the package can raise any exception
             why = " ".join(str(error).split())[:160]
             raise UnsafeWeights(folder, why, HOW) from error
-        wrong = sorted(str(key) for kind in odd.values() for key in kind)
+        wrong = sorted(str(key) for keys in faults.values() for key in keys)
         if wrong:
-            raise UnsafeWeights(folder, f"tensor {wrong[0]} is missing, unknown or odd", HOW)
+            raise UnsafeWeights(folder, f"tensor {wrong[0]} is missing or does not fit", HOW)
         self._module = module.eval()
         self.real = not config.get("placerec_seeded", False)
-        with (folder / "model.safetensors").open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self.weights = {"model.safetensors": digest}
+        digest = file_sha256(folder / MODEL)
+        self.weights = {MODEL: digest}
         self.sha256 = fingerprint(
             digest, config, "transformers", version("transformers"), THRESHOLD
         )
 
     def detect(self, image: torch.Tensor, count: int) -> dict[str, Array]:
-        """The strongest keypoints with their ``scores`` (N,) float32, at whole pixels."""
+        """Return the strongest keypoints, at whole pixels, with their ``scores`` (N,) float32."""
         red, green, blue = image.unbind(1)
         grey = (0.299 * red + 0.587 * green + 0.114 * blue)[:, None].expand(-1, 3, -1, -1)
-        found = self._module.keypoint_detector(grey)
-        order = found.scores[0].argsort(descending=True, stable=True)[:count]
-        pixels = found.keypoints[0] * found.keypoints.new_tensor([grey.shape[3], grey.shape[2]])
+        features = self._module.keypoint_detector(grey)
+        order = features.scores[0].argsort(descending=True, stable=True)[:count]
+        keypoints = features.keypoints[0]
+        pixels = keypoints * keypoints.new_tensor([grey.shape[3], grey.shape[2]])
         return {
             "keypoints": pixels[order].numpy().astype(np.float32),
-            "scores": found.scores[0][order].numpy().astype(np.float32),
-            "descriptors": found.descriptors[0][order].numpy().astype(np.float16),
+            "scores": features.scores[0][order].numpy().astype(np.float32),
+            "descriptors": features.descriptors[0][order].numpy().astype(np.float16),
         }
 
     def match(self, query: Local, candidate: Local) -> Array:
-        """Matches (M, 2) int64 that are surer than the threshold."""
+        """Return matches (M, 2) int64 with a confidence above the threshold."""
         import torch
 
-        sides = (query, candidate)
-        counts = [len(side["keypoints"]) for side in sides]
-        # The module takes one size for both photos: the candidate's keypoints are moved so that
-        # the centre of its photo, from which they are counted, is that of the query's.
+        counts = [len(query["keypoints"]), len(candidate["keypoints"])]
+        # The module takes one size for both photos and measures keypoints from the centre. So the
+        # candidate's keypoints are moved until its centre is that of the query.
         moved = (query["size"].astype(np.float32) - candidate["size"]) / 2
-        keypoints = [query["keypoints"], candidate["keypoints"] + moved]
         mask = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
-        width, height = (int(v) for v in query["size"])
+        width, height = (int(side) for side in query["size"])
         matches, scores = self._module._match_image_pair(
-            _padded(keypoints),
-            _padded([side["descriptors"] for side in sides]),
-            _padded([side["scores"] for side in sides]),
+            _padded(query["keypoints"], candidate["keypoints"] + moved),
+            _padded(query["descriptors"], candidate["descriptors"]),
+            _padded(query["scores"], candidate["scores"]),
             height, width, mask=mask[None].int(),
         )[:2]  # fmt: skip
-        matched, sure = matches[0, 0].numpy(), scores[0, 0].numpy() > THRESHOLD
-        rows = np.flatnonzero((matched >= 0) & sure)
+        matched, confident = matches[0, 0].numpy(), scores[0, 0].numpy() > THRESHOLD
+        rows = np.flatnonzero((matched >= 0) & confident)
         return np.stack([rows, matched[rows]], axis=1).astype(np.int64)
 
 
-def _padded(sides: list[Array]) -> torch.Tensor:
-    """Two arrays with N and M rows as one (1, 2, max(N, M), ...) float32, zeros behind."""
+def _padded(first: Array, second: Array) -> torch.Tensor:
+    """Return arrays with N and M rows as one (1, 2, max(N, M), ...) float32, zeros at the end."""
     import torch
 
-    both = np.zeros((1, 2, max(map(len, sides)), *sides[0].shape[1:]), np.float32)
-    for number, side in enumerate(sides):
-        both[0, number, : len(side)] = side
+    both = np.zeros((1, 2, max(len(first), len(second)), *first.shape[1:]), np.float32)
+    both[0, 0, : len(first)], both[0, 1, : len(second)] = first, second
     return torch.from_numpy(both)
 
 
-def _checked_config(folder: Path) -> Mapping[str, Any]:
-    """What ``config.json`` says, if it is of these two networks and brings no code."""
+def _checked_config(folder: Path) -> dict[str, Any]:
+    """Return ``config.json`` if it is of these two networks and refers to no code."""
     if not folder.is_dir():
         raise NotFound(folder, "no such weights folder", HOW)
-    for name in ("config.json", "model.safetensors"):
+    for name in (CONFIG, MODEL):
         if not (folder / name).is_file():
             raise UnsafeWeights(folder, f"it has no {name}", HOW)
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        kinds = config["model_type"], config["keypoint_detector_config"]["model_type"]
-        code = "auto_map" in config or "auto_map" in config["keypoint_detector_config"]
+        config = dict(json.loads((folder / CONFIG).read_text("utf-8")))
+        detector = config["keypoint_detector_config"]
+        types = config["model_type"], detector["model_type"]
+        code = "auto_map" in config or "auto_map" in detector
     except (ValueError, KeyError, TypeError) as error:
-        raise UnsafeWeights(folder, "its config.json is not of SuperGlue", HOW) from error
-    if kinds != ("superglue", "superpoint") or code:
-        raise UnsafeWeights(folder, "its config.json is not of SuperPoint with SuperGlue", HOW)
-    return dict(config)
+        raise UnsafeWeights(folder, f"its {CONFIG} is not of SuperGlue", HOW) from error
+    if types != ("superglue", "superpoint") or code:
+        raise UnsafeWeights(folder, f"its {CONFIG} is not of SuperPoint with SuperGlue", HOW)
+    return config

@@ -1,15 +1,15 @@
-"""Any network as a baseline: ``--torch-module package:function``, or a file ``NET.onnx``.
+"""Any network as a method: ``torch_module`` is PACKAGE:FUNCTION, or the path of an ONNX file.
 
-``function`` is imported and called once without arguments. It returns a ``torch.nn.Module`` (or
-another callable) that maps one image (1, 3, H, W) float32 to
+The function is imported and called once without arguments. It returns a ``torch.nn.Module``, or
+another callable, that maps one image (1, 3, H, W) float32 to
 
-* (1, D): the global descriptor of the photo (``GlobalModule``), or
-* a feature map (1, C, h, w) or tokens (1, N, C): it becomes the trunk of NetVLAD, whose vocabulary
-  and PCA are fitted on the database photos (``NetvladOfModule``; method ``netvlad``).
+* (1, D): the global descriptor of the photo. The network is a ``Retriever`` (``GlobalModule``).
+* a feature map (1, C, h, w) or tokens (1, N, C). The network is a ``Trunk``, and the method
+  ``netvlad`` on this trunk answers, as with any other trunk.
 
-What it returns may carry attributes that say how photos are prepared and where its weights come
-from: those of ``About``, all optional. An ONNX file has ImageNet's mean and deviation, and the size
-of its input where that is fixed.
+Optional attributes of the returned object state how photos are prepared and where the weights come
+from (``About``). An ONNX file has ImageNet's mean and deviation, and the size of its input if the
+file fixes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -25,17 +25,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from placerec.baselines.contract import Progress, Provenance, Retriever
+from placerec.baselines.contract import Progress, Provenance
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
 from placerec.method.vlad import normalise
-from placerec.models.fit import FeatureMaps, fit_model
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.records import Array
-from placerec.settings import NETVLAD, Settings
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.settings import Settings
 from placerec.trunks.external import (
     EXTERNAL_DATA,
-    as_feature_map,
+    OnnxTrunk,
+    TorchTrunk,
     fixed_size,
+    module_digest,
     onnx_output,
     onnx_session,
 )
@@ -43,22 +45,18 @@ from placerec.trunks.external import (
 if TYPE_CHECKING:
     import torch
 
-    from placerec.models.model import Model
     from placerec.trunks import Trunk
 
-MOST_PHOTOS = 1000  # that the fit of a feature map looks at, evenly spread over the database
-FEWEST_PHOTOS_FOR_PCA = 33  # they span 32 dimensions; in fewer, a photo is hardly told from another
-PIXELS = 255
+Network = Callable[[Array], Array]  # one image (1, 3, H, W) float32 to the output
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a module may say of itself, as attributes of the same names.
+    """What a module may state about itself, as attributes of the same names.
 
-    ``image_size`` (height, width) in pixels, aspect not kept, or (0, 0): the photo's own size;
-    ``mean`` and ``std`` of red, green and blue in 0..1 (default: ImageNet's); ``version`` enters
-    the fingerprint, for a callable whose tensors do not tell it apart; ``licence`` and
-    ``training_data`` in words.
+    ``image_size`` is (height, width) in pixels, aspect not kept; (0, 0) is the photo's own size.
+    ``mean`` and ``std`` are of red, green and blue in 0..1, by default ImageNet's. ``version``
+    distinguishes callables with equal tensors. ``licence`` and ``training_data`` are words.
     """
 
     image_size: tuple[int, int] = Settings().image_size
@@ -70,273 +68,190 @@ class About:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The same for ``prepare``, whose numbers are for pixels in 0..255."""
-        mean, std = ((one[0] * PIXELS, one[1] * PIXELS, one[2] * PIXELS)
-                     for one in (self.mean, self.std))  # fmt: skip
-        return Preprocessing(self.image_size, mean, std)
-
-
-class GlobalModule:
-    """A ``Retriever`` of a network that gives a global descriptor.
-
-    ``network`` maps (1, 3, H, W) float32 to anything array-like, which must be (1, D) and finite;
-    ``sha256`` is of its weights.
-    """
-
-    def __init__(
-        self, name: str, network: Callable[[Array], Array], sha256: str, about: About
-    ) -> None:
-        self.name, self._network, self._about = name, network, about
-        self.provenance = Provenance(about.licence, about.training_data)
-        self.fingerprint = hashlib.sha256(f"{name} {sha256} {asdict(about)}".encode()).hexdigest()
-
-    def fit(self, photos: Callable[[], Iterator[Array]], count: int, progress: Progress) -> None:
-        """Nothing to learn."""
-
-    def describe(self, pixels: Array) -> Array:
-        """(H, W, 3) uint8 RGB to (D,) float32 of unit length."""
-        output = self._network(prepare(pixels, self._about.preprocessing))
-        if output.ndim != 2 or len(output) != 1:
-            raise UsageError(f"{self.name}: {_shape_of(output)} for a photo; (1, D) is needed")
-        return normalise(_finite(output[0], self.name).astype(np.float32))
-
-
-class MapTrunk:
-    """A ``Trunk`` of a network whose output is a feature map or tokens; ``output``: for a probe."""
-
-    def __init__(
-        self,
-        name: str,
-        network: Callable[[Array], Array],
-        sha256: str,
-        about: About,
-        output: Array,
-    ) -> None:
-        self.name, self.sha256 = name, sha256
-        self._network, self._about = network, about
-        size = _probe_size(about)
-        features = as_feature_map(output, size)
-        self.channels, self.stride = len(features), round(size[0] / features.shape[1])
-
-    def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
-        """As the network says of itself, at ``size``."""
-        return replace(self._about, image_size=size).preprocessing
-
-    def __call__(self, image: Array) -> Array:
-        """Feature map (C, h, w) float32 of (1, 3, H, W) float32."""
-        return as_feature_map(self._network(image), image.shape[2:])
-
-
-class NetvladOfModule:
-    """A ``Retriever`` of a network that gives a feature map: NetVLAD, fitted on the database.
-
-    On fewer than 33 photos without a PCA, which would leave fewer than 32 dimensions.
-    """
-
-    def __init__(self, trunk: Trunk, about: About) -> None:
-        self.name, self._trunk, self._about = trunk.name, trunk, about
-        self._model: Model | None = None
-
-    @property
-    def provenance(self) -> Provenance:
-        """What the module says of its weights, and the photos of the fit."""
-        fitted = self._model.training_data if self._model else "the database photos"
-        return Provenance(
-            self._about.licence, f"{self._about.training_data}; NetVLAD fitted on {fitted}"
+        """The same for ``prepare``, with numbers for pixels in 0..255."""
+        (r, g, b), (red, green, blue) = self.mean, self.std
+        return Preprocessing(
+            self.image_size, (r * 255, g * 255, b * 255), (red * 255, green * 255, blue * 255)
         )
 
     @property
-    def record(self) -> dict[str, Any]:
-        """The weights, and what the network says of itself: all that is known before the fit."""
-        return {"weights": {self.name: self._trunk.sha256}, **asdict(self._about)}
+    def probe_size(self) -> tuple[int, int]:
+        """The size (height, width) of an image that the network takes."""
+        return self.image_size if min(self.image_size) > 0 else Settings().image_size
 
-    @property
-    def fingerprint(self) -> str:
-        """sha256 (hex) of weights, preprocessing and fit."""
-        text = f"{self.name} {self._fitted.fingerprint} {asdict(self._about)}"
-        return hashlib.sha256(text.encode()).hexdigest()
+
+class GlobalModule:
+    """A ``Retriever`` with a network that gives a global descriptor (1, D); nothing is fitted."""
+
+    def __init__(self, name: str, network: Network, sha256: str, about: About) -> None:
+        self.name, self._network, self._about = name, network, about
+        self.provenance = Provenance(about.licence, about.training_data)
+        self.fingerprint = _fingerprint(name, sha256, about)
 
     def fit(self, photos: Callable[[], Iterator[Array]], count: int, progress: Progress) -> None:
-        """K-means and PCA of the feature maps of at most 1000 photos, seeded."""
-        chosen = {i * count // MOST_PHOTOS for i in range(MOST_PHOTOS)}
-        chosen = set(range(count)) if count <= MOST_PHOTOS else chosen
-        maps = FeatureMaps()
-        try:
-            for number, pixels in enumerate(photos()):
-                if number in chosen:
-                    maps.append(_finite(self._map(pixels), self.name))
-                    progress("feature maps", len(maps), len(chosen))
-            told = f"the database photos ({len(maps)} of {count}), without labels"
-            settings = NETVLAD.replace(image_size=self._about.image_size)
-            if len(maps) < FEWEST_PHOTOS_FOR_PCA:
-                settings = settings.replace(global_dim=0)
-                told += f"; no PCA, which needs {FEWEST_PHOTOS_FOR_PCA} photos"
-            self._model = fit_model(self._trunk, settings, maps, name=self.name, training_data=told)
-        finally:
-            maps.close()
+        """Do nothing: the network is already trained."""
 
     def describe(self, pixels: Array) -> Array:
-        """(H, W, 3) uint8 RGB to (D,) float32 of unit length."""
-        features = _finite(self._map(pixels), self.name)
-        return self._fitted.describe_map(features).global_descriptor
-
-    @property
-    def _fitted(self) -> Model:
-        if self._model is None:
-            raise UsageError(f"{self.name}: not fitted yet; call fit first")
-        return self._model
-
-    def _map(self, pixels: Array) -> Array:
-        image = prepare(pixels, self._about.preprocessing)
-        return np.ascontiguousarray(self._trunk(image).transpose(1, 2, 0))
+        """Return (D,) float32 of unit length for (H, W, 3) uint8 RGB."""
+        output = self._network(prepare(pixels, self._about.preprocessing))
+        if output.ndim != 2 or len(output) != 1:
+            raise UsageError(f"{self.name}: its output must be (1, D), not {output.shape}")
+        return normalise(_finite(output[0], self.name).astype(np.float32))
 
 
-def open_module(spec: str, threads: int = 1, device: str = "cpu") -> Retriever:
-    """The retriever of ``spec``: ``package:function``, or the path of an ONNX file.
+class ModuleTrunk(TorchTrunk):
+    """A ``TorchTrunk`` of a module of the user's own, with its licence and training data.
 
-    The network is run once on an image of noise to see what it gives. Raises ``UsageError`` where
-    it cannot be imported or called or gives something else, ``MissingExtra`` without PyTorch.
+    Its ``sha256`` covers the tensors of the module and ``about``.
     """
-    if spec.lower().endswith(".onnx"):
-        return _open_onnx(Path(spec), threads, device)
+
+    def __init__(
+        self, name: str, module: torch.nn.Module, sha256: str, about: About, runtime: Runtime
+    ) -> None:
+        self.licence, self.training_data = about.licence, about.training_data
+        super().__init__(
+            module, name=name, mean=about.preprocessing.mean, std=about.preprocessing.std,
+            runtime=runtime, probe_size=about.probe_size,
+            sha256=_fingerprint(name, sha256, about),
+        )  # fmt: skip
+
+
+def open_module(
+    torch_module: str, runtime: Runtime = DEFAULT_RUNTIME
+) -> tuple[GlobalModule | Trunk, tuple[int, int]]:
+    """Open PACKAGE:FUNCTION or an ONNX file; return it with its image size (height, width).
+
+    The network is a retriever or a trunk; its output for an image of noise decides. Raises
+    ``UsageError`` if it cannot be imported or called or has an invalid output, and ``MissingExtra``
+    without PyTorch.
+    """
+    if torch_module.lower().endswith(".onnx"):
+        return _open_onnx(Path(torch_module), runtime)
     try:
         import torch
     except ImportError as error:
-        raise MissingExtra("--torch-module", "torch") from error
-    from placerec.trunks.external import module_digest
+        raise MissingExtra("a network of PyTorch", "torch") from error
+    if runtime.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
+    made = _made(torch_module)
+    about = _about(made, torch_module)
+    sha256 = module_digest(made if isinstance(made, torch.nn.Module) else torch.nn.Module())
+    module = _checked_module(made, torch_module)
+    torch.set_num_threads(runtime.cores)
+    module.eval().to(runtime.device)
 
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {device}: PyTorch finds no such device; use cpu")
-    made = _made(spec)
-    about = _about(made, spec)
-    module = made if isinstance(made, torch.nn.Module) else _as_module(made)
-    sha256 = module_digest(module)
-    torch.set_num_threads(threads)
-    module.eval().to(torch.device(device))
-    return _retriever(spec, _torch_network(module, spec, device), sha256, about)
+    def run(image: Array) -> Array:
+        with torch.inference_mode():
+            output = module(torch.from_numpy(image).to(runtime.device))
+        return np.asarray(output.float().cpu().numpy())
+
+    if _is_global(run, about, torch_module):
+        return GlobalModule(torch_module, run, sha256, about), about.image_size
+    return ModuleTrunk(torch_module, module, sha256, about, runtime), about.image_size
 
 
-def _open_onnx(path: Path, threads: int, device: str) -> Retriever:
-    """The same for an ONNX file, by its first output."""
+def _open_onnx(path: Path, runtime: Runtime) -> tuple[GlobalModule | Trunk, tuple[int, int]]:
+    """Do the same for an ONNX file and its first output."""
     if not path.is_file():
         raise NotFound(path, "no such ONNX file")
     data = path.read_bytes()
     if EXTERNAL_DATA in data:
         raise UnsafeWeights(path, "it refers to data in other files", "save it as one file")
-    session = onnx_session(data, path.name, threads, device)
-    size = fixed_size(session)
-    about = About() if size is None else About(image_size=size)
+    session = onnx_session(data, path.name, runtime)
+    about = About(image_size=fixed_size(session) or About().image_size)
     run = partial(onnx_output, session, path.name)
-    return _retriever(path.name, run, hashlib.sha256(data).hexdigest(), about)
-
-
-def _retriever(
-    name: str, network: Callable[[Array], Array], sha256: str, about: About
-) -> Retriever:
-    """What the output for an image of noise makes of the network."""
-    output = _probed(network, about, name)
-    if output.ndim == 2:
-        return GlobalModule(name, network, sha256, about)
-    return NetvladOfModule(MapTrunk(name, network, sha256, about, output), about)
+    if _is_global(run, about, path.name):
+        sha256 = hashlib.sha256(data).hexdigest()
+        return GlobalModule(path.name, run, sha256, about), about.image_size
+    return OnnxTrunk.from_file(path, runtime), about.image_size
 
 
 def _made(spec: str) -> Any:
-    """What the function named by ``spec`` returns."""
+    """Return what the function named by ``spec`` returns."""
     package, colon, name = spec.partition(":")
     if not (package and colon and name):
-        raise UsageError(f"--torch-module {spec}: give PACKAGE:FUNCTION, such as mynet.model:build")
+        raise UsageError(f"torch_module {spec}: give PACKAGE:FUNCTION, such as mynet.model:build")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # as python does, and an installed program does not
+        sys.path.append(str(Path.cwd()))  # python does so, but an installed program does not
     try:
         function = getattr(import_module(package), name)
-    except Exception as error:  # the import runs the code of others
+    except Exception as error:  # the import runs the user's code
         raise UsageError(
-            f"--torch-module {spec}: cannot be imported ({type(error).__name__}: {error}); install "
-            f"the package, run this beside it, or put its folder on PYTHONPATH"
+            f"torch_module {spec}: cannot be imported ({type(error).__name__}: {error}); install "
+            f"the package, work in its folder, or put its folder on PYTHONPATH"
         ) from error
     try:
         made = function()
     except Exception as error:
         raise UsageError(
-            f"--torch-module {spec}: its call without arguments fails ({type(error).__name__}: "
+            f"torch_module {spec}: the call without arguments fails ({type(error).__name__}: "
             f"{error}); correct the function"
         ) from error
     if not callable(made):
         raise UsageError(
-            f"--torch-module {spec}: the function returns a {type(made).__name__}; return a "
+            f"torch_module {spec}: the function returns a {type(made).__name__}; return a "
             f"torch.nn.Module or another callable"
         )
     return made
 
 
 def _about(made: Any, spec: str) -> About:
-    """The attributes of ``made`` that ``About`` knows, checked."""
-    said: dict[str, Any] = {
-        one.name: getattr(made, one.name) for one in fields(About) if hasattr(made, one.name)
+    """Return the attributes of ``made`` that ``About`` defines, checked."""
+    stated: dict[str, Any] = {
+        item.name: getattr(made, item.name) for item in fields(About) if hasattr(made, item.name)
     }
     try:
-        if "image_size" in said:
-            height, width = said["image_size"]
-            said["image_size"] = (int(height), int(width))
-        for name in {"mean", "std"} & set(said):
-            red, green, blue = said[name]
-            said[name] = (float(red), float(green), float(blue))
+        if "image_size" in stated:
+            height, width = stated["image_size"]
+            stated["image_size"] = (int(height), int(width))
+        for name in {"mean", "std"} & set(stated):
+            red, green, blue = stated[name]
+            stated[name] = (float(red), float(green), float(blue))
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"--torch-module {spec}: image_size must be (height, width), mean and std three "
+            f"torch_module {spec}: image_size must be (height, width), mean and std three "
             f"numbers in 0..1 ({error})"
         ) from error
-    for name in {"version", "licence", "training_data"} & set(said):
-        said[name] = str(said[name])
-    return About(**said)
+    for name in {"version", "licence", "training_data"} & set(stated):
+        stated[name] = str(stated[name])
+    return About(**stated)
 
 
-def _as_module(function: Callable[[Any], Any]) -> torch.nn.Module:
-    """A callable that is no module as one without tensors."""
+def _checked_module(network: Callable[[Any], Any], spec: str) -> torch.nn.Module:
+    """Return ``network`` as a module that reports its failures as ``UsageError``."""
     import torch
 
-    class Called(torch.nn.Module):
-        def forward(self, image: torch.Tensor) -> Any:
-            return function(image)
+    class Checked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
 
-    return Called()
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            try:
+                output = self.network(image)
+            except Exception as error:  # the user's code can raise any exception
+                raise UsageError(
+                    f"torch_module {spec}: it fails on an image {tuple(image.shape)} ({error}); "
+                    f"set its attribute image_size (height, width) to a size that it takes"
+                ) from error
+            if not isinstance(output, torch.Tensor):
+                kind = type(output).__name__
+                raise UsageError(f"torch_module {spec}: it returns a {kind}; return one tensor")
+            return output
 
-
-def _torch_network(module: torch.nn.Module, spec: str, device: str) -> Callable[[Array], Array]:
-    import torch
-
-    def run(image: Array) -> Array:
-        try:
-            with torch.inference_mode():
-                output = module(torch.from_numpy(image).to(device))
-        except Exception as error:  # whatever the code of others raises
-            raise UsageError(
-                f"--torch-module {spec}: it fails on an image {image.shape} ({error}); say with "
-                f"its attribute image_size (height, width) which size it takes"
-            ) from error
-        if not isinstance(output, torch.Tensor):
-            raise UsageError(
-                f"--torch-module {spec}: it returns a {type(output).__name__}; return one tensor"
-            )
-        return np.asarray(output.float().cpu().numpy())
-
-    return run
+    return Checked()
 
 
-def _probed(network: Callable[[Array], Array], about: About, name: str) -> Array:
-    """What the network gives for an image of noise, if that is of a shape that can be used."""
-    noise = np.random.default_rng(0).standard_normal((1, 3, *_probe_size(about)), np.float32)
+def _is_global(network: Network, about: About, name: str) -> bool:
+    """Return whether the output for an image of noise is a global descriptor, not a map."""
+    noise = np.random.default_rng(0).standard_normal((1, 3, *about.probe_size), np.float32)
     output = network(noise)
     if output.ndim not in (2, 3, 4) or len(output) != 1 or not output.size:
         raise UsageError(
-            f"{name}: {_shape_of(output)} for one image; (1, D) for a global descriptor, or "
-            f"(1, C, h, w) or (1, N, C) for a feature map is needed"
+            f"{name}: its output has shape {output.shape} for one image; it must be (1, D) for a "
+            f"global descriptor, or (1, C, h, w) or (1, N, C) for a feature map"
         )
-    return _finite(output, name)
-
-
-def _probe_size(about: About) -> tuple[int, int]:
-    return about.image_size if min(about.image_size) > 0 else Settings().image_size
+    return bool(_finite(output, name).ndim == 2)
 
 
 def _finite(values: Array, name: str) -> Array:
@@ -345,5 +260,5 @@ def _finite(values: Array, name: str) -> Array:
     return values
 
 
-def _shape_of(output: Array) -> str:
-    return f"the output has shape {tuple(output.shape)}"
+def _fingerprint(name: str, sha256: str, about: About) -> str:
+    return hashlib.sha256(f"{name} {sha256} {asdict(about)}".encode()).hexdigest()

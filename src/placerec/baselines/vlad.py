@@ -1,10 +1,10 @@
 """VLAD: RootSIFT at keypoints, each assigned to its nearest centre, residuals summed.
 
 Source: Jegou, Douze, Schmid and Perez, "Aggregating local descriptors into a compact image
-representation", CVPR 2010, section 3: the whole vector is brought to unit length and nothing else
-(the signed square root came with the journal version of 2012, intra-normalisation in 2013), then
-optionally a PCA. Ours: RootSIFT in place of SIFT, OpenCV's keypoints in place of Hessian-affine
-ones, K = 64, a vocabulary of the database photos at hand.
+representation", CVPR 2010, section 3. The vector is brought to unit length, and then there is
+optionally a PCA. The signed square root (2012) and intra-normalisation (2013) are later. Ours:
+RootSIFT in place of SIFT, OpenCV's keypoints in place of Hessian-affine ones, K = 64, and a
+vocabulary that is fitted on the database photos.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import numpy as np
 
 from placerec.baselines.contract import Progress, Provenance
 from placerec.baselines.rootsift import DEPTH, keypoint_rootsift
-from placerec.errors import NotFound, UnsafeWeights, UsageError
-from placerec.files import atomic_write
+from placerec.baselines.weights import read_weights, write_weights
+from placerec.errors import UnsafeWeights, UsageError
 from placerec.method.pca import Projection, fit_pca
+from placerec.method.sampling import evenly_spread
 from placerec.method.vlad import kmeans, normalise
 from placerec.records import Array
 from placerec.workers import map_in_order
 
-CLUSTERS = 64
 SEED = 0
-MOST_PHOTOS = 1000  # that a fit looks at, evenly spread over the database
-SAMPLES = 50_000  # descriptors for k-means, equally many of each photo
+MOST_PHOTOS = 1000  # that the vocabulary is fitted on
+SAMPLES = 50_000  # descriptors for k-means, equally many per photo
 BLOCK = 8192  # descriptors that are assigned at once
-FORMAT = "placerec-vlad-1"
+REMEDY = "fit the method again and save it"
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What is learnt: centres (K, 128) float32, a PCA or none, and of which photos, in words."""
+    """Fitted values: centres (K, 128) float32, an optional PCA, and the photos in words."""
 
     centres: Array = field(repr=False)
     projection: Projection | None = field(repr=False)
@@ -50,163 +50,160 @@ class Fit:
 
 
 class Vlad:
-    """The method ``vlad``, a ``Retriever``; ``dimensions`` after the PCA, 0 = no PCA.
+    """The method ``vlad``, a ``Retriever``.
 
-    ``weights`` is a file that ``save`` wrote, so that several data sets can share one fit; then
-    ``fit`` does nothing. A photo without any descriptor becomes the zero vector.
+    ``clusters`` (default: 64) is K. ``dimensions`` (default: 0) is the size after the PCA; 0 means
+    no PCA. The name shows the numbers that are not the default: ``vlad K=16 PCA=128``.
+    ``weights`` is a file that ``save`` wrote, so that several data sets can share one fit. Then
+    ``fit`` does nothing. A photo without descriptors becomes the zero vector.
     """
 
     method = "vlad"
+    default_clusters = 64
+    default_dimensions = 0
     whitening = 0.0
-    photos_a_dimension = 1
+    photos_per_dimension = 1
     fewest_photos_for_pca = 2
     most_photos_for_pca = MOST_PHOTOS
 
     def __init__(
         self,
-        clusters: int = CLUSTERS,
-        dimensions: int = 0,
+        clusters: int | None = None,
+        dimensions: int | None = None,
         weights: Path | None = None,
         threads: int = 1,
     ) -> None:
-        if clusters < 1 or dimensions < 0:
+        self.clusters = self.default_clusters if clusters is None else clusters
+        self.dimensions = self.default_dimensions if dimensions is None else dimensions
+        if self.clusters < 1 or self.dimensions < 0:
             raise UsageError(
-                f"{self.method}: {clusters} clusters, {dimensions} dimensions; give at least 1 and "
-                f"0 (0 = no PCA)"
+                f"{self.method}: clusters is {self.clusters} and dimensions is {self.dimensions}; "
+                f"they must be at least 1 and at least 0 (0 = no PCA)"
             )
-        self.clusters, self.dimensions = clusters, dimensions
-        self._weights, self._threads = weights, threads
+        k = f" K={self.clusters}" if self.clusters != self.default_clusters else ""
+        pca = f" PCA={self.dimensions}" if self.dimensions != self.default_dimensions else ""
+        self.name = f"{self.method}{k}{pca}"
+        self._threads, self._loaded = threads, weights is not None
         self._fit = None if weights is None else self._read(weights)
-        self._known: dict[bytes, Array] = {}  # vectors of the PCA's photos until they are described
-
-    @property
-    def name(self) -> str:
-        """The method with its numbers where they are not the usual ones: ``vlad K=16 PCA=128``."""
-        usual = type(self)()
-        k = f" K={self.clusters}" if self.clusters != usual.clusters else ""
-        pca = f" PCA={self.dimensions}" if self.dimensions != usual.dimensions else ""
-        return f"{self.method}{k}{pca}"
+        self._fit_vectors: dict[bytes, Array] = {}  # of the PCA's photos, until they are described
 
     @property
     def provenance(self) -> Provenance:
-        """No weights of others; what the fit was made on."""
-        what = self._fit.training_data if self._fit else "the database photos, when they are fitted"
-        return Provenance("no weights", what)
+        """The photos of the fit; there are no weights from elsewhere."""
+        data = self._fit.training_data if self._fit else "the database photos, after the fit"
+        return Provenance("no weights", data)
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the method, its numbers and the fitted arrays."""
-        digest = hashlib.sha256(f"{FORMAT} {self.name}".encode())
+        """The sha256 (hex) of the method, its numbers and the fitted arrays."""
+        digest = hashlib.sha256(f"placerec-vlad-1 {self.name}".encode())
         for name, tensor in self._fitted.tensors.items():
             digest.update(f"{name}{tensor.shape}{tensor.dtype}".encode())
             digest.update(np.ascontiguousarray(tensor).tobytes())
         return digest.hexdigest()
 
     def fit(self, photos: Callable[[], Iterator[Array]], count: int, progress: Progress) -> None:
-        """K-means of 50,000 descriptors of at most 1000 photos, then the PCA; seeded."""
-        if self._weights is not None:
+        """Run a seeded k-means on 50,000 descriptors of at most 1000 photos, then fit the PCA."""
+        if self._loaded:
             return
-        few = _chosen(photos(), count, MOST_PHOTOS, "vocabulary", progress)
-        centres = self._centres(self._samples(few, min(count, MOST_PHOTOS)))
+        chosen = _chosen(photos(), count, MOST_PHOTOS, "vocabulary", progress)
+        centres = self._centres(self._samples(chosen, min(count, MOST_PHOTOS)))
         data = f"the database photos ({min(count, MOST_PHOTOS)} of {count}), without labels"
-        self._fit = Fit(centres, None, data)
+        projection = None
         if self.dimensions and count < self.fewest_photos_for_pca:
-            told = f"; no PCA, which needs {self.fewest_photos_for_pca} photos"
-            self._fit = Fit(centres, None, data + told)
+            data += f"; no PCA, which needs {self.fewest_photos_for_pca} photos"
         elif self.dimensions:
-            few = _chosen(photos(), count, self.most_photos_for_pca, "PCA", progress)
-            vectors = map_in_order(
-                lambda pixels: (_digest(pixels), self._vector(pixels, centres)), few, self._threads
+            chosen = _chosen(photos(), count, self.most_photos_for_pca, "PCA", progress)
+            digested = list(
+                map_in_order(
+                    lambda pixels: (_digest(pixels), self._vector(pixels, centres)),
+                    chosen,
+                    self._threads,
+                )
             )
-            known = list(vectors)
-            self._known = dict(known)
-            self._fit = Fit(centres, self._pca(np.stack([vector for _, vector in known])), data)
+            self._fit_vectors = dict(digested)
+            projection = self._pca(np.stack([vector for _, vector in digested]))
+        self._fit = Fit(centres, projection, data)
 
     def describe(self, pixels: Array) -> Array:
-        """(H, W, 3) uint8 RGB to (D,) float32 of unit length, or zero without a descriptor."""
-        fitted = self._fitted
-        vector = self._known.pop(_digest(pixels), None) if self._known else None
+        """Return (D,) float32 of unit length for (H, W, 3) uint8 RGB, or zeros."""
+        fit = self._fitted
+        vector = self._fit_vectors.pop(_digest(pixels), None) if self._fit_vectors else None
         if vector is None:
-            vector = self._vector(pixels, fitted.centres)
-        if fitted.projection is None or not vector.any():
-            return vector if fitted.projection is None else np.zeros_like(fitted.projection.bias)
-        return normalise(fitted.projection(vector))
+            vector = self._vector(pixels, fit.centres)
+        if fit.projection is None:
+            return vector
+        if not vector.any():
+            return np.zeros_like(fit.projection.bias)
+        return normalise(fit.projection(vector))
 
     def save(self, path: Path) -> None:
-        """Write the fit to ``path`` (.safetensors)."""
-        from safetensors.numpy import save
-
-        fitted = self._fitted
-        encoded = save(
-            {name: np.ascontiguousarray(one) for name, one in fitted.tensors.items()},
-            {"format": FORMAT, "method": self.name, "training_data": fitted.training_data},
-        )
-        with atomic_write(path) as file:
-            file.write_bytes(encoded)
+        """Write the fit to ``path`` (.safetensors), to be given as ``weights``."""
+        fit = self._fitted
+        write_weights(self.name, fit.tensors, {"training_data": fit.training_data}, path)
 
     @property
     def _fitted(self) -> Fit:
         if self._fit is None:
-            raise UsageError(f"{self.method}: not fitted yet; call fit or load first")
+            raise UsageError(f"{self.method}: not fitted yet; call fit, or give weights")
         return self._fit
 
     def _read(self, path: Path) -> Fit:
-        """What ``save`` wrote for the same method and numbers."""
-        from safetensors import safe_open
-
-        if not path.is_file():
-            raise NotFound(path, "no such file")
-        try:
-            with safe_open(path, "numpy") as file:
-                about = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except Exception as error:  # safetensors' own exception is not public
-            raise UnsafeWeights(path, f"no safetensors file: {error}", "make it again") from error
-        if about.get("format") != FORMAT or about.get("method") != self.name:
-            found = about.get("method", "something else")
-            raise UnsafeWeights(path, f"a fit of {found}, not of {self.name}", "make it again")
-        return _checked(tensors, self.clusters, about.get("training_data", ""), path)
+        """Return what ``save`` wrote for the same method and numbers."""
+        weights = read_weights(self.name, REMEDY, path)
+        tensors = weights.tensors
+        shapes: dict[str, tuple[int, ...]] = {"centres": (self.clusters, DEPTH)}
+        if "pca.bias" in tensors:
+            size = len(tensors["pca.bias"])
+            shapes |= {"pca.weight": (size, self.clusters * DEPTH), "pca.bias": (size,)}
+        valid = all(np.isfinite(tensor).all() for tensor in tensors.values())
+        if not valid or {name: tensor.shape for name, tensor in tensors.items()} != shapes:
+            raise UnsafeWeights(path, "its arrays are not those of a fit", REMEDY)
+        pca = Projection(tensors["pca.weight"], tensors["pca.bias"]) if len(shapes) > 1 else None
+        return Fit(tensors["centres"], pca, weights.metadata.get("training_data", ""))
 
     def _local(self, pixels: Array) -> Iterator[Array]:
-        """The photo's descriptors (N, 128) in one or several parts."""
+        """Yield the descriptors (N, 128) of a photo in one or several parts."""
         yield keypoint_rootsift(pixels)
 
     def _vector(self, pixels: Array, centres: Array) -> Array:
-        """The descriptor (K * 128,) float32 before the PCA."""
+        """Return the descriptor (K * 128,) float32 before the PCA."""
         return normalise(residual_sums(self._local(pixels), centres).reshape(-1)).astype(np.float32)
 
     def _samples(self, photos: Iterator[Array], count: int) -> Array:
-        each = -(-SAMPLES // max(count, 1))
+        share = -(-SAMPLES // max(count, 1))
 
-        def some(numbered: tuple[int, Array]) -> Array:
+        def sample(numbered: tuple[int, Array]) -> Array:
             number, pixels = numbered
             local = np.concatenate(list(self._local(pixels)))
-            return local[np.random.default_rng((SEED, number)).permutation(len(local))[:each]]
+            return local[np.random.default_rng((SEED, number)).permutation(len(local))[:share]]
 
-        rows = map_in_order(some, enumerate(photos), self._threads)
-        return np.concatenate([np.zeros((0, DEPTH), np.float32), *rows])
+        samples = map_in_order(sample, enumerate(photos), self._threads)
+        return np.concatenate([np.zeros((0, DEPTH), np.float32), *samples])
 
     def _centres(self, samples: Array) -> Array:
         if len(samples) < self.clusters:
             raise UsageError(
-                f"{self.method}: {self.clusters} clusters need as many descriptors, and the photos "
-                f"have {len(samples)}; give more photos, or photos that show more"
+                f"{self.method}: {self.clusters} clusters need as many descriptors, but the photos "
+                f"have {len(samples)}; give more photos, or photos with more contrast"
             )
         return kmeans(samples, self.clusters, SEED)
 
     def _pca(self, vectors: Array) -> Projection | None:
-        allowed = (len(vectors) - 1) // self.photos_a_dimension
+        allowed = (len(vectors) - 1) // self.photos_per_dimension
         dimensions = min(self.dimensions, allowed, vectors.shape[1])
         if dimensions < 1:
             return None
         pca = fit_pca(vectors, dimensions, self.whitening)
-        return Projection(np.ascontiguousarray(pca.weight), pca.bias)  # as it is read from a file
+        # The memory layout is that of a saved fit, so both give the same bits.
+        return Projection(np.ascontiguousarray(pca.weight), pca.bias)
 
 
 def residual_sums(parts: Iterable[Array], centres: Array) -> Array:
-    """Sum of x - c over the descriptors x that are nearest to each centre c: (K, D) float64.
+    """Return the sum of x - c over the descriptors x nearest to each centre c: (K, D) float64.
 
-    ``parts`` are descriptors (N, D) float32, ``centres`` (K, D). Of equally near centres the first.
+    ``parts`` are descriptors (N, D) float32, ``centres`` (K, D). The first of equally near centres
+    is the nearest.
     """
     counts = np.zeros(len(centres))
     sums = np.zeros(centres.shape)
@@ -230,25 +227,9 @@ def _digest(pixels: Array) -> bytes:
 def _chosen(
     photos: Iterator[Array], count: int, most: int, stage: str, progress: Progress
 ) -> Iterator[Array]:
-    """At most ``most`` of ``count`` photos, evenly spread."""
-    few = min(count, most)
-    numbers = {i * count // few for i in range(few)}
-    done = 0
-    for number, pixels in enumerate(photos):
-        if number in numbers:
-            yield pixels
-            done += 1
-            progress(stage, done, few)
-
-
-def _checked(tensors: dict[str, Array], clusters: int, training_data: str, path: Path) -> Fit:
-    """The fit in ``tensors``, if they have the shapes of one and are finite."""
-    centres = tensors.get("centres", np.zeros(0))
-    weight, bias = tensors.get("pca.weight"), tensors.get("pca.bias")
-    fits = centres.shape == (clusters, DEPTH) and (weight is None) == (bias is None)
-    if fits and weight is not None and bias is not None:
-        fits = weight.shape == (len(bias), clusters * DEPTH) and bias.ndim == 1
-    if not fits or not all(np.isfinite(one).all() for one in tensors.values()):
-        raise UnsafeWeights(path, "its arrays are not those of a fit", "make it again")
-    projection = None if weight is None or bias is None else Projection(weight, bias)
-    return Fit(centres, projection, training_data)
+    """Yield at most ``most`` of ``count`` photos, evenly spread."""
+    numbers = set(evenly_spread(count, most))
+    selected = (pixels for number, pixels in enumerate(photos) if number in numbers)
+    for done, pixels in enumerate(selected, start=1):
+        yield pixels
+        progress(stage, done, len(numbers))

