@@ -210,17 +210,17 @@ def robotcar(root: Path) -> Path:
     for name, place, _ in reference:
         draw((images / name).with_suffix(".jpg"), place)
     lines(root / "3D-models" / "all-merged" / "all.nvm", nvm_text(reference))
-    known, hidden = [], []
+    published, hidden = [], []
     for place, name in enumerate(
         ("night/rear/2000", "rain/left/2001", "night/rear/2002", "snow/rear/2003")
     ):
         draw(images / f"{name}.jpg", place, 1)
         pose = camera(place, 1)[3]
         if place < 2:
-            known.append(f"{name}.png {text(pose.ravel())}")
+            published.append(f"{name}.png {text(pose.ravel())}")
         else:
             hidden.append(f"{name}.jpg")
-    lines(root / "robotcar_v2_train.txt", known)
+    lines(root / "robotcar_v2_train.txt", published)
     lines(root / "robotcar_v2_test.txt", hidden)
     return root
 
@@ -235,7 +235,7 @@ def cmu(root: Path) -> Path:
     """
     for number_ in (2, 3, 7, 22):
         where = root / f"slice{number_}"
-        poses, hidden, known = [], [], []
+        poses, hidden, published = [], [], []
         for place in range(3):
             name = f"img_{place:05}_c0_{MOMENTS[0] + 1000 * number_ + place}us.jpg"
             draw(where / "database" / name, 30 * number_ + place)
@@ -246,11 +246,11 @@ def cmu(root: Path) -> Path:
             draw(where / "query" / name, 30 * number_ + place, 1)
             quaternion, _, centre, _ = camera(place, 1)
             hidden.append(name)
-            known.append(f"{name} {text(quaternion)} {text(centre)}")
+            published.append(f"{name} {text(quaternion)} {text(centre)}")
         lines(where / f"ground-truth-database-images-slice{number_}.txt", poses)
         lines(where / f"test-images-slice{number_}.txt", hidden)
         if number_ in (7, 22):
-            lines(where / "camera-poses" / f"slice-{number_}-c1.txt", known)
+            lines(where / "camera-poses" / f"slice-{number_}-c1.txt", published)
     return root
 
 

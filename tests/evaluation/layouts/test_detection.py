@@ -18,7 +18,7 @@ def test_frames_are_recognised_by_their_option(tmp_path):
     assert open_dataset(folder, frames=1).protocol.name == "frames, 1 either side"
 
 
-def test_photos_with_gps_tags_are_recognised_where_nothing_else_tells(tmp_path):
+def test_photos_with_gps_tags_are_recognised_if_no_file_decides(tmp_path):
     folder = trees.exif(tmp_path)
     assert open_dataset(folder).protocol.name == "exif, 25 m"
     assert open_dataset(folder, radius=3.0).protocol.name == "exif, 3 m"
@@ -26,7 +26,7 @@ def test_photos_with_gps_tags_are_recognised_where_nothing_else_tells(tmp_path):
     assert open_dataset(folder).protocol.name == "folder"
 
 
-def test_two_folders_of_photos_and_nothing_more_are_told_what_would_do(tmp_path):
+def test_two_folders_of_photos_and_nothing_more_get_a_list_of_what_is_missing(tmp_path):
     trees.sides(tmp_path)
     with pytest.raises(NotFound, match="not a general data set") as caught:
         open_dataset(tmp_path)

@@ -1,4 +1,4 @@
-"""The whole evaluation on a miniature of every layout: asked, scored, reported, handed in."""
+"""The whole evaluation on a miniature of every layout: run, scored, reported, submitted."""
 
 import json
 
@@ -24,9 +24,9 @@ def test_a_run_on_a_miniature_is_scored_and_reported_by_its_protocol(protocol, t
     method, out = Method(MeanColour(), Darkest(), 2), tmp_path / "run"
     run = evaluate(dataset, method, out=out)
     write_results(out, run, method)
-    kept = read_run(out)
-    assert kept.hash == dataset.hash
-    assert kept.protocol.startswith(protocol)
+    stored = read_run(out)
+    assert stored.hash == dataset.hash
+    assert stored.protocol.startswith(protocol)
     assert not run.skipped
     page = (out / "report.html").read_text(encoding="utf-8")
     assert dataset.hash in page
@@ -48,9 +48,9 @@ def test_a_run_on_a_miniature_is_scored_and_reported_by_its_protocol(protocol, t
         assert 0.0 <= pooled.retrieved["within_5m_10deg"].value <= 1.0
         assert bool(run.scores.conditions) == ("seasons" in protocol)
     groups = dataset.protocol.photos_a_panorama
-    for one in run.predictions.predictions.values():
+    for prediction in run.predictions.predictions.values():
         numbers = {name: n for search in dataset.searches
                    for n, name in enumerate(search.database.names)}  # fmt: skip
-        panoramas = [numbers[name] // groups for name, _ in one.retrieved]
+        panoramas = [numbers[name] // groups for name, _ in prediction.retrieved]
         assert len(set(panoramas)) == len(panoramas)
     json.loads((out / "scores.json").read_text(encoding="utf-8"))

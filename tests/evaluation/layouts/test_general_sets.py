@@ -1,4 +1,4 @@
-"""The general layouts: one's own photos, and the formats of other programs."""
+"""The general layouts: a user's photos, and the formats of other programs."""
 
 import math
 import shutil
@@ -25,18 +25,18 @@ ONE_EACH = tuple(frozenset([n]) for n in range(4))
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_layout_is_recognised_by_what_lies_there(tmp_path, name):
-    folder = FORMATS[name](tmp_path / "mine")
+    folder = FORMATS[name](tmp_path / "set")
     dataset = open_dataset(folder)
     assert dataset.protocol.name.split(",")[0] == name
     assert dataset.hash == open_dataset(str(folder), name).hash
 
 
 @pytest.mark.parametrize("name", ["folder", "colmap", "nvm", "utm-names", "kapture", "image-lists"])
-def test_photos_are_known_to_other_programs_by_their_paths_below_the_folder(tmp_path, name):
-    folder = FORMATS[name](tmp_path / "mine")
+def test_other_programs_know_photos_by_their_paths_below_the_folder(tmp_path, name):
+    folder = FORMATS[name](tmp_path / "set")
     (search,) = open_dataset(folder).searches
     for photos, paths in zip((search.queries, search.database), paths_in_tree(search), strict=True):
-        assert [folder / paths[one] for one in photos.names] == list(photos.paths)
+        assert [folder / paths[name] for name in photos.names] == list(photos.paths)
 
 
 def test_a_folder_takes_its_ground_truth_before_its_coordinates(tmp_path):
@@ -57,7 +57,7 @@ def test_another_ground_truth_file_is_another_protocol(tmp_path):
     elsewhere = open_dataset(tmp_path, ground_truth=tmp_path / "strict.csv")
     assert strict.protocol.name == "folder, strict.csv"
     assert usual.hash != strict.hash == elsewhere.hash
-    (tmp_path / "ground_truth.csv").unlink()  # then the other one says which layout it is
+    (tmp_path / "ground_truth.csv").unlink()
     assert open_dataset(tmp_path, ground_truth="strict.csv").hash == strict.hash
     with pytest.raises(NotFound, match=rf"lax\.csv: no such file, neither .* nor in {tmp_path}"):
         open_dataset(tmp_path, ground_truth="lax.csv")
@@ -108,7 +108,7 @@ def test_map_coordinates_work_as_degrees_do(tmp_path):
 
 
 @pytest.mark.parametrize("header", ["image,lat,lon", "image,latitude", "latitude,longitude", ""])
-def test_a_wrong_header_of_coordinates_is_told_both_forms(tmp_path, header):
+def test_a_wrong_header_of_coordinates_names_both_forms(tmp_path, header):
     folder = trees.coordinates(tmp_path)
     (folder / "coordinates.csv").write_text(f"{header}\nqueries/0.jpg,1,2\n", "utf-8")
     both = r"line 1: .*image, latitude, longitude .*or image, easting, northing"
@@ -122,7 +122,7 @@ def test_an_angle_needs_headings(tmp_path):
         open_dataset(trees.map_coordinates(tmp_path), degrees=40.0)
 
 
-def test_an_unknown_heading_keeps_no_photo_out(tmp_path):
+def test_an_unknown_heading_excludes_no_photo(tmp_path):
     folder = trees.coordinates(tmp_path)
     table = folder / "coordinates.csv"
     table.write_text(table.read_text("utf-8").replace(",270", ","), "utf-8")
@@ -134,10 +134,10 @@ def test_the_panorama_rule_enters_name_and_hash(tmp_path):
     rows = [{"image": f"{side}/{n}.jpg", "easting": 100.0 * (n // 2), "northing": 0.0}
             for side in ("database", "queries") for n in range(4)]  # fmt: skip
     trees.table(tmp_path / "coordinates.csv", rows)
-    one, two = open_dataset(tmp_path), open_dataset(tmp_path, photos_a_panorama=2)
-    assert two.protocol.name == "coordinates, 25 m, 2 photos a panorama"
-    assert two.protocol.photos_a_panorama == 2
-    assert one.hash != two.hash
+    plain, pairs = open_dataset(tmp_path), open_dataset(tmp_path, photos_a_panorama=2)
+    assert pairs.protocol.name == "coordinates, 25 m, 2 photos a panorama"
+    assert pairs.protocol.photos_a_panorama == 2
+    assert plain.hash != pairs.hash
     for wrong in (3, 4):  # does not divide; two places
         with pytest.raises(UsageError, match="not complete panoramas"):
             open_dataset(tmp_path, photos_a_panorama=wrong)
@@ -249,9 +249,9 @@ def test_queries_without_poses_make_a_hidden_set(tmp_path):
 def test_a_query_that_the_model_has_not_registered_has_no_positive(tmp_path):
     folder = trees.nvm(tmp_path)
     rows = (folder / "model.nvm").read_text("utf-8").split("\n")
-    kept = [row for row in rows if not row.startswith("queries/2.jpg")]
-    kept[2] = "7"
-    (folder / "model.nvm").write_text("\n".join(kept), "utf-8")
+    remaining = [row for row in rows if not row.startswith("queries/2.jpg")]
+    remaining[2] = "7"
+    (folder / "model.nvm").write_text("\n".join(remaining), "utf-8")
     dataset = open_dataset(folder)
     (search,) = dataset.searches
     assert not dataset.protocol.hidden
@@ -346,7 +346,7 @@ def test_tokyo_by_the_lists_of_the_program_keeps_one_of_twelve_cut_outs_as_it_do
     [{"radius": -1.0}, {"radius": 0.0}, {"radius": math.nan}, {"radius": math.inf},
      {"degrees": 181.0}, {"degrees": math.nan}, {"frames": -1}, {"photos_a_panorama": 0}],
 )  # fmt: skip
-def test_a_number_that_cannot_be_meant_is_refused(tmp_path, option):
+def test_an_invalid_number_is_refused(tmp_path, option):
     (name,) = option
     with pytest.raises(UsageError, match=name):
         open_dataset(trees.coordinates(tmp_path), **option)
@@ -361,22 +361,22 @@ def test_a_query_that_is_also_a_database_photo_is_refused(tmp_path):
         open_dataset(folder)
 
 
-def test_a_photo_whose_place_is_not_known_is_near_nothing(tmp_path):
+def test_a_photo_without_a_position_is_near_nothing(tmp_path):
     (search,) = open_dataset(trees.coordinates(tmp_path)).searches
     search.queries.positions[1] = np.nan
     search.database.positions[2] = np.nan
-    found = within(search.queries, search.database, 25.0)
-    assert [len(numbers) for numbers in found] == [1, 0, 0, 1]
+    rows = within(search.queries, search.database, 25.0)
+    assert [len(numbers) for numbers in rows] == [1, 0, 0, 1]
 
 
 def test_a_binary_model_that_is_cut_anywhere_is_an_error_that_names_it(tmp_path):
     folder = trees.colmap(tmp_path)
     path = folder / "sparse" / "images.bin"
-    whole = path.read_bytes()
-    for length in range(0, len(whole), 13):
-        path.write_bytes(whole[:length])
+    data = path.read_bytes()
+    for length in range(0, len(data), 13):
+        path.write_bytes(data[:length])
         with pytest.raises(Exception, match=r"images\.bin: not a complete COLMAP model"):
             open_dataset(folder)
-    path.write_bytes(struct.pack("<Q", 2**60) + whole[8:])
+    path.write_bytes(struct.pack("<Q", 2**60) + data[8:])
     with pytest.raises(Exception, match="not a complete COLMAP model"):
         open_dataset(folder)

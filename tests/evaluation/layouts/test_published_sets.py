@@ -26,24 +26,24 @@ def counts(dataset):
 
 def test_every_protocol_has_a_miniature_and_reads_it(tmp_path):
     assert list(TREES) == list(PROTOCOLS)
-    told = set()
+    names = set()
     for name in TREES:
         dataset = opened(name, tmp_path / name)
         assert dataset.protocol.name.startswith(name)
         assert dataset.protocol.rule
-        told.add(dataset.protocol.name)
+        names.add(dataset.protocol.name)
         for search in dataset.searches:
             assert len(search.positives) == len(search.queries)
             assert all(path.is_file() for path in (*search.queries.paths, *search.database.paths))
-    assert len(told) == len(PROTOCOLS)
+    assert len(names) == len(PROTOCOLS)
 
 
 def test_reading_twice_gives_the_same_hash_wherever_the_folder_lies(tmp_path):
     hashes = {}
     for name in ("tokyo247", "msls-val", "robotcar-seasons-v2-train", "exif"):
-        here, there = opened(name, tmp_path / "a" / name), opened(name, tmp_path / "b" / name)
-        assert here.hash == there.hash
-        hashes[here.hash] = name
+        first, second = opened(name, tmp_path / "a" / name), opened(name, tmp_path / "b" / name)
+        assert first.hash == second.hash
+        hashes[first.hash] = name
     assert len(hashes) == 4
 
 
@@ -99,7 +99,7 @@ def test_pittsburgh_reads_the_files_of_another_program_and_ours(tmp_path):
     (search,) = opened("pitts30k-test", tmp_path / "test").searches
     assert search.queries.names[0] == "queries_real/000/000000_pitch1_yaw1.jpg"
     assert search.positives == ({0, 1}, {0, 1}, set(), set())
-    assert search.queries.place_labels == ("0", "0", "2", "2")  # two views of a panorama: one trial
+    assert search.queries.place_labels == ("0", "0", "2", "2")  # two views of a panorama: one place
     assert np.allclose(search.queries.positions[0] - search.database.positions[0], [4, 0, 0])
 
 
@@ -121,8 +121,8 @@ def test_tokyo_keeps_one_of_twelve_cut_outs_and_its_315_of_1125_queries(tmp_path
 def test_cut_outs_that_are_not_one_after_the_other_are_refused(tmp_path):
     folder = berton(tmp_path)
     database = folder / "images" / "test" / "database"
-    one = sorted(database.iterdir())[0]
-    one.rename(one.with_name(one.name.replace("0500000.00", "0500900.00")))
+    photo = sorted(database.iterdir())[0]
+    photo.rename(photo.with_name(photo.name.replace("0500000.00", "0500900.00")))
     with pytest.raises(UsageError, match="not complete panoramas"):
         open_dataset(folder, "tokyo247")
 
@@ -188,8 +188,8 @@ def test_cmu_slices_are_one_search_in_which_another_slice_is_never_right(tmp_pat
     hidden = opened("extended-cmu-seasons", tmp_path / "hidden")
     assert hidden.protocol.name == "extended-cmu-seasons, 2 of 14 slices"
     assert (len(hidden.searches), hidden.queries, len(hidden.searches[0].database)) == (1, 4, 6)
-    known = opened("extended-cmu-seasons-train", tmp_path / "known")
-    (search,) = known.searches
+    train = opened("extended-cmu-seasons-train", tmp_path / "known")
+    (search,) = train.searches
     assert search.positives == ({0}, {1}, {3}, {4})
     assert search.queries.conditions[:2] == ("sunny, foliage", "low sun, no foliage, snow")
     assert search.database.conditions == ("sunny, no foliage",) * 6

@@ -57,7 +57,7 @@ def _read(
     name: str, cities: tuple[str, ...], degrees: float | None, official: bool, folder: Path
 ) -> Dataset:
     searches = tuple(
-        city_search(folder, city, degrees, official=official)
+        _city_search(folder, city, degrees, official)
         for city in _existing(folder / "train_val", cities)
     )
     if len(searches) < len(cities):
@@ -85,10 +85,7 @@ def read_test(folder: Path) -> Dataset:
     return Dataset(NAME, protocol, tuple(searches))
 
 
-def city_search(
-    folder: Path, city: str, degrees: float | None = None, *, official: bool = False
-) -> Search:
-    """Read one city below ``folder/train_val``; ``official``: the queries of the evaluator."""
+def _city_search(folder: Path, city: str, degrees: float | None, official: bool) -> Search:
     sides = [read_side(folder, city, side, official=official) for side in ("query", "database")]
     queries, database = (
         side.photos.select(np.flatnonzero(side.subtask).tolist()) for side in sides

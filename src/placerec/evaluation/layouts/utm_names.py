@@ -22,7 +22,7 @@ from placerec.evaluation.layouts.coordinates import distance_dataset
 from placerec.evaluation.layouts.overrides import Overrides
 from placerec.evaluation.layouts.photo_lists import QUERIES, sides
 
-EAST, NORTH, ZONE, LETTER, PANORAMA, HEADING = 1, 2, 3, 4, 7, 9  # field numbers
+EAST, NORTH, ZONE, PANORAMA, HEADING = 1, 2, 3, 7, 9  # field numbers
 FULL = 14  # fields between the first @ and the last
 ZONES, NO_ZONE = 60, 0  # UTM zones are numbered from 1 to 60
 IMAGES = "images/test"
