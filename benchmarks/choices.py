@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from placerec.recognise.rerank import match_candidates, score_matches
 from table import (
     ROOT,
     THREADS,
@@ -31,13 +32,12 @@ from table import (
 )
 
 from placerec.evaluation.layouts import open_dataset
-from placerec.evaluation.query_lists import listed
+from placerec.evaluation.query_lists import select_queries
 from placerec.evaluation.scoring.metrics import recalls
 from placerec.method import displacement
 from placerec.method.ranking import best_first, shortlist
 from placerec.models.fit import fit_model
 from placerec.models.model import Model
-from placerec.recognise.rerank import match_candidates, score_matches
 from placerec.records import Array
 from placerec.settings import METHODS, Settings
 from placerec.trunks import open_trunk
@@ -127,7 +127,9 @@ def fit(one: Set, settings: Settings) -> Model:
 def validation(one: Set) -> list[int]:
     """Numbers of the queries of the validation half, at most 124 of them, evenly spread."""
     table = ROOT / "docs" / "splits" / f"{one.folder.name}.csv"
-    chosen = set(listed(open_dataset(one.folder), table, "validation").searches[0].queries.names)
+    chosen = set(
+        select_queries(open_dataset(one.folder), table, "validation").searches[0].queries.names
+    )
     numbers = [i for i, name in enumerate(one.data.queries.names) if name in chosen]
     return numbers[:: -(-len(numbers) // MOST_QUERIES)]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from placerec.recognise.rerank import match_candidates, score_matches
 from table import ROOT, append_rows, read_rows, write_page
 
 from placerec.method.matching import Matched
@@ -27,8 +28,8 @@ from placerec.method.ransac import ransac_score
 from placerec.method.spatial import spatial_score
 from placerec.method.vlad import Vocabulary, normalise
 from placerec.models.model import Fitted, Model
-from placerec.recognise.rerank import match_candidates, score_matches
 from placerec.records import PatchSet
+from placerec.runtime import Runtime
 from placerec.settings import METHODS
 from placerec.trunks import open_trunk
 from placerec.trunks.vgg16 import VGG16, vgg16_module
@@ -51,8 +52,8 @@ def seeded_model(dimensions: int) -> Model:
     projection = Projection(weight, np.zeros(dimensions, np.float32))
     settings = METHODS["paper-performance"].replace(global_dim=dimensions, fusion="raw")
     vocabulary = Vocabulary(0.8 * centres, 30 * centres)
-    return Model("seeded", open_trunk("vgg16", THREADS), Fitted.shared(vocabulary, projection),
-                 settings)  # fmt: skip
+    trunk = open_trunk("vgg16", Runtime(threads=THREADS))
+    return Model("seeded", trunk, Fitted.shared(vocabulary, projection), settings)
 
 
 def published(query: PatchSet, database: PatchSet) -> Matched:
@@ -95,7 +96,7 @@ def measure(dimensions: int, label: str, scorer: str, maps: list[np.ndarray]) ->
 
 def measure_trunk(image: np.ndarray) -> dict[str, object]:
     """VGG16 on one photo at 480 x 640."""
-    trunk = VGG16.from_cache(THREADS)
+    trunk = VGG16.from_cache(Runtime(threads=THREADS))
     module = vgg16_module(trunk.state)
     torch.set_num_threads(THREADS)
 

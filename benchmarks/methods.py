@@ -31,10 +31,11 @@ from table import ROOT, append_rows, read_rows, write_page
 from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import named_method
-from placerec.evaluation.query_lists import sampled, with_distractors
+from placerec.evaluation.query_lists import sample_queries, with_distractors
 from placerec.evaluation.run_folder import write_results
 from placerec.evaluation.runner import Run, evaluate
 from placerec.evaluation.scoring.outcomes import outcomes, scores
+from placerec.runtime import Runtime
 
 TABLE = ROOT / "results" / "methods.csv"
 PAGE, SUMMARY_PAGE = ROOT / "docs" / "BASELINES.md", ROOT / "README.md"
@@ -102,17 +103,17 @@ COLUMNS = ("set", "protocol", "hash", "queries", "method", "fitted_on", *MEASURE
 def rows_of(data: Path, runs: Path, one: Set, asked: Asked) -> Iterator[dict[str, object]]:
     """The rows of one run: a protocol each; of the default also on the list of 100 queries."""
     count = LISTED if asked.listed else None
-    asks = sampled(open_all(data, one, next(iter(one.protocols.values()))), count)
+    asks = sample_queries(open_all(data, one, next(iter(one.protocols.values()))), count)
     out = runs / one.name / asked.label
-    method = named_method(asked.method, asked.rerank, threads=THREADS)
-    run = evaluate(asks, method, out=out, threads=THREADS)
+    method = named_method(asked.method, asked.rerank, runtime=Runtime(threads=THREADS))
+    run = evaluate(asks, method, out=out, runtime=Runtime(threads=THREADS))
     write_results(out, run, method, THREADS)
     for protocol, options in one.protocols.items():
         judged = open_all(data, one, options)
         counts = [LISTED if asked.listed else judged.queries]
         if asked.label == "default" and judged.queries > LISTED:
             counts.append(LISTED)
-        for dataset in [sampled(judged, count) for count in counts]:
+        for dataset in [sample_queries(judged, count) for count in counts]:
             yield {
                 "set": one.name, "protocol": protocol, "hash": dataset.hash,
                 "method": asked.label, "fitted_on": fitted_on(run), **measured(dataset, run),

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from placerec.recognise.rerank import match_candidates, score_matches
 from table import ROOT, read_rows, write_page
 
 from placerec.index.build import build_index
@@ -25,7 +26,7 @@ from placerec.method.ranking import shortlist
 from placerec.photos.find import find_photos
 from placerec.photos.prepare import prepare
 from placerec.recognise.recognizer import PlaceRecognizer
-from placerec.recognise.rerank import match_candidates, score_matches
+from placerec.runtime import Runtime
 from placerec.workers import single_threaded_blas
 
 RESULTS = ROOT / "results" / "query_time.csv"
@@ -51,7 +52,7 @@ def measure(folder: Path) -> dict[str, float]:
             (photos / name.replace("/", "_")).symlink_to((folder / name).resolve())
         index = Path(scratch) / "photos.placerec"
         build_index(index, photos)
-        with PlaceRecognizer.open(index, threads=THREADS) as asked:
+        with PlaceRecognizer.open(index, runtime=Runtime(threads=THREADS)) as asked:
             paths = sorted(photos.iterdir())[:: PHOTOS // QUERIES]
             for path in paths:
                 ask(asked, path, spent)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from placerec.recognise.rerank import match_candidates, score_matches
 
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.layouts import open_dataset
@@ -33,8 +34,8 @@ from placerec.models.fit import FeatureMaps, fit_model
 from placerec.models.model import Model
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
-from placerec.recognise.rerank import match_candidates, score_matches
 from placerec.records import Array, Features, PatchSet
+from placerec.runtime import Runtime
 from placerec.settings import METHODS, NETVLAD, Settings
 from placerec.trunks import open_trunk
 from placerec.workers import map_in_order, single_threaded_blas
@@ -107,7 +108,10 @@ def read_set(folder: Path, change: Callable[[Array], Array] = lambda pixels: pix
 
 def trunk_milliseconds(maps: FeatureMaps) -> float:
     """Mean time of the trunk on one photo of noise, with all threads."""
-    trunk, image = open_trunk("efficientnet-lite0", THREADS), np.zeros((1, 3, 480, 640), np.float32)
+    trunk, image = (
+        open_trunk("efficientnet-lite0", Runtime(threads=THREADS)),
+        np.zeros((1, 3, 480, 640), np.float32),
+    )
     assert trunk(image).shape[1:] == maps[0].shape[:2]
     start = time.perf_counter()
     for _ in range(20):

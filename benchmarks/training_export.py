@@ -1,11 +1,11 @@
-"""A trained model as a published checkpoint, and back: does a photo keep its descriptors?
+"""Export a trained model to the published checkpoint format and import it: are descriptors equal?
 
     python benchmarks/training_export.py DATA_FOLDER RUN_FOLDER
 
-Takes RUN_FOLDER/model.safetensors, the result of training_run.py, writes it as the published
-checkpoint (to a folder that is deleted at the end), imports that file, and describes ten photos of
-gsv_cambridge_test with both models. Nothing is trained; it takes about a minute on 2 cores.
-Writes results/training_export.csv and the table in docs/TRAINING.md.
+The script exports RUN_FOLDER/model.safetensors, the result of training_run.py, to a temporary
+folder. It imports that file and describes ten photos of gsv_cambridge_test with both models. It
+trains nothing and takes about a minute on 2 cores. It writes results/training_export.csv and the
+table in docs/TRAINING.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from placerec.models.checkpoints import export_checkpoint, import_checkpoint
 from placerec.models.model import Model
 from placerec.models.model_file import load_model
 from placerec.records import Array
+from placerec.runtime import Runtime
 from placerec.training.finish import MODEL
 from placerec.workers import single_threaded_blas
 
@@ -33,41 +34,44 @@ PHOTOS = 10  # evenly spread over the queries
 COLUMNS = ("compared", "photos", "values", "largest_difference", "largest_value")
 
 
-def there_and_back(model: Model) -> Model:
-    """The model that the exported checkpoint of ``model`` gives, with its settings."""
-    with tempfile.TemporaryDirectory(prefix="placerec-") as scratch:
-        path = Path(scratch) / "trained.pth.tar"
+def exported_and_imported(model: Model) -> Model:
+    """Return ``model`` after an export to a checkpoint and an import, with its settings."""
+    with tempfile.TemporaryDirectory(prefix="placerec-") as folder:
+        path = Path(folder) / "trained.pth.tar"
         export_checkpoint(model, path)
-        return import_checkpoint(path, threads=THREADS).with_settings(model.settings)
+        return import_checkpoint(path, runtime=Runtime(threads=THREADS)).with_settings(
+            model.settings
+        )
 
 
 def compare(data: Path, run: Path) -> list[dict[str, object]]:
-    """A row for the global descriptors, and one for each patch size."""
+    """Return one row for the global descriptors and one row for each patch size."""
     trained = load_model(run / MODEL, THREADS)
-    imported = there_and_back(trained)
+    imported = exported_and_imported(trained)
     photos = open_dataset(data / "gsv_cambridge_test").searches[0].queries.paths
     chosen = [photos[number * len(photos) // PHOTOS] for number in range(PHOTOS)]
-    found: dict[str, list[tuple[Array, Array]]] = {}
+    pairs: dict[str, list[tuple[Array, Array]]] = {}
     for photo in chosen:
         pixels = trained.read(photo).pixels
-        ours, theirs = (model.describe(pixels) for model in (trained, imported))
-        pair = (ours.global_descriptor, theirs.global_descriptor)
-        found.setdefault("global descriptor", []).append(pair)
-        for mine, other in zip(ours.patches, theirs.patches, strict=True):
-            name = f"patches of {mine.size[0]} x {mine.size[1]}"
-            found.setdefault(name, []).append((mine.descriptors, other.descriptors))
+        before, after = (model.describe(pixels) for model in (trained, imported))
+        pair = (before.global_descriptor, after.global_descriptor)
+        pairs.setdefault("global descriptor", []).append(pair)
+        for patches, other in zip(before.patches, after.patches, strict=True):
+            height, width = patches.grid.size
+            name = f"patches of {height} x {width}"
+            pairs.setdefault(name, []).append((patches.descriptors, other.descriptors))
     return [
         {
-            "compared": name, "photos": PHOTOS, "values": sum(one.size for one, _ in pairs),
-            "largest_difference": f"{max(np.abs(a - b).max() for a, b in pairs):.3g}",
-            "largest_value": f"{max(np.abs(a).max() for a, _ in pairs):.3g}",
+            "compared": name, "photos": PHOTOS, "values": sum(a.size for a, _ in arrays),
+            "largest_difference": f"{max(np.abs(a - b).max() for a, b in arrays):.3g}",
+            "largest_value": f"{max(np.abs(a).max() for a, _ in arrays):.3g}",
         }
-        for name, pairs in found.items()
+        for name, arrays in pairs.items()
     ]  # fmt: skip
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """The results as a table."""
+    """Return the results as a table."""
     names = ("compared", "photos", "values", "largest difference", "largest value")
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row.values()) + " |" for row in rows])

@@ -8,6 +8,7 @@ from PIL import Image
 
 from placerec.demo import Town, demo_pose, render, write_demo_photos
 from placerec.index.build import build_index
+from placerec.runtime import Runtime
 
 PLACES = 6
 MANY = 52
@@ -25,7 +26,7 @@ def town(tmp_path_factory) -> Path:
 def town_index(town, tmp_path_factory) -> Path:
     """An index of the town's days, by the generic model. Copy it before you change it."""
     path = tmp_path_factory.mktemp("index") / "town.placerec"
-    build_index(path, town / "database", threads=2)
+    build_index(path, town / "database", runtime=Runtime(threads=2))
     return path
 
 

@@ -1,29 +1,29 @@
-"""Everything that can go wrong for a user, as one tree.
+"""Every error that placerec raises on purpose, as one tree.
 
 ::
 
     PlacerecError                 exit 1
-    ├── UsageError                     2   an argument that cannot be meant
-    │   ├── FixedByIndex               2   an option that the index has already decided
+    ├── UsageError                     2   an invalid argument
+    │   ├── FixedByIndex               2   a setting that the index has fixed
     │   └── MissingExtra               2   a command that needs an optional package
-    ├── NotFound                       3   a path that is not there
-    │   └── NotAnIndex                 3   a file that is no placerec index
-    ├── Damaged                        4   a file whose content is wrong
-    │   ├── DamagedIndex               4   a changed, cut or inconsistent index
-    │   ├── ModelMismatch              4   an index made by another model or format
-    │   ├── UnsafeWeights              4   a weight file that is not what it should be
-    │   └── BadTable                   4   a CSV file with a wrong or unknown row
-    ├── PhotoError                     5   a photo that cannot be used
+    ├── NotFound                       3   a missing path
+    │   └── NotAnIndex                 3   a file that is not a placerec index
+    ├── Damaged                        4   a file with invalid content
+    │   ├── DamagedIndex               4   a changed, truncated or inconsistent index
+    │   ├── ModelMismatch              4   an index of another model or format
+    │   ├── UnsafeWeights              4   an invalid weight file
+    │   └── BadTable                   4   a table with an invalid row
+    ├── PhotoError                     5   a photo that cannot be read
     │   ├── NotAPhoto                  5
     │   ├── TruncatedPhoto             5
     │   └── PhotoTooLarge              5
     ├── NoRoom                         6   no space or no permission
-    └── Busy                           7   another process is writing
+    └── Busy                           7   another process writes to the index
         └── StaleIndex                 7   an index that has changed since it was opened
 
-Every message says what, where and what to do next. ``exit_code`` is what the command line exits
-with; the codes are part of the contract (docs/PROMISES.md). Code 5 is also the exit of a command
-that finished but skipped some photos of a folder.
+Every message says what is wrong, where, and what to do. ``exit_code`` is the exit code of the
+command line; the codes are part of the contract (docs/PROMISES.md). Code 5 is also the exit code
+of a command that finished but skipped some photos of a folder.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ class PlacerecError(Exception):
 
 
 class UsageError(PlacerecError):
-    """An argument that cannot be meant: an unknown name, a number out of range."""
+    """An invalid argument: an unknown name, or a number out of range."""
 
     exit_code = 2
 
 
 class FixedByIndex(UsageError):
-    """An option given at query time that the index fixed when it was built."""
+    """A setting at query time that the index fixed when it was built."""
 
     def __init__(self, option: str, fixed: object, given: object) -> None:
         self.option, self.fixed, self.given = option, fixed, given
         super().__init__(
-            f"{option}: the index was built with {fixed}, so {given} cannot be used with it; "
-            f"leave the option away, or build a new index with it"
+            f"{option}: the index was built with {fixed}, so {given} is not possible; omit the "
+            f"setting, or build a new index with it"
         )
 
 
 class MissingExtra(UsageError):
-    """A command that needs an optional dependency which is not installed."""
+    """A command that needs an optional package which is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         self.extra = extra
@@ -65,7 +65,7 @@ class MissingExtra(UsageError):
 
 
 class NotFound(PlacerecError):
-    """A path that does not exist or is of the wrong kind."""
+    """A path that does not exist or has the wrong kind."""
 
     exit_code = 3
 
@@ -75,14 +75,14 @@ class NotFound(PlacerecError):
 
 
 class NotAnIndex(NotFound):
-    """A file that exists but is no placerec index."""
+    """A file that exists but is not a placerec index."""
 
     def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(path, f"not a placerec index ({why})", "build one: placerec index build")
 
 
 class Damaged(PlacerecError):
-    """A file whose content is not what it should be."""
+    """A file with invalid content."""
 
     exit_code = 4
 
@@ -98,7 +98,7 @@ class DamagedIndex(Damaged):
 
 
 class ModelMismatch(Damaged):
-    """An index that another model, or another format version, has made."""
+    """An index of another model or of another format version."""
 
     def __init__(self, path: Path | str, made_by: str, asked: str, remedy: str) -> None:
         self.path, self.made_by, self.asked = Path(path), made_by, asked
@@ -106,15 +106,15 @@ class ModelMismatch(Damaged):
 
 
 class UnsafeWeights(Damaged):
-    """A weight file that is not the recorded one, is malformed, or could run code."""
+    """A weight file that has another digest, is malformed, or could run code."""
 
     def __init__(self, path: Path | str, why: str, remedy: str) -> None:
         self.path = Path(path)
-        super().__init__(f"{path}: not usable as weights ({why}); {remedy}")
+        super().__init__(f"{path}: invalid weights ({why}); {remedy}")
 
 
 class BadTable(Damaged):
-    """A CSV file (positions, ground truth, query list) with a wrong row."""
+    """A table (positions, ground truth, query list) with an invalid row."""
 
     def __init__(self, path: Path | str, line: int, why: str) -> None:
         self.path, self.line = Path(path), line
@@ -122,7 +122,7 @@ class BadTable(Damaged):
 
 
 class PhotoError(PlacerecError):
-    """A photo that cannot be used; ``reason`` is the part without the path."""
+    """A photo that cannot be read; ``reason`` is the message without the path."""
 
     exit_code = 5
 
@@ -132,7 +132,7 @@ class PhotoError(PlacerecError):
 
 
 class NotAPhoto(PhotoError):
-    """A file that no image decoder recognises, or that is empty."""
+    """A file that no image decoder recognises, or an empty file."""
 
 
 class TruncatedPhoto(PhotoError):
@@ -144,19 +144,19 @@ class PhotoTooLarge(PhotoError):
 
 
 class NoRoom(PlacerecError):
-    """No space left, or no permission, to write."""
+    """No space, or no permission, to write."""
 
     exit_code = 6
 
     def __init__(self, path: Path | str, why: str) -> None:
         self.path = Path(path)
         super().__init__(
-            f"{path}: cannot write ({why}); make room, mend permissions, or choose another place"
+            f"{path}: cannot write ({why}); free space, fix permissions, or choose another place"
         )
 
 
 class Busy(PlacerecError):
-    """Another process holds the index for writing."""
+    """Another process writes to the index."""
 
     exit_code = 7
 
@@ -166,7 +166,7 @@ class Busy(PlacerecError):
 
 
 class StaleIndex(Busy):
-    """An index that another process has changed or replaced since it was opened here."""
+    """An index that another process has changed or replaced since it was opened."""
 
     def __init__(self, path: Path | str, why: str) -> None:
         self.path = Path(path)

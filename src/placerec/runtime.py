@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Progress = Callable[[str, int, int], None]
 
@@ -35,6 +35,11 @@ class Runtime:
     def cores(self) -> int:
         """The number of threads to use."""
         return self.threads or available_threads()
+
+    @property
+    def one_thread(self) -> Runtime:
+        """The same for a trunk that describes one photo per thread, several photos at a time."""
+        return replace(self, threads=1)
 
 
 DEFAULT_RUNTIME = Runtime()

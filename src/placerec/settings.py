@@ -1,8 +1,18 @@
-"""All numbers of the method in one frozen record, and the named methods.
+"""Every number of the method, in two frozen records, and the named methods.
 
-The first group is fixed by an index when it is built, because it decides what is stored; the
-second can be chosen anew at every query. Defaults rest on measurements on validation halves
-(docs/ARCHITECTURE.md, "Measured choices").
+``Settings`` is our form: the patches have a vocabulary and a PCA that differ from those of the
+global descriptor. ``PublishedSettings`` is the published form: one vocabulary and one PCA for the
+whole photo and its patches.
+
+Each setting belongs to a group, which its field metadata states:
+
+* ``global``: fixed by an index; it decides the global descriptor, and so the shortlist.
+* ``patches``: fixed by an index; it decides the patch descriptors.
+* ``query``: free at every query; it decides the re-ranking.
+* ``model``: which trunk ``--model auto`` means.
+
+A setting that is ``learnt`` is fixed when a model is fitted; the others can be changed for a fitted
+model. The defaults rest on measurements on validation halves (docs/MEASUREMENTS.md).
 """
 
 from __future__ import annotations
@@ -10,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from placerec.errors import UsageError
 
@@ -19,12 +29,11 @@ Size = tuple[int, int]
 SCORER_NAMES = ("displacement", "spatial", "ransac")
 FUSIONS = ("raw", "z-score")
 PATCH_SUMS = ("direct", "integral")
-FORMS = ("program", "paper", "paper-absolute")  # of the rapid spatial score
-FIXED_BY_INDEX = (
-    "image_size", "pooling", "image_centring", "local_dim", "local_whitening", "clusters", "bands",
-    "global_dim", "whitening", "patch_sizes", "stride", "k_patch", "pca_dim", "patch_whitening",
-    "shared_pca", "patch_sums",
-)  # fmt: skip
+SPATIAL_FORMS = ("program", "paper", "paper-absolute")
+
+
+def _setting(group: str, default: Any, *, learnt: bool = False) -> Any:
+    return dataclasses.field(default=default, metadata={"group": group, "learnt": learnt})
 
 
 def _require(holds: bool, name: str, what: str) -> None:
@@ -33,158 +42,214 @@ def _require(holds: bool, name: str, what: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Every setting of the method; an unknown or impossible one is a ``UsageError``.
+class _CommonSettings:
+    """The settings that both forms have."""
 
-    Fixed by an index: ``image_size`` (height, width in pixels, aspect not kept).
+    image_size: Size = _setting("global", (480, 640), learnt=True)
+    clusters: int = _setting("global", 64, learnt=True)
+    whitening: float = _setting("global", 0.5, learnt=True)
 
-    Of the global descriptor: ``pooling`` (side in cells of the mean around each feature, 1 = none),
-    ``image_centring`` (share of a photo's own mean feature that is subtracted, 0..1),
-    ``local_dim`` and ``local_whitening`` (PCA of the local features, 0 = none), ``clusters`` (K),
-    ``bands`` (horizontal bands with a VLAD each, 1 = the whole photo), ``global_dim`` (dimensions
-    after PCA, 0 = none) and ``whitening`` (its power 0..1).
+    patch_sizes: tuple[Size, ...] = _setting("patches", ((2, 2),))
+    stride: int = _setting("patches", 2)
+    patch_sums: str = _setting("patches", "direct")
 
-    Of the patches: ``patch_sizes`` ((height, width) in cells; none = global only), ``stride``
-    (cells between the patches of a database photo; those of a query are 1 apart), ``k_patch``
-    (their clusters, 1 = pooled features), ``pca_dim`` (their dimensions), ``patch_whitening``.
-    ``shared_pca`` is the published form: patches take vocabulary and PCA of the global descriptor,
-    so ``k_patch`` is ``clusters`` and ``pca_dim`` is ``global_dim`` (0 there: no PCA at all).
-    ``patch_sums`` is direct, or, to be compared only, the published float32 integral image.
+    scorer: str = _setting("query", "displacement")
+    scale_weights: tuple[float, ...] | None = _setting("query", None)
+    fusion: str = _setting("query", "raw")
+    spatial_form: str = _setting("query", "program")
+    box: int = _setting("query", 7)
+    candidates: int = _setting("query", 20)
 
-    Chosen at query time: ``scorer`` (ransac, spatial, displacement), ``scale_weights`` (one a
-    patch size, sum 1; none = the default rule), ``fusion`` (raw, z-score), ``spatial_form``,
-    ``box`` (cells, odd: width of the displacement peak), ``candidates`` (how many photos of the
-    shortlist are re-ranked; 0 = retrieval only).
+    trunk: str = _setting("model", "efficientnet-lite0", learnt=True)
 
-    ``trunk`` is what ``--model auto`` means with these settings; a fitted model has its own.
-    """
+    form: ClassVar[str]
+    aliases: ClassVar[dict[str, str]] = {}
 
-    image_size: Size = (480, 640)
-    pooling: int = 3
-    image_centring: float = 0.5
-    local_dim: int = 64
-    local_whitening: float = 0.5
-    clusters: int = 64
-    bands: int = 3
-    global_dim: int = 0
-    whitening: float = 0.5
-    patch_sizes: tuple[Size, ...] = ((2, 2),)
-    stride: int = 2
-    k_patch: int = 1
-    pca_dim: int = 64
-    patch_whitening: float = 0.5
-    shared_pca: bool = False
-    patch_sums: str = "direct"
-
-    scorer: str = "displacement"
-    scale_weights: tuple[float, ...] | None = None
-    fusion: str = "raw"
-    spatial_form: str = "program"
-    box: int = 7
-    candidates: int = 100
-
-    trunk: str = "efficientnet-lite0"
-
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         _require(len(self.image_size) == 2, "image_size", "two numbers, height and width")
-        for name in ("pooling", "clusters", "bands", "stride", "k_patch", "pca_dim"):
-            _require(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("local_dim", "global_dim", "candidates"):
-            _require(getattr(self, name) >= 0, name, "at least 0")
-        for name in ("image_centring", "local_whitening", "whitening", "patch_whitening"):
-            _require(0.0 <= getattr(self, name) <= 1.0, name, "between 0 and 1")
+        self._check_numbers(("clusters", "stride"), 1)
+        self._check_numbers(("candidates",), 0)
+        self._check_shares("whitening")
         _require(self.box >= 1 and self.box % 2 == 1, "box", "an odd number of cells")
         sizes = self.patch_sizes
         _require(all(min(size) >= 1 for size in sizes), "patch_sizes", "at least 1 cell")
         _require(len(set(sizes)) == len(sizes), "patch_sizes", "different from each other")
-        for name, known in (
-            ("scorer", SCORER_NAMES), ("fusion", FUSIONS), ("spatial_form", FORMS),
+        for name, choices in (
+            ("scorer", SCORER_NAMES),
+            ("fusion", FUSIONS),
+            ("spatial_form", SPATIAL_FORMS),
             ("patch_sums", PATCH_SUMS),
-        ):  # fmt: skip
-            _require(getattr(self, name) in known, name, " or ".join(known))
-        if self.shared_pca:
-            self._check_shared()
+        ):
+            _require(getattr(self, name) in choices, name, " or ".join(choices))
         weights = self.scale_weights
         if weights is not None:
-            _require(
-                len(weights) == len(sizes), "scale_weights", f"one a patch size, {len(sizes)} here"
-            )
+            per_size = f"one per patch size, {len(sizes)} here"
+            _require(len(weights) == len(sizes), "scale_weights", per_size)
             _require(min(weights, default=0.0) >= 0.0, "scale_weights", "at least 0")
             _require(abs(sum(weights) - 1.0) < 1e-6, "scale_weights", "of sum 1")
 
-    def _check_shared(self) -> None:
-        _require(self.k_patch == self.clusters, "k_patch", "equal to clusters with shared_pca")
-        same = self.pca_dim == (self.global_dim or self.pca_dim)
-        _require(same, "pca_dim", "equal to global_dim with shared_pca")
-        for name, plain in (
-            ("pooling", 1),
-            ("image_centring", 0.0),
-            ("local_dim", 0),
-            ("bands", 1),
-        ):
-            _require(getattr(self, name) == plain, name, f"{plain} with shared_pca")
+    def _check_numbers(self, names: tuple[str, ...], least: int) -> None:
+        for name in names:
+            _require(getattr(self, name) >= least, name, f"at least {least}")
+
+    def _check_shares(self, *names: str) -> None:
+        for name in names:
+            _require(0.0 <= getattr(self, name) <= 1.0, name, "between 0 and 1")
 
     @property
     def reranks(self) -> bool:
-        """Whether answers are re-ranked by their patches."""
+        """Whether patches re-rank the shortlist."""
         return bool(self.candidates and self.patch_sizes)
 
-    def replace(self, **changes: Any) -> Settings:
-        """These settings with ``changes``; an unknown name is a ``UsageError``.
+    def group(self, *groups: str) -> dict[str, Any]:
+        """Return the settings of these groups by name, in a fixed order."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata["group"] in groups
+        }
 
-        With ``shared_pca`` a change of ``pca_dim`` or ``k_patch`` is one of ``global_dim`` or
-        ``clusters`` too.
-        """
-        known = {field.name for field in dataclasses.fields(self)}
-        for name in changes:
-            _require(name in known, name, f"one of {', '.join(sorted(known))}")
-        if self.shared_pca and changes.get("shared_pca", True):
-            for mine, theirs in (("pca_dim", "global_dim"), ("k_patch", "clusters")):
-                if mine in changes:
-                    changes.setdefault(theirs, changes[mine])
-                elif changes.get(theirs):
-                    changes[mine] = changes[theirs]
-        return dataclasses.replace(self, **changes)
+    def open_after_fit(self) -> dict[str, Any]:
+        """Return the settings that can still be changed for a fitted model, by name."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if not field.metadata["learnt"]
+        }
+
+    def replace(self, **changes: Any) -> Self:
+        """Return these settings with ``changes``; an unknown name is a ``UsageError``."""
+        names = {field.name for field in dataclasses.fields(self)}
+        values: dict[str, Any] = {}
+        for given, value in changes.items():
+            name = self.aliases.get(given, given)
+            _require(name in names, given, f"one of {', '.join(sorted(names))}")
+            equal = values.setdefault(name, value) == value
+            _require(equal, given, f"equal to {name} in the published form")
+        return dataclasses.replace(self, **values)
 
     def to_json(self) -> str:
-        """These settings as one line of JSON, keys sorted."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """Return these settings as one line of JSON with sorted keys."""
+        return json.dumps({"form": self.form, **dataclasses.asdict(self)}, sort_keys=True)
 
-    @classmethod
-    def from_json(cls, text: str) -> Settings:
-        """The settings that ``to_json`` wrote."""
-        values = json.loads(text)
-        for name in ("image_size", "scale_weights"):
-            values[name] = values[name] and tuple(values[name])
-        values["patch_sizes"] = tuple(tuple(size) for size in values["patch_sizes"])
-        return cls().replace(**values)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(_CommonSettings):
+    """Every setting of our method; an unknown or impossible value is a ``UsageError``.
+
+    Fixed by an index: ``image_size`` (height, width in pixels; the aspect ratio is not kept).
+
+    Of the global descriptor: ``pooling`` (side in cells of the mean around each feature, 1 = none),
+    ``image_centring`` (share of the photo's mean feature that is subtracted, 0..1), ``local_dim``
+    and ``local_whitening`` (PCA of the local features, 0 = none), ``clusters`` (K), ``bands``
+    (horizontal bands with one VLAD each, 1 = the whole photo), ``global_dim`` (dimensions after the
+    PCA, 0 = no PCA), ``whitening`` (its power, 0..1).
+
+    Of the patches: ``patch_sizes`` ((height, width) in cells; none = global descriptor only),
+    ``stride`` (cells between the patches of a database photo; a query always has stride 1),
+    ``k_patch`` (clusters per patch, 1 = pooled features), ``pca_dim`` (dimensions of a patch
+    descriptor), ``patch_whitening`` (power of their PCA). ``patch_sums`` is ``direct``, or
+    ``integral`` for comparison: the published float32 integral image.
+
+    Free at query time: ``scorer`` (ransac, spatial, displacement), ``scale_weights`` (one per patch
+    size, sum 1; none = the default rule), ``fusion`` (raw, z-score), ``spatial_form`` (of the rapid
+    spatial score), ``box`` (odd number of cells: width of the displacement peak), ``candidates``
+    (photos of the shortlist that are re-ranked; 0 = retrieval only).
+    """
+
+    pooling: int = _setting("global", 3, learnt=True)
+    image_centring: float = _setting("global", 0.5, learnt=True)
+    local_dim: int = _setting("global", 64, learnt=True)
+    local_whitening: float = _setting("global", 0.5, learnt=True)
+    bands: int = _setting("global", 3, learnt=True)
+    global_dim: int = _setting("global", 0)
+    k_patch: int = _setting("patches", 1, learnt=True)
+    pca_dim: int = _setting("patches", 64)
+    patch_whitening: float = _setting("patches", 0.5, learnt=True)
+
+    form: ClassVar[str] = "own"
+
+    def __post_init__(self) -> None:
+        self._check()
+        self._check_numbers(("pooling", "bands", "k_patch", "pca_dim"), 1)
+        self._check_numbers(("local_dim", "global_dim"), 0)
+        self._check_shares("image_centring", "local_whitening", "patch_whitening")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedSettings(_CommonSettings):
+    """The settings of the published form; the defaults are the paper's speed setting.
+
+    Source: Patch-NetVLAD, section 4.1. ``clusters`` (K) and ``pca_dim`` (dimensions, 0 = no PCA)
+    hold for the photo and for its patches, so ``k_patch`` and ``global_dim`` are other names of
+    the same numbers. The other settings are those of ``Settings``.
+    """
+
+    clusters: int = _setting("global", 16, learnt=True)
+    whitening: float = _setting("global", 1.0, learnt=True)
+    pca_dim: int = _setting("global", 512)
+    patch_sizes: tuple[Size, ...] = _setting("patches", ((5, 5),))
+    stride: int = _setting("patches", 1)
+    scorer: str = _setting("query", "spatial")
+    fusion: str = _setting("query", "z-score")
+    candidates: int = _setting("query", 100)
+    trunk: str = _setting("model", "vgg16", learnt=True)
+
+    form: ClassVar[str] = "published"
+    aliases: ClassVar[dict[str, str]] = {"k_patch": "clusters", "global_dim": "pca_dim"}
+    pooling: ClassVar[int] = 1
+    image_centring: ClassVar[float] = 0.0
+    bands: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        self._check()
+        self._check_numbers(("pca_dim",), 0)
+
+    @property
+    def k_patch(self) -> int:
+        """The clusters per patch."""
+        return self.clusters
+
+    @property
+    def global_dim(self) -> int:
+        """The dimensions of the global descriptor after the PCA."""
+        return self.pca_dim
+
+
+AnySettings = Settings | PublishedSettings
+FORMS: dict[str, type[AnySettings]] = {form.form: form for form in (Settings, PublishedSettings)}
+
+
+def settings_from_json(text: str) -> AnySettings:
+    """Return the settings that ``to_json`` wrote."""
+    values = json.loads(text)
+    for name in ("image_size", "scale_weights"):
+        values[name] = values[name] and tuple(values[name])
+    values["patch_sizes"] = tuple(tuple(size) for size in values["patch_sizes"])
+    return FORMS[values.pop("form")]().replace(**values)
 
 
 NETVLAD = Settings(
     pooling=1, image_centring=0.0, local_dim=0, bands=1, global_dim=512, whitening=1.0,
     patch_sizes=(), stride=1, candidates=0,
 )  # fmt: skip
-PAPER = NETVLAD.replace(
-    clusters=16, k_patch=16, pca_dim=512, shared_pca=True, patch_sizes=((5, 5),), candidates=100,
-    scorer="spatial", fusion="z-score", trunk="vgg16",
-)  # fmt: skip
-METHODS: dict[str, Settings] = {
+METHODS: dict[str, AnySettings] = {
     "default": Settings(),
     "netvlad": NETVLAD,
     "patch-netvlad": NETVLAD.replace(
         patch_sizes=((2, 2), (5, 5), (8, 8)), k_patch=64, pca_dim=128, patch_whitening=1.0,
         candidates=100, scorer="ransac", fusion="z-score",
     ),
-    "paper-performance": PAPER.replace(
-        global_dim=4096, patch_sizes=((2, 2), (5, 5), (8, 8)), scale_weights=(0.45, 0.15, 0.4),
+    "paper-performance": PublishedSettings(
+        pca_dim=4096, patch_sizes=((2, 2), (5, 5), (8, 8)), scale_weights=(0.45, 0.15, 0.4),
         scorer="ransac",
     ),
-    "paper-speed": PAPER,
-    "paper-storage": PAPER.replace(global_dim=128),
+    "paper-speed": PublishedSettings(),
+    "paper-storage": PublishedSettings(pca_dim=128),
 }  # fmt: skip
 
 
-def named_settings(method: str) -> Settings:
-    """The settings of a method by name."""
+def named_settings(method: str) -> AnySettings:
+    """Return the settings of a named method."""
     _require(method in METHODS, f"method {method!r}", f"one of {', '.join(METHODS)}")
     return METHODS[method]

@@ -285,7 +285,7 @@ def test_an_onnx_file_of_fixed_size_is_a_trunk_at_that_size_alone(tmp_path):
     trunk = OnnxTrunk.from_file(onnx_file(tmp_path / "map.onnx", "map"))
     assert (trunk.channels, trunk.stride) == (3, 8)
     assert trunk.preprocessing((32, 48)).size == (32, 48)
-    with pytest.raises(UsageError, match=r"map\.onnx: takes images of 32x48 alone.*32,48"):
+    with pytest.raises(UsageError, match=r"map\.onnx: .*32,48"):
         trunk.preprocessing((480, 640))
     with pytest.raises(UsageError, match=r"global\.onnx|turns an image"):
         OnnxTrunk.from_file(onnx_file(tmp_path / "global.onnx", "global"))

@@ -172,7 +172,7 @@ def test_a_corrected_file_is_not_imported_into_the_run_of_the_old_one(placerec, 
     path.write_text("night_000.jpg place_000.jpg\n", "utf-8")
     refused = placerec(*words, code=2).stderr
     assert "files" in refused
-    assert "--out" in refused
+    assert "another output folder" in refused
 
 
 def test_only_retrieval_has_no_reranked_recalls(placerec, town):

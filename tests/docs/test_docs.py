@@ -15,16 +15,22 @@ from placerec.cli import cli
 from placerec.demo import write_demo_photos
 
 ROOT = Path(__file__).parent.parent.parent
-MODULES = {"training": "training_run"}  # of a results file, where its name is another
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+MODULES = {"training": "training_run"}  # results files whose module has a different name
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
 def read(name):
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", read("README.md"), re.DOTALL)
+def blocks(page, language):
+    """Return the fenced blocks of a page that are in ``language``."""
+    return re.findall(rf"^```{language}\n(.*?)^```", read(page), re.DOTALL | re.MULTILINE)
+
+
+PAGES_WITH_PYTHON = [
+    f"docs/{page.name}" for page in PAGES if page.parent.name == "docs" and blocks(page, "python")
+]
 
 
 def benchmark(name):
@@ -43,31 +49,41 @@ def demo_folder(tmp_path_factory):
     return folder
 
 
-def test_the_python_example_runs_and_finds_the_place(demo_folder):
-    (example,) = blocks("python")
-    assert len(example.strip().splitlines()) <= 5
+def run_python(code, folder):
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example],
-        cwd=demo_folder, capture_output=True, text=True, check=True,
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert result.stdout.startswith("place_000.jpg 0.")
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_example_of_the_front_page_is_short_and_finds_the_place(demo_folder):
+    (example,) = blocks("README.md", "python")
+    assert len(example.strip().splitlines()) <= 5
+    assert run_python(example, demo_folder).startswith("place_000.jpg 0.")
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_PYTHON)
+def test_the_python_examples_of_a_page_run_in_their_order(page, demo_folder):
+    assert run_python("\n".join(blocks(page, "python")), demo_folder)
 
 
 def test_the_command_line_example_runs(demo_folder):
-    lines = [line for line in blocks("sh")[0].splitlines() if line]
+    lines = [line for line in blocks("README.md", "sh")[0].splitlines() if line]
     assert lines
     for line in lines:
-        program, *words = shlex.split(line)
+        program, *arguments = shlex.split(line)
         assert program == ".venv/bin/placerec"
         subprocess.run(
-            [sys.executable, "-m", "placerec", *words],
+            [sys.executable, "-m", "placerec", *arguments],
             cwd=demo_folder, capture_output=True, check=True,
         )  # fmt: skip
     assert (demo_folder / "match.png").is_file()
 
 
 def test_the_two_start_commands_are_targets():
-    for line in blocks("sh")[1].splitlines():
+    for line in blocks("README.md", "sh")[1].splitlines():
         target = line.split()[1]
         assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE)
 
@@ -83,7 +99,7 @@ def test_every_command_is_on_the_page_and_has_help():
 def test_every_exit_code_is_on_the_page():
     import placerec.errors as errors
 
-    codes = {c.exit_code for c in vars(errors).values() if hasattr(c, "exit_code")}
+    codes = {e.exit_code for e in vars(errors).values() if hasattr(e, "exit_code")}
     page = read("docs/PROMISES.md")
     assert all(f"| {code} |" in page for code in codes)
 
@@ -114,13 +130,13 @@ def test_the_table_of_the_front_page_is_the_summary_of_all_methods():
     assert module.summary(module.read_rows(module.TABLE)) in read("README.md")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
 
 
-def test_no_page_names_a_folder_of_a_machine():
+def test_no_page_names_a_home_folder():
     for page in PAGES:
         assert os.sep + "home" + os.sep not in page.read_text(encoding="utf-8")

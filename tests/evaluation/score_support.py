@@ -1,4 +1,4 @@
-"""Small data sets and predictions that can be scored by hand."""
+"""Small data sets and predictions that a person can score by hand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +7,8 @@ from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
 from placerec.evaluation.predictions import Prediction
 
 
-def photos(names, **known):
-    return Photos(tuple(names), tuple(Path("photos") / name for name in names), **known)
+def photos(names, **details):
+    return Photos(tuple(names), tuple(Path("photos") / name for name in names), **details)
 
 
 def town(positives, database=8, name="town", queries=None, shown=None, **search):
@@ -23,18 +23,18 @@ def data_set(*searches, **protocol):
 
 
 def ranking(numbers, score=0.9):
-    """Falling scores from ``score`` on."""
-    return tuple((f"d{n}.jpg", score - 0.01 * place) for place, n in enumerate(numbers))
+    """A ranking with falling scores, which begin at ``score``."""
+    return tuple((f"d{n}.jpg", score - 0.01 * rank) for rank, n in enumerate(numbers))
 
 
 def predictions(data, *lists, scores=None, reranked=None):
-    """Answers to the queries in their order; ``None`` leaves a query out."""
-    found = {}
+    """Answers to the queries, in their order; ``None`` omits a query."""
+    answers = {}
     keys = [(search.name, query) for search in data.searches for query in search.queries.names]
-    for place, (key, numbers) in enumerate(zip(keys, lists, strict=True)):
+    for row, (key, numbers) in enumerate(zip(keys, lists, strict=True)):
         if numbers is not None:
-            one = Prediction(*key, ranking(numbers, scores[place] if scores else 0.9))
+            prediction = Prediction(*key, ranking(numbers, scores[row] if scores else 0.9))
             if reranked is not None:
-                one = replace(one, reranked=ranking(reranked[place]))
-            found[key] = one
-    return found
+                prediction = replace(prediction, reranked=ranking(reranked[row]))
+            answers[key] = prediction
+    return answers

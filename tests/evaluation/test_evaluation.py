@@ -12,8 +12,9 @@ from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import Method, named_method, own_method
 from placerec.evaluation.predictions import read_predictions
-from placerec.evaluation.query_lists import listed, sampled, with_distractors
+from placerec.evaluation.query_lists import sample_queries, select_queries, with_distractors
 from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate
+from placerec.runtime import Runtime
 from placerec.settings import Settings
 from plain_methods import Darkest, MeanColour, write_onnx_trunk
 
@@ -35,7 +36,7 @@ def dataset(town) -> Dataset:
 def test_a_query_that_cannot_be_read_is_listed_and_counts_as_not_found(town, tmp_path):
     copy = Path(shutil.copytree(town, tmp_path / "town"))
     (copy / "queries" / "night_000.jpg").write_bytes(b"")
-    run = evaluate(open_dataset(copy), "netvlad", threads=2)
+    run = evaluate(open_dataset(copy), "netvlad", runtime=Runtime(threads=2))
     assert len(run.skipped) == 1
     assert "night_000.jpg: " in run.skipped[0]
     assert run.scores.pooled.queries == 6
@@ -48,7 +49,7 @@ def test_a_database_photo_that_cannot_be_read_is_listed_and_never_found(town, tm
     copy = Path(shutil.copytree(town, tmp_path / "town"))
     (copy / "database" / "place_002.jpg").write_bytes(b"no photo")
     for method in ("netvlad", Method(MeanColour(), None, 0)):
-        run = evaluate(open_dataset(copy), method, threads=2)
+        run = evaluate(open_dataset(copy), method, runtime=Runtime(threads=2))
         assert len(run.skipped) == 1
         assert "place_002.jpg: " in run.skipped[0]
         answers = {name for one, _ in rankings(run).values() for name, _ in one}
@@ -64,8 +65,10 @@ def test_a_database_without_a_single_usable_photo_is_an_error(town, tmp_path):
 
 
 def test_without_reranking_the_shortlist_is_the_same_and_there_is_no_second_ranking(dataset):
-    whole = evaluate(dataset, threads=2)
-    retrieval = evaluate(dataset, named_method(changes={"candidates": 0}), threads=2)
+    whole = evaluate(dataset, runtime=Runtime(threads=2))
+    retrieval = evaluate(
+        dataset, named_method(changes={"candidates": 0}), runtime=Runtime(threads=2)
+    )
     for one, two in zip(rankings(whole).values(), rankings(retrieval).values(), strict=True):
         assert one[0] == two[0]
         assert one[1] is not None
@@ -100,7 +103,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_like_one_that_was_not(dataset, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(dataset, method, out=out, progress=stop)
+        evaluate(dataset, method, out=out, runtime=Runtime(progress=stop))
     assert len(read_predictions(out / PREDICTIONS).predictions) == 3
     with (out / PREDICTIONS).open("ab") as file:
         file.write(b'{"search": "all", "query": "night_0')  # killed while it wrote
@@ -127,7 +130,7 @@ def test_a_folder_holds_one_run_and_says_what_differs(dataset, tmp_path):
     with pytest.raises(UsageError, match="another method"):
         evaluate(dataset, named_method("netvlad", changes={"clusters": 8}), out=tmp_path)
     with pytest.raises(UsageError, match="another protocol"):
-        evaluate(sampled(dataset, 3), "netvlad", out=tmp_path)
+        evaluate(sample_queries(dataset, 3), "netvlad", out=tmp_path)
 
 
 def test_a_line_that_is_no_prediction_is_an_error_with_its_number(dataset, tmp_path):
@@ -146,12 +149,14 @@ def test_any_retriever_combines_with_any_reranker(dataset):
     by_colour = evaluate(dataset, colour)
     assert recall_at_1(by_colour) is not None
     own = own_method()
-    mixed = evaluate(dataset, replace(own, retrieval=MeanColour(), candidates=6), threads=1)
+    mixed = evaluate(
+        dataset, replace(own, retrieval=MeanColour(), candidates=6), runtime=Runtime(threads=1)
+    )
     assert mixed.facts["method"]["name"] == "mean-colour + default"
     for query, (retrieved, reranked) in rankings(mixed).items():
         assert retrieved == rankings(by_colour)[query][0]
         assert {name for name, _ in reranked} == {name for name, _ in retrieved}
-    dark = evaluate(dataset, Method(own.retrieval, Darkest(), 2), threads=1)
+    dark = evaluate(dataset, Method(own.retrieval, Darkest(), 2), runtime=Runtime(threads=1))
     for retrieved, reranked in rankings(dark).values():
         assert {name for name, _ in reranked[:2]} == {name for name, _ in retrieved[:2]}
         assert [name for name, _ in reranked[2:]] == [name for name, _ in retrieved[2:]]
@@ -215,7 +220,7 @@ def test_a_distractor_that_comes_twice_joins_once(dataset, doubles, tmp_path):
     shutil.copy(doubles / "night_000.jpg", tmp_path / "above" / "one_more.jpg")
     both = with_distractors(dataset, [tmp_path / "above" / "queries", tmp_path / "above"])
     assert both.protocol.name.endswith(", 7 distractors")
-    with pytest.raises(NotFound, match="no photo in it that did not come before"):
+    with pytest.raises(NotFound, match="no photo that is not in an earlier folder"):
         with_distractors(dataset, [tmp_path / "above", tmp_path / "above" / "queries"])
 
 
@@ -236,7 +241,7 @@ def test_the_hash_tells_lists_and_truth_apart_but_not_where_photos_lie(town, dat
     truth = (copy / "ground_truth.csv").read_text(encoding="utf-8")
     (copy / "ground_truth.csv").write_text(truth.replace("place_005", "place_004"), "utf-8")
     assert open_dataset(copy).hash != dataset.hash
-    assert sampled(dataset, 3).hash not in {dataset.hash, sampled(dataset, 2).hash}
+    assert sample_queries(dataset, 3).hash not in {dataset.hash, sample_queries(dataset, 2).hash}
 
 
 def test_a_list_of_queries_is_kept_in_order_and_joins_the_name(dataset, tmp_path):
@@ -244,26 +249,26 @@ def test_a_list_of_queries_is_kept_in_order_and_joins_the_name(dataset, tmp_path
     table.write_text(
         "query,half\nnight_004.jpg,test\nnight_001.jpg,test\nnight_000.jpg,validation\n"
     )
-    some = listed(dataset, table, "test")
+    some = select_queries(dataset, table, "test")
     assert some.searches[0].queries.names == ("night_001.jpg", "night_004.jpg")
     assert some.protocol.name == f"{dataset.protocol.name}, test half of half.csv"
-    assert sampled(dataset, 100) is dataset
-    assert sampled(dataset, 3) == sampled(dataset, 3)
-    assert sampled(dataset, 3).queries == 3
+    assert sample_queries(dataset, 100) is dataset
+    assert sample_queries(dataset, 3) == sample_queries(dataset, 3)
+    assert sample_queries(dataset, 3).queries == 3
 
 
 def test_a_list_that_does_not_fit_is_named(dataset, tmp_path):
     table = tmp_path / "half.csv"
-    with pytest.raises(UsageError, match="queries-list"):
-        listed(dataset, half="test")
+    with pytest.raises(UsageError, match="queries_list"):
+        select_queries(dataset, half="test")
     table.write_text("query,half\nnight_000.jpg,test\n")
     with pytest.raises(UsageError, match="validation or test"):
-        listed(dataset, table, "tset")
+        select_queries(dataset, table, "tset")
     with pytest.raises(NotFound, match="no query"):
-        listed(dataset, table, "validation")
+        select_queries(dataset, table, "validation")
     table.write_text("query\nnight_777.jpg\n")
     with pytest.raises(BadTable, match="line 2"):
-        listed(dataset, table)
+        select_queries(dataset, table)
 
 
 def test_an_onnx_file_can_be_evaluated(dataset, tmp_path):
@@ -275,7 +280,7 @@ def test_an_onnx_file_can_be_evaluated(dataset, tmp_path):
 
 
 def test_a_run_says_what_it_was_made_with(dataset, tmp_path):
-    run = evaluate(dataset, "netvlad", out=tmp_path, threads=1)
+    run = evaluate(dataset, "netvlad", out=tmp_path, runtime=Runtime(threads=1))
     facts = json.loads(json.dumps(run.facts))
     assert facts["protocol"]["hash"] == dataset.hash
     assert {"placerec", "numpy", "onnxruntime"} <= set(facts["versions"])

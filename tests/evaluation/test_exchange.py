@@ -1,6 +1,8 @@
-"""Forms of other programs: what is written is what they read, and theirs are scored as ours."""
+"""Forms of other programs: exported files have their format, and imported ones are scored."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from placerec.evaluation.exchange import (
 from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.scoring.outcomes import outcomes
 
-READ = [form for form, one in FORMS.items() if one.parse]
+READ = [form for form, entry in FORMS.items() if entry.parse]
 
 
 @pytest.fixture
@@ -27,17 +29,17 @@ def data():
     return data_set(town([{0}, {1}, {2}]))
 
 
-def lists(found):
+def lists(predicted):
     return {
-        query: [name for name, _ in one.retrieved]
-        for (_, query), one in found.items()
-        if one.retrieved
+        query: [name for name, _ in prediction.retrieved]
+        for (_, query), prediction in predicted.items()
+        if prediction.retrieved
     }
 
 
-def written(form, data, found, tmp_path, **options):
+def written(form, data, predicted, tmp_path, **options):
     path = tmp_path / "out.txt"
-    export_predictions(form, data, found, path, **options)
+    export_predictions(form, data, predicted, path, **options)
     return path.read_text(encoding="utf-8", errors="surrogateescape")
 
 
@@ -49,22 +51,22 @@ def read(form, data, tmp_path, text, **options):
 
 @pytest.mark.parametrize("form", READ)
 def test_what_a_form_writes_it_reads_back(form, data, tmp_path):
-    found = predictions(data, [3, 1, 0], [1, 2, 4], [2, 0, 7])
-    text = written(form, data, found, tmp_path)
-    assert lists(read(form, data, tmp_path, text)) == lists(found)
+    predicted = predictions(data, [3, 1, 0], [1, 2, 4], [2, 0, 7])
+    text = written(form, data, predicted, tmp_path)
+    assert lists(read(form, data, tmp_path, text)) == lists(predicted)
 
 
 @pytest.mark.parametrize("form", [form for form in READ if form != "msls"])
 def test_a_query_without_an_answer_stays_without_one(form, data, tmp_path):
-    found = predictions(data, [3, 1], None, [2])
-    back = read(form, data, tmp_path, written(form, data, found, tmp_path))
-    assert lists(back) == lists(found)
+    predicted = predictions(data, [3, 1], None, [2])
+    back = read(form, data, tmp_path, written(form, data, predicted, tmp_path))
+    assert lists(back) == lists(predicted)
     assert outcomes(data, back)[1].retrieved.answers == 0
 
 
 def test_kapture_pairs_have_its_header_and_scores_and_are_read_by_falling_score(data, tmp_path):
-    found = predictions(data, [3, 1], None, None)
-    assert written("kapture", data, found, tmp_path) == (
+    predicted = predictions(data, [3, 1], None, None)
+    assert written("kapture", data, predicted, tmp_path) == (
         "# kapture format: 1.1\n# query_image, map_image, score\n"
         "q0.jpg, d3.jpg, 0.9\nq0.jpg, d1.jpg, 0.89\n"
     )
@@ -73,14 +75,14 @@ def test_kapture_pairs_have_its_header_and_scores_and_are_read_by_falling_score(
 
 
 def test_kapture_scores_keep_the_order_where_ours_do_not_fall_or_are_unknown(data, tmp_path):
-    found = read("hloc", data, tmp_path, "q0.jpg d3.jpg\nq0.jpg d1.jpg\n")
-    text = written("kapture", data, found, tmp_path)
+    predicted = read("hloc", data, tmp_path, "q0.jpg d3.jpg\nq0.jpg d1.jpg\n")
+    text = written("kapture", data, predicted, tmp_path)
     assert text.splitlines()[2:] == ["q0.jpg, d3.jpg, 1.0", "q0.jpg, d1.jpg, 0.5"]
 
 
 def test_hloc_pairs_are_two_names_a_line_without_a_header(data, tmp_path):
-    found = predictions(data, [3, 1], None, [0])
-    assert written("hloc", data, found, tmp_path) == (
+    predicted = predictions(data, [3, 1], None, [0])
+    assert written("hloc", data, predicted, tmp_path) == (
         "q0.jpg d3.jpg\nq0.jpg d1.jpg\nq2.jpg d0.jpg\n"
     )
 
@@ -91,19 +93,19 @@ def test_plain_text_is_a_query_and_its_answers_a_line(data, tmp_path):
 
 
 def test_answers_without_scores_have_no_confidence(data, tmp_path):
-    found = read("hloc", data, tmp_path, "q0.jpg d0.jpg\n")
-    assert math.isnan(found["town", "q0.jpg"].retrieved[0][1])
-    assert outcomes(data, found)[0].retrieved.confidence is None
+    predicted = read("hloc", data, tmp_path, "q0.jpg d0.jpg\n")
+    assert math.isnan(predicted["town", "q0.jpg"].retrieved[0][1])
+    assert outcomes(data, predicted)[0].retrieved.confidence is None
 
 
-def tree(queries, database, sides=("queries", "database"), root="/data/set", **known):
+def tree(queries, database, sides=("queries", "database"), root="/data/set", **options):
     """A data set whose photos lie in folders of their own, which their names leave out."""
 
     def side(names, folder):
         return Photos(tuple(names), tuple(Path(root, folder, name) for name in names))
 
     asked, shown = side(queries, sides[0]), side(database, sides[1])
-    return data_set(Search("tree", asked, shown, (frozenset(),) * len(queries), **known))
+    return data_set(Search("tree", asked, shown, (frozenset(),) * len(queries), **options))
 
 
 NAMES = ["0.jpg", "a/0.jpg", "a/b/0.jpg", "queries/1.jpg"]
@@ -143,8 +145,8 @@ def test_a_name_that_is_one_photo_s_own_and_another_s_path_is_an_error(tmp_path)
 
 
 def test_photos_of_one_folder_and_distractors_keep_their_names(tmp_path):
-    one = tree(["night/1.jpg"], ["day/1.jpg", "day/2.jpg"], sides=("", ""))
-    assert written("hloc", one, first_answers(one), tmp_path).split("\n")[0] == (
+    flat = tree(["night/1.jpg"], ["day/1.jpg", "day/2.jpg"], sides=("", ""))
+    assert written("hloc", flat, first_answers(flat), tmp_path).split("\n")[0] == (
         "night/1.jpg day/1.jpg"
     )
     (search,) = tree(["1.jpg"], ["2.jpg"]).searches
@@ -158,13 +160,13 @@ def test_photos_of_one_folder_and_distractors_keep_their_names(tmp_path):
 def test_kapture_knows_its_own_images_by_its_records_and_hloc_by_one_root(tmp_path):
     records = ("query/sensors/records_data", "mapping/sensors/records_data")
     data = tree(["cam0/1.jpg"], ["cam0/1.jpg", "cam0/2.jpg"], sides=records)
-    found = first_answers(data)
-    text = written("kapture", data, found, tmp_path)
+    predicted = first_answers(data)
+    text = written("kapture", data, predicted, tmp_path)
     assert text.split("\n")[2] == "cam0/1.jpg, cam0/1.jpg, 0.5"
-    assert lists(read("kapture", data, tmp_path, text)) == lists(found)
-    text = written("hloc", data, found, tmp_path)
+    assert lists(read("kapture", data, tmp_path, text)) == lists(predicted)
+    text = written("hloc", data, predicted, tmp_path)
     assert text.split("\n")[0] == f"{records[0]}/cam0/1.jpg {records[1]}/cam0/1.jpg"
-    assert lists(read("hloc", data, tmp_path, text)) == lists(found)
+    assert lists(read("hloc", data, tmp_path, text)) == lists(predicted)
 
 
 @pytest.fixture
@@ -181,22 +183,22 @@ def cities():
 
 def test_mapillary_keys_go_out_and_come_in_over_all_cities(cities, tmp_path):
     text = "# rows of keys\n-zn_E9 uwG-s1 AszgP\nB2Yy55 AszgP\n"
-    found = read("msls", cities, tmp_path, text)
-    assert lists(found) == {
+    predicted = read("msls", cities, tmp_path, text)
+    assert lists(predicted) == {
         "train_val/cph/query/images/-zn_E9.jpg": [
             "train_val/cph/database/images/uwG-s1.jpg", "train_val/cph/database/images/AszgP.jpg",
         ],
         "train_val/sf/query/images/B2Yy55.jpg": ["train_val/sf/database/images/AszgP.jpg"],
     }  # fmt: skip
-    assert written("msls", cities, found, tmp_path) == "-zn_E9 uwG-s1\nB2Yy55 AszgP\n"
+    assert written("msls", cities, predicted, tmp_path) == "-zn_E9 uwG-s1\nB2Yy55 AszgP\n"
 
 
 def test_a_submission_to_mapillary_holds_no_distractor(tmp_path):
-    """Not even two distractors of one key, which the evaluator could not tell apart."""
+    """Two distractors of one key are no error either."""
     shown = photos(["d0.jpg", "d1.jpg", "/distractors-1/a/x.jpg", "/distractors-1/b/x.jpg"])
     data = data_set(town([{0}, {1}], shown=shown, distractors=2))
-    found = predictions(data, [2, 0, 3, 1], [0, 2])
-    assert written("msls", data, found, tmp_path) == "q0 d0\nq1 d0\n"
+    predicted = predictions(data, [2, 0, 3, 1], [0, 2])
+    assert written("msls", data, predicted, tmp_path) == "q0 d0\nq1 d0\n"
 
 
 def test_an_empty_file_of_predictions_is_an_error(data, tmp_path):
@@ -208,9 +210,9 @@ def test_the_mapillary_form_refuses_what_its_evaluator_cannot_take(data, tmp_pat
     with pytest.raises(UsageError, match=r"q1.jpg: has no answer"):
         written("msls", data, predictions(data, [0], None, [0]), tmp_path)
     alike = data_set(town([{0}], shown=photos(["a/1.jpg", "b/1.png"])))
-    found = read("text", alike, tmp_path, "q0.jpg a/1.jpg\n")
-    with pytest.raises(UsageError, match="same key 1"):
-        written("msls", alike, found, tmp_path)
+    predicted = read("text", alike, tmp_path, "q0.jpg a/1.jpg\n")
+    with pytest.raises(UsageError, match=r"b/1\.png and a/1\.jpg would both be 1 "):
+        written("msls", alike, predicted, tmp_path)
     assert not (tmp_path / "out.txt").exists()
 
 
@@ -220,14 +222,14 @@ def test_the_published_program_s_two_files_become_both_rankings(data, tmp_path):
         head + "/data/q0.jpg, /data/d1.jpg\n/data/q0.jpg, /data/d3.jpg\n"
     )
     text = head + "/data/q0.jpg, /data/d3.jpg\n/data/q0.jpg, /data/d1.jpg\n"
-    found = read("patchnetvlad", data, tmp_path, text, reranked=tmp_path / "second.txt")
-    one = found["town", "q0.jpg"]
-    assert [name for name, _ in one.retrieved] == ["d3.jpg", "d1.jpg"]
-    assert [name for name, _ in one.reranked] == ["d1.jpg", "d3.jpg"]
+    predicted = read("patchnetvlad", data, tmp_path, text, reranked=tmp_path / "second.txt")
+    prediction = predicted["town", "q0.jpg"]
+    assert [name for name, _ in prediction.retrieved] == ["d3.jpg", "d1.jpg"]
+    assert [name for name, _ in prediction.reranked] == ["d1.jpg", "d3.jpg"]
     path = tmp_path / "out.txt"
-    export_predictions("patchnetvlad", data, found, path, retrieved=True)
+    export_predictions("patchnetvlad", data, predicted, path, retrieved=True)
     assert path.read_text() == text.replace("/data/", "")
-    export_predictions("patchnetvlad", data, found, path)
+    export_predictions("patchnetvlad", data, predicted, path)
     assert path.read_text() == (tmp_path / "second.txt").read_text().replace("/data/", "")
 
 
@@ -244,12 +246,12 @@ def test_the_published_program_s_two_files_become_both_rankings(data, tmp_path):
         ("3.png", "b/y/3.png"),
     ],
 )
-def test_a_name_means_the_one_photo_whose_path_ends_so(given, meant, tmp_path):
+def test_a_name_means_the_one_photo_whose_path_ends_with_it(given, meant, tmp_path):
     names = ["a/x/1.jpg", "c/x/1.jpg", "b/y/1.jpg", "b/y/2.jpg", "@500.25@41.5@.jpg", "b/y/3.jpg",
              "b/y/3.png"]  # fmt: skip
     data = data_set(town([set()], shown=photos(names)))
-    found = read("hloc", data, tmp_path, f"q0.jpg {given}\n")
-    assert lists(found) == {"q0.jpg": [meant]}
+    predicted = read("hloc", data, tmp_path, f"q0.jpg {given}\n")
+    assert lists(predicted) == {"q0.jpg": [meant]}
 
 
 @pytest.mark.parametrize(
@@ -257,7 +259,7 @@ def test_a_name_means_the_one_photo_whose_path_ends_so(given, meant, tmp_path):
     [
         ("hloc", "q0.jpg d0.jpg\nq9.jpg d0.jpg\n", 2, "q9.jpg is no query"),
         ("hloc", "q0.jpg q1.jpg\n", 1, "q1.jpg is no database photo"),
-        ("hloc", "q0.jpg other/d0.jpg d1.jpg\n", 1, "expected: query, a blank"),
+        ("hloc", "q0.jpg other/d0.jpg d1.jpg\n", 1, "expected: query, a space"),
         ("hloc", "q0.jpg d0.jpg\nq0.jpg /x/d0.jpg\n", 2, "already"),
         ("text", "q0.jpg d0.jpg\n\nq0 d1.jpg\n", 3, "has a line already.*pairs.*hloc"),
         ("text", "q1.jpg\nq1.jpg d1.jpg\n", 2, "has a line already"),
@@ -267,9 +269,7 @@ def test_a_name_means_the_one_photo_whose_path_ends_so(given, meant, tmp_path):
         ("kapture", "q0.jpg, d0.jpg, 1, 2\n", 1, "expected"),
     ],
 )
-def test_a_line_that_cannot_be_meant_is_refused_with_its_number(
-    form, text, line, message, data, tmp_path
-):
+def test_an_invalid_line_is_refused_with_its_number(form, text, line, message, data, tmp_path):
     with pytest.raises(BadTable, match=message) as caught:
         read(form, data, tmp_path, text)
     assert caught.value.line == line
@@ -289,33 +289,33 @@ def test_a_name_that_fits_two_photos_is_an_error_and_no_guess(tmp_path):
      ("kapture", "a,b.jpg"), ("patchnetvlad", " a.jpg"), ("hloc", "#a.jpg"),
      ("kapture", "a\rb.jpg")],
 )  # fmt: skip
-def test_a_name_that_a_form_cannot_carry_is_refused_and_nothing_written(form, name, tmp_path):
+def test_a_name_that_a_form_cannot_represent_is_refused_and_nothing_written(form, name, tmp_path):
     data = data_set(town([{0}], queries=photos([name])))
     with pytest.raises(UsageError, match="cannot be written"):
         written(form, data, predictions(data, [0]), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_blanks_commas_and_odd_bytes_travel_in_the_forms_that_can_carry_them(tmp_path):
+def test_forms_that_allow_spaces_commas_or_invalid_utf8_keep_them(tmp_path):
     for form, name in (("kapture", "a b\udcff\u2028.jpg"), ("hloc", "a,b\udcff.jpg")):
         data = data_set(town([{0}], queries=photos([name])))
-        found = predictions(data, [3, 1])
-        assert lists(read(form, data, tmp_path, written(form, data, found, tmp_path))) == lists(
-            found
+        predicted = predictions(data, [3, 1])
+        assert lists(read(form, data, tmp_path, written(form, data, predicted, tmp_path))) == lists(
+            predicted
         )
 
 
 def poses(*seeds):
     """Rotations of any axis, and positions."""
-    found = []
+    predicted = []
     for seed in seeds:
         random = np.random.default_rng(seed)
         turn = np.linalg.qr(random.normal(size=(3, 3)))[0]
         pose = np.eye(4)
         pose[:3, :3] = turn * np.sign(np.linalg.det(turn))
         pose[:3, 3] = random.normal(size=3) * 100
-        found.append(pose)
-    return np.array(found)
+        predicted.append(pose)
+    return np.array(predicted)
 
 
 def rotation(w, x, y, z):
@@ -330,29 +330,28 @@ def rotation(w, x, y, z):
 def test_a_quaternion_gives_its_rotation_back_half_turns_included():
     half_turns = [np.diag([1.0, -1, -1]), np.diag([-1.0, 1, -1]), np.diag([-1.0, -1, 1])]
     for turn in [np.eye(3), *half_turns, *poses(*range(30))[:, :3, :3]]:
-        found = quaternion(turn)
-        assert found[0] >= 0
-        assert np.allclose(rotation(*found), turn)
+        predicted = quaternion(turn)
+        assert predicted[0] >= 0
+        assert np.allclose(rotation(*predicted), turn)
 
 
 def test_a_pose_submission_takes_points_of_the_world_into_the_best_photo_s_camera(tmp_path):
-    known = poses(1, 2)
-    known = np.stack([np.full((4, 4), np.nan), *known])
+    matrices = np.stack([np.full((4, 4), np.nan), *poses(1, 2)])
     data = data_set(
         town(
             [set(), set()], queries=photos(["night/rear/14.jpg", "slice2/img_00122_c1.jpg"]),
-            shown=photos([f"d{n}.jpg" for n in range(3)], poses=known),
+            shown=photos([f"d{n}.jpg" for n in range(3)], poses=matrices),
         ),
         poses=True, hidden=True,
     )  # fmt: skip
-    found = predictions(data, [0, 2], [1, 2])
-    lines = written("visuallocalization", data, found, tmp_path).splitlines()
+    predicted = predictions(data, [0, 2], [1, 2])
+    lines = written("visuallocalization", data, predicted, tmp_path).splitlines()
     for line, name, number in zip(lines, ("rear/14.jpg", "img_00122_c1.jpg"), (2, 1), strict=True):
         said, *numbers = line.split()
         values = np.array(numbers, float)
         assert said == name
         in_camera = np.array([0.5, -1, 3])
-        world = known[number] @ [*in_camera, 1.0]
+        world = matrices[number] @ [*in_camera, 1.0]
         assert np.allclose(rotation(*values[:4]) @ world[:3] + values[4:], in_camera)
 
 
@@ -370,7 +369,20 @@ def test_a_pose_submission_needs_poses_and_names_that_differ(data, tmp_path):
 
 
 def test_an_unknown_form_and_a_missing_file_are_named(data, tmp_path):
-    with pytest.raises(UsageError, match="there are kapture, hloc, text"):
+    with pytest.raises(UsageError, match=r"xml.*kapture, hloc, text"):
         import_predictions("xml", data, tmp_path / "in.txt")
     with pytest.raises(NotFound):
         import_predictions("hloc", data, tmp_path / "in.txt")
+
+
+def test_the_command_line_offers_every_form():
+    from placerec.cli.predictions import predictions as commands
+
+    for command in commands.commands.values():
+        (form,) = (option for option in command.params if option.name == "form")
+        assert list(form.type.choices) == list(FORMS)
+
+
+def test_the_command_line_reads_the_forms_without_numpy():
+    code = "import sys, placerec.cli; sys.exit('numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,6 +15,7 @@ from placerec.evaluation.predictions import Prediction, PredictionFile, read_pre
 from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate, scored_import
 from placerec.models.model_file import save_model
 from placerec.models.resolve import generic_model
+from placerec.runtime import Runtime
 from placerec.settings import Settings
 from plain_methods import Darkest, MeanColour, write_onnx_trunk
 
@@ -56,7 +57,9 @@ def test_another_model_file_of_the_same_name_is_refused_by_its_sha256(copy, tmp_
     centres = model.fitted.vocabulary.centres
     changed = replace(model.fitted.vocabulary, centres=np.roll(centres, 1, axis=0))
     save_model(replace(model, fitted=replace(model.fitted, vocabulary=changed)), path)
-    with pytest.raises(UsageError, match=r"weights mine\.safetensors: .{12}, now .{12}.* --out"):
+    with pytest.raises(
+        UsageError, match=r"weights mine\.safetensors: .{12}, now .{12}.*output folder"
+    ):
         evaluate(dataset, asked(), out=out)
 
 
@@ -164,7 +167,7 @@ def test_a_corrected_file_of_predictions_is_not_scored_as_the_old_one(copy, tmp_
     assert first.scores.pooled.retrieved["recall@1"].value == 0.0
     assert scored_import(dataset, "hloc", path, None, out).scores.pooled == first.scores.pooled
     path.write_text("".join(f"night_00{n}.jpg place_00{n}.jpg\n" for n in range(6)), "utf-8")
-    with pytest.raises(UsageError, match=r"method files.*another --out, or delete this folder"):
+    with pytest.raises(UsageError, match=r"method files.*another output folder"):
         scored_import(dataset, "hloc", path, None, out)
     assert (
         scored_import(dataset, "hloc", path, None, tmp_path / "new")
@@ -199,12 +202,12 @@ def test_seconds_are_those_of_all_sessions(copy, tmp_path, monkeypatch):
 
     stop = 3
     with pytest.raises(KeyboardInterrupt):
-        evaluate(dataset, method, out=out, progress=passing)
+        evaluate(dataset, method, out=out, runtime=Runtime(progress=passing))
     assert lines(out)[-1] == {"paused": "all", "seconds": 30.0}
     with (out / PREDICTIONS).open("ab") as file:
         file.write(b'{"paused": "all", "sec')  # killed while it wrote
     stop, before = 0, now[0]
-    run = evaluate(dataset, method, out=out, progress=passing)
+    run = evaluate(dataset, method, out=out, runtime=Runtime(progress=passing))
     assert now[0] - before == 60.0
     assert run.facts["seconds"] == 90.0
     assert evaluate(dataset, method, out=out).facts["seconds"] == 90.0

@@ -14,6 +14,7 @@ from placerec.evaluation.run_folder import REPORT, SUBMISSION, write_results
 from placerec.evaluation.runner import evaluate
 from placerec.evaluation.scoring.compare import compare
 from placerec.evaluation.scoring.score_files import QUERIES, SCORES, read_run
+from placerec.runtime import Runtime
 from plain_methods import Darkest, MeanColour
 
 METHOD = Method(MeanColour(), Darkest(), 2)
@@ -43,7 +44,7 @@ def hidden(tmp_path) -> Dataset:
 
 def test_text_and_json_say_by_which_protocol_with_what_and_at_what_cost(tmp_path):
     data = a_set(tmp_path / "photos")
-    run = evaluate(data, METHOD, out=tmp_path / "run", threads=1)
+    run = evaluate(data, METHOD, out=tmp_path / "run", runtime=Runtime(threads=1))
     told = json.loads(json.dumps(run.as_json(), allow_nan=False))
     assert (told["queries"], told["queries_with_positive"]) == (3, 2)
     assert told["queries_without_positive"] == 1

@@ -86,9 +86,9 @@ def test_float32_comes_back_bit_for_bit(patches: PatchSet) -> None:
 def test_descriptors_of_another_dtype_than_asked_for_are_damage(stored: codec.Dtype) -> None:
     asked = next(d for d in (codec.Dtype.INT8, codec.Dtype.FLOAT32) if d is not stored)
     patches = PatchSet(Grid((2, 2), 2, 2, 1), np.eye(4, dtype=np.float32))
-    with pytest.raises(DamagedIndex, match="where PATCHES belongs"):
+    with pytest.raises(DamagedIndex, match="instead of PATCHES"):
         codec.decode_patches(codec.encode_patches(patches, KEY, stored), KEY, WHERE, asked)
-    with pytest.raises(DamagedIndex, match="where VECTOR belongs"):
+    with pytest.raises(DamagedIndex, match="instead of VECTOR"):
         codec.decode_vector(codec.encode_vector(np.eye(4)[0], KEY, stored), KEY, WHERE, asked)
 
 

@@ -115,9 +115,9 @@ def test_descriptors_that_are_not_stored_as_the_format_says_are_damage(
     edit(path, f"PRAGMA user_version={claimed}")
     with IndexReader.open(path) as reader:
         for ask in (reader.global_descriptors, lambda: reader.patches(0)):
-            with pytest.raises(DamagedIndex, match=r"where (VECTOR|PATCHES) belongs"):
+            with pytest.raises(DamagedIndex, match=r"instead of (VECTOR|PATCHES)"):
                 ask()
-    assert any("where VECTOR belongs" in finding for finding in verify(path))
+    assert any("instead of VECTOR" in finding for finding in verify(path))
     with pytest.raises(PlacerecError), IndexWriter.open(path) as writer:
         put(writer, 9)
 

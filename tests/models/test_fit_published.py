@@ -7,10 +7,11 @@ from placerec.errors import UsageError
 from placerec.method.pca import fit_pca
 from placerec.method.vlad import Vocabulary
 from placerec.models import fit
-from placerec.models.fit import chosen_for_fit, chosen_for_pca, fit_model
+from placerec.models.fit import fit_model, more_photos_for_pca, photos_for_fit
 from placerec.models.fit_on_folder import fit_on_folder
 from placerec.models.model import Fitted, global_descriptor
 from placerec.photos.prepare import Preprocessing
+from placerec.runtime import Runtime
 from placerec.settings import METHODS
 from placerec.trunks import open_trunk
 from placerec.version import __version__
@@ -119,31 +120,38 @@ def test_too_few_photos_for_all_that_is_refused_with_what_they_allow(vocabulary,
 
 def test_the_pca_takes_ten_thousand_photos_a_seeded_choice_in_any_order():
     names = [f"{n:05}.jpg" for n in range(25_000)]
-    chosen = chosen_for_fit(names)
-    others = chosen_for_pca(names, chosen)
+    chosen = photos_for_fit(names)
+    others = more_photos_for_pca(names, chosen)
     assert (len(chosen), len(others)) == (1000, 9000)
     assert not set(chosen) & set(others)
-    assert others == sorted(set(others)) == chosen_for_pca(names[::-1], chosen)
+    assert others == sorted(set(others)) == more_photos_for_pca(names[::-1], chosen)
     assert np.diff([int(name[:5]) for name in others]).max() < 60  # from all over the list
-    assert chosen_for_pca(names[:1200], chosen_for_fit(names[:1200])) == [
-        name for name in names[:1200] if name not in chosen_for_fit(names[:1200])
+    assert more_photos_for_pca(names[:1200], photos_for_fit(names[:1200])) == [
+        name for name in names[:1200] if name not in photos_for_fit(names[:1200])
     ]
-    assert chosen_for_pca(names[:1000], names[:1000]) == []
+    assert more_photos_for_pca(names[:1000], names[:1000]) == []
 
 
 def test_a_folder_gives_its_pca_more_photos_than_its_vocabulary(many_photos, monkeypatch):
     monkeypatch.setattr(fit, "MOST_PHOTOS", 10)
     stages = {}
+
+    def note(stage, done, total):
+        stages[stage] = (done, total)
+
     model, skipped = fit_on_folder(
-        many_photos, model=Trunk(), settings=settings(16).replace(clusters=4), threads=2,
-        progress=lambda stage, done, total: stages.update({stage: (done, total)}),
+        many_photos, model=Trunk(), settings=settings(16).replace(clusters=4),
+        runtime=Runtime(threads=2, progress=note),
     )  # fmt: skip
     assert not skipped
     assert model.training_data.startswith("10 photos of")
     assert model.training_data.endswith("without labels, 42 more photos added for the PCA")
     assert stages["more photos for the PCA"] == (42, 42)
     again, _ = fit_on_folder(
-        many_photos, model=Trunk(), settings=settings(16).replace(clusters=4), threads=3
+        many_photos,
+        model=Trunk(),
+        settings=settings(16).replace(clusters=4),
+        runtime=Runtime(threads=3),
     )
     assert again.fingerprint == model.fingerprint
 
@@ -155,7 +163,7 @@ def test_mirrored_photos_pass_the_trunk(many_photos, monkeypatch, tmp_path):
     trunk = Trunk()
     monkeypatch.setattr(fit, "MOST_WINDOWS", 2)
     model, skipped = fit_on_folder(
-        tmp_path, model=trunk, settings=settings(6).replace(clusters=4), threads=1
+        tmp_path, model=trunk, settings=settings(6).replace(clusters=4), runtime=Runtime(threads=1)
     )
     assert [error.path.name for error in skipped] == ["wrong.png"]
     assert "4 windows of their feature maps and 4 views of the mirrored" in model.training_data

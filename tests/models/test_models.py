@@ -19,7 +19,8 @@ from placerec.models.model_file import (
     read_settings,
     save_model,
 )
-from placerec.models.resolve import generic_model, model_facts, open_named
+from placerec.models.resolve import generic_model, model_facts, resolve
+from placerec.runtime import Runtime
 from placerec.settings import METHODS, Settings
 
 SMALL = Settings(image_size=(160, 224), pca_dim=16)
@@ -27,7 +28,7 @@ SMALL = Settings(image_size=(160, 224), pca_dim=16)
 
 @pytest.fixture(scope="module")
 def fitted(many_photos):
-    return fit_on_folder(many_photos, settings=SMALL, threads=2)[0]
+    return fit_on_folder(many_photos, settings=SMALL, runtime=Runtime(threads=2))[0]
 
 
 def same_features(first, second):
@@ -48,7 +49,7 @@ def test_a_saved_model_describes_alike_and_keeps_its_fingerprint(fitted, tmp_pat
 
 
 def test_a_fit_is_the_same_whatever_the_threads(many_photos, fitted):
-    again, _ = fit_on_folder(many_photos, settings=SMALL, threads=3)
+    again, _ = fit_on_folder(many_photos, settings=SMALL, runtime=Runtime(threads=3))
     assert again.fingerprint == fitted.fingerprint
 
 
@@ -175,7 +176,7 @@ def settings_with(**changes):
         settings_with(surprise=1), settings_with(clusters="64"), settings_with(clusters=64.0),
         settings_with(stride=1.5), settings_with(image_size=5), settings_with(image_size=[1.5, 2]),
         settings_with(patch_sizes=[[2]]), settings_with(patch_sizes=[2]),
-        settings_with(patch_sizes=None), settings_with(shared_pca="no"),
+        settings_with(patch_sizes=None), settings_with(form="no"),
         settings_with(scorer=["ransac"]), settings_with(scale_weights=["a"]),
         settings_with(trunk=None), settings_with(image_centring="x"),
     ],
@@ -205,11 +206,11 @@ def test_a_checkpoint_in_place_of_a_model_file_says_how_to_import_it(tmp_path, s
     with pytest.raises(UnsafeWeights, match=told):
         load_model(path)
     with pytest.raises(UsageError, match=told):
-        open_named(str(path))
+        resolve(str(path))
 
 
 def test_names_that_are_no_model_are_refused():
     with pytest.raises(UsageError, match="choose auto, generic"):
-        open_named("resnet")
+        resolve("resnet")
     with pytest.raises(NotFound, match="placerec fit"):
-        open_named("nowhere.safetensors")
+        resolve("nowhere.safetensors")

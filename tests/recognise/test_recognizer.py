@@ -21,6 +21,7 @@ from placerec.method.ranking import shortlist
 from placerec.recognise.pair import match_photos
 from placerec.recognise.picture import draw_match
 from placerec.recognise.recognizer import PlaceRecognizer
+from placerec.runtime import Runtime
 from placerec.settings import Settings, named_settings
 from placerec.trunks.external import TorchTrunk
 
@@ -55,7 +56,7 @@ def test_answers_are_the_same_for_any_number_of_threads(town, town_index):
     query = town / "queries" / "night_001.jpg"
     told_by = []
     for threads in (1, 2, 5):
-        with PlaceRecognizer.open(town_index, threads=threads) as recognizer:
+        with PlaceRecognizer.open(town_index, runtime=Runtime(threads=threads)) as recognizer:
             told_by.append(told(recognizer.query(query)))
     assert told_by[0] == told_by[1] == told_by[2]
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from placerec.recognise.rerank import rerank
 
 from placerec.method.fusion import PUBLISHED_WEIGHTS
 from placerec.models.fit import fit_model
-from placerec.recognise.rerank import rerank
 from placerec.reproduce.claims import best, cell, highest, lowest, verdict
 from placerec.reproduce.grid import _rank, _weights
 from placerec.reproduce.matches import Matches, at, describe

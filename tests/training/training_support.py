@@ -2,17 +2,21 @@
 
 import csv
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from placerec.evaluation.layouts import open_dataset
 from placerec.method.vlad import Vocabulary
-from placerec.training.datasets import open_training_data
-from placerec.training.loop import Options, Session, begin
+from placerec.runtime import Runtime
+from placerec.schedule import Schedule
+from placerec.training.datasets import TrainingSet, open_training_data
+from placerec.training.loop import Options, Session
 from placerec.training.processes import Processes
-from placerec.training.schedule import Schedule
+from placerec.training.start import start_from
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
 
 SIZE = (48, 64)
@@ -21,7 +25,7 @@ TINY = Schedule(
     clusters=4, image_size=SIZE, pca_dim=4, queries=4, portion=2, pool=16, avoid="query",
     negatives=2, batch=1, epochs=2, learning_rate=1e-3, margin=2.0,
 )  # fmt: skip
-METRES_A_DEGREE = 6_371_008.8 * math.pi / 180
+METRES_PER_DEGREE = 6_371_008.8 * math.pi / 180
 
 
 @cache
@@ -35,11 +39,11 @@ def random_trunk() -> VGG16:
 
 
 def draw_photo(path: Path, place: int, view: int) -> None:
-    """Noise of a place's own, with a little of the view's; the same each time."""
-    own = np.random.default_rng(place).integers(0, 256, (6, 8, 3))
-    seen = np.random.default_rng(1000 * place + view + 1).integers(0, 40, (6, 8, 3))
+    """Write seeded noise of the place, with a little seeded noise of the view."""
+    place_noise = np.random.default_rng(place).integers(0, 256, (6, 8, 3))
+    view_noise = np.random.default_rng(1000 * place + view + 1).integers(0, 40, (6, 8, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = Image.fromarray(np.clip(own * 0.8 + seen, 0, 255).astype(np.uint8))
+    pixels = Image.fromarray(np.clip(place_noise * 0.8 + view_noise, 0, 255).astype(np.uint8))
     pixels.resize(SIZE[::-1], Image.Resampling.NEAREST).save(path, quality=95)
 
 
@@ -52,12 +56,12 @@ def write_table(path: Path, rows: list[dict[str, object]]) -> None:
 
 
 def at(east: float, north: float = 0.0) -> dict[str, object]:
-    """Columns latitude and longitude of a place in metres near 0 N, 0 E."""
-    return {"latitude": north / METRES_A_DEGREE, "longitude": east / METRES_A_DEGREE}
+    """Return latitude and longitude of a point, given in metres from 0 N, 0 E."""
+    return {"latitude": north / METRES_PER_DEGREE, "longitude": east / METRES_PER_DEGREE}
 
 
 def write_folder(folder: Path, places: int = 8, views: int = 2) -> Path:
-    """``photos/`` and ``coordinates.csv``: places 100 m apart, their views 4 m apart."""
+    """Write ``photos/`` and ``coordinates.csv``: places 100 m apart, with views 4 m apart."""
     rows = []
     for place in range(places):
         for view in range(views):
@@ -69,7 +73,7 @@ def write_folder(folder: Path, places: int = 8, views: int = 2) -> Path:
 
 
 def write_evaluation_format(folder: Path, places: int = 4) -> Path:
-    """``database/``, ``queries/``, ``coordinates.csv`` and ``ground_truth.csv``."""
+    """Write ``database/``, ``queries/``, ``coordinates.csv`` and ``ground_truth.csv``."""
     rows, truth = [], []
     for place in range(places):
         for view, part in enumerate(("database", "queries")):
@@ -83,7 +87,7 @@ def write_evaluation_format(folder: Path, places: int = 4) -> Path:
 
 
 def write_msls(folder: Path) -> Path:
-    """Two training cities and one to validate on, with a panorama, a night and a side view."""
+    """Write two training cities and a validation city: one panorama, night and side view each."""
     for number, city in enumerate(("trondheim", "london", "cph")):
         for side in ("query", "database"):
             root = folder / "train_val" / city / side
@@ -107,21 +111,26 @@ def write_msls(folder: Path) -> Path:
 
 
 def tiny_session(folder: Path, out: Path, processes: Processes | None = None) -> Session:
-    """A training at its start, without validation."""
-    data = open_training_data(folder).training
+    """Return a training at its start, without validation."""
     centres = np.random.default_rng(3).standard_normal((TINY.clusters, 512), np.float32)
-    options = Options(threads=1, vocabulary=Vocabulary(centres / 25, centres))
-    return begin(data, out, TINY, random_trunk(), (), options, processes or Processes())
+    start = replace(start_from(random_trunk()), vocabulary=Vocabulary(centres / 25, centres))
+    options = Options(Runtime(threads=1))
+    return Session(open_training_data(folder), out, TINY, start, options, processes or Processes())
+
+
+def training_data(folder: Path, validation: Path) -> TrainingSet:
+    """Return the training set of one folder with the validation data of another."""
+    return replace(open_training_data(folder), validation=open_dataset(validation).searches)
 
 
 def batch_gradients(session: Session, batch: int) -> dict[str, np.ndarray]:
-    """Gradients by name over a batch of ``batch`` queries, and the ``loss``."""
-    # Queries with views of their own place, negatives of two others: a loss for each.
+    """Return the gradients by name over a batch of ``batch`` queries, and the ``loss``."""
+    # The positive is another view of the same place; the negatives show two other places.
     rows = np.array([[2 * n, 2 * n + 1, 2 * n + 6, 2 * n + 8] for n in range(batch)])
     session.learner.optimiser.zero_grad()
     loss = session.backward(rows)
-    found = {
+    gradients = {
         name: parameter.grad.numpy().copy()
         for name, parameter in session.learner.network.named_parameters()
     }
-    return {**found, "loss": np.array(loss)}
+    return {**gradients, "loss": np.array(loss)}

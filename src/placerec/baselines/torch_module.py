@@ -111,7 +111,7 @@ class ModuleTrunk(TorchTrunk):
         self.licence, self.training_data = about.licence, about.training_data
         super().__init__(
             module, name=name, mean=about.preprocessing.mean, std=about.preprocessing.std,
-            threads=runtime.cores, device=runtime.device, probe_size=about.probe_size,
+            runtime=runtime, probe_size=about.probe_size,
             sha256=_fingerprint(name, sha256, about),
         )  # fmt: skip
 
@@ -157,13 +157,13 @@ def _open_onnx(path: Path, runtime: Runtime) -> tuple[GlobalModule | Trunk, tupl
     data = path.read_bytes()
     if EXTERNAL_DATA in data:
         raise UnsafeWeights(path, "it refers to data in other files", "save it as one file")
-    session = onnx_session(data, path.name, runtime.cores, runtime.device)
+    session = onnx_session(data, path.name, runtime)
     about = About(image_size=fixed_size(session) or About().image_size)
     run = partial(onnx_output, session, path.name)
     if _is_global(run, about, path.name):
         sha256 = hashlib.sha256(data).hexdigest()
         return GlobalModule(path.name, run, sha256, about), about.image_size
-    return OnnxTrunk.from_file(path, runtime.cores, runtime.device), about.image_size
+    return OnnxTrunk.from_file(path, runtime), about.image_size
 
 
 def _made(spec: str) -> Any:

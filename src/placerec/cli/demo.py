@@ -1,4 +1,4 @@
-"""``placerec demo``: the whole way of a photo, on photos that it draws itself."""
+"""``placerec demo``: index, query and picture, on photos that it draws itself."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ from pathlib import Path
 
 import click
 
-from placerec.cli.progress import progress_bars
+from placerec.cli.progress import showing_progress
+from placerec.cli.query import draw_best, print_answer
 from placerec.errors import UsageError
 
 PLACES = 60
+OUT = click.option("--out", type=click.Path(path_type=Path), default=Path("demo"),
+                   show_default=True, help="The folder to write.")  # fmt: skip
 
 
 @click.command()
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("demo"),
-    show_default=True,
-    help="The folder to write.",
-)
+@OUT
 @click.option("--places", type=click.IntRange(2), default=PLACES, show_default=True,
               help="How many places to draw.")  # fmt: skip
 def demo(out: Path, places: int) -> None:
@@ -27,21 +24,22 @@ def demo(out: Path, places: int) -> None:
 
     In Python: placerec.demo.write_demo_photos and the calls of the other commands.
     """
-    from placerec.cli.query import _draw, _print
     from placerec.demo import write_demo_photos
     from placerec.index.build import build_index
     from placerec.recognise.recognizer import PlaceRecognizer
 
     photos, index, picture = out / "photos", out / "town.placerec", out / "match.png"
     if photos.exists() and not (photos / "poses.csv").is_file():
-        raise UsageError(f"{photos}: is not of this demo; choose another folder with --out")
-    with progress_bars() as progress:
+        raise UsageError(f"{photos}: not a folder of this demo; choose another --out")
+    with showing_progress() as runtime:
         write_demo_photos(photos, places)
-        build_index(index, photos / "database", replace=True, progress=progress)
+        build_index(index, photos / "database", replace=True, runtime=runtime)
     with PlaceRecognizer.open(index) as recognizer:
-        answers = [recognizer.query(path) for path in sorted((photos / "queries").iterdir())[:3]]
-        _draw(recognizer, answers[0], picture)
-    for answer in answers:
-        _print(answer)
+        for number, path in enumerate(sorted((photos / "queries").iterdir())[:3]):
+            photo = recognizer.read(path)
+            answer = recognizer.query(photo)
+            print_answer(answer)
+            if number == 0:
+                draw_best(recognizer, photo, answer, picture)
     click.echo(f"index: {index}")
     click.echo(f"picture: {picture}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from placerec.cli.options import chosen_settings, method_option, model_options, setting_options
-from placerec.cli.progress import list_skipped, progress_bars
+from placerec.cli.output import list_skipped, print_facts
+from placerec.cli.progress import showing_progress
 from placerec.errors import Damaged, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def index() -> None:
 @INDEX
 @click.argument("folder", type=click.Path(path_type=Path))
 @POSITIONS
-@click.option("--force", is_flag=True, help="Replace an index that exists.")
+@click.option("--force", is_flag=True, help="Replace an existing index.")
 @method_option
 @model_options
 @setting_options
@@ -42,21 +42,23 @@ def build(
 ) -> int:  # fmt: skip
     """Describe every photo below FOLDER and write the file INDEX.
 
-    The two may come in either order. In Python: placerec.build_index.
+    The order of the two arguments does not matter. In Python: placerec.build_index.
     """
     from placerec.index.build import build_index
 
     if index.is_dir() and not folder.is_dir():
         index, folder = folder, index
     if index.is_dir():
-        raise UsageError(f"{index}: is a folder; name the index file, e.g. {index}.placerec")
+        raise UsageError(f"{index}: a folder; name the index file, for example {index}.placerec")
+    if index.exists() and not force:
+        raise UsageError(f"{index}: already exists; use index add, or replace it with --force")
     settings = chosen_settings(model, method, options)
-    with progress_bars() as progress:
+    with showing_progress(threads, device) as runtime:
         report = build_index(
-            index, folder, model=model, settings=settings, positions=positions, threads=threads,
-            device=device, replace=force, progress=progress,
+            index, folder, model=model, settings=settings, positions=positions, replace=force,
+            runtime=runtime,
         )  # fmt: skip
-    return _tell(index, report)
+    return _print_report(index, report)
 
 
 @index.command()
@@ -68,31 +70,28 @@ def add(
     index: Path, photos: tuple[Path, ...], positions: Path | None, model: str,
     threads: int | None, device: str,
 ) -> int:  # fmt: skip
-    """Add PHOTOS (files or folders) to INDEX; known photos are left as they are.
+    """Add PHOTOS (files or folders) to INDEX; unchanged photos stay as they are.
 
     In Python: placerec.add_photos.
     """
     from placerec.index.update import add_photos
 
-    with progress_bars() as progress:
-        report = add_photos(
-            index, photos, positions=positions, model=model, threads=threads, device=device,
-            progress=progress,
-        )  # fmt: skip
-    return _tell(index, report)
+    with showing_progress(threads, device) as runtime:
+        report = add_photos(index, photos, positions=positions, model=model, runtime=runtime)
+    return _print_report(index, report)
 
 
 @index.command()
 @INDEX
 @click.argument("photos", nargs=-1, required=True)
 def remove(index: Path, photos: tuple[str, ...]) -> int:
-    """Take PHOTOS out of INDEX, each named as in the index or by its path.
+    """Remove PHOTOS from INDEX, each named as in the index or by its path.
 
     In Python: placerec.remove_photos.
     """
     from placerec.index.update import remove_photos
 
-    return _tell(index, remove_photos(index, photos))
+    return _print_report(index, remove_photos(index, photos))
 
 
 @index.command()
@@ -105,63 +104,57 @@ def refresh(index: Path, model: str, threads: int | None, device: str) -> int:
     """
     from placerec.index.update import refresh_index
 
-    with progress_bars() as progress:
-        report = refresh_index(
-            index, model=model, threads=threads, device=device, progress=progress
-        )
-    return _tell(index, report)
+    with showing_progress(threads, device) as runtime:
+        report = refresh_index(index, model=model, runtime=runtime)
+    return _print_report(index, report)
 
 
 @index.command()
 @INDEX
 @model_options
 def refit(index: Path, model: str, threads: int | None, device: str) -> int:
-    """Fit the model anew on the photos of INDEX and describe them all again.
+    """Fit the model again on the photos of INDEX, and describe them all again.
 
     In Python: placerec.refit_index.
     """
     from placerec.index.build import refit_index
 
-    with progress_bars() as progress:
-        report = refit_index(index, model=model, threads=threads, device=device, progress=progress)
-    return _tell(index, report)
+    with showing_progress(threads, device) as runtime:
+        report = refit_index(index, model=model, runtime=runtime)
+    return _print_report(index, report)
 
 
 @index.command()
 @INDEX
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--photos", is_flag=True, help="List the photos, one path a line.")
+@click.option("--photos", is_flag=True, help="List the photos, one path per line.")
 def info(index: Path, as_json: bool, photos: bool) -> None:
-    """Show what INDEX holds. In Python: placerec.index.IndexReader.open(INDEX).info."""
+    """Show what INDEX contains. In Python: placerec.index.IndexReader.open(INDEX).info."""
     from placerec.index.reader import IndexReader
 
     with IndexReader.open(index) as reader:
-        facts, names = reader.info, [entry.name for entry in reader.entries]
-        located = sum(entry.position is not None for entry in reader.entries)
+        info, entries = reader.info, reader.entries
     if photos:
-        click.echo("\n".join(names))
+        click.echo("\n".join(entry.name for entry in entries))
         return
-    values = {
-        "photos": facts.photos, "with_position": located, "bytes": facts.bytes,
-        "bytes_per_photo": facts.bytes_per_photo, "model": facts.model,
-        "fingerprint": facts.fingerprint, "folder": str(facts.root),
-        "settings": json.loads(facts.settings), "created_with": facts.created_with,
-        "format": facts.format,
+    located = sum(entry.position is not None for entry in entries)
+    facts = {
+        "photos": info.photos, "with_position": located, "bytes": info.bytes,
+        "bytes_per_photo": info.bytes_per_photo, "model": info.model,
+        "fingerprint": info.fingerprint, "folder": str(info.root),
+        "settings": json.loads(info.settings), "created_with": info.created_with,
+        "format": info.format,
     }  # fmt: skip
-    if as_json:
-        click.echo(json.dumps(values, indent=2))
-        return
-    for name, value in values.items():
-        click.echo(f"{name}: {value}")
+    print_facts(facts, as_json=as_json)
 
 
 @index.command()
 @INDEX
 def verify(index: Path) -> None:
     """Check every byte of INDEX that can be checked. In Python: placerec.verify."""
-    from placerec.index.verify import verify as findings_of
+    from placerec.index.verify import verify as verify_index
 
-    findings = findings_of(index)
+    findings = verify_index(index)
     for finding in findings:
         click.echo(finding)
     if findings:
@@ -169,13 +162,12 @@ def verify(index: Path) -> None:
     click.echo(f"{index}: sound")
 
 
-def _tell(index: Path, report: Report) -> int:
+def _print_report(index: Path, report: Report) -> int:
     counts = {name: getattr(report, name) for name in ("added", "changed", "unchanged", "removed")}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no change"
-    click.echo(f"{index}: {told}, {len(report.skipped)} skipped")
+    changes = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    click.echo(f"{index}: {changes or 'no change'}, {len(report.skipped)} skipped")
     if report.added or report.changed:
         click.echo(f"with a position: {report.located} of {report.added + report.changed}")
     if report.model:
         click.echo(f"model: {report.model}")
-    sys.stdout.flush()
     return list_skipped(report.skipped)

@@ -1,4 +1,4 @@
-"""``placerec predictions``: answers of other programs in, scored by our protocols; ours out."""
+"""``placerec predictions``: import and score predictions of other programs, and export ours."""
 
 from __future__ import annotations
 
@@ -8,58 +8,58 @@ from typing import Any
 import click
 
 from placerec.cli.options import chosen_dataset, dataset_options
+from placerec.evaluation.exchange import FORMS, export_predictions
 
-FORMS = ("kapture", "hloc", "text", "msls", "patchnetvlad", "visuallocalization")
-_FORM = click.option("--form", required=True, type=click.Choice(FORMS),
-                     help="The file's form (docs/EVALUATION.md).")  # fmt: skip
+_PATH = click.Path(path_type=Path)
+_FORM = click.option(
+    "--form", required=True, type=click.Choice(list(FORMS)), help="See docs/EVALUATION.md."
+)
 
 
 @click.group()
 def predictions() -> None:
-    """Predictions of other programs in, ours out."""
+    """Import predictions of other programs, and export ours."""
 
 
 @predictions.command("import")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--reranked", type=click.Path(path_type=Path),
-              help="A second file: the same queries after re-ranking.")  # fmt: skip
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.argument("folder", type=_PATH)
+@click.argument("file", type=_PATH)
+@click.option("--reranked", type=_PATH, help="A second file: the same queries after re-ranking.")
+@click.option("--out", required=True, type=_PATH, help="Folder of the run.")
 @_FORM
 @dataset_options
 def import_(
     folder: Path, file: Path, reranked: Path | None, out: Path, form: str, **options: Any
 ) -> None:
-    """Score the predictions in FILE on the data set in FOLDER, as a run that compare takes.
+    """Score the predictions in FILE on the data set in FOLDER, as a run for compare.
 
     In Python: placerec.evaluation.exchange.import_predictions.
     """
-    from placerec.evaluation.run_folder import write_results
+    from placerec.evaluation.run_folder import write_run_folder
     from placerec.evaluation.runner import scored_import
 
     run = scored_import(chosen_dataset(folder, options), form, file, reranked, out)
-    write_results(out, run)
+    write_run_folder(out, run)
     for line in run.as_text():
         click.echo(line)
 
 
 @predictions.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--retrieved", is_flag=True, help="The global ranking in place of the final one.")
+@click.argument("folder", type=_PATH)
+@click.argument("run", type=_PATH)
+@click.argument("file", type=_PATH)
+@click.option("--retrieved", is_flag=True, help="The global ranking instead of the final one.")
 @_FORM
 @dataset_options
 def export(folder: Path, run: Path, file: Path, retrieved: bool, form: str, **options: Any) -> None:
-    """Write the answers of RUN (an evaluate --out folder) on the data set in FOLDER to FILE.
+    """Write the answers of RUN (an output folder of evaluate) on the data set in FOLDER to FILE.
 
     In Python: placerec.evaluation.exchange.export_predictions.
     """
-    from placerec.evaluation.exchange import export_predictions
     from placerec.evaluation.predictions import read_predictions
     from placerec.evaluation.runner import PREDICTIONS, check_protocol
 
     dataset = chosen_dataset(folder, options)
-    found = read_predictions(run / PREDICTIONS)
-    check_protocol(found, dataset)
-    export_predictions(form, dataset, found.predictions, file, retrieved=retrieved)
+    recorded = read_predictions(run / PREDICTIONS)
+    check_protocol(recorded, dataset)
+    export_predictions(form, dataset, recorded.predictions, file, retrieved=retrieved)

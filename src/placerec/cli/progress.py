@@ -1,11 +1,10 @@
-"""Progress bars and lists for a person at a terminal; on stderr, so that stdout stays data."""
+"""Progress bars for a person at a terminal, on stderr, so that stdout has only data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,44 +15,40 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from placerec.errors import SKIPPED_PHOTOS_EXIT, PhotoError
+from placerec.runtime import Runtime
 
 
-class ProgressBars:
-    """Calls of the library's progress hook as one bar a stage."""
+class _ProgressBars:
+    """A progress callback that shows one bar per stage."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` items of ``stage`` are done."""
         if not self._tasks:
-            self._progress.start()
+            self._bars.start()
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
 
 
 @contextmanager
-def progress_bars() -> Iterator[ProgressBars]:
-    """Progress bars for the time of a block, from the first call on."""
-    console = Console(stderr=True)
+def showing_progress(threads: int | None = None, device: str = "cpu") -> Iterator[Runtime]:
+    """Yield a Runtime with progress bars, which end with the block."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
-    progress = Progress(*columns, console=console)
+    bars = Progress(*columns, console=Console(stderr=True))
     try:
-        yield ProgressBars(progress)
+        yield Runtime(threads=threads, device=device, progress=_ProgressBars(bars))
     finally:
-        if progress.tasks:
-            progress.stop()
+        if bars.tasks:
+            bars.stop()
 
 
-def list_skipped(skipped: Sequence[PhotoError | str]) -> int:
-    """Print every skipped photo with its reason, one a line; returns the exit code."""
-    if not skipped:
-        return 0
-    click.echo(f"skipped {len(skipped)} photo{'s' if len(skipped) > 1 else ''}:", err=True)
-    for error in skipped:
-        click.echo(f"  {error}", err=True)
-    return SKIPPED_PHOTOS_EXIT
+@contextmanager
+def progress_bars() -> Iterator[object]:
+    """Yield a progress callback."""
+    with showing_progress() as runtime:
+        yield runtime.progress

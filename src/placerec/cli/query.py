@@ -1,9 +1,8 @@
-"""``placerec query`` and ``placerec match``: where was this taken, and do these two agree?"""
+"""``placerec query`` and ``placerec match``: where was a photo taken, and do two photos agree?"""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +15,24 @@ from placerec.cli.options import (
     model_options,
     setting_options,
 )
-from placerec.cli.progress import list_skipped
+from placerec.cli.output import list_skipped, print_facts, print_json, print_table
 from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.files import write_text
+from placerec.runtime import Runtime
 
 if TYPE_CHECKING:
     from placerec.recognise.recognizer import PlaceRecognizer
-    from placerec.records import Answer, Place
+    from placerec.records import Answer, Photo, Place
+
+COLUMNS = {"rank": True, "score": True, "global": True, "inliers": True, "photo": False,
+           "position": False}  # fmt: skip
 
 
 @click.command()
 @click.argument("index", type=click.Path(path_type=Path))
 @click.argument("photos", metavar="PHOTO...", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Answers.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array, one object a photo.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array, one object per photo.")
 @click.option("--geojson", type=click.Path(path_type=Path), help="Write the places as GeoJSON.")
 @click.option("--picture", type=click.Path(path_type=Path),
               help="Draw the best match of one photo as PNG.")  # fmt: skip
@@ -46,29 +49,29 @@ def query(
     from placerec.recognise.recognizer import PlaceRecognizer
 
     if picture and len(photos) > 1:
-        raise UsageError("--picture: give one photo, or leave --picture away")
+        raise UsageError("--picture: give one photo, or omit --picture")
     skipped: list[PhotoError] = []
     answers: list[Answer] = []
-    with PlaceRecognizer.open(
-        index, model=model, threads=threads, device=device, **given(options)
-    ) as recognizer:
-        for photo in photos:
+    runtime = Runtime(threads=threads, device=device)
+    with PlaceRecognizer.open(index, model=model, runtime=runtime, **given(options)) as recognizer:
+        for path in photos:
             try:
-                answers.append(recognizer.query(photo, top))
+                photo = recognizer.read(path)
             except PhotoError as error:
                 if len(photos) == 1:
                     raise
                 skipped.append(error)
-        if picture and answers:
-            _draw(recognizer, answers[0], picture)
+                continue
+            answers.append(recognizer.query(photo, top))
+            if picture:
+                draw_best(recognizer, photo, answers[-1], picture)
     if geojson:
-        _write_geojson(answers, geojson)
+        write_text(geojson, json.dumps(_as_geojson(answers), indent=2) + "\n")
     if as_json:
-        click.echo(json.dumps([answer_as_json(answer) for answer in answers], indent=2))
+        print_json([answer_as_json(answer) for answer in answers])
     else:
         for answer in answers:
-            _print(answer)
-    sys.stdout.flush()
+            print_answer(answer)
     return list_skipped(skipped)
 
 
@@ -88,28 +91,23 @@ def match(
 
     In Python: placerec.match_photos.
     """
-    from placerec.photos.decode import decode
-    from placerec.recognise.pair import match_photos
+    from placerec.recognise.pair import match_pixels, pair_model
     from placerec.recognise.picture import draw_match
 
-    place, used = match_photos(
-        first, second, model=model, settings=chosen_settings(model, method, options),
-        threads=threads, device=device,
-    )  # fmt: skip
+    settings = chosen_settings(model, method, options)
+    ready = pair_model(model, settings, Runtime(threads=threads, device=device))
+    query, other = ready.read(first).pixels, ready.read(second).pixels
+    place = match_pixels(query, other, ready, str(second))
     if out:
-        draw_match(decode(first).pixels, decode(second).pixels, place, out)
-    values = {"first": str(first), "second": str(second), "score": place.score,
-              "global_score": place.global_score, "inliers": place.inliers,
-              "model": used.name}  # fmt: skip
-    if as_json:
-        click.echo(json.dumps(values, indent=2))
-        return
-    for name, value in values.items():
-        click.echo(f"{name}: {value}")
+        draw_match(query, other, place, out)
+    facts = {"first": str(first), "second": str(second), "score": place.score,
+             "global_score": place.global_score, "inliers": place.inliers,
+             "model": ready.name}  # fmt: skip
+    print_facts(facts, as_json=as_json)
 
 
 def answer_as_json(answer: Answer) -> dict[str, Any]:
-    """The documented JSON object of one query (docs/COMMANDS.md)."""
+    """Return the documented JSON object of one query (docs/COMMANDS.md)."""
     return {"query": answer.query, "places": [_place_as_json(place) for place in answer.places]}
 
 
@@ -126,35 +124,34 @@ def _place_as_json(place: Place) -> dict[str, Any]:
     }
 
 
-def _print(answer: Answer) -> None:
+def print_answer(answer: Answer) -> None:
+    """Print the places of one query as a table."""
     click.echo(answer.query)
-    width = max((len(place.path) for place in answer.places), default=0)
-    click.echo(f"  rank   score  global  inliers  {'photo':{width}}  position")
+    rows = []
     for place in answer.places:
-        inliers = "-" if place.inliers is None else place.inliers
         position = place.position
-        where = f"{position.latitude:.6f},{position.longitude:.6f}" if position else "-"
-        click.echo(
-            f"  {place.rank:4}  {place.score:6.3f}  {place.global_score:6.3f}  {inliers:>7}  "
-            f"{place.path:{width}}  {where}"
-        )
+        rows.append((
+            f"  {place.rank}", f"{place.score:.3f}", f"{place.global_score:.3f}",
+            "-" if place.inliers is None else str(place.inliers), place.path,
+            f"{position.latitude:.6f},{position.longitude:.6f}" if position else "-",
+        ))  # fmt: skip
+    print_table(COLUMNS, rows)
 
 
-def _draw(recognizer: PlaceRecognizer, answer: Answer, out: Path) -> None:
-    from placerec.photos.decode import decode
+def draw_best(recognizer: PlaceRecognizer, photo: Photo, answer: Answer, out: Path) -> None:
+    """Draw a query photo beside its best place, with the matched patches."""
     from placerec.recognise.picture import draw_match
 
-    best = answer.best
-    path = recognizer.index.photo_path(best.path)
+    path = recognizer.index.photo_path(answer.best.path)
     if not path.is_file():
         raise NotFound(
-            path, "the indexed photo is not there, so it cannot be drawn",
+            path, "the indexed photo is missing, so it cannot be drawn",
             "move the photos back beside the index",
         )  # fmt: skip
-    draw_match(decode(Path(answer.query)).pixels, decode(path).pixels, best, out)
+    draw_match(photo.pixels, recognizer.read(path).pixels, answer.best, out)
 
 
-def _write_geojson(answers: list[Answer], path: Path) -> None:
+def _as_geojson(answers: list[Answer]) -> dict[str, Any]:
     features = [
         {
             "type": "Feature",
@@ -167,5 +164,4 @@ def _write_geojson(answers: list[Answer], path: Path) -> None:
         for place in answer.places
         if place.position
     ]  # fmt: skip
-    text = json.dumps({"type": "FeatureCollection", "features": features}, indent=2)
-    write_text(path, text + "\n")
+    return {"type": "FeatureCollection", "features": features}

@@ -3,121 +3,102 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from placerec.cli.options import given, image_size_option, query_list_options
-from placerec.cli.progress import progress_bars
+from placerec.cli.options import Command, given, image_size_option, query_list_options
+from placerec.cli.progress import showing_progress
+from placerec.schedule import CHOICES, PRESETS, Schedule
+
+FLAGS = {"learning_rate": "--lr"}
+HELP = {  # of the fields of Schedule that are options
+    "clusters": "K of NetVLAD.",
+    "epochs": "Maximum number of epochs.",
+    "patience": "Epochs in a row that may pass without a better recall.",
+    "best_by": "N of the recall@N that selects the best epoch.",
+    "learning_rate": "Learning rate of the first epochs.",
+    "batch": "Queries per step.",
+    "negatives": "Negatives per query.",
+    "queries": "Queries per epoch; 0 = all.",
+    "portion": "Queries between two updates of the descriptors.",
+    "pool": "Random database photos that the negatives of a portion come from.",
+    "mining": "published: the violation test of the program, which mixes signs.",
+    "precision": "Precision of the convolutions; fp16 needs cuda.",
+    "pca_dim": "Dimensions of the model.",
+    "seed": "The same seed gives the same run.",
+}
+TYPES: dict[str, Any] = {field.name: type(field.default) for field in fields(Schedule)}
+PATH = click.Path(path_type=Path)
+
+
+def _schedule_options(command: Command) -> Command:
+    for name in reversed(HELP):
+        flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+        choices = [str(choice) for choice in CHOICES.get(name, ())]
+        kind: Any = click.Choice(choices) if choices else TYPES[name]
+        command = click.option(flag, name, type=kind, help=HELP[name])(command)
+    return command
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the run: log, checkpoint, model.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out; it gives the same bits.")
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The folder of the run: log, checkpoint, and in the end model.safetensors.",
+    "--validation", type=PATH, help="Evaluation data set; default: that of DATASET, if any."
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --out, to the bit.")
 @click.option(
-    "--validation",
-    type=click.Path(path_type=Path),
-    help="Folder in the evaluation format; default: the data set's own, if it has one.",
+    "--validation-protocol", help="Protocol of --validation; needed for a published data set."
 )
 @query_list_options
 @click.option(
     "--preset",
-    "preset_name",
-    type=click.Choice(["mapillary", "pittsburgh", "photos"]),
-    help="The schedule; default: that of the data set's layout.",
+    type=click.Choice(list(PRESETS)),
+    help="Schedule; default: by the layout of DATASET.",
 )
-@click.option("--clusters", type=click.IntRange(2), help="K of NetVLAD.")
-@click.option("--epochs", type=click.IntRange(1), help="Epochs at most.")
-@click.option(
-    "--patience",
-    type=click.IntRange(0),
-    help="Epochs in a row without a better recall, then it stops.",
-)
-@click.option(
-    "--best-by",
-    type=click.Choice(["1", "5", "10"]),
-    help="N of the recall@N that chooses the best epoch.",
-)
-@click.option("--lr", "learning_rate", type=float, help="Learning rate of the first epochs.")
-@click.option("--batch", type=click.IntRange(1), help="Queries a step.")
-@click.option("--negatives", type=click.IntRange(1), help="Negatives a query.")
-@click.option("--queries", type=click.IntRange(0), help="Queries an epoch; 0 = all.")
-@click.option(
-    "--portion", type=click.IntRange(1), help="Queries between two renewals of the descriptors."
-)
-@click.option(
-    "--pool",
-    type=click.IntRange(1),
-    help="Random database photos that a portion's negatives come from.",
-)
-@click.option(
-    "--mining",
-    type=click.Choice(["ours", "published"]),
-    help="published: the program's violation test, which mixes signs.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bf16", "fp16"]),
-    help="Of the convolutions; fp16 needs cuda.",
-)
-@click.option("--pca-dim", type=click.IntRange(1), help="Dimensions of the model.")
+@_schedule_options
 @image_size_option
-@click.option("--seed", type=click.IntRange(0), help="The same seed gives the same run.")
 @click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    help="Begin with this model's VGG16 and clusters (.safetensors), not with k-means.",
+    "--model", type=PATH, help="Start from VGG16 and clusters of a .safetensors model, not k-means."
 )
 @click.option(
-    "--cache/--no-cache",
-    default=True,
-    show_default=True,
-    help="Keep what the frozen layers give on disk (2.5 MB a photo of 480x640).",
-)
+    "--cache/--no-cache", default=True, show_default=True,
+    help="Keep the output of the frozen layers on disk (2.5 MB per photo of 480x640).",
+)  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 def train(
-    dataset: Path, out: Path, resume: bool, validation: Path | None, queries_list: Path | None,
-    half: str | None, preset_name: str | None, model: Path | None, cache: bool,
-    threads: int | None, device: str, best_by: str | None, **numbers: Any,
+    dataset: Path, out: Path, resume: bool, validation: Path | None,
+    validation_protocol: str | None, queries_list: Path | None, half: str | None,
+    preset: str | None, model: Path | None, cache: bool, threads: int | None, device: str,
+    **numbers: Any,
 ) -> None:  # fmt: skip
-    """Train VGG16 with NetVLAD on DATASET, whose photos have positions, as the paper does.
+    """Train VGG16 with NetVLAD on DATASET, whose photos have positions, as in the paper.
 
     DATASET is Mapillary SLS, Pittsburgh 30k, or a folder of photos with positions: coordinates.csv,
     file names or EXIF tags (docs/TRAINING.md).
     In Python: placerec.training.loop.train.
     """
-    from placerec.runtime import available_threads
-    from placerec.training.datasets import open_training_data, validation_folder
-    from placerec.training.loop import Options
-    from placerec.training.loop import train as run
-    from placerec.training.schedule import preset
+    from placerec.evaluation.layouts import open_dataset
+    from placerec.evaluation.query_lists import select_queries
+    from placerec.training import loop
+    from placerec.training.datasets import open_training_data
     from placerec.training.start import starting_model
 
     data = open_training_data(dataset)
-    chosen = given({**numbers, "best_by": int(best_by) if best_by else None})
+    chosen = {name: TYPES[name](value) for name, value in given(numbers).items()}
     start = starting_model(model)
     if start.vocabulary is not None:
         chosen.setdefault("clusters", len(start.vocabulary))
-    schedule = preset(preset_name or data.preset).replace(**chosen)
-    searches = data.validation
+    schedule = PRESETS[preset or data.preset].replace(**chosen)
     if validation is not None:
-        searches = validation_folder(validation, queries_list, half)
-    options = Options(
-        threads or available_threads(), device, resume, cache, vocabulary=start.vocabulary,
-        weights=(start.provenance, start.licence),
-    )  # fmt: skip
-    with progress_bars() as progress:
-        path = run(
-            data.training, out, schedule, trunk=start.trunk, validation=searches, options=options,
-            say=lambda line: click.echo(line, err=True), progress=progress,
-        )  # fmt: skip
-    if os.environ.get("RANK", "0") == "0":  # torchrun starts several, one of them talks
-        click.echo(f"{path}: trained on {data.training.name}")
+        held_out = select_queries(open_dataset(validation, validation_protocol), queries_list, half)
+        data = replace(data, validation=held_out.searches)
+    with showing_progress(threads, device) as runtime:
+        options = loop.Options(runtime, resume, cache, say=lambda line: click.echo(line, err=True))
+        path = loop.train(data, out, schedule, start, options)
+    if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, only the first writes
+        click.echo(f"{path}: trained on {data.name}")

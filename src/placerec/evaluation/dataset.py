@@ -1,7 +1,7 @@
-"""A data set as the evaluation sees it: photos, what is known of them, and who answers whom.
+"""The records of a data set: photos, searches with their ground truth, and a protocol.
 
-``datasets/`` fills these records from the layouts that the owners publish; everything after that
-(``evaluate``, ``scoring``, ``report``, ``reproduce/``, training's validation) reads only these.
+``layouts/`` fills these records from the files of a data set. Evaluation, scoring, reports,
+``reproduce/`` and the validation of training read only these records.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +23,14 @@ from placerec.records import Array
 
 @dataclass(frozen=True)
 class Photos:
-    """One side of a search: n photos in a fixed order, and what is known of each.
+    """The queries or the database of a search: n photos in a fixed order.
 
-    ``names`` are unique and as the owner's lists write them (relative posix paths); they go into
-    predictions and hashes. ``paths`` are the files. ``positions`` (n, 3) float64 metres as in
-    ``places``; ``headings`` (n,) float64 degrees clockwise from north; ``poses`` (n, 4, 4) float64,
-    camera to world: NaN where unknown, ``None`` where no photo has one. ``places`` are n labels:
-    photos of one place are no independent trials; ``conditions`` are n labels that tables are split
-    by (night, snow); both empty where there are none.
+    ``names`` are unique relative posix paths, as the data set's lists write them; predictions and
+    hashes contain them. ``paths`` are the files. ``positions`` (n, 3) float64 are points in metres
+    (``geometry``), ``headings`` (n,) float64 degrees clockwise from north, ``poses`` (n, 4, 4)
+    float64 matrices from camera to world. An unknown value is NaN; the array is ``None`` if all
+    values are unknown. ``place_labels``: photos of one place share a label, because they are not
+    independent samples. ``conditions``: n labels such as night or snow. Both may be empty.
     """
 
     names: tuple[str, ...]
@@ -36,35 +38,29 @@ class Photos:
     positions: Array | None = field(default=None, repr=False)
     headings: Array | None = field(default=None, repr=False)
     poses: Array | None = field(default=None, repr=False)
-    places: tuple[str, ...] = field(default=(), repr=False)
+    place_labels: tuple[str, ...] = field(default=(), repr=False)
     conditions: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def chosen(self, numbers: Sequence[int]) -> Photos:
-        """The photos with these numbers, in this order."""
-        rows = list(numbers)
+    def select(self, rows: Sequence[int]) -> Photos:
+        """Return the photos of these rows, in this order."""
 
-        def array(values: Array | None) -> Array | None:
-            return None if values is None else values[rows]
+        def selected(values: Any) -> Any:
+            if isinstance(values, tuple):
+                return tuple(values[row] for row in rows) if values else ()
+            return None if values is None else values[list(rows)]
 
-        def labels(values: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(values[n] for n in rows) if values else ()
-
-        return Photos(
-            tuple(self.names[n] for n in rows), tuple(self.paths[n] for n in rows),
-            array(self.positions), array(self.headings), array(self.poses),
-            labels(self.places), labels(self.conditions),
-        )  # fmt: skip
+        return Photos(*(selected(getattr(self, column.name)) for column in fields(self)))
 
 
 @dataclass(frozen=True)
 class Search:
-    """One database that is searched by its queries.
+    """One database, its queries and their ground truth.
 
-    ``positives``: for each query the numbers of the database photos that answer it; may be empty.
-    The last ``distractors`` photos of the database joined it from elsewhere and answer nothing.
+    ``positives``: for each query the rows of the database photos that answer it; may be empty.
+    The last ``distractors`` photos of the database come from elsewhere and answer no query.
     """
 
     name: str
@@ -75,7 +71,7 @@ class Search:
 
     @property
     def own_names(self) -> tuple[str, ...]:
-        """The names of the database photos that are no distractors."""
+        """The names of the database photos without the distractors."""
         return self.database.names[: len(self.database) - self.distractors]
 
     @cached_property
@@ -83,19 +79,19 @@ class Search:
         """The names of the database photos that answer each query."""
         names = self.database.names
         return {
-            query: frozenset(names[number] for number in numbers)
-            for query, numbers in zip(self.queries.names, self.positives, strict=True)
+            query: frozenset(names[row] for row in rows)
+            for query, rows in zip(self.queries.names, self.positives, strict=True)
         }
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """By which rule an answer counts; ``name`` is unique among all protocols.
+    """The rule that decides which answers are correct; ``name`` is unique among all protocols.
 
-    ``rule`` says in words what a positive is. ``photos_a_panorama``: of so many consecutive
-    database photos only the best one stays on a shortlist (12 for Tokyo 24/7). ``hidden``: the
-    owner keeps the truth, so a run only writes what is to be handed in. ``poses``: answers are also
-    judged by the pose of the first photo.
+    ``rule`` describes a positive in words. ``photos_a_panorama``: only the best photo of so many
+    consecutive database photos stays on a shortlist (12 for Tokyo 24/7). ``hidden``: the owner of
+    the data set does not publish the ground truth, so a run only writes a file to submit.
+    ``poses``: the pose of the first answer is scored too.
     """
 
     name: str
@@ -107,7 +103,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Photos and a protocol. Most sets are one search; Mapillary SLS is one a city."""
+    """Searches and a protocol. Most data sets have one search; Mapillary SLS has one per city."""
 
     name: str
     protocol: Protocol
@@ -115,17 +111,16 @@ class Dataset:
 
     @cached_property
     def queries(self) -> int:
-        """How many queries there are in all searches."""
+        """The number of queries of all searches."""
         return sum(len(search.queries) for search in self.searches)
 
     @cached_property
     def hash(self) -> str:
-        """sha256 (hex) of protocol, names, positives, and poses where they judge.
+        """sha256 (hex) of the protocol, names, positives and, if the protocol uses them, poses.
 
-        Equal hashes, comparable recalls.
-
-        Neither where the photos lie nor what they show enters it; of distractors, which no owner's
-        list names, what their files hold does, through the rule.
+        Recalls are comparable only if the hashes are equal. The hash does not depend on the
+        folder or on the content of the photos. Exception: the protocol's rule contains a digest
+        of the distractors, because no published list names them.
         """
         digest = hashlib.sha256()
         rule = self.protocol
@@ -134,77 +129,55 @@ class Dataset:
             _add(digest, [search.name, search.distractors])
             _add(digest, search.queries.names)
             _add(digest, search.database.names)
-            for numbers in search.positives:
-                _add(digest, sorted(numbers))
-            if rule.poses:  # answers are judged by them
-                for photos in (search.queries, search.database):
-                    known = photos.poses
-                    _add(
-                        digest, [] if known is None else (np.round(known, 6) + 0.0).ravel().tolist()
-                    )
+            for rows in search.positives:
+                _add(digest, sorted(rows))
+            if rule.poses:
+                for poses in (search.queries.poses, search.database.poses):
+                    rounded = [] if poses is None else (np.round(poses, 6) + 0.0).ravel().tolist()
+                    _add(digest, rounded)
         return digest.hexdigest()
 
     def with_queries(self, names: Iterable[str], label: str) -> Dataset:
-        """Only the queries ``names``, in the set's order; ``label`` joins the protocol's name."""
+        """Keep only the queries ``names``, in the data set's order.
+
+        The protocol's name gets the suffix ``label``. Raises ``UsageError`` for an unknown query.
+        """
         wanted = set(names)
         searches = []
         for search in self.searches:
-            rows = [n for n, name in enumerate(search.queries.names) if name in wanted]
-            wanted -= {search.queries.names[n] for n in rows}
-            positives = tuple(search.positives[n] for n in rows)
-            searches.append(
-                replace(search, queries=search.queries.chosen(rows), positives=positives)
-            )
+            rows = [row for row, name in enumerate(search.queries.names) if name in wanted]
+            wanted.difference_update(search.queries.names)
+            positives = tuple(search.positives[row] for row in rows)
+            queries = search.queries.select(rows)
+            searches.append(replace(search, queries=queries, positives=positives))
         if wanted:
-            raise UsageError(f"query {sorted(wanted)[0]}: not in {self.name}; check the list")
+            raise UsageError(f"query {min(wanted)}: not in {self.name}; check the list")
         protocol = replace(self.protocol, name=f"{self.protocol.name}, {label}")
         return replace(self, protocol=protocol, searches=tuple(s for s in searches if s.positives))
 
-    def with_distractors(self, photos: Sequence[Photos], label: str, content: str) -> Dataset:
-        """The same with photos that answer nothing behind the database of every search.
-
-        ``label`` joins the protocol's name, and with ``content``, a digest of them, its rule.
-        """
-        searches = []
-        for search in self.searches:
-            more = [one for one in photos if len(one)]
-            database = joined([search.database, *more])
-            count = len(database) - len(search.database)
-            searches.append(
-                replace(search, database=database, distractors=search.distractors + count)
-            )
-        protocol = replace(
-            self.protocol,
-            name=f"{self.protocol.name}, {label}",
-            rule=f"{self.protocol.rule}; {label} ({content}) answer nothing",
-        )
-        return replace(self, protocol=protocol, searches=tuple(searches))
-
 
 def joined(parts: Sequence[Photos]) -> Photos:
-    """Several groups of photos as one; what only some of them know becomes NaN or empty text."""
+    """Join groups of photos; a value that only some groups have becomes NaN or an empty text."""
 
-    def rows(name: str, shape: tuple[int, ...]) -> Array | None:
-        if all(getattr(part, name) is None for part in parts):
+    def array(name: str, shape: tuple[int, ...]) -> Array | None:
+        arrays = [getattr(part, name) for part in parts]
+        if all(values is None for values in arrays):
             return None
-        unknown = (np.full((len(part), *shape), np.nan) for part in parts)
         return np.concatenate([
-            blank if (known := getattr(part, name)) is None else known
-            for part, blank in zip(parts, unknown, strict=True)
+            np.full((len(part), *shape), np.nan) if values is None else values
+            for part, values in zip(parts, arrays, strict=True)
         ])  # fmt: skip
 
     def labels(name: str) -> tuple[str, ...]:
         if not any(getattr(part, name) for part in parts):
             return ()
-        return tuple(
-            label for part in parts for label in getattr(part, name) or [""] * len(part)
-        )  # fmt: skip
+        return tuple(chain.from_iterable(getattr(p, name) or [""] * len(p) for p in parts))
 
     return Photos(
-        tuple(name for part in parts for name in part.names),
-        tuple(path for part in parts for path in part.paths),
-        rows("positions", (3,)), rows("headings", ()), rows("poses", (4, 4)),
-        labels("places"), labels("conditions"),
+        tuple(chain.from_iterable(part.names for part in parts)),
+        tuple(chain.from_iterable(part.paths for part in parts)),
+        array("positions", (3,)), array("headings", ()), array("poses", (4, 4)),
+        labels("place_labels"), labels("conditions"),
     )  # fmt: skip
 
 

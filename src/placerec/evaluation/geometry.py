@@ -1,7 +1,7 @@
-"""Positions of photos, and who is whose neighbour.
+"""Positions of photos as points in metres, and which photos are close to each other.
 
-Positions are three numbers in metres, so that latitude and longitude (points of a sphere) and map
-coordinates (east, north, and a number of the region) are treated alike: the distance of two
+A point has three coordinates, so that latitude and longitude (points on a sphere) and map
+coordinates (east, north, number of the region) are handled in the same way: the distance of two
 photos is Euclidean, and photos of different regions are far apart.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -18,13 +19,13 @@ from placerec.evaluation.dataset import Photos
 from placerec.records import Array, Position
 
 EARTH_RADIUS = 6_371_008.8  # metres, mean
-REGIONS_APART = 1e8  # metres: more than any map coordinate, so regions never touch
+REGIONS_APART = 1e8  # metres: larger than any map coordinate
 
 
 def on_the_sphere(positions: Sequence[Position]) -> Array:
-    """Points (n, 3) float64 in metres from the centre of the earth; chords are the distances.
+    """Return points (n, 3) float64 in metres from the centre of the earth.
 
-    For places less than 1 km apart a chord is shorter than the way by less than a micrometre.
+    The distance of two points is a chord. Below 1 km it differs from the arc by less than 1 µm.
     """
     latitude = np.radians([position.latitude for position in positions])
     longitude = np.radians([position.longitude for position in positions])
@@ -33,81 +34,90 @@ def on_the_sphere(positions: Sequence[Position]) -> Array:
     return EARTH_RADIUS * np.stack(points, axis=-1)
 
 
-def on_the_map(easting: Array, northing: Array, region: int = 0) -> Array:
-    """Points (n, 3) float64 of map coordinates in metres, within a numbered region."""
+def heading_values(positions: Sequence[Position]) -> Array:
+    """Return the headings (n,) float64 of positions; NaN if unknown."""
+    return np.array([np.nan if at.heading is None else at.heading for at in positions])
+
+
+def on_the_map(easting: Array, northing: Array, region: int | Array = 0) -> Array:
+    """Return points (n, 3) float64 of map coordinates in metres, in numbered regions."""
     east = np.asarray(easting, np.float64)
-    third = np.full_like(east, region * REGIONS_APART)
+    third = np.full_like(east, np.multiply(region, REGIONS_APART))
     return np.stack((east, np.asarray(northing, np.float64), third), axis=-1)
 
 
 def positions_of(photos: Photos) -> Array:
-    """The positions (n, 3) of photos that must have some."""
+    """Return the positions (n, 3); raises ``UsageError`` if the photos have none."""
     if photos.positions is None:
-        raise UsageError(f"{photos.paths[0]} and the photos beside it have no positions")
+        raise UsageError(f"{photos.paths[0]}: this photo and its group have no positions")
     return photos.positions
 
 
 def headings_of(photos: Photos) -> Array:
-    """The headings (n,) of photos; NaN where they are not known."""
+    """Return the headings (n,); NaN if unknown."""
     return np.full(len(photos), np.nan) if photos.headings is None else photos.headings
 
 
-def one_place(positions: Array) -> tuple[str, ...]:
-    """N labels: photos taken at exactly one point (the views of a panorama) share theirs.
+def with_points(photos: Photos, points: Array, headings: Array | None = None) -> Photos:
+    """Return the photos with ``points`` (n, 3), place labels and, if any is known, headings (n,).
 
-    A photo whose point is not known is a place of its own.
+    Photos at exactly the same point (views of a panorama) share a label; a photo with an unknown
+    point has its own label.
     """
     first: dict[tuple[float, ...], int] = {}
-    return tuple(
-        str(n if np.isnan(point).any() else first.setdefault(tuple(point.tolist()), n))
-        for n, point in enumerate(positions)
+    labels = tuple(
+        str(row if np.isnan(point).any() else first.setdefault(tuple(point.tolist()), row))
+        for row, point in enumerate(points)
     )
+    if headings is not None and not np.isnan(headings).all():
+        photos = replace(photos, headings=headings)
+    return replace(photos, positions=points, place_labels=labels)
 
 
 def within(
     queries: Photos, database: Photos, metres: float, degrees: float | None = None
 ) -> tuple[frozenset[int], ...]:
-    """For each query the numbers of the database photos within ``metres``.
+    """Return for each query the rows of the database photos within ``metres``.
 
-    With ``degrees`` both also look the same way, turned by at most so much; a photo whose heading
-    is not known is not kept out by it.
+    With ``degrees`` the headings also differ by at most this angle; a photo without a heading
+    is never excluded by the angle.
     """
-    found = neighbours(positions_of(queries), positions_of(database), metres)
+    near = neighbours(positions_of(queries), positions_of(database), metres)
     if degrees is not None:
-        others = headings_of(database)
-        found = [
-            numbers[look_alike(heading, others[numbers], degrees)]
-            for heading, numbers in zip(headings_of(queries), found, strict=True)
+        headings = headings_of(database)
+        near = [
+            rows[similar_headings(heading, headings[rows], degrees)]
+            for heading, rows in zip(headings_of(queries), near, strict=True)
         ]
-    return tuple(frozenset(numbers.tolist()) for numbers in found)
+    return tuple(frozenset(rows.tolist()) for rows in near)
 
 
 def neighbours(queries: Array, database: Array, radius: float) -> list[Array]:
-    """For each query point (n, 3) the sorted numbers of the database points within ``radius``.
+    """Return for each query point (n, 3) the sorted rows of the database points within ``radius``.
 
-    The distance is Euclidean and inclusive; a point that is not known (NaN) is near none. Points
-    are sorted into cubes of side ``radius`` first, so that a million photos take seconds.
+    The distance is Euclidean and inclusive; an unknown point (NaN) has no neighbours. The points
+    are first sorted into cubes with side ``radius``, so that a million photos take seconds.
     """
     cubes: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    known = np.flatnonzero(~np.isnan(database).any(axis=1))
-    for number, cube in zip(known.tolist(), _cubes(database[known], radius), strict=True):
-        cubes[cube].append(number)
+    valid = np.flatnonzero(~np.isnan(database).any(axis=1))
+    for row, cube in zip(valid.tolist(), _cubes(database[valid], radius), strict=True):
+        cubes[cube].append(row)
     steps = list(product((-1, 0, 1), repeat=3))
-    found = [np.empty(0, np.int64) for _ in queries]
-    asked = np.flatnonzero(~np.isnan(queries).any(axis=1))
-    for query, (x, y, z) in zip(asked.tolist(), _cubes(queries[asked], radius), strict=True):
-        near = [n for a, b, c in steps for n in cubes.get((x + a, y + b, z + c), ())]
-        numbers = np.array(sorted(near), np.int64)
-        distance = np.sqrt(np.square(database[numbers] - queries[query]).sum(axis=1))
-        found[query] = numbers[distance <= radius]
-    return found
+    neighbour_rows = [np.empty(0, np.int64) for _ in queries]
+    valid = np.flatnonzero(~np.isnan(queries).any(axis=1))
+    for query, (x, y, z) in zip(valid.tolist(), _cubes(queries[valid], radius), strict=True):
+        near = [row for a, b, c in steps for row in cubes.get((x + a, y + b, z + c), ())]
+        rows = np.array(sorted(near), np.int64)
+        distance = np.sqrt(np.square(database[rows] - queries[query]).sum(axis=1))
+        neighbour_rows[query] = rows[distance <= radius]
+    return neighbour_rows
 
 
-def look_alike(heading: float, others: Array, degrees: float) -> Array:
-    """Which of ``others`` (n,) turn at most ``degrees`` from ``heading``; unknown ones do."""
-    turn = np.abs((others - heading + 180.0) % 360.0 - 180.0)
-    alike: Array = ~(turn > degrees)  # NaN compares false, so an unknown heading is no obstacle
-    return alike
+def similar_headings(heading: float, headings: Array, degrees: float) -> Array:
+    """Return which of ``headings`` (n,) differ by at most ``degrees``; unknown headings do not."""
+    turn = np.abs((headings - heading + 180.0) % 360.0 - 180.0)
+    similar: Array = ~(turn > degrees)  # a comparison with NaN is false, so NaN counts as similar
+    return similar
 
 
 def _cubes(points: Array, side: float) -> Iterable[tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""What a result was made with: versions and machine, as every results file says them."""
+"""The versions and the machine that made a result, as every results file states them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ PACKAGES = ("placerec", "numpy", "onnxruntime", "pillow", "opencv-python-headles
 
 
 def versions(*more: str) -> dict[str, str]:
-    """The installed versions of the packages that decide numbers; ``none`` where one is missing."""
-    found = {}
+    """Return the versions of the packages that affect numbers; ``none`` if not installed."""
+    installed = {}
     for package in (*PACKAGES, *more):
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "none"
-    return found
+            installed[package] = "none"
+    return installed
 
 
 def machine() -> str:
-    """System, processor family and number of cores."""
+    """Return the system, the processor family and the number of cores."""
     return f"{platform.system()} {platform.machine()}, {os.cpu_count() or 1} cores"

@@ -1,44 +1,38 @@
 """A method by name: what makes the shortlist, and what re-ranks it.
 
-Our own methods (``settings.METHODS``) are both at once; of the baselines a retriever makes
-shortlists alone, and a re-ranker takes the shortlists of the default method unless another one is
+Our own methods (``settings.METHODS``) do both. A baseline is a retriever, which makes shortlists
+only, or a re-ranker, which takes the shortlists of the default method unless another method is
 named. Every retriever combines with every re-ranker. An option that changes nothing is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from placerec.baselines import RERANKERS, RETRIEVERS, Baseline, Made
-from placerec.baselines.contract import Progress, Recorded, Reranker, Retriever
+from placerec.baselines.contract import Recorded, Reranker, Retriever
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
-from placerec.evaluation.identity import code_of, weights_of
+from placerec.evaluation.identity import code_of
 from placerec.evaluation.searchers import (
     DescriptorSearcher,
-    IndexEngine,
+    IndexSearcher,
     LocalVerifier,
     Searcher,
     Verifier,
 )
-from placerec.models.resolve import settings_for
-from placerec.runtime import Runtime, available_threads
-from placerec.settings import METHODS, Settings
+from placerec.models.resolve import AUTO, resolve, settings_for
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.settings import METHODS, AnySettings
 from placerec.trunks import Trunk
 
-BASELINE_CANDIDATES = 10  # a keypoint re-ranker takes 0.1 to 1 s a pair on a CPU
+BASELINE_CANDIDATES = 10  # a keypoint re-ranker takes 0.1 to 1 s per pair on a CPU
 NO_RERANKING = "none"
-# Settings that decide a shortlist; with ``shared_pca`` those of its patches do too.
-OF_SHORTLISTS = {
-    "image_size", "pooling", "image_centring", "local_dim", "local_whitening", "clusters", "bands",
-    "global_dim", "whitening", "trunk",
-}  # fmt: skip
-OF_SHARED_PCA = {"pca_dim", "k_patch"}
 
 
 @dataclass(frozen=True)
@@ -47,30 +41,31 @@ class Own:
 
     name: str
     model: str | Trunk
-    settings: Settings
+    settings: AnySettings
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a resumed run must have in common; this opens the weights."""
+        model = self.model if isinstance(self.model, str) else self.model.name
+        weights = resolve(self.model, self.settings).digests
+        return {"method": self.name, "model": Path(model).name, "weights": weights,
+                "settings": asdict(self.settings)}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where and how a search is made ready: its work folder, threads, device, progress."""
+    """The folder where a search stores what takes long, and how it runs."""
 
     work: Path
-    threads: int | None
-    device: str
-    progress: Progress
-
-    @property
-    def cores(self) -> int:
-        """The number of threads: all cores where none is named."""
-        return self.threads or available_threads()
+    runtime: Runtime
 
 
 @dataclass(frozen=True)
 class Method:
-    """What answers: ``retrieval``, then ``reranking`` (or none) of the first ``candidates``.
+    """``retrieval`` makes the shortlist, ``reranking`` (if any) orders its first ``candidates``.
 
-    ``code``: sha256 by file name of what runs and has no weights to be known by, such as a network
-    of the user's own.
+    ``code``: the sha256 by file name of code that has no weights to identify it, such as a network
+    of the user.
     """
 
     retrieval: Own | Retriever
@@ -80,203 +75,196 @@ class Method:
 
     @property
     def name(self) -> str:
-        """As tables show it."""
+        """The name in tables."""
         if self.reranking is None or self.reranking is self.retrieval:
             return self.retrieval.name
         return f"{self.retrieval.name} + {self.reranking.name}"
 
     @property
     def scorer(self) -> str | None:
-        """What orders the candidates; ``None`` for retrieval alone."""
+        """What orders the candidates; ``None`` for retrieval only."""
         if isinstance(self.reranking, Own):
             return self.reranking.settings.scorer
         return self.reranking.name if self.reranking else None
 
+    @property
+    def separate(self) -> bool:
+        """Whether the re-ranking describes and stores photos separately from the retrieval."""
+        return self.reranking is not self.retrieval
+
     def as_json(self) -> dict[str, Any]:
-        """What a run must be resumed with. Reads the weight files of our own methods."""
-        read: dict[tuple[str | Trunk, str], dict[str, str]] = {}
+        """Return what a resumed run must have in common; this opens the weights of our methods."""
+        retrieval = _record(self.retrieval)
         return {"name": self.name, "scorer": self.scorer,
                 "candidates": self.candidates if self.reranking else 0,
-                "retrieval": _json(self.retrieval, read), "reranking": _json(self.reranking, read),
+                "retrieval": retrieval,
+                "reranking": _record(self.reranking) if self.separate else retrieval,
                 "code": dict(self.code)}  # fmt: skip
 
-    def searcher(self, search: Search, where: Workplace) -> Searcher:
-        """What makes the shortlists of ``search``; what took long is kept in the work folder."""
+    def searcher(self, search: Search, place: Workplace) -> Searcher:
+        """Return what makes the shortlists of ``search``."""
         if isinstance(self.retrieval, Own):
-            return _index(self.retrieval, search, where)
-        return DescriptorSearcher.open(
-            search, self.retrieval, where.work, where.cores, where.progress
-        )
+            return _index(self.retrieval, search, place)
+        return DescriptorSearcher.open(search, self.retrieval, place.work, place.runtime)
 
     def verifier(
-        self, search: Search, where: Workplace, searcher: Searcher | None = None
+        self, search: Search, place: Workplace, searcher: Searcher | None = None
     ) -> Verifier | None:
-        """What re-ranks them; the ``searcher`` itself where it is both."""
+        """Return what re-ranks the shortlists: the ``searcher`` itself if it does both."""
         if self.reranking is None:
             return None
-        if self.reranking is self.retrieval and isinstance(searcher, IndexEngine):
+        if self.reranking is self.retrieval and isinstance(searcher, IndexSearcher):
             return searcher
         if isinstance(self.reranking, Own):
-            return _index(self.reranking, search, where)
-        return LocalVerifier.open(search, self.reranking, where.work, where.cores)
+            return _index(self.reranking, search, place)
+        return LocalVerifier.open(search, self.reranking, place.work, place.runtime.cores)
 
 
 def own_method(
-    name: str = "default", model: str | Trunk = "auto", settings: Settings | None = None
+    name: str = "default", model: str | Trunk = AUTO, settings: AnySettings | None = None
 ) -> Method:
-    """One of our methods alone."""
-    one = Own(name, model, settings or settings_for(model, name))
-    return Method(one, one if one.settings.reranks else None, one.settings.candidates)
+    """Return one of our methods without a baseline."""
+    own = Own(name, model, settings or settings_for(model, name))
+    return Method(own, own if own.settings.reranks else None, own.settings.candidates)
 
 
 def named_method(
     name: str | None = None,
     rerank: str | None = None,
     *,
-    model: str | Trunk = "auto",
+    model: str | Trunk = AUTO,
     changes: Mapping[str, Any] | None = None,
     baseline: Mapping[str, Any] | None = None,
-    threads: int = 1,
     torch_module: str | None = None,
-    device: str = "cpu",
+    runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Method:
-    """The method ``name``, re-ranked by ``rerank`` (a name, none, or what the method itself has).
+    """Return the method ``name``, re-ranked by ``rerank``: a name, none, or its own re-ranking.
 
-    ``changes`` are settings of our own methods; ``baseline`` are options of a baseline, of the
-    re-ranker where it takes them; ``torch_module`` (``baselines.torch_module``) makes the shortlist
-    in place of a named method. Nothing is re-ranked where ``candidates`` is 0. Raises
-    ``UsageError`` for what cannot be combined, and for what would change nothing.
+    ``changes`` are settings of our own methods. ``baseline`` are options of a baseline; the
+    re-ranker takes those that it has. ``torch_module`` (``baselines.torch_module``) makes the
+    shortlist in place of a named method. With ``candidates`` 0 nothing is re-ranked. Raises
+    ``UsageError`` for what cannot be combined, and for an option that would change nothing.
     """
     changes, options = dict(changes or {}), dict(baseline or {})
     if name in RERANKERS:
         if rerank is not None:
-            raise UsageError(f"--method {name}: it re-ranks, as --rerank {rerank} does; name one")
+            raise UsageError(f"method {name!r}: it re-ranks, as rerank {rerank!r} does; name one")
         name, rerank = None, name
     if rerank is not None:
         _check_reranker(rerank)
     if torch_module is None and rerank == (name or "default") and METHODS[rerank].reranks:
-        rerank = None  # what it does by itself
+        rerank = None  # its own re-ranking
     if changes.get("candidates") == 0:
         rerank = NO_RERANKING
     second: Own | Reranker | None = None
     if rerank in RERANKERS:
-        second = _made(RERANKERS[rerank], options, threads)
+        second = _make(RERANKERS[rerank], options, runtime)
     elif rerank not in (None, NO_RERANKING):
         second = _own(rerank, model, changes)
         if not second.settings.patch_sizes:
-            raise UsageError(f"--rerank {rerank}: it only retrieves; choose another one")
-    first, code = _first(name, torch_module, options, model, changes, threads, device)
+            raise UsageError(f"rerank {rerank!r}: it only retrieves; choose another method")
+    first, code = _first(name, torch_module, options, model, changes, runtime)
     if options:
-        raise UsageError(f"{_flags(options)}: no option of this method; leave it away")
+        raise UsageError(f"{_listed(options)}: not an option of this method; omit it")
     if rerank is None and isinstance(first, Own) and first.settings.reranks:
         second = first
-    if isinstance(first, Own) and second is not first:  # no patches are kept for nothing
+    if isinstance(first, Own) and second is not first:  # its patches would never be used
         bare = first.settings.replace(patch_sizes=(), scale_weights=None, candidates=0)
         first = replace(first, settings=bare)
     candidates = changes.get("candidates", BASELINE_CANDIDATES)
     if isinstance(second, Own):
         candidates = second.settings.candidates
-    found = Method(first, second, candidates if second else 0, code)
-    _check_all_apply(found, model, changes, device if torch_module is None else "cpu")
-    return found
+    method = Method(first, second, candidates if second else 0, code)
+    _check_all_apply(method, model, changes, "cpu" if torch_module else runtime.device)
+    return method
 
 
 def _check_reranker(rerank: str) -> None:
     if rerank in RETRIEVERS:
-        raise UsageError(f"--rerank {rerank}: it only retrieves; choose another one")
-    known = (NO_RERANKING, *METHODS, *RERANKERS)
-    if rerank not in known:
-        raise UsageError(f"--rerank {rerank}: choose one of {', '.join(known)}")
+        raise UsageError(f"rerank {rerank!r}: it only retrieves; choose another method")
+    choices = (NO_RERANKING, *METHODS, *RERANKERS)
+    if rerank not in choices:
+        raise UsageError(f"rerank {rerank!r}: choose one of {', '.join(choices)}")
 
 
 def _first(
     name: str | None, torch_module: str | None, options: dict[str, Any], model: str | Trunk,
-    changes: Mapping[str, Any], threads: int, device: str,
+    changes: Mapping[str, Any], runtime: Runtime,
 ) -> tuple[Own | Retriever, dict[str, str]]:  # fmt: skip
-    """What makes the shortlist, and its code."""
+    """Return what makes the shortlist, and the digests of its code."""
     if torch_module is not None:
         if name is not None:
             raise UsageError(
-                f"--method {name}: --torch-module makes the shortlist; leave one of the two away "
-                f"(--rerank names what orders it)"
+                f"method {name!r}: torch_module makes the shortlist; omit one of the two (rerank "
+                f"names what orders it)"
             )
         from placerec.baselines.torch_module import GlobalModule, open_module
 
-        network, size = open_module(torch_module, Runtime(threads=threads, device=device))
+        network, size = open_module(torch_module, runtime)
         code = code_of(torch_module)
         if isinstance(network, GlobalModule):
             return network, code
         return Own("netvlad", network, METHODS["netvlad"].replace(image_size=size)), code
     if name in RETRIEVERS:
-        return _made(RETRIEVERS[name], options, threads), {}
+        return _make(RETRIEVERS[name], options, runtime), {}
     return _own(name, model, changes), {}
 
 
 def _check_all_apply(
     method: Method, model: str | Trunk, changes: Mapping[str, Any], device: str
 ) -> None:
-    """Refuse what was asked for and would change nothing."""
+    """Refuse options that would change nothing."""
     parts = [part for part in (method.retrieval, method.reranking) if isinstance(part, Own)]
     own = [part for part in parts if part.model == model]  # not the trunk of ``torch_module``
-    left = set(changes)
-    for one in own:
-        left -= OF_SHORTLISTS
-        if one.settings.shared_pca:
-            left -= OF_SHARED_PCA
-        if one is method.reranking:
-            left -= {each.name for each in fields(Settings)} - {"spatial_form"}
-            if one.settings.scorer == "spatial":
-                left -= {"spatial_form"}
+    unused = set(changes)
+    for part in own:
+        settings = part.settings
+        used = set(settings.group("global", "model"))
+        if part is method.reranking:
+            used |= set(settings.group("patches", "query"))
+            if settings.scorer != "spatial":
+                used.discard("spatial_form")
+        unused = {name for name in unused if settings.aliases.get(name, name) not in used}
     if method.reranking is not None or changes.get("candidates") == 0:
-        left -= {"candidates"}
+        unused.discard("candidates")
     if not own:
-        left |= {name for name, odd in (("model", model != "auto"), ("device", device != "cpu"))
-                 if odd}  # fmt: skip
-    if left:
-        raise UsageError(f"{_flags(left)}: changes nothing of {method.name} here; leave it away")
+        unused |= {"model"} if model != AUTO else set()
+        unused |= {"device"} if device != "cpu" else set()
+    if unused:
+        raise UsageError(f"{_listed(unused)}: changes nothing of {method.name} here; omit it")
 
 
-def _flags(names: Iterable[str]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+def _listed(names: set[str] | dict[str, Any]) -> str:
+    return ", ".join(sorted(names))
 
 
-def _made(entry: Baseline[Made], options: dict[str, Any], threads: int) -> Made:
-    """The baseline with the ``options`` that it takes; they are taken out."""
+def _make(entry: Baseline[Made], options: dict[str, Any], runtime: Runtime) -> Made:
+    """Return the baseline with the ``options`` that it has; they are removed."""
     taken = {key: options.pop(key) for key in entry.options if key in options}
     if "threads" in entry.options:
-        taken["threads"] = threads
+        taken["threads"] = runtime.cores
     return entry.make(**taken)
 
 
 def _own(name: str | None, model: str | Trunk, changes: Mapping[str, Any]) -> Own:
     if name is not None and name not in METHODS:
-        known = ", ".join((*METHODS, *RETRIEVERS, *RERANKERS))
-        raise UsageError(f"method {name!r}: choose one of {known}")
+        choices = ", ".join((*METHODS, *RETRIEVERS, *RERANKERS))
+        raise UsageError(f"method {name!r}: choose one of {choices}")
     return Own(name or "default", model, settings_for(model, name, **changes))
 
 
-def _index(own: Own, search: Search, where: Workplace) -> IndexEngine:
+def _index(own: Own, search: Search, place: Workplace) -> IndexSearcher:
     digest = hashlib.sha256(own.settings.to_json().encode()).hexdigest()
-    return IndexEngine.open(
-        search, where.work / f"{digest[:16]}.placerec", own.model, own.settings, where.threads,
-        where.device, where.progress,
-    )  # fmt: skip
+    path = place.work / f"{digest[:16]}.placerec"
+    return IndexSearcher.open(search, path, own.model, own.settings, place.runtime)
 
 
-def _json(
-    one: Own | Retriever | Reranker | None, read: dict[tuple[str | Trunk, str], dict[str, str]]
-) -> dict[str, Any] | None:
-    """What ``one`` is; ``read`` holds the weights of models that were read already."""
-    if one is None:
+def _record(part: Own | Retriever | Reranker | None) -> dict[str, Any] | None:
+    if part is None:
         return None
-    if not isinstance(one, Own):
-        known = {"method": one.name, **(one.record if isinstance(one, Recorded) else {})}
-        with suppress(UsageError):  # a fit that is yet to be made: of photos that are compared too
-            known["fingerprint"] = one.fingerprint
-        return known
-    key = one.model, one.settings.trunk
-    if key not in read:
-        read[key] = weights_of(one.model, one.settings)
-    model = one.model if isinstance(one.model, str) else one.model.name
-    return {"method": one.name, "model": Path(model).name, "weights": read[key],
-            "settings": asdict(one.settings)}  # fmt: skip
+    if isinstance(part, Own):
+        return part.record
+    record = {"method": part.name, **(part.record if isinstance(part, Recorded) else {})}
+    with suppress(UsageError):  # a fit that does not exist yet
+        record["fingerprint"] = part.fingerprint
+    return record

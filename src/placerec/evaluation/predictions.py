@@ -1,10 +1,10 @@
-"""What a method answered: the first of the two phases, kept in one file a run.
+"""The predictions of a method: the first phase of an evaluation, one file per run.
 
-``predictions.jsonl``: the first line is the header (what was asked of what by which method), each
-further line is one query's ``Prediction``, or says when the answers to one search began or ended.
-Lines are only ever added, so a killed run goes on behind the last whole line. Lines hold the
-seconds that their search has taken so far, in all sessions. Scores are computed from this file
-alone (``scoring``).
+The first line of ``predictions.jsonl`` is the header: the data set, the protocol and the method.
+Each further line is the ``Prediction`` of one query, or says that a search began, paused or ended.
+Lines are only appended, so a killed run resumes after the last complete line. A line has the
+seconds that its search has taken so far, over all starts of the run. Scores are computed from this
+file alone (``scoring``).
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from placerec.errors import BadTable, NoRoom, NotFound, UsageError
 
-Ranking = tuple[tuple[str, float], ...]  # database photos by name, best first, each with its score
-MOST_TOLD = 3  # differences that an error lists
+Ranking = tuple[tuple[str, float], ...]  # names of database photos, best first, with their scores
+MAX_DIFFERENCES = 3  # in an error message
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """The answer to one query.
 
-    ``retrieved`` is the global ranking (scores: cosine), ``reranked`` the final one (``None`` for a
-    method that only retrieves). ``milliseconds`` are wall-clock, by stage: ``encode`` (file to
-    descriptors), ``search``, ``rerank``. ``error`` says why a photo could not be used; then there
+    ``retrieved`` is the global ranking (scores: cosine). ``reranked`` is the final one, or ``None``
+    if the method only retrieves. ``milliseconds`` are wall-clock times by stage: ``encode`` (file
+    to descriptors), ``search``, ``rerank``. ``error`` says why a photo cannot be read; then there
     is no ranking, and the query counts as not found.
     """
 
@@ -41,15 +42,15 @@ class Prediction:
     error: str = ""
 
 
-class PredictionFile:
+class PredictionFile(AbstractContextManager["PredictionFile"]):
     """The predictions of a run, in memory and, with a path, on disk.
 
-    ``begun`` and ``ended`` say of each search what answers it, and what that took; ``spent`` holds
-    the seconds of each that are known of all sessions.
+    All of these are by the name of the search: ``begun`` says what answers it, ``ended`` what that
+    took, and ``spent`` is the known number of seconds over all starts of the run.
     """
 
     def __init__(self, header: Mapping[str, Any], path: Path | None = None) -> None:
-        """Start a file, or go on with the one at ``path``, whose header must be the same."""
+        """Start a file, or resume the one at ``path``, which must have the same header."""
         self.header = json.loads(json.dumps(header))
         self.predictions: dict[tuple[str, str], Prediction] = {}
         self.begun: dict[str, dict[str, Any]] = {}
@@ -61,8 +62,8 @@ class PredictionFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b")
-            _alone(self._file, path)
-            length = self._go_on(path)
+            _lock(self._file, path)
+            length = self._read(path)
             self._file.truncate(length)
         except OSError as error:
             self.close()
@@ -71,69 +72,65 @@ class PredictionFile:
             self.close()
             raise
         if not length:
-            self._write({"header": self.header})
+            self._append({"header": self.header})
 
     @property
     def key(self) -> str:
-        """Of the header: what belongs to another run has another one."""
-        told = json.dumps(self.header, sort_keys=True)
-        return hashlib.sha256(told.encode("ascii")).hexdigest()[:16]
+        """A digest of the header, which distinguishes what belongs to different runs."""
+        text = json.dumps(self.header, sort_keys=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
     def begin(self, search: str, facts: Mapping[str, Any], seconds: float = 0.0) -> None:
-        """Note what answers the queries of ``search``; other facts than before are refused."""
-        known = self.begun.get(search)
-        if known is None:
-            self.begun[search] = dict(facts)
-            self._write({"begun": search, "facts": facts, "seconds": seconds})
-        elif known != facts:
-            told = "; ".join(_differences(known, facts))
+        """Record what answers the queries of ``search``; it must be the same at every start."""
+        recorded = self.begun.get(search)
+        if recorded is None:
+            self._append({"begun": search, "facts": dict(facts), "seconds": seconds})
+        elif recorded != facts:
+            changes = "; ".join(_differences(recorded, facts))
             raise UsageError(
-                f"{search}: not what this run began with ({told}); choose another --out"
+                f"{search}: not what this run began with ({changes}); choose another output folder"
             )
 
     def add(self, prediction: Prediction, seconds: float | None = None) -> None:
-        """Keep the answer to one query, as it reads back; ``seconds`` its search took so far."""
+        """Store the answer to one query; ``seconds`` is what its search has taken so far."""
         line = _as_json(prediction)
-        self.predictions[prediction.search, prediction.query] = _from_json(line)
-        self._write(line if seconds is None else line | {"seconds": round(seconds, 3)})
+        self._append(line if seconds is None else line | {"seconds": round(seconds, 3)})
 
     def pause(self, search: str, seconds: float) -> None:
-        """Note what ``search`` took so far, before it is ended."""
-        self._write({"paused": search, "seconds": seconds})
+        """Record what ``search`` has taken so far, because the process is about to end."""
+        self._append({"paused": search, "seconds": seconds})
 
     def end(self, search: str, facts: Mapping[str, Any]) -> None:
-        """Note that all queries of ``search`` are answered, and what that took."""
-        self.ended[search] = dict(facts)
-        self._write({"ended": search, "facts": facts})
+        """Record that all queries of ``search`` are answered, and what that took."""
+        self._append({"ended": search, "facts": dict(facts)})
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _go_on(self, path: Path) -> int:
-        """Read what is there; returns the length in bytes of its whole lines."""
+    def _read(self, path: Path) -> int:
+        """Read the complete lines, and return their length in bytes."""
         length = 0
         for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
             if not line.endswith(b"\n"):
-                break  # a killed run was writing it
+                break  # the run was killed while it wrote this line
             try:
-                self._take(json.loads(line), path)
+                values = json.loads(line)
+                if "header" in values:
+                    _check_header(values["header"], self.header, path)
+                self._apply(values)
             except (ValueError, KeyError, TypeError) as error:
                 raise BadTable(path, number, f"not a line of a run ({error})") from error
             length += len(line)
         return length
 
-    def _take(self, line: dict[str, Any], path: Path) -> None:
-        if "header" in line:
-            self._check(line["header"], path)
-        elif "begun" in line:
+    def _apply(self, line: Mapping[str, Any]) -> None:
+        """Update the attributes with the content of one line."""
+        if "begun" in line:
             self.begun[line["begun"]] = line["facts"]
             self.spent[line["begun"]] = line.get("seconds", 0.0)
         elif "paused" in line:
@@ -141,28 +138,14 @@ class PredictionFile:
         elif "ended" in line:
             self.ended[line["ended"]] = line["facts"]
             self.spent[line["ended"]] = line["facts"]["seconds"]
-        else:
-            one = _from_json(line)
-            self.predictions[one.search, one.query] = one
+        elif "header" not in line:
+            prediction = _from_json(line)
+            self.predictions[prediction.search, prediction.query] = prediction
             if "seconds" in line:
-                self.spent[one.search] = line["seconds"]
+                self.spent[prediction.search] = line["seconds"]
 
-    def _check(self, header: dict[str, Any], path: Path) -> None:
-        """Refuse to go on with a run of another header."""
-        if header == self.header:
-            return
-        changed = [k for k in {**header, **self.header} if header.get(k) != self.header.get(k)]
-        if "format" in changed:
-            changed = ["format"]  # of which the rest follows
-        pairs = ((k, header.get(k), self.header.get(k)) for k in changed)
-        told = [one for name, then, now in pairs for one in _differences(then, now, name)]
-        more = ", ..." if len(told) > MOST_TOLD else ""
-        raise UsageError(
-            f"{path}: made with another {', '.join(changed)} ({'; '.join(told[:MOST_TOLD])}{more})"
-            "; choose another --out, or delete this folder"
-        )
-
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, Any]) -> None:
+        self._apply(line)
         if self._file is None:
             return
         try:
@@ -173,22 +156,39 @@ class PredictionFile:
 
 
 def read_predictions(path: Path) -> PredictionFile:
-    """The predictions of a finished or unfinished run."""
+    """Return the predictions of a finished or unfinished run."""
     if not path.is_file():
-        raise NotFound(path, "no such run", "placerec evaluate DATASET --out DIR makes one")
+        raise NotFound(path, "no such run", "make one: placerec evaluate, with an output folder")
     with path.open("rb") as file:
         first = file.readline()
     try:
         header = json.loads(first)["header"]
     except (ValueError, KeyError, TypeError) as error:
         raise BadTable(path, 1, f"not the header of a run ({error})") from error
-    found = PredictionFile(header)
-    found._go_on(path)
-    return found
+    run = PredictionFile(header)
+    run._read(path)
+    return run
 
 
-def _alone(file: BinaryIO, path: Path) -> None:
-    """Refuse to write what another process writes; the lock ends with the process, however."""
+def _check_header(recorded: dict[str, Any], header: dict[str, Any], path: Path) -> None:
+    """Raise ``UsageError`` if the run at ``path`` was started with another header."""
+    keys = [key for key in {**recorded, **header} if recorded.get(key) != header.get(key)]
+    if "format" in keys:
+        keys = ["format"]  # the other differences follow from it
+    differences = [
+        text for key in keys for text in _differences(recorded.get(key), header.get(key), key)
+    ]
+    if differences:
+        more = ", ..." if len(differences) > MAX_DIFFERENCES else ""
+        raise UsageError(
+            f"{path}: made with another {', '.join(keys)} "
+            f"({'; '.join(differences[:MAX_DIFFERENCES])}{more}); choose another output folder, "
+            f"or delete this one"
+        )
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    """Raise ``UsageError`` if another process writes the file; the lock ends with the process."""
     try:
         import fcntl
     except ImportError:  # Windows has no such locks
@@ -197,55 +197,55 @@ def _alone(file: BinaryIO, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise UsageError(
-            f"{path}: another process is writing this run; wait for it, or choose another --out"
+            f"{path}: another process is writing this run; wait for it, or choose another output "
+            f"folder"
         ) from error
 
 
-def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
-    """What differs between two objects of JSON: ``method model: a.onnx, now b.onnx``."""
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        for key in {**then, **now}:
-            if then.get(key) != now.get(key):
-                yield from _differences(then.get(key), now.get(key), f"{name} {key}".strip())
-    else:
-        yield f"{name}: {_brief(then)}, now {_brief(now)}"
+def _differences(recorded: Any, value: Any, name: str = "") -> Iterator[str]:
+    """Yield what differs in two JSON values, such as ``method model: a.onnx, now b.onnx``."""
+    if isinstance(recorded, Mapping) and isinstance(value, Mapping):
+        for key in {**recorded, **value}:
+            yield from _differences(recorded.get(key), value.get(key), f"{name} {key}".strip())
+    elif recorded != value:
+        yield f"{name}: {_brief(recorded)}, now {_brief(value)}"
 
 
 def _brief(value: Any) -> str:
-    """A value as an error shows it; of a sha256 the first 12 digits."""
+    """Return a value as an error message shows it; a sha256 is cut to 12 digits."""
     if isinstance(value, list):
         return ", ".join(map(_brief, value)) or "none"
-    told = "none" if value is None else str(value)
-    if len(told) == 64 and not set(told) - set("0123456789abcdef"):
-        return told[:12]
-    return told if len(told) <= 60 else f"{told[:57]}..."
+    text = "none" if value is None else str(value)
+    if len(text) == 64 and not set(text) - set("0123456789abcdef"):
+        return text[:12]
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _as_json(one: Prediction) -> dict[str, Any]:
+def _as_json(prediction: Prediction) -> dict[str, Any]:
+    reranked = prediction.reranked
     return {
-        "search": one.search, "query": one.query,
-        "retrieved": _short(one.retrieved),
-        "reranked": None if one.reranked is None else _short(one.reranked),
-        "milliseconds": {stage: round(ms, 3) for stage, ms in one.milliseconds.items()},
-        "error": one.error,
-    }  # fmt: skip
+        "search": prediction.search,
+        "query": prediction.query,
+        "retrieved": _short(prediction.retrieved),
+        "reranked": None if reranked is None else _short(reranked),
+        "milliseconds": {stage: round(ms, 3) for stage, ms in prediction.milliseconds.items()},
+        "error": prediction.error,
+    }
 
 
 def _short(ranking: Ranking) -> list[list[Any]]:
-    """Scores to 7 digits: what float32 holds; null for one that another program did not give."""
+    """Return scores with 7 digits, the precision of float32, and null for an unknown score."""
     return [
         [name, float(f"{score:.7g}") if math.isfinite(score) else None] for name, score in ranking
     ]
 
 
 def _from_json(line: Mapping[str, Any]) -> Prediction:
-    def ranking(items: Any) -> Ranking:
+    def ranking(key: str) -> Ranking:
         return tuple(
-            (str(name), math.nan if score is None else float(score)) for name, score in items
+            (str(name), math.nan if score is None else float(score)) for name, score in line[key]
         )
 
-    reranked = line["reranked"]
-    return Prediction(
-        line["search"], line["query"], ranking(line["retrieved"]),
-        None if reranked is None else ranking(reranked), line["milliseconds"], line["error"],
-    )  # fmt: skip
+    reranked = None if line["reranked"] is None else ranking("reranked")
+    labels = line["search"], line["query"]
+    return Prediction(*labels, ranking("retrieved"), reranked, line["milliseconds"], line["error"])

@@ -1,4 +1,4 @@
-"""A scored run, and what it says of itself: measures, protocol, method, machine, cost."""
+"""A scored run and what it states: measures, protocol, method, machine, cost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from placerec.evaluation.scoring.metrics import CUTS, RECALL_AT
 from placerec.evaluation.scoring.outcomes import Group, Outcome, Scores
 from placerec.evaluation.searchers import SEEDED
 
-FROM_ELSEWHERE = "of another program"
-SHA = 12  # digits of a sha256 that a person is shown
+EXTERNAL = "of another program"
+SHA_DIGITS = 12  # of a sha256, as a person reads it
 
 
 @dataclass(frozen=True)
 class Run:
-    """A scored run: what was asked, what was answered, how good that is, what it took."""
+    """A scored run: the queries, the answers, how good they are, and what they cost."""
 
     dataset: Dataset
     predictions: PredictionFile = field(repr=False)
@@ -31,17 +31,18 @@ class Run:
 
     @property
     def skipped(self) -> list[str]:
-        """The photos that could not be used, each with its reason."""
-        return [told for facts in self.predictions.ended.values() for told in facts["skipped"]]
+        """The photos that cannot be read, each with its reason."""
+        return [error for facts in self.predictions.ended.values() for error in facts["skipped"]]
 
     @property
     def fingerprints(self) -> list[str]:
-        """Of the models that answered: of each search its retrieval, then its re-ranking."""
-        begun = self.predictions.begun.values()
-        return list(dict.fromkeys(part["fingerprint"] for one in begun for part in one.values()))
+        """The models that answered: per search its retrieval, then its re-ranking."""
+        searches = self.predictions.begun.values()
+        parts = [part["fingerprint"] for search in searches for part in search.values()]
+        return list(dict.fromkeys(parts))
 
     def as_json(self) -> dict[str, Any]:
-        """The documented JSON object (docs/COMMANDS.md)."""
+        """Return the documented JSON object (docs/COMMANDS.md)."""
         pooled, facts = self.scores.pooled, self.facts
         return {
             "queries": pooled.queries, "queries_with_positive": pooled.with_positive,
@@ -59,63 +60,65 @@ class Run:
         }  # fmt: skip
 
     def as_text(self) -> list[str]:
-        """Lines for a person: recalls with their intervals, protocol, model, machine, cost."""
+        """Return lines for a person: recalls with intervals, protocol, model, machine, cost."""
         pooled, facts = self.scores.pooled, self.facts
-        known = pooled.with_positive is not None
+        judged = pooled.with_positive is not None
         counts = f", with a positive: {pooled.with_positive}, without: {pooled.without_positive}"
-        lines = [f"queries: {pooled.queries}{counts if known else ''}"]
+        lines = [f"queries: {pooled.queries}{counts if judged else ''}"]
         if pooled.unanswered:
-            judged = ", counted as not found" if known else ""
-            lines.append(f"unanswered: {pooled.unanswered}{judged}")
-        if known:
+            suffix = ", counted as not found" if judged else ""
+            lines.append(f"unanswered: {pooled.unanswered}{suffix}")
+        if judged:
             lines += _recall_lines(pooled, facts["scorer"])
         lines += facts["notes"]
         rule = facts["protocol"]
-        lines.append(f"protocol: {rule['name']} ({rule['rule']}), list {rule['hash'][:SHA]}")
-        short = " + ".join(one[:SHA] for one in self.fingerprints)
-        lines.append(f"model: {facts['model']}{short and f', fingerprint {short}'}")
-        versions = (f"{name} {one}" for name, one in facts["versions"].items() if one != "none")
-        lines.append(f"versions: {', '.join(versions)}")
+        lines.append(f"protocol: {rule['name']} ({rule['rule']}), list {rule['hash'][:SHA_DIGITS]}")
+        prints = " + ".join(sha256[:SHA_DIGITS] for sha256 in self.fingerprints)
+        lines.append(f"model: {facts['model']}{prints and f', fingerprint {prints}'}")
+        installed = (f"{name} {v}" for name, v in facts["versions"].items() if v != "none")
+        lines.append(f"versions: {', '.join(installed)}")
         return lines + list(_cost_lines(facts))
 
 
 def facts_of(dataset: Dataset, file: PredictionFile, pooled: Group) -> dict[str, Any]:
-    """The header, and what the searches took together."""
+    """Return the header of a run, and the cost of its searches together."""
     facts = {key: value for key, value in file.header.items() if key != "format"}
     facts |= {"queries": dataset.queries, "searches": file.begun}
     ended = list(file.ended.values())
     if ended:
-        photos = sum(one["photos"] for one in ended)
+        photos = sum(search["photos"] for search in ended)
+        stored = sum(search["photos"] * search["bytes_per_photo"] for search in ended)
         facts |= {
-            "photos": photos,
-            "bytes_per_photo": sum(o["photos"] * o["bytes_per_photo"] for o in ended) / photos,
-            "seconds": sum(one["seconds"] for one in ended),
+            "photos": photos, "bytes_per_photo": stored / photos,
+            "seconds": sum(search["seconds"] for search in ended),
             "machine": ended[-1]["machine"], "threads": ended[-1]["threads"],
         }  # fmt: skip
     times = [p.milliseconds for p in file.predictions.values() if p.milliseconds]
-    stages = {stage: 0.0 for one in times for stage in one}
-    for stage in stages:
-        stages[stage] = float(np.mean([one[stage] for one in times if stage in one]))
-    parts = [part for one in list(file.begun.values())[:1] for part in one.values()]
-    facts["model"] = " + ".join(dict.fromkeys(part["model"] for part in parts)) or FROM_ELSEWHERE
+    stages = list(dict.fromkeys(stage for query in times for stage in query))
+    means = {
+        stage: float(np.mean([query[stage] for query in times if stage in query]))
+        for stage in stages
+    }
+    parts = [part for search in list(file.begun.values())[:1] for part in search.values()]
+    facts["model"] = " + ".join(dict.fromkeys(part["model"] for part in parts)) or EXTERNAL
     facts["seeded"] = [part["weights"] for part in parts if part.get("weights") == SEEDED]
     facts["scorer"] = file.header["method"].get("scorer")
-    if stages:
-        facts |= {"milliseconds": stages, "ms_per_query": sum(stages.values())}
-    facts["notes"] = [f"weights: {told}" for told in facts["seeded"]] + _hidden(dataset, pooled)
+    if means:
+        facts |= {"milliseconds": means, "ms_per_query": sum(means.values())}
+    facts["notes"] = [f"weights: {text}" for text in facts["seeded"]] + _hidden(dataset, pooled)
     return facts
 
 
 def _hidden(dataset: Dataset, pooled: Group) -> list[str]:
-    """What is to be done where the owner keeps the truth."""
+    """What to do if only the owner of the data set has the ground truth."""
     if not dataset.protocol.hidden:
         return []
-    told = "the owner keeps the truth: hand in submission.txt of the run"
+    note = "the owner keeps the ground truth: submit submission.txt of the run"
     if pooled.unanswered and dataset.protocol.poses:
-        told += f"; {pooled.unanswered} without an answer: no line in it"
+        note += f"; {pooled.unanswered} queries without an answer have no line in it"
     elif pooled.unanswered:
-        told += f"; {pooled.unanswered} without an answer: the first photos of the database in it"
-    return [told]
+        note += f"; {pooled.unanswered} without an answer: the first photos of the database in it"
+    return [note]
 
 
 def _recall_lines(pooled: Group, scorer: str | None) -> list[str]:
@@ -123,27 +126,28 @@ def _recall_lines(pooled: Group, scorer: str | None) -> list[str]:
     if pooled.reranked is not None:
         rows.append((scorer or "re-ranked", pooled.reranked))
     width = max(len(name) for name, _ in rows)
-    return [
-        f"{name:{width}}  "
-        + "  ".join(f"recall@{n} {_told(measures[f'recall@{n}'])}" for n in RECALL_AT)
-        for name, measures in rows
-    ]
+    lines = []
+    for name, measures in rows:
+        recalls = [f"recall@{n} {_estimate(measures[f'recall@{n}'])}" for n in RECALL_AT]
+        lines.append(f"{name:{width}}  {'  '.join(recalls)}")
+    return lines
 
 
 def _cost_lines(facts: Mapping[str, Any]) -> list[str]:
-    """Machine and times; nothing of the predictions of another program."""
+    """The machine and the times; nothing for the predictions of another program."""
     if "machine" not in facts:
         return []
     threads = f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''}"
-    size = f"{facts['bytes_per_photo']:.0f} bytes a photo"
-    spent = f"{facts['ms_per_query']:.0f} ms a query, {size}" if "milliseconds" in facts else size
-    return [f"machine: {facts['machine']}; {threads}; {facts['seconds']:.0f} s in all", spent]
+    size = f"{facts['bytes_per_photo']:.0f} bytes per photo"
+    if "milliseconds" in facts:
+        size = f"{facts['ms_per_query']:.0f} ms per query, {size}"
+    return [f"machine: {facts['machine']}; {threads}; {facts['seconds']:.0f} s in total", size]
 
 
-def _told(one: Estimate) -> str:
-    if one.value is None or one.low is None:
+def _estimate(estimate: Estimate) -> str:
+    if estimate.value is None or estimate.low is None:
         return "-"
-    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _recalls(measures: dict[str, Estimate]) -> dict[str, float | None]:

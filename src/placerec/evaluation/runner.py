@@ -1,9 +1,9 @@
-"""Run a method over a data set, in two phases: answer every query, then score the answers.
+"""Run a method over a data set in two phases: answer every query, then score the answers.
 
-The first phase only asks: it writes ``predictions.jsonl`` and can be killed and gone on with. The
-second reads nothing but that file and the data set's truth. A model is fitted on the database
-photos alone, as ``placerec index build`` would; queries are only ever asked. A run is only gone on
-with where all that its answers rest on is as it was (``header``).
+The first phase writes ``predictions.jsonl``; it can be killed and resumed. The second phase reads
+only that file and the ground truth. A model is fitted on the database photos alone, as
+``placerec index build`` does. A run resumes only if everything its answers depend on is unchanged
+(``header``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from placerec.baselines.contract import Progress
 from placerec.errors import PhotoError, UsageError
 from placerec.evaluation.dataset import Dataset, Search
 from placerec.evaluation.exchange import import_predictions
@@ -32,12 +31,12 @@ from placerec.evaluation.searchers import Searcher, Verifier
 from placerec.files import file_sha256
 from placerec.method.ranking import rerank
 from placerec.records import Array
-from placerec.runtime import no_progress
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.workers import single_threaded_blas
 
 PREDICTIONS, WORK = "predictions.jsonl", "work"
-FORMAT = 2  # of the header; 1 had names where 2 has contents
-SHORTLIST = 100  # answers kept of every query, as the published program does
+FORMAT = 2  # of the header
+SHORTLIST = 100  # answers stored per query, as the published program does
 
 
 def evaluate(
@@ -45,71 +44,69 @@ def evaluate(
     method: Method | str | None = None,
     *,
     out: Path | None = None,
-    threads: int | None = None,
-    device: str = "cpu",
-    progress: Progress = no_progress,
+    runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Run:
-    """Answer every query of ``dataset`` by ``method`` (default: our own), and score the answers.
+    """Answer every query of ``dataset`` by ``method`` (default: ``default``); score the answers.
 
-    With a folder ``out`` the run is kept there and goes on where it was when started again; without
-    one nothing is written. Photos that cannot be used are listed in ``skipped``; such a query
-    counts as not found. Raises ``UsageError`` where ``out`` holds a run of something else: of other
-    weights, code or photos too, though their names be the same.
+    With a folder ``out`` the run is stored there, and resumes when it is started again; without one
+    nothing is written. Invalid photos are listed in ``skipped``; such a query counts as not found.
+    Raises ``UsageError`` if ``out`` has a run with other weights, code or photos.
     """
     chosen = method if isinstance(method, Method) else named_method(method)
-    told = header(dataset, chosen.as_json()) | {"device": device, "photo_sizes": sizes_of(dataset)}
+    facts = header(dataset, chosen.as_json())
+    facts |= {"device": runtime.device, "photo_sizes": sizes_of(dataset)}
     with (
-        PredictionFile(told, out and out / PREDICTIONS) as file,
+        PredictionFile(facts, out and out / PREDICTIONS) as file,
         _folder(out) as folder,
         single_threaded_blas(),
     ):
         for number, search in enumerate(dataset.searches):
             if not _answered(search, file):
-                work = work_of(folder, file, number)
-                _ask(dataset, search, chosen, Workplace(work, threads, device, progress), file)
+                place = Workplace(work_of(folder, file, number), runtime)
+                _SearchRun.resume(dataset, search, chosen, place, file)
     return scored(dataset, file)
 
 
 def work_of(out: Path, file: PredictionFile, number: int) -> Path:
-    """Where the search ``number`` of a run in ``out`` keeps what takes long; of this run alone."""
+    """Return the folder in which the search ``number`` of the run in ``out`` stores its work."""
     return out / WORK / file.key / str(number)
 
 
 def scored(dataset: Dataset, file: PredictionFile) -> Run:
-    """The second phase: scores of predictions, wherever they come from."""
-    found = outcomes(dataset, file.predictions)
-    measured = scores(dataset, found)
-    return Run(dataset, file, found, measured, facts_of(dataset, file, measured.pooled))
+    """The second phase: score predictions, of any origin."""
+    results = outcomes(dataset, file.predictions)
+    measured = scores(dataset, results)
+    return Run(dataset, file, results, measured, facts_of(dataset, file, measured.pooled))
 
 
 def scored_import(dataset: Dataset, form: str, path: Path, reranked: Path | None, out: Path) -> Run:
-    """A run of another program's answers (``exchange``), kept in ``out`` and scored like ours."""
-    found = import_predictions(form, dataset, path, reranked)
+    """Score the answers of another program (``exchange``) as a run in the folder ``out``."""
+    predictions = import_predictions(form, dataset, path, reranked)
     method = {"name": path.name, "form": form, "scorer": reranked and reranked.name,
-              "files": [file_sha256(one) for one in (path, reranked) if one]}  # fmt: skip
+              "files": [file_sha256(file) for file in (path, reranked) if file]}  # fmt: skip
     with PredictionFile(header(dataset, method), out / PREDICTIONS) as file:
-        for key, prediction in found.items():
+        for key, prediction in predictions.items():
             if file.predictions.get(key) is None:
                 file.add(prediction)
     return scored(dataset, file)
 
 
 def check_protocol(file: PredictionFile, dataset: Dataset) -> None:
-    """Refuse a data set or protocol other than the one that the run was asked by."""
+    """Raise ``UsageError`` if the run has another data set or protocol than ``dataset``."""
     asked = file.header["protocol"]
     if asked["hash"] != dataset.hash:
         raise UsageError(
-            f"the run is of {asked['name']!r} ({asked['hash'][:12]}), the data set gives "
-            f"{dataset.protocol.name!r} ({dataset.hash[:12]}); name the same protocol and options"
+            f"the run has {asked['name']!r} ({asked['hash'][:12]}), the data set has "
+            f"{dataset.protocol.name!r} ({dataset.hash[:12]}); give the same protocol and options"
         )
 
 
 def matched(
     run: Run, verifier: Verifier, candidates: int, search: Search, query: str, database: str
 ) -> Array:
-    """The agreeing points (M, 4) of a query and a database photo, in fractions (``Verified``).
+    """Return the matched points (M, 4) of a query and a database photo, as ``Verified`` does.
 
-    They are scored among the same candidates as in the run: some scorers look at all of them.
+    They are scored among the candidates of the run, because some scorers look at all of them.
     """
     numbers = {name: number for number, name in enumerate(search.database.names)}
     retrieved = run.predictions.predictions[search.name, query].retrieved
@@ -117,12 +114,12 @@ def matched(
     rows = rows if numbers[database] in rows else [*rows, numbers[database]]
     photo = search.queries.paths[search.queries.names.index(query)]
     with single_threaded_blas():
-        found = verifier.verify(verifier.encode(photo), rows)
-    return found[rows.index(numbers[database])].points
+        verified = verifier.verify(verifier.encode(photo), rows)
+    return verified[rows.index(numbers[database])].points
 
 
 def header(dataset: Dataset, method: dict[str, Any]) -> dict[str, Any]:
-    """What a run is of: a run is only gone on with where all of it is the same."""
+    """Return what identifies a run: it resumes only if all of it is unchanged."""
     rule = dataset.protocol
     return {
         "format": FORMAT, "dataset": dataset.name,
@@ -141,127 +138,131 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 
 def _answered(search: Search, file: PredictionFile) -> bool:
-    """Whether nothing is left to ask; a line that was lost is asked again."""
-    queries = search.queries.names
-    return search.name in file.ended and all((search.name, q) in file.predictions for q in queries)
+    """Whether every query has an answer; a lost line is asked again."""
+    names = search.queries.names
+    return search.name in file.ended and all((search.name, n) in file.predictions for n in names)
 
 
-def _ask(
-    dataset: Dataset, search: Search, method: Method, where: Workplace, file: PredictionFile
-) -> None:
-    """Ask the queries of one search that are not answered yet; the clock goes on where it was."""
-    clock = _Clock(file.spent.get(search.name, 0.0))
-    try:
-        _ask_open(dataset, search, method, where, file, clock)
-    except (KeyboardInterrupt, SystemExit):  # the latter: told to end
-        file.pause(search.name, clock.seconds)
-        raise
+@dataclass(frozen=True)
+class _SearchRun:
+    """One search of a run: asks the queries that have no answer yet.
 
+    ``start`` is such that ``seconds`` includes the time before an interruption.
+    """
 
-def _ask_open(
-    dataset: Dataset, search: Search, method: Method, where: Workplace, file: PredictionFile,
-    clock: _Clock,
-) -> None:  # fmt: skip
-    where.work.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as open_engines:
-        searcher = open_engines.enter_context(closing(method.searcher(search, where)))
-        verifier = method.verifier(search, where, searcher)
-        apart = method.reranking is not method.retrieval
-        parts = {"retrieval": searcher.facts}
-        if verifier is not None:
-            if apart:
-                open_engines.enter_context(closing(verifier))
-            parts["reranking"] = verifier.facts
-        file.begin(search.name, parts, clock.seconds)
-        ask = _Asker(
-            dataset.protocol.photos_a_panorama, search, searcher, verifier, method.candidates, apart
-        )
-        _ask_each(dataset, search, ask, where, file, clock)
-        kept = searcher.bytes_per_photo
-        if verifier is not None and apart:
-            kept += verifier.bytes_per_photo
-        answers = [file.predictions[search.name, query] for query in search.queries.names]
-        file.end(search.name, {
-            "photos": len(search.database), "bytes_per_photo": kept, "machine": machine(),
-            "threads": where.cores, "seconds": clock.seconds,
-            "skipped": [*map(str, searcher.skipped), *(a.error for a in answers if a.error)],
-        })  # fmt: skip
+    dataset: Dataset
+    search: Search
+    method: Method
+    place: Workplace
+    file: PredictionFile
+    start: float
 
-
-def _ask_each(
-    dataset: Dataset, search: Search, ask: _Asker, where: Workplace, file: PredictionFile,
-    clock: _Clock,
-) -> None:  # fmt: skip
-    label = f"asking {search.name}" if len(dataset.searches) > 1 else "asking queries"
-    pairs = zip(search.queries.names, search.queries.paths, strict=True)
-    for done, (name, path) in enumerate(pairs, start=1):
-        where.progress(label, done, len(search.queries))
-        if (search.name, name) in file.predictions:
-            continue
+    @classmethod
+    def resume(
+        cls, dataset: Dataset, search: Search, method: Method, place: Workplace,
+        file: PredictionFile,
+    ) -> None:  # fmt: skip
+        """Answer the queries of one search; note the time if it is interrupted."""
+        start = time.perf_counter() - file.spent.get(search.name, 0.0)
+        run = cls(dataset, search, method, place, file, start)
         try:
-            file.add(ask(name, path), clock.seconds)
-        except PhotoError as error:
-            file.add(Prediction(search.name, name, (), error=str(error)), clock.seconds)
-
-
-class _Clock:
-    """Seconds that a search took: those ``before``, of earlier sessions, and those of this one."""
-
-    def __init__(self, before: float) -> None:
-        self._start = time.perf_counter() - before
+            run._ask_all()
+        except (KeyboardInterrupt, SystemExit):  # the latter after SIGTERM
+            file.pause(search.name, run.seconds)
+            raise
 
     @property
     def seconds(self) -> float:
-        return round(time.perf_counter() - self._start, 3)
+        """The time of this search so far."""
+        return round(time.perf_counter() - self.start, 3)
+
+    def _ask_all(self) -> None:
+        self.place.work.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            searcher = stack.enter_context(closing(self.method.searcher(self.search, self.place)))
+            verifier = self.method.verifier(self.search, self.place, searcher)
+            separate = verifier if self.method.separate else None
+            if separate is not None:
+                stack.enter_context(closing(separate))
+            parts = {"retrieval": searcher.facts}
+            if verifier is not None:
+                parts["reranking"] = verifier.facts
+            self.file.begin(self.search.name, parts, self.seconds)
+            panorama = self.dataset.protocol.photos_a_panorama
+            asker = _Asker(
+                panorama, self.search, searcher, verifier, self.method.candidates,
+                self.method.separate,
+            )  # fmt: skip
+            self._ask(asker)
+            stored = searcher.bytes_per_photo
+            stored += separate.bytes_per_photo if separate else 0.0
+            names = self.search.queries.names
+            answers = [self.file.predictions[self.search.name, name] for name in names]
+            errors = [answer.error for answer in answers if answer.error]
+            self.file.end(self.search.name, {
+                "photos": len(self.search.database), "bytes_per_photo": stored,
+                "machine": machine(), "threads": self.place.runtime.cores,
+                "seconds": self.seconds, "skipped": [*map(str, searcher.skipped), *errors],
+            })  # fmt: skip
+
+    def _ask(self, asker: _Asker) -> None:
+        name = self.search.name
+        label = f"asking {name}" if len(self.dataset.searches) > 1 else "asking queries"
+        queries = self.search.queries
+        for done, (query, path) in enumerate(zip(queries.names, queries.paths, strict=True), 1):
+            self.place.runtime.progress(label, done, len(queries))
+            if (name, query) in self.file.predictions:
+                continue
+            try:
+                self.file.add(asker(query, path), self.seconds)
+            except PhotoError as error:
+                self.file.add(Prediction(name, query, (), error=str(error)), self.seconds)
 
 
 @dataclass(frozen=True)
 class _Asker:
-    """One search, ready: a query photo to its prediction."""
+    """One search, ready: turns a query photo into its prediction."""
 
     panorama: int
     search: Search
     searcher: Searcher
     verifier: Verifier | None
     candidates: int
-    apart: bool  # the verifier keeps and reads what the searcher does not
+    separate: bool
 
     def __call__(self, name: str, path: Path) -> Prediction:
-        """Shortlist, re-rank; the time of each stage is that of this query alone."""
+        """Shortlist and re-rank; the time of each stage is that of this query alone."""
         length = max(SHORTLIST, self.candidates)
         start = time.perf_counter()
-        query = self.searcher.encode(path)
-        pending = self.verifier.encode(path) if self.verifier and self.apart else query
+        query = local = self.searcher.encode(path)
+        if self.verifier is not None and self.separate:
+            local = self.verifier.encode(path)
         encoded = time.perf_counter()
-        found, similar = self._shortlist(query, length)
+        numbers, cosines = self._shortlist(query, length)
         times = {"encode": encoded - start, "search": time.perf_counter() - encoded}
         reranked = None
         if self.verifier is not None:
-            first = found[: self.candidates]
-            self.verifier.prepare(first)
+            candidates = numbers[: self.candidates]
+            self.verifier.prepare(candidates)
             start = time.perf_counter()
-            verified = self.verifier.verify(pending, first)
+            verified = self.verifier.verify(local, candidates)
+            order, final = rerank(np.array([result.score for result in verified]), len(numbers))
             times["rerank"] = time.perf_counter() - start
-            order, scores = rerank(np.array([one.score for one in verified]), len(found))
-            reranked = _ranking(self.search, [found[n] for n in order], scores.tolist())
-        return Prediction(
-            self.search.name, name, _ranking(self.search, found, similar), reranked,
-            {stage: 1000 * seconds for stage, seconds in times.items()},
-        )  # fmt: skip
+            reranked = _ranking(self.search, [numbers[n] for n in order], final.tolist())
+        milliseconds = {stage: 1000 * seconds for stage, seconds in times.items()}
+        retrieved = _ranking(self.search, numbers, cosines)
+        return Prediction(self.search.name, name, retrieved, reranked, milliseconds)
 
     def _shortlist(self, query: Any, length: int) -> tuple[list[int], list[float]]:
-        """The first ``length`` photos, of each panorama only the best (Torii et al., 2015)."""
-        found, similar = self.searcher.search(query, length * self.panorama)
+        """The first ``length`` photos; only the best of each panorama (Torii et al., 2015)."""
+        numbers, cosines = self.searcher.search(query, length * self.panorama)
         own = len(self.search.database) - self.search.distractors
-        seen: set[int] = set()
-        keep = []
-        for place, number in enumerate(found):
+        best: dict[int, int] = {}  # panorama to its first position
+        for position, number in enumerate(numbers):
             panorama = number // self.panorama if number < own else -number
-            if self.panorama == 1 or panorama not in seen:
-                seen.add(panorama)
-                keep.append(place)
-        keep = keep[:length]
-        return [found[place] for place in keep], [similar[place] for place in keep]
+            best.setdefault(panorama, position)
+        positions = list(best.values())[:length]
+        return [numbers[n] for n in positions], [cosines[n] for n in positions]
 
 
 def _ranking(

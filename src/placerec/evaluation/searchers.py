@@ -1,9 +1,9 @@
-"""How one search is answered: a database made ready, queries against it.
+"""How one search is answered: a database prepared for queries.
 
-A ``Searcher`` gives a shortlist, a ``Verifier`` scores the photos on it. ``IndexEngine`` is both:
-an index as ``placerec index build`` writes it. ``DescriptorSearcher`` and ``LocalVerifier`` carry
-any baseline (``baselines.contract``). Photos are numbered as in the database of the search;
-everything that is worth keeping for a killed run lies in a work folder.
+A ``Searcher`` makes a shortlist; a ``Verifier`` scores the photos on it. ``IndexSearcher`` does
+both: it is an index as ``placerec index build`` writes it. ``DescriptorSearcher`` and
+``LocalVerifier`` run any baseline (``baselines.contract``). Photos are numbered as in the database
+of the search. What takes long is stored in a work folder, for a run that is killed and resumed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from placerec.baselines.contract import Local, Progress, Reranker, Retriever, Verified
+from placerec.baselines.contract import Local, Reranker, Retriever, Verified
 from placerec.errors import PhotoError, UsageError
 from placerec.evaluation.dataset import Search
 from placerec.files import atomic_write
@@ -24,39 +24,39 @@ from placerec.index.build import build_index
 from placerec.method.ranking import shortlist
 from placerec.photos.decode import decode
 from placerec.recognise.recognizer import PlaceRecognizer
-from placerec.recognise.rerank import match_candidates, score_matches
 from placerec.records import Array, Features, Match
-from placerec.settings import Settings
+from placerec.runtime import Runtime
+from placerec.settings import AnySettings
 from placerec.trunks import Trunk
 from placerec.workers import map_in_order
 
-SEEDED = "seeded: not trained, its recall says nothing of the method"
-BLOCK = 64  # photos whose descriptors are kept together: what a killed run may lose
+SEEDED = "seeded: not trained, its recall says nothing about the method"
+BLOCK = 64  # photos whose descriptors are stored together: what a killed run may lose
 
 
 class Searcher(Protocol):
-    """Finds the database photos that are globally alike."""
+    """Finds the database photos that are globally similar."""
 
     @property
     def bytes_per_photo(self) -> float:
-        """What is kept of a database photo."""
+        """The bytes that are stored per database photo."""
 
     @property
     def skipped(self) -> Sequence[PhotoError]:
-        """The database photos that cannot be used, and so are never found."""
+        """The database photos that cannot be read, and so are never found."""
 
     @property
     def facts(self) -> dict[str, str]:
         """``model``, ``fingerprint``, ``licence``, ``training_data`` of what answers."""
 
     def encode(self, photo: Path) -> Any:
-        """What ``search`` needs of a query photo."""
+        """Return what ``search`` needs of a query photo."""
 
     def search(self, query: Any, top: int) -> tuple[list[int], list[float]]:
-        """The ``top`` database numbers, best first, and their cosines."""
+        """Return the ``top`` database numbers, best first, and their cosines."""
 
     def close(self) -> None:
-        """Let go of files."""
+        """Close the files."""
 
 
 class Verifier(Protocol):
@@ -64,95 +64,87 @@ class Verifier(Protocol):
 
     @property
     def bytes_per_photo(self) -> float:
-        """What is kept of a database photo."""
+        """The bytes that are stored per database photo."""
 
     @property
     def facts(self) -> dict[str, str]:
         """``model``, ``fingerprint``, ``licence``, ``training_data`` of what scores."""
 
     def encode(self, photo: Path) -> Any:
-        """What ``verify`` needs of a query photo."""
+        """Return what ``verify`` needs of a query photo."""
 
     def prepare(self, numbers: Sequence[int]) -> None:
-        """Make what is kept of these database photos; not a part of a query's time."""
+        """Make what is stored of these database photos; not part of a query's time."""
 
     def verify(self, query: Any, numbers: Sequence[int]) -> list[Verified]:
-        """One result for each of the database ``numbers``, in their order."""
+        """Return one result for each of the database ``numbers``, in their order."""
 
     def close(self) -> None:
-        """Let go of files."""
+        """Close the files."""
 
 
 @dataclass(frozen=True)
-class IndexEngine:
-    """One of our own methods: the index of a search's database, with its model."""
+class IndexSearcher:
+    """One of our own methods: the index of a search's database, with its model.
+
+    ``numbers`` (N,) int64 is the database number of each row of the index; ``rows`` is the inverse.
+    """
 
     recognizer: PlaceRecognizer = field(repr=False)
-    numbers: dict[str, int] = field(repr=False)  # database number by name in the index
-    rows: dict[int, int] = field(repr=False)  # row in the index by database number
+    numbers: Array = field(repr=False)
+    rows: dict[int, int] = field(repr=False)
     skipped: tuple[PhotoError, ...] = field(default=(), repr=False)
 
     @classmethod
     def open(
-        cls, search: Search, index: Path, model: str | Trunk, settings: Settings,
-        threads: int | None, device: str, progress: Progress,
+        cls, search: Search, index: Path, model: str | Trunk, settings: AnySettings,
+        runtime: Runtime,
     ) -> Self:  # fmt: skip
-        """Build the index of the database unless it is there, and open it."""
-        own = len(search.database) - search.distractors
-        root = common_folder(search.database.paths[:own])
-        numbers = {
-            Path(os.path.relpath(path, root)).as_posix(): number
-            for number, path in enumerate(search.database.paths)
-        }
+        """Open the index of the database; build it if it is missing."""
+        paths = search.database.paths
+        root = common_folder(paths[: len(paths) - search.distractors])
+        names = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
         if not index.is_file():
-            build_index(
-                index, root, names=list(numbers), model=model, settings=settings, threads=threads,
-                device=device, progress=progress,
-            )  # fmt: skip
-        open_settings = {name: getattr(settings, name) for name in QUERY_TIME}
+            build_index(index, root, names=names, model=model, settings=settings, runtime=runtime)
         recognizer = PlaceRecognizer.open(
-            index, model=model, threads=threads, device=device, **open_settings
+            index, model=model, runtime=runtime, **settings.group("query")
         )
-        entries = recognizer.index.entries
-        rows = {numbers[entry.name]: row for row, entry in enumerate(entries)}
-        unusable = [path for n, path in enumerate(search.database.paths) if n not in rows]
-        return cls(recognizer, numbers, rows, tuple(map(_reason, unusable)))
+        number_of = {name: number for number, name in enumerate(names)}
+        numbers = [number_of[entry.name] for entry in recognizer.index.entries]
+        rows = {number: row for row, number in enumerate(numbers)}
+        skipped = tuple(_reason(path) for n, path in enumerate(paths) if n not in rows)
+        return cls(recognizer, np.array(numbers), rows, skipped)
 
     @property
     def bytes_per_photo(self) -> float:
-        """Of the descriptors in the index; the model in it is not counted."""
-        return float(self.recognizer.index.reader.descriptor_bytes())
+        """The size of the descriptors in the index; the model in it is not counted."""
+        return self.recognizer.index.descriptor_bytes()
 
     @property
     def facts(self) -> dict[str, str]:
-        """Of the model inside the index."""
+        """The model inside the index."""
         model = self.recognizer.model
         return {"model": model.name, "fingerprint": model.fingerprint, "licence": model.licence,
                 "training_data": model.training_data}  # fmt: skip
 
     def prepare(self, numbers: Sequence[int]) -> None:
-        """Nothing: all patches are in the index."""
+        """Do nothing: all patches are in the index."""
 
     def encode(self, photo: Path) -> Features:
-        """Global descriptor and patches of a query."""
+        """Return the global descriptor and the patches of a query."""
         model = self.recognizer.model
         return model.describe(model.read(photo).pixels, stride=1)
 
     def search(self, query: Features, top: int) -> tuple[list[int], list[float]]:
-        """Exact nearest neighbours of the global descriptor."""
-        index = self.recognizer.index
-        rows, similar = shortlist(query.global_descriptor, index.global_descriptors, top)
-        found = [self.numbers[index.entries[row].name] for row in rows.tolist()]
-        return found, similar.tolist()
+        """Return the photos with the most similar global descriptors."""
+        rows, cosines = self.recognizer.shortlist(query, top)
+        return self.numbers[rows].tolist(), cosines.tolist()
 
     def verify(self, query: Features, numbers: Sequence[int]) -> list[Verified]:
-        """The scorer of the settings on mutual patch matches."""
-        settings, threads = self.recognizer.settings, self.recognizer.threads
-        if not settings.patch_sizes:
-            raise UsageError("re-ranking: this method has no patches; choose another one")
-        patches = (self.recognizer.index.patches(self.rows[number]) for number in numbers)
-        matched = match_candidates(query.patches, patches, threads)
-        scores, matches = score_matches(matched, settings, threads)
+        """Score the mutual patch matches, as ``PlaceRecognizer.rank`` does."""
+        if not self.recognizer.settings.patch_sizes:
+            raise UsageError("re-ranking: this method has no patches; choose another method")
+        scores, matches = self.recognizer.score(query, [self.rows[n] for n in numbers])
         return [
             Verified(score, _points(sizes))
             for score, sizes in zip(scores.tolist(), matches, strict=True)
@@ -160,70 +152,66 @@ class IndexEngine:
 
     def close(self) -> None:
         """Close the index."""
-        self.recognizer.index.close()
-
-
-QUERY_TIME = ("scorer", "scale_weights", "fusion", "spatial_form", "box", "candidates")
+        self.recognizer.close()
 
 
 @dataclass(frozen=True)
 class DescriptorSearcher:
-    """A retriever's descriptors of a database: (n, D) float32, NaN for a photo that is unusable."""
+    """A retriever's descriptors of a database: (n, D) float32, NaN for a photo it cannot read."""
 
     retriever: Retriever
     descriptors: Array = field(repr=False)
     skipped: tuple[PhotoError, ...] = field(default=(), repr=False)
 
     @classmethod
-    def open(
-        cls, search: Search, retriever: Retriever, work: Path, threads: int, progress: Progress
-    ) -> Self:
-        """Fit on the database, and describe what an earlier run has not described yet."""
+    def open(cls, search: Search, retriever: Retriever, work: Path, runtime: Runtime) -> Self:
+        """Fit on the database, and describe what an earlier run has not described."""
         paths = search.database.paths
-        retriever.fit(lambda: _readable(paths), len(paths), progress)
+        retriever.fit(lambda: _readable(paths), len(paths), runtime.progress)
         folder = work / retriever.fingerprint[:16]
         rows: list[Array] = []
         for first in range(0, len(paths), BLOCK):
-            kept, some = folder / f"{first}.npy", paths[first : first + BLOCK]
-            if not kept.is_file():
-                save_array(kept, _describe(retriever, some, threads))
-            rows.extend(np.load(kept, allow_pickle=False))
-            progress("describing photos", len(rows), len(paths))
+            file = folder / f"{first}.npy"
+            if not file.is_file():
+                block = paths[first : first + BLOCK]
+                save_array(file, _describe(retriever, block, runtime.cores))
+            rows.extend(np.load(file, allow_pickle=False))
+            runtime.progress("describing photos", len(rows), len(paths))
         descriptors = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
         for number, row in enumerate(rows):
             descriptors[number, : len(row)] = row
-        unusable = np.flatnonzero(np.isnan(descriptors[:, 0])).tolist()
-        if len(unusable) == len(rows):
-            raise PhotoError(common_folder(paths), f"none of its {len(rows)} photos can be used")
-        return cls(retriever, descriptors, tuple(_reason(paths[n]) for n in unusable))
+        invalid = np.flatnonzero(np.isnan(descriptors[:, 0])).tolist()
+        if len(invalid) == len(rows):
+            raise PhotoError(common_folder(paths), f"none of its {len(rows)} photos can be read")
+        return cls(retriever, descriptors, tuple(_reason(paths[n]) for n in invalid))
 
     @property
     def bytes_per_photo(self) -> float:
-        """Four a number, as they are kept."""
+        """The size of a float32 descriptor."""
         return 4.0 * len(self.descriptors[0])
 
     @property
     def facts(self) -> dict[str, str]:
-        """Of the retriever."""
+        """The retriever."""
         return _facts(self.retriever)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def encode(self, photo: Path) -> Array:
-        """The descriptor of a query."""
+        """Return the descriptor of a query."""
         return self.retriever.describe(decode(photo).pixels)
 
     def search(self, query: Array, top: int) -> tuple[list[int], list[float]]:
-        """Exact nearest neighbours by dot product; NaN sorts last and is no answer."""
-        rows, similar = shortlist(query, self.descriptors, top)
-        known = ~np.isnan(similar)
-        return rows[known].tolist(), similar[known].tolist()
+        """Return the photos with the largest dot product; a photo without descriptor is none."""
+        rows, cosines = shortlist(query, self.descriptors, top)
+        valid = ~np.isnan(cosines)
+        return rows[valid].tolist(), cosines[valid].tolist()
 
 
 @dataclass(frozen=True)
 class LocalVerifier:
-    """A re-ranker; local features of database photos are made when first needed, and kept."""
+    """A re-ranker. Local features of a database photo are made when first needed, and stored."""
 
     reranker: Reranker
     paths: tuple[Path, ...] = field(repr=False)
@@ -232,55 +220,55 @@ class LocalVerifier:
 
     @classmethod
     def open(cls, search: Search, reranker: Reranker, work: Path, threads: int) -> Self:
-        """Ready to score photos of the search's database."""
+        """Return a verifier of the search's database."""
         folder = work / reranker.fingerprint[:16]
         return cls(reranker, search.database.paths, folder, threads)
 
     @property
     def bytes_per_photo(self) -> float:
-        """Mean size of the features that are kept."""
-        sizes = [kept.stat().st_size for kept in self.folder.glob("*.npz")]
-        return float(np.mean(sizes)) if sizes else 0.0
+        """The mean size of the stored local features."""
+        sizes = [file.stat().st_size for file in self.folder.glob("*.npz")]
+        return sum(sizes) / max(1, len(sizes))
 
     @property
     def facts(self) -> dict[str, str]:
-        """Of the re-ranker."""
+        """The re-ranker."""
         return _facts(self.reranker)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def encode(self, photo: Path) -> Local:
-        """The local features of a query."""
+        """Return the local features of a query."""
         return self.reranker.describe(decode(photo).pixels)
 
     def prepare(self, numbers: Sequence[int]) -> None:
-        """Describe those that are not described yet."""
-        missing = [n for n in numbers if not self._kept(n).is_file()]
+        """Describe the photos that are not described yet."""
+        missing = [number for number in numbers if not self._file(number).is_file()]
 
         def describe(number: int) -> Local:
             return self.reranker.describe(decode(self.paths[number]).pixels)
 
         described = map_in_order(describe, missing, self.threads)
         for number, local in zip(missing, described, strict=True):
-            save_array(self._kept(number), local)
+            save_array(self._file(number), local)
 
     def verify(self, query: Local, numbers: Sequence[int]) -> list[Verified]:
-        """The re-ranker's scores."""
+        """Return the re-ranker's scores."""
         self.prepare(numbers)
-        return self.reranker.score(query, [_load(self._kept(n)) for n in numbers])
+        return self.reranker.score(query, [_load(self._file(number)) for number in numbers])
 
-    def _kept(self, number: int) -> Path:
+    def _file(self, number: int) -> Path:
         return self.folder / f"{number}.npz"
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
-    """The folder that all photos lie below."""
+    """Return the deepest folder above all photos."""
     return Path(os.path.commonpath([path.absolute().parent for path in paths]))
 
 
 def save_array(path: Path, values: Array | Local) -> None:
-    """One array (.npy) or several by name (.npz); wholly or not at all."""
+    """Write one array (.npy) or several arrays by name (.npz) atomically."""
     with atomic_write(path, durable=False) as partial, partial.open("wb") as file:
         if isinstance(values, np.ndarray):
             np.save(file, values, allow_pickle=False)
@@ -298,11 +286,11 @@ def _readable(paths: Sequence[Path]) -> Iterator[Array]:
         try:
             yield decode(path).pixels
         except PhotoError:
-            continue  # it is listed when it is to be described
+            continue  # ``_describe`` reports it
 
 
 def _describe(retriever: Retriever, paths: Sequence[Path], threads: int) -> Array:
-    """Descriptors (n, D) float32; a row of NaN for a photo that cannot be used."""
+    """Return descriptors (n, D) float32, with a row of NaN for a photo that cannot be read."""
 
     def describe(path: Path) -> Array:
         try:
@@ -310,10 +298,10 @@ def _describe(retriever: Retriever, paths: Sequence[Path], threads: int) -> Arra
         except PhotoError:
             return np.empty(0, np.float32)
 
-    found = list(map_in_order(describe, paths, threads))
-    rows = np.full((len(paths), max(1, *map(len, found))), np.nan, np.float32)
-    for row, one in zip(rows, found, strict=True):
-        row[: len(one)] = one
+    descriptors = list(map_in_order(describe, paths, threads))
+    rows = np.full((len(paths), max(1, *map(len, descriptors))), np.nan, np.float32)
+    for row, descriptor in zip(rows, descriptors, strict=True):
+        row[: len(descriptor)] = descriptor
     return rows
 
 
@@ -333,14 +321,11 @@ def _facts(baseline: Retriever | Reranker) -> dict[str, str]:
 
 
 def _points(sizes: Sequence[Match]) -> Array:
-    """The agreeing patches of all sizes as centres (M, 4) in fractions of the two photos."""
-    found = []
+    """Return the matched patches of all sizes as centres (M, 4), in fractions of both photos."""
+    points = [np.zeros((0, 4), np.float32)]
     for match in sizes:
-        centres = []
-        for grid, numbers in zip(
-            (match.query_grid, match.database_grid), match.pairs.T, strict=True
-        ):
-            boxes = grid.boxes(numbers)
-            centres.append((boxes[:, :2] + boxes[:, 2:]) / 2)
-        found.append(np.concatenate(centres, axis=1))
-    return np.concatenate(found).astype(np.float32) if found else np.zeros((0, 4), np.float32)
+        boxes = (match.query_grid.boxes(match.pairs[:, 0]),
+                 match.database_grid.boxes(match.pairs[:, 1]))  # fmt: skip
+        centres = [(box[:, :2] + box[:, 2:]) / 2 for box in boxes]
+        points.append(np.concatenate(centres, axis=1).astype(np.float32))
+    return np.concatenate(points)

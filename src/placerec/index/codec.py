@@ -1,21 +1,20 @@
-"""Arrays and bytes to blobs and back, so that damage is an error and never another number.
+"""Arrays and bytes to blobs and back; damage is an error and never a wrong number.
 
-SQLite keeps no checksum of its pages: of 200 single bit flips in a file of blobs its own check
-passed 199, and 100 of them had changed a blob (docs/PROMISES.md, P2). So each blob carries a CRC32
-over its *key*, its header and its data. The key is not stored; it names the row that the blob
-belongs to, so a sound blob in the wrong row is damage too.
+SQLite has no checksum of its pages: of 200 single bit flips in a file of blobs its own check missed
+199, and 100 of them had changed a blob (docs/PROMISES.md, P2). So each blob has a CRC32 over its
+*key*, its header and its data. The key is not stored. It identifies the row of the blob, so an
+intact blob in the wrong row is damage too.
 
 Descriptors are rows of unit length or all zero, stored in one of two ways:
 
-* ``INT8``: codes with one float32 scale a blob, ``scale = max |x| / 127``; decoding brings each row
-  back to unit length, in which the scale cancels, so it is kept only to make the blob readable on
-  its own.
-* ``FLOAT32``: the numbers themselves, ``scale = 1``. They come back as they went in, bit for bit: a
-  rounding to codes changes which patches are mutual neighbours, and with them the scores.
+* ``INT8``: codes with one float32 scale per blob, ``scale = max |x| / 127``. Decoding normalises
+  each row to unit length, so the scale cancels; it only makes the blob readable without the index.
+* ``FLOAT32``: the numbers themselves, ``scale = 1``, restored bit for bit. Rounding to codes
+  changes which patches are mutual neighbours, and so the scores.
 
-Which one an index has is its format (schema.py); a blob of the other one is damage.
+The format of an index states which one it has (schema.py); a blob of the other kind is damage.
 
-A blob is 36 bytes of header, little-endian, then ``rows * columns`` numbers, row-major::
+A blob is a header of 36 bytes, little-endian, then ``rows * columns`` numbers, row-major::
 
     magic "plr" and version 1 | kind | dtype | stride | rows | columns | scale
     | patch height, width | grid rows, columns | CRC32
@@ -44,7 +43,7 @@ UNIT_TOLERANCE = 1e-2  # how far from 1 a descriptor's length may be (float16 in
 
 
 class Kind(IntEnum):
-    """What a blob holds."""
+    """The content of a blob."""
 
     VECTOR = 1
     PATCHES = 2
@@ -52,7 +51,7 @@ class Kind(IntEnum):
 
 
 class Dtype(IntEnum):
-    """How the numbers of a blob are stored."""
+    """The type of the numbers in a blob."""
 
     INT8 = 1
     UINT8 = 2
@@ -60,12 +59,12 @@ class Dtype(IntEnum):
 
     @property
     def stored(self) -> np.dtype[Any]:
-        """The type of the numbers in the file."""
+        """The NumPy type of the numbers in the file."""
         return np.dtype({Dtype.INT8: "i1", Dtype.UINT8: "u1", Dtype.FLOAT32: "<f4"}[self])
 
 
 class Header(NamedTuple):
-    """The fields of a blob's header after the magic, in the order of the file."""
+    """The fields of a blob's header after the magic bytes, in the order of the file."""
 
     kind: int
     dtype: int
@@ -81,7 +80,7 @@ class Header(NamedTuple):
 
 
 def encode_vector(vector: Array, key: bytes, dtype: Dtype = Dtype.INT8) -> bytes:
-    """Store a global descriptor: (G,) float, unit length or all zero."""
+    """Encode a global descriptor: (G,) float, unit length or all zero."""
     vector = np.asarray(vector)
     if vector.ndim != 1:
         raise UsageError(f"a global descriptor must be (G,), not {vector.shape}; pass one photo")
@@ -90,7 +89,7 @@ def encode_vector(vector: Array, key: bytes, dtype: Dtype = Dtype.INT8) -> bytes
 
 
 def decode_vector(blob: object, key: bytes, path: Path, dtype: Dtype = Dtype.INT8) -> Array:
-    """Return the global descriptor of ``encode_vector``: (G,) float32, unit length or zero."""
+    """Decode a global descriptor: (G,) float32, unit length or all zero."""
     return unit_rows(stored_vector(blob, key, path, dtype)[np.newaxis]).reshape(-1)
 
 
@@ -103,7 +102,7 @@ def stored_vector(blob: object, key: bytes, path: Path, dtype: Dtype = Dtype.INT
 
 
 def encode_patches(patches: PatchSet, key: bytes, dtype: Dtype = Dtype.INT8) -> bytes:
-    """Store the patch descriptors of one size; a grid without patches is legal."""
+    """Encode the patch descriptors of one size; an empty grid is valid."""
     numbers, scale = _stored(np.asarray(patches.descriptors), dtype, "patch descriptors")
     grid = (int(patches.grid.rows), int(patches.grid.columns))
     if min(grid) < 0 or grid[0] * grid[1] != len(numbers):
@@ -119,7 +118,7 @@ def encode_patches(patches: PatchSet, key: bytes, dtype: Dtype = Dtype.INT8) -> 
 
 
 def decode_patches(blob: object, key: bytes, path: Path, dtype: Dtype = Dtype.INT8) -> PatchSet:
-    """Return the set of ``encode_patches``, rows (n, D) float32 of unit length or zero."""
+    """Decode the patch descriptors of one size: (n, D) float32, unit length or all zero."""
     header, data = _open_blob(blob, key, Kind.PATCHES, dtype, path)
     if header.grid_rows * header.grid_columns != header.rows:
         raise DamagedIndex(path, "a patch set that does not fill its grid")
@@ -132,7 +131,7 @@ def decode_patches(blob: object, key: bytes, path: Path, dtype: Dtype = Dtype.IN
 
 
 def encode_bytes(content: bytes, key: bytes) -> bytes:
-    """Store bytes that this room does not look into (the fitted model)."""
+    """Encode bytes of any content (the fitted model)."""
     data = np.frombuffer(content, np.uint8)[np.newaxis]
     if not 0 < data.size <= LONGEST_DATA:
         raise UsageError(f"the fitted model has {data.size} bytes; 1 to {LONGEST_DATA} fit")
@@ -140,12 +139,12 @@ def encode_bytes(content: bytes, key: bytes) -> bytes:
 
 
 def decode_bytes(blob: object, key: bytes, path: Path) -> bytes:
-    """Return the content of ``encode_bytes``."""
+    """Decode the bytes of ``encode_bytes``."""
     return bytes(_open_blob(blob, key, Kind.BYTES, Dtype.UINT8, path)[1])
 
 
 def unit_rows(stored: Array) -> Array:
-    """Return stored rows (n, D) as float32 of unit length or zero; float32 as they are."""
+    """Return stored rows (n, D) as float32 of unit length or zero; float32 rows stay equal."""
     if stored.dtype.kind == "f":
         return stored.astype(np.float32, copy=False)
     rows = stored.astype(np.float32)
@@ -156,7 +155,7 @@ def unit_rows(stored: Array) -> Array:
 
 
 def _stored(rows: Array, dtype: Dtype, what: str) -> tuple[Array, float]:
-    """Return unit or zero rows (n, D) as they are stored, and their scale."""
+    """Return rows (n, D) of unit length or zero as they are stored, and their scale."""
     if rows.ndim != 2 or rows.shape[1] == 0 or rows.dtype.kind != "f":
         raise UsageError(f"{what} must be float rows, not {rows.dtype} of shape {rows.shape}")
     if rows.size * dtype.stored.itemsize > LONGEST_DATA:
@@ -198,7 +197,7 @@ def _open_blob(
     if zlib.crc32(data, zlib.crc32(start, zlib.crc32(key))) != header.crc:
         raise DamagedIndex(path, "a stored array fails its checksum")
     if header.kind != kind or header.dtype != dtype:
-        raise DamagedIndex(path, f"kind {header.kind}/{header.dtype} where {kind.name} belongs")
+        raise DamagedIndex(path, f"kind {header.kind}/{header.dtype} instead of {kind.name}")
     numbers = header.rows * header.columns
     if header.columns == 0 or numbers * dtype.stored.itemsize != len(data):
         shape = (header.rows, header.columns)

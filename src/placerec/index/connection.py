@@ -1,12 +1,12 @@
-"""Opening the file of an index, and turning SQLite's errors into ours.
+"""Open the file of an index, and convert SQLite's errors to ours.
 
-Why not simply ``sqlite3.connect(path)``: it creates a file at a mistyped path, takes a 0-byte file
-for a valid database, leaves ``-wal`` and ``-shm`` files beside another program's database, and a
-``?``, ``#`` or ``%41`` in a plain ``file:`` address opens another file. So a path is looked at
-first, then opened by the URI of ``Path.as_uri`` in an explicit mode.
+``sqlite3.connect(path)`` alone is not enough. It creates a file at a mistyped path, accepts an
+empty file, and leaves ``-wal`` and ``-shm`` files beside the database of another program. A ``?``,
+``#`` or ``%41`` in a plain ``file:`` address opens another file. So a path is examined first, and
+then opened by the URI of ``Path.as_uri`` in an explicit mode.
 
-No function here opens the file by any other way than SQLite: closing a second descriptor of a file
-drops this process' locks on it (sqlite.org, "How to corrupt").
+Only SQLite opens the file: closing a second descriptor of a file drops the locks of this process on
+it (sqlite.org, "How to corrupt").
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from placerec.errors import (
 )
 from placerec.index.schema import check_header, check_tables
 
-BUSY_SECONDS = 5.0  # how long a writer or reader waits for another one
+BUSY_SECONDS = 5.0  # how long a writer or reader waits for another process
 
 _READ_FAULTS = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
 _WRITE_FAULTS = {
@@ -45,7 +45,7 @@ _WRITE_FAULTS = {
 def connect(
     path: Path, mode: Literal["ro", "rw"], *, immutable: bool = False
 ) -> sqlite3.Connection:
-    """Open an existing file in autocommit mode; never creates one."""
+    """Open an existing file in autocommit mode; never create one."""
     address = f"{path.absolute().as_uri()}?mode={mode}" + ("&immutable=1" if immutable else "")
     connection = sqlite3.connect(
         address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
@@ -60,7 +60,7 @@ def connect(
 
 
 def open_checked(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
-    """Open an index and check header, length and tables; a transaction is left open.
+    """Open an index and check header, length and tables; a transaction stays open.
 
     ``ro`` begins a read transaction (a snapshot), ``rw`` takes the write lock.
     """
@@ -71,7 +71,7 @@ def open_checked(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
             if mode == "rw":
                 _refuse_unwritable(path)
                 connection.execute("PRAGMA synchronous=FULL")
-                connection.execute("PRAGMA cache_spill=OFF")  # a spill would lock readers out
+                connection.execute("PRAGMA cache_spill=OFF")  # a spill would block readers
                 connection.execute("BEGIN IMMEDIATE")
             else:
                 begin_reading(connection, path)
@@ -85,7 +85,7 @@ def open_checked(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
 
 
 def begin_reading(connection: sqlite3.Connection, path: Path) -> None:
-    """Begin a snapshot; what a killed writer left half done is undone first."""
+    """Begin a snapshot; first undo the incomplete changes of a killed writer."""
     for last in (False, True):
         try:
             connection.execute("BEGIN")
@@ -96,7 +96,7 @@ def begin_reading(connection: sqlite3.Connection, path: Path) -> None:
             code = getattr(error, "sqlite_errorcode", None)
             if last or code != sqlite3.SQLITE_READONLY_ROLLBACK:
                 raise
-            # A read-only connection may not roll a journal back; a writing one does on first read.
+            # Only a writable connection can roll a journal back; it does so at its first read.
             with closing(connect(path, "rw")) as writer:
                 writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         else:
@@ -104,14 +104,14 @@ def begin_reading(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def look_at(path: Path) -> os.stat_result:
-    """Refuse a path that is no index without leaving a trace beside it."""
+    """Refuse a path that is not an index, without creating any file beside it."""
     try:
         status = path.stat()
     except FileNotFoundError:
-        what = "a link to nothing" if path.is_symlink() else "there is no such file"
+        what = "a broken link" if path.is_symlink() else "no such file"
         raise NotFound(path, what) from None
     except (OSError, ValueError) as error:
-        raise NotFound(path, f"cannot be looked at ({error})") from error
+        raise NotFound(path, f"cannot be examined ({error})") from error
     if stat.S_ISDIR(status.st_mode):
         raise NotAnIndex(path, "a folder")
     if not stat.S_ISREG(status.st_mode):
@@ -120,46 +120,46 @@ def look_at(path: Path) -> os.stat_result:
         raise NotAnIndex(path, "an empty file")
     if not os.access(path, os.R_OK):
         raise NotFound(path, "no permission to read it", "ask its owner")
-    # immutable: no lock and no -wal or -shm file, whatever program the file belongs to.
+    # immutable: no lock and no -wal or -shm file, even for the file of another program.
     try:
         with closing(connect(path, "ro", immutable=True)) as connection:
             check_header(connection, path)
     except sqlite3.DatabaseError as error:
         if primary_code(error) == sqlite3.SQLITE_NOTADB:
             raise NotAnIndex(path, "not a database") from error
-        # A writer at work can look like damage to one who takes no lock; open_checked decides.
+        # Without a lock an active writer can look like damage; open_checked decides.
     return status
 
 
 def _refuse_unwritable(path: Path) -> None:
-    """Refuse early: SQLite opens such a file for reading and fails at the first change."""
+    """Refuse early: SQLite would open such a file and fail at the first change."""
     for place in (path, path.resolve().parent):  # the journal goes into the folder
         if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise NoRoom(place, "no permission")
 
 
 def _check_length(connection: sqlite3.Connection, path: Path, before: os.stat_result) -> None:
-    """Refuse a cut file: SQLite itself does not notice a missing half page."""
+    """Refuse a truncated file: SQLite itself does not notice a missing half page."""
     after = path.stat()
     if (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino):
         raise StaleIndex(path, "the file was replaced")
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     if pages * page_bytes != after.st_size:
-        raise DamagedIndex(path, f"{after.st_size} bytes where {pages * page_bytes} belong")
+        raise DamagedIndex(path, f"{after.st_size} bytes instead of {pages * page_bytes}")
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn an error of SQLite inside the block into one of ours."""
+    """Convert an error of SQLite inside the block to one of ours."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.ProgrammingError):  # a bug of ours
+        if isinstance(error, sqlite3.ProgrammingError):  # a bug in placerec
             raise
         raise _translate(path, error) from error
     except UnicodeDecodeError as error:  # SQLite quotes a damaged name in its message
-        raise DamagedIndex(path, "it holds text that is no text") from error
+        raise DamagedIndex(path, "it has text that is not valid text") from error
 
 
 def primary_code(error: sqlite3.Error) -> int | None:
@@ -175,7 +175,7 @@ def _translate(path: Path, error: sqlite3.DatabaseError) -> PlacerecError:
     if code == sqlite3.SQLITE_READONLY_DBMOVED:
         return StaleIndex(path, "the file was replaced")
     if code == sqlite3.SQLITE_READONLY_ROLLBACK:
-        return NoRoom(path, "an interrupted update must be undone first, which needs to write")
+        return NoRoom(path, "an interrupted update must be undone first, which needs write access")
     if primary in _WRITE_FAULTS and code not in _READ_FAULTS:
         return NoRoom(path, str(error))
     return DamagedIndex(path, str(error)[:200])

@@ -1,12 +1,12 @@
-"""Building an index aside and publishing it at once.
+"""Build an index in a partial file, and publish it with one rename.
 
-A first build goes to ``NAME.partial``. SQLite's exclusive lock is held on that file from its first
-byte until it is renamed, so a second builder finds it busy, and a file that is not locked was left
-by a killed process and is replaced. Publishing is: sync the file, rename it, sync the folder; a
-reader sees the old index or the new one.
+A build writes to ``NAME.partial``. It holds SQLite's exclusive lock on that file until the rename,
+so a second build finds it busy. A partial file without a lock was left by a killed process, and is
+replaced. Publishing means: sync the file, rename it, sync the folder. A reader sees the old index
+or the new one.
 
-The journal of a build stays in memory and nothing is synced before the end: after a crash the
-partial is thrown away whole, so there is nothing that a journal on disk could save.
+The journal of a build stays in memory, and nothing is synced before the end. After a crash the
+partial file is deleted as a whole, so a journal on disk would be useless.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from placerec.errors import Busy, Damaged, NoRoom, NotAnIndex, NotFound, UsageEr
 from placerec.index.connection import connect, look_at, primary_code, translated
 from placerec.index.schema import PAGE_BYTES
 
-CLAIM_TRIES = 8  # each lost try means that another builder came between
+CLAIM_TRIES = 8  # a failed try means that another build interfered
 
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """A claimed partial file: locked by ``connection`` until it is published or discarded."""
+    """A partial file that ``connection`` locks until it is published or discarded."""
 
     path: Path
     partial: Path
@@ -37,7 +37,7 @@ class Staging:
 
 
 def claim(path: Path, *, replace: bool) -> Staging:
-    """Make and lock an empty ``NAME.partial``; Busy while another process builds there."""
+    """Create and lock an empty ``NAME.partial``; raise Busy if another process builds there."""
     refuse_existing(path, replace=replace)
     partial = path.with_name(path.name + ".partial")
     with _disk_errors(path), translated(path):
@@ -52,7 +52,7 @@ def claim(path: Path, *, replace: bool) -> Staging:
 
 
 def publish(staging: Staging) -> None:
-    """Put the synced partial in the place of the index; the caller has committed with a sync."""
+    """Rename the partial file to the index; the caller has committed and synced it."""
     path, partial = staging.path, staging.partial
     refuse_existing(path, replace=staging.replace)
     with _disk_errors(path):
@@ -60,7 +60,7 @@ def publish(staging: Staging) -> None:
         try:
             if not _is_ours(staging):
                 raise Busy(path)
-            # A journal of the former index would be played back into the new one.
+            # SQLite would apply a journal of the old index to the new one.
             path.with_name(path.name + "-journal").unlink(missing_ok=True)
             partial.replace(path)
             _sync_folder(path.parent)
@@ -70,33 +70,33 @@ def publish(staging: Staging) -> None:
 
 
 def discard(staging: Staging) -> None:
-    """Remove the partial, if it is still there and still ours."""
+    """Delete the partial file if it still exists and is still ours."""
     with suppress(OSError):
         if _is_ours(staging):
             staging.partial.unlink()
 
 
 def refuse_existing(path: Path, *, replace: bool) -> None:
-    """Refuse to overwrite: any file without ``replace``, and with it any that is no index."""
+    """Refuse to overwrite a file without ``replace``, or a file that is not an index."""
     if not os.path.lexists(path):
         return
     if not replace:
-        raise UsageError(f"{path}: exists already; give replace to build it anew, or add to it")
+        raise UsageError(f"{path}: already exists; replace it, or add photos to it")
     try:
         look_at(path)
     except Damaged:
-        return  # ours, of another format
+        return  # an index of another format
     except NotAnIndex as error:
-        raise UsageError(f"{error}; it will not be replaced: choose another path") from error
+        raise UsageError(f"{error}; it is not replaced: choose another path") from error
 
 
 def _is_ours(staging: Staging) -> bool:
-    """Tell whether the partial is still the file that was claimed."""
+    """Whether the partial file is still the one that was claimed."""
     return staging.partial.exists() and staging.partial.stat().st_ino == staging.inode
 
 
 def _try_claim(path: Path, partial: Path, replace: bool) -> Staging | None:
-    """Lock the file at ``partial``; None when it was stale (then it is gone) or was swapped."""
+    """Lock the file at ``partial``; None if it was stale (then it is deleted) or replaced."""
     try:
         before = partial.stat()
     except FileNotFoundError:
@@ -120,7 +120,7 @@ def _try_claim(path: Path, partial: Path, replace: bool) -> Staging | None:
         if ours:
             partial.unlink()
     except FileNotFoundError:
-        pass  # published or removed by another builder a moment ago
+        pass  # another build has just published or removed it
     except BaseException:
         connection.close()
         raise
@@ -129,7 +129,7 @@ def _try_claim(path: Path, partial: Path, replace: bool) -> Staging | None:
 
 
 def _refuse_stranger(partial: Path) -> None:
-    """Refuse to remove a file of that name that no build of ours has left."""
+    """Refuse to delete a file of that name that no build has left."""
     if not os.path.lexists(partial) or (partial.is_file() and partial.stat().st_size == 0):
         return
     try:
@@ -138,11 +138,11 @@ def _refuse_stranger(partial: Path) -> None:
         return
     except NotFound as error:
         if os.path.lexists(partial):
-            raise UsageError(f"{error}; it is in the way of a build: move it away") from error
+            raise UsageError(f"{error}; a build needs this name: move the file away") from error
 
 
 def _hold(path: Path) -> sqlite3.Connection | None:
-    """Take the write lock of the index to be replaced, so that no writer is at work in it."""
+    """Take the write lock of the index that is replaced, so no process writes to it."""
     connection = None
     try:
         connection = connect(path, "rw")
@@ -152,7 +152,7 @@ def _hold(path: Path) -> sqlite3.Connection | None:
             connection.close()
         if primary_code(error) == sqlite3.SQLITE_BUSY:
             raise Busy(path) from error
-        return None  # damaged or read-only: nobody can be writing to it
+        return None  # damaged or read-only: no process can write to it
     return connection
 
 
@@ -166,10 +166,10 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn an error of the file system inside the block into one of ours."""
+    """Convert an error of the file system inside the block to one of ours."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(path.parent, "there is no such folder", "make it first") from error
+        raise NotFound(path.parent, "no such folder", "create it first") from error
     except OSError as error:
         raise NoRoom(path, error.strerror or str(error)) from error

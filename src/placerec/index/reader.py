@@ -1,12 +1,12 @@
-"""Reading an index: the photos' names and positions at once, descriptors when asked for.
+"""Read an index: names and positions of the photos at once, descriptors on demand.
 
-A reader answers for the photos that were there when it was opened. Photos added since are not
-seen; a photo that was changed or removed since raises StaleIndex, damage raises DamagedIndex, and
-descriptors are never returned for another photo than the one asked for: their checksums are keyed
-by the photo's seal (codec.py).
+A reader shows the photos that the index had when it was opened. It does not see photos that were
+added later. A photo that was changed or removed later raises StaleIndex, and damage raises
+DamagedIndex. Descriptors are never returned for a wrong photo: their checksums contain the seal of
+the photo (codec.py).
 
-The connection is read-only and holds a lock only during a call. Threads share it behind a lock; it
-must not be carried across ``fork``.
+The connection is read-only and holds a file lock only during a call. Threads share it behind a
+lock. It must not be used after ``fork``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +36,7 @@ from placerec.index.rows import (
 from placerec.index.schema import FORMATS, format_of, patch_key, seal
 from placerec.records import Array, PatchSet, Position
 
+READ_BYTES = 1 << 28  # at most about 256 MB of descriptors are read in one transaction
 _PATCHES = """
 SELECT patches.ordinal, patches.descriptors
 FROM photos JOIN patches ON patches.photo = photos.id
@@ -44,7 +45,7 @@ WHERE photos.name = ? AND photos.seal = ? ORDER BY patches.ordinal"""
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A photo of the index: posix path below the root, sha256 of its file, where it was taken."""
+    """A photo of the index: POSIX path below the root, sha256 of its file, position."""
 
     name: str
     sha256: str
@@ -53,9 +54,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What an index says of itself; ``root`` is the absolute photo folder, sizes are in bytes.
+    """What an index states: ``root`` is the absolute photo folder, sizes are in bytes.
 
-    ``format`` is 1 for descriptors kept as int8, 2 for float32.
+    ``format`` is 1 for descriptors stored as int8, 2 for float32.
     """
 
     photos: int
@@ -71,11 +72,28 @@ class IndexInfo:
 
 @dataclass(frozen=True, slots=True)
 class _Sealed:
-    """What the descriptors of an entry are found and checked by."""
+    """The name, seal and number of patch sets of an entry, to find and check its descriptors."""
 
     name: bytes
     seal: bytes
     patch_sets: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPatches:
+    """The patch sets of one photo as they are stored; any thread may decode them."""
+
+    blobs: tuple[bytes, ...] = field(repr=False)
+    seal: bytes = field(repr=False)
+    path: Path
+    dtype: codec.Dtype
+
+    def decode(self) -> tuple[PatchSet, ...]:
+        """Return the patch sets in the order in which they were stored, one per patch size."""
+        return tuple(
+            codec.decode_patches(blob, patch_key(self.seal, ordinal), self.path, self.dtype)
+            for ordinal, blob in enumerate(self.blobs)
+        )
 
 
 class IndexReader:
@@ -136,19 +154,32 @@ class IndexReader:
                 raise DamagedIndex(self._path, "global descriptors of different lengths")
         return codec.unit_rows(np.stack(rows))
 
+    def photo_path(self, name: str) -> Path:
+        """Return the path of the indexed photo ``name`` on this machine."""
+        return self.info.root / name
+
     def patches(self, position: int) -> tuple[PatchSet, ...]:
         """Return the patch sets of ``entries[position]`` in the order in which they were put."""
-        sealed = self._sealed[position]
-        rows = self._read(_PATCHES, (sealed.name, sealed.seal))
-        if [ordinal for ordinal, _ in rows] != list(range(sealed.patch_sets)):
-            raise self._missing(position)
-        return tuple(
-            codec.decode_patches(blob, patch_key(sealed.seal, ordinal), self._path, self._dtype)
-            for ordinal, blob in rows
-        )
+        return next(self.read_patches([position])).decode()
+
+    def read_patches(self, positions: Sequence[int]) -> Iterator[StoredPatches]:
+        """Yield the stored patch sets of these entries, read in one transaction.
+
+        Descriptors of more than about 256 MB are read in several transactions, to limit memory.
+        """
+        at_once = max(1, READ_BYTES // max(1, int(self.info.bytes_per_photo)))
+        for first in range(0, len(positions), at_once):
+            chosen = positions[first : first + at_once]
+            photos = [self._sealed[position] for position in chosen]
+            answers = self._read_all(_PATCHES, [(photo.name, photo.seal) for photo in photos])
+            for position, photo, rows in zip(chosen, photos, answers, strict=True):
+                if [ordinal for ordinal, _ in rows] != list(range(photo.patch_sets)):
+                    raise self._missing(position)
+                blobs = tuple(blob for _, blob in rows)
+                yield StoredPatches(blobs, photo.seal, self._path, self._dtype)
 
     def descriptor_bytes(self) -> float:
-        """Mean size of a photo's descriptors as they are stored, global and patches together."""
+        """Return the mean size in bytes of a photo's stored descriptors, global and patches."""
         sizes = (
             "SELECT SUM(LENGTH(descriptor)) FROM photos",
             "SELECT SUM(LENGTH(descriptors)) FROM patches",
@@ -163,7 +194,7 @@ class IndexReader:
         return codec.decode_bytes(rows[0][0], self._collection.weights_key(), self._path)
 
     def close(self) -> None:
-        """Close the file; the entries stay."""
+        """Close the file; ``entries`` and ``info`` stay valid."""
         self._closed = True
         self._connection.close()
 
@@ -176,11 +207,17 @@ class IndexReader:
         self.close()
 
     def _read(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Run one query in a snapshot of its own."""
+        """Run one query in its own snapshot."""
+        return self._read_all(query, [values])[0]
+
+    def _read_all(
+        self, query: str, values: Sequence[Sequence[object]]
+    ) -> list[list[tuple[Any, ...]]]:
+        """Run one query several times in the same snapshot, once per entry of ``values``."""
         if os.getpid() != self._process:
             raise UsageError(
-                f"{self._path}: this reader was opened by process {self._process} and cannot be "
-                f"used after a fork; open the index again in process {os.getpid()}"
+                f"{self._path}: process {self._process} opened this reader, and it cannot be used "
+                f"after a fork; open the index again in process {os.getpid()}"
             )
         with self._lock:
             if self._closed:
@@ -188,12 +225,12 @@ class IndexReader:
             with translated(self._path):
                 begin_reading(self._connection, self._path)
                 try:
-                    return self._connection.execute(query, values).fetchall()
+                    return [self._connection.execute(query, row).fetchall() for row in values]
                 finally:
                     self._connection.execute("ROLLBACK")
 
     def _missing(self, position: int) -> StaleIndex | DamagedIndex:
-        """Tell whether a photo's rows are gone because of a writer or because of damage."""
+        """Return the error for missing rows: another process changed them, or they are damaged."""
         name = self.entries[position].name
         rows = self._read("SELECT digest FROM collection")
         if rows != [(self._collection.digest,)]:
@@ -204,20 +241,20 @@ class IndexReader:
 def _load(
     connection: sqlite3.Connection, path: Path, collection: Collection
 ) -> list[tuple[Entry, _Sealed]]:
-    """Return all photos sorted by the bytes of their names, checked against the digest."""
+    """Return all photos, sorted by the bytes of their names and checked against the digest."""
     photos, digest = [], bytes(DIGEST_BYTES)
     for *values, mark in connection.execute(f"SELECT {PHOTO_FIELDS}, seal FROM photos"):  # noqa: S608
         row: Any = tuple(values)
         if seal(*row) != mark:
             raise DamagedIndex(path, f"the row of photo {row[1]!r:.200} has changed")
         if not is_relative(row[0]):
-            raise DamagedIndex(path, f"photo {row[1]!r:.200} has an impossible name")
+            raise DamagedIndex(path, f"photo {row[1]!r:.200} has an invalid name")
         digest = add_seal(digest, mark)
         entry = Entry(os.fsdecode(row[0]), row[2], position_of(row))
         photos.append((entry, _Sealed(row[0], mark, row[6])))
     if len(photos) != collection.photos or digest != collection.digest:
-        why = f"{len(photos)} photos where {collection.photos} belong, or not the same ones"
+        why = f"{len(photos)} photos instead of {collection.photos}, or different photos"
         raise DamagedIndex(path, why)
     if not photos:
-        raise DamagedIndex(path, "it holds no photo")
+        raise DamagedIndex(path, "it has no photo")
     return sorted(photos, key=lambda photo: photo[1].name)

@@ -1,6 +1,6 @@
-"""The rows of an index as values: the one row about the collection, and one row a photo.
+"""The rows of an index as values: one row about the collection, and one row per photo.
 
-Writer, reader and verify share these, so that a row is sealed and checked in one place.
+Writer, reader and verify use these, so a row is sealed and checked in one place.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PhotoRow = tuple[bytes, str, str, float | None, float | None, float | None, int]
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """The one row about the whole index; ``root`` is relative to the index file's folder."""
+    """The row about the whole index; ``root`` is relative to the folder of the index file."""
 
     model: str
     fingerprint: str
@@ -36,7 +36,7 @@ class Collection:
 
     @classmethod
     def read(cls, connection: sqlite3.Connection, path: Path) -> Collection:
-        """Return the row, or raise DamagedIndex when it is missing or not as it was sealed."""
+        """Return the row; raise DamagedIndex if it is missing or does not match its seal."""
         fields = "model, fingerprint, settings, root, created_with, photos, digest, seal"
         row = connection.execute(f"SELECT {fields} FROM collection WHERE id = 1").fetchone()  # noqa: S608
         if row is None:
@@ -47,7 +47,7 @@ class Collection:
         return cls(*values)
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Store the row, sealed."""
+        """Store the row with its seal."""
         about = (self.model, self.fingerprint, self.settings, self.root, self.created_with)
         values = (*about, self.photos, self.digest)
         connection.execute(
@@ -56,15 +56,15 @@ class Collection:
         )
 
     def with_photo(self, mark: bytes) -> Collection:
-        """Return the row after a photo with this seal has come in."""
+        """Return the row with one more photo, which has this seal."""
         return replace(self, photos=self.photos + 1, digest=add_seal(self.digest, mark))
 
     def without_photo(self, mark: bytes) -> Collection:
-        """Return the row after a photo with this seal has gone."""
+        """Return the row without the photo that has this seal."""
         return replace(self, photos=self.photos - 1, digest=add_seal(self.digest, mark, -1))
 
     def weights_key(self) -> bytes:
-        """Return the codec key of the fitted model: it belongs to this fingerprint."""
+        """Return the codec key of the fitted model with this fingerprint."""
         return seal("weights", self.model, self.fingerprint)
 
     def root_of(self, path: Path) -> Path:
@@ -73,18 +73,18 @@ class Collection:
 
 
 def add_seal(digest: bytes, mark: bytes, sign: int = 1) -> bytes:
-    """Add a seal to a digest (or take it away), modulo 2**128."""
+    """Add a seal to a digest, or subtract it, modulo 2**128."""
     total = int.from_bytes(digest, "little") + sign * int.from_bytes(mark, "little")
     return (total % DIGEST_MODULUS).to_bytes(DIGEST_BYTES, "little")
 
 
 def relative_root(root: Path, path: Path) -> bytes:
-    """Return the photo folder relative to the folder of the index, so that both can be moved."""
+    """Return the photo folder relative to the folder of the index; both can be moved together."""
     return os.fsencode(os.path.relpath(root.resolve(), path.parent.resolve()))
 
 
 def photo_row(name: str, sha256: str, position: Position | None, patch_sets: int) -> PhotoRow:
-    """Return the sealed part of a photo's row; refuses what must not reach SQL."""
+    """Return the sealed part of a photo's row; raise UsageError for an invalid value."""
     raw = name_bytes(name)
     if not sha256:
         raise UsageError(f"{name!r}: a photo needs the sha256 of its file")
@@ -99,7 +99,7 @@ def photo_row(name: str, sha256: str, position: Position | None, patch_sets: int
 
 
 def position_of(row: PhotoRow) -> Position | None:
-    """Return the position in a row whose seal was found right."""
+    """Return the position in a row whose seal is right."""
     latitude, longitude, heading = row[3:6]
     if latitude is None or longitude is None:
         return None
@@ -115,7 +115,7 @@ def name_bytes(name: str) -> bytes:
 
 
 def is_relative(raw: bytes) -> bool:
-    """Tell whether a name is a normal relative path; ``..`` may only stand at its beginning."""
+    """Whether a name is a normal relative path; ``..`` is only allowed at its start."""
     parts = raw.split(b"/")
     while len(parts) > 1 and parts[0] == b"..":
         del parts[0]
@@ -123,7 +123,7 @@ def is_relative(raw: bytes) -> bool:
 
 
 def _finite(name: str, what: str, value: float) -> float:
-    """Return a plain float; -0.0 becomes 0.0, as SQLite would make it."""
+    """Return a plain float; -0.0 becomes 0.0, as in SQLite."""
     number = float(value)
     if not math.isfinite(number):
         raise UsageError(f"{name!r}: {what} is {number}; give degrees, or no position")

@@ -1,16 +1,15 @@
-"""The tables of an index, and the check that a file has these and nothing else.
+"""The tables of an index, and the check that a file has exactly these tables.
 
-STRICT, because without it NumPy scalars are stored as blobs and NaN as NULL. A view, a trigger or
-an extra table can make SQLite run somebody else's expressions, so the stored schema is compared
+The tables are STRICT; without it SQLite stores NumPy scalars as blobs and NaN as NULL. A view, a
+trigger or an extra table can make SQLite run foreign expressions, so the stored schema is compared
 with ours, text by text.
 
-The format of an index (SQLite's ``user_version``) says how its descriptors are stored: 1 as int8,
-2 as float32. Both are read and written; 1 was there first and stays as it was, so that a version
-that knows no other still reads what it can.
+The format of an index (SQLite's ``user_version``) states how its descriptors are stored: 1 as int8,
+2 as float32.
 
-``seal`` is how rows notice damage: 16 bytes of BLAKE2b over a row's other values. The blobs of a
-photo are keyed by its seal (codec.py), and the sum of all seals modulo 2**128 is the collection's
-``digest``: independent of order, and updated in constant time with each photo.
+A ``seal`` detects damage of a row: 16 bytes of BLAKE2b over the row's other values. The seal of a
+photo is the key of its blobs (codec.py). The sum of all seals modulo 2**128 is the ``digest`` of
+the collection: it does not depend on the order, and one photo updates it in constant time.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ TABLES = {
   UNIQUE (photo, ordinal)
 ) STRICT""",
 }
-_INDEXED = ("photos", "patches")  # SQLite makes an index of its own for each UNIQUE
+_INDEXED = ("photos", "patches")  # SQLite adds an index for each UNIQUE
 _SCHEMA = {("table", name, name, sql) for name, sql in TABLES.items()} | {
     ("index", f"sqlite_autoindex_{table}_1", table, None) for table in _INDEXED
 }
@@ -71,7 +70,7 @@ _SCHEMA = {("table", name, name, sql) for name, sql in TABLES.items()} | {
 
 def seal(*values: bytes | str | int | float | None) -> bytes:
     """Return 16 bytes that change when one of a row's values (or its type) changes."""
-    # ascii() keeps types and borders apart, and is the same in every version of Python.
+    # ascii() distinguishes types and boundaries, and is equal in every version of Python.
     return hashlib.blake2b(ascii(values).encode(), digest_size=SEAL_BYTES).digest()
 
 
@@ -81,7 +80,7 @@ def patch_key(photo_seal: bytes, ordinal: int) -> bytes:
 
 
 def create_tables(connection: sqlite3.Connection, dtype: Dtype) -> None:
-    """Make an empty index of descriptors of ``dtype`` inside the open transaction."""
+    """Create the tables of an index with descriptors of ``dtype`` in the open transaction."""
     (version,) = (version for version, stored in FORMATS.items() if stored is dtype)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={version}")
@@ -90,7 +89,7 @@ def create_tables(connection: sqlite3.Connection, dtype: Dtype) -> None:
 
 
 def check_header(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse another program's file and another format's index, before any table is read."""
+    """Refuse a file of another program or format before any table is read."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION_ID:
         raise NotAnIndex(path, "a database of another program")
@@ -101,19 +100,19 @@ def check_header(connection: sqlite3.Connection, path: Path) -> None:
             if version > max(FORMATS)
             else "build it again from the photos: placerec index build"
         )
-        known = " or ".join(map(str, FORMATS))
-        raise ModelMismatch(path, f"index format {version}", f"index format {known}", remedy)
+        formats = " or ".join(map(str, FORMATS))
+        raise ModelMismatch(path, f"index format {version}", f"index format {formats}", remedy)
 
 
 def format_of(connection: sqlite3.Connection) -> int:
-    """Return the format that a file claims; one of ``FORMATS`` where ``check_header`` passed."""
+    """Return the format that a file states; one of ``FORMATS`` after ``check_header``."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def check_tables(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file whose tables, indexes, views or triggers are not exactly ours."""
     query = "SELECT type, name, tbl_name, sql FROM sqlite_schema LIMIT ?"
-    found = set(connection.execute(query, (len(_SCHEMA) + 1,)))
-    if found != _SCHEMA:
-        odd = sorted(str(name)[:60] for _, name, _, _ in found ^ _SCHEMA)
-        raise DamagedIndex(path, f"its tables are not those of an index: {', '.join(odd)}")
+    stored = set(connection.execute(query, (len(_SCHEMA) + 1,)))
+    if stored != _SCHEMA:
+        names = sorted(str(name)[:60] for _, name, _, _ in stored ^ _SCHEMA)
+        raise DamagedIndex(path, f"unexpected tables: {', '.join(names)}")

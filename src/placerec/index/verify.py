@@ -1,7 +1,7 @@
-"""Checking a whole index: everything that is wrong, as a list of sentences.
+"""Check a whole index and list everything that is wrong.
 
-SQLite's ``integrity_check`` knows about its own structure and nothing about the values, so each
-row is compared with its seal and each blob is decoded.
+SQLite's ``integrity_check`` checks its own structure, not the values. So each row is compared with
+its seal, and each blob is decoded.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from placerec.index.schema import (
     seal,
 )
 
-MOST_FINDINGS = 100  # a file of noise would give one for each row
+MOST_FINDINGS = 100  # a file of noise would give one finding per row
 
 _Check = Callable[[sqlite3.Connection, Path], Iterator[str]]
 
 
 def verify(path: Path | str) -> list[str]:
-    """Return what is wrong with an index, nothing when it is sound.
+    """Return what is wrong with an index as a list of texts; empty if it is sound.
 
-    Raises NotFound or NotAnIndex where there is no index to check, Busy where one is written to.
+    Raises NotFound or NotAnIndex if there is no index, and Busy if another process writes to it.
     """
     path = Path(path)
     try:
@@ -46,7 +46,7 @@ def verify(path: Path | str) -> list[str]:
 
 
 def findings(connection: sqlite3.Connection, path: Path) -> list[str]:
-    """Return what is wrong with the index behind an open connection."""
+    """Return what is wrong with the index of an open connection."""
     found: list[str] = []
     for check in (_structure, _tables, _collection, _photos, _patches):
         found += _guarded(check, connection, path)
@@ -54,7 +54,7 @@ def findings(connection: sqlite3.Connection, path: Path) -> list[str]:
 
 
 def _guarded(check: _Check, connection: sqlite3.Connection, path: Path) -> list[str]:
-    """Run one check to its end, or until it cannot go on, which is a finding too."""
+    """Run one check to its end; an error that stops it is a finding too."""
     found: list[str] = []
     try:
         with translated(path):
@@ -108,14 +108,14 @@ def _photos(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
             yield f"{display}: its row has changed"
             continue
         if not is_relative(row[0]):
-            yield f"{display}: has an impossible name"
+            yield f"{display}: has an invalid name"
         digest = add_seal(digest, mark)
         try:
             widths.add(len(codec.stored_vector(blob, mark, path, dtype)))
         except Damaged as error:
             yield f"{display}: global descriptor: {error}"
     if count != collection.photos:
-        yield f"{count} photos where {collection.photos} belong"
+        yield f"{count} photos instead of {collection.photos}"
     if digest != collection.digest:
         yield "the photos are not the ones that were stored"
     if len(widths) > 1:
@@ -123,7 +123,7 @@ def _photos(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
 
 
 def _patches(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
-    photos = {  # only rows as they were sealed: in any other, a number may be a text
+    photos = {  # only rows with a right seal: in others a number may be a text
         photo: (row[1], mark, row[6])
         for photo, mark, *row in connection.execute(f"SELECT id, seal, {PHOTO_FIELDS} FROM photos")  # noqa: S608
         if seal(*row) == mark
@@ -134,7 +134,7 @@ def _patches(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
         "SELECT photo, ordinal, descriptors FROM patches"
     ):
         if photo not in photos or ordinal not in range(photos[photo][2]):
-            yield f"a patch set of no photo ({photo!r:.50}, {ordinal!r:.50})"
+            yield f"a patch set without a photo ({photo!r:.50}, {ordinal!r:.50})"
             continue
         display, mark, _ = photos[photo]
         seen[photo].add(ordinal)
@@ -144,4 +144,4 @@ def _patches(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
             yield f"photo {display!r:.200}, patch set {ordinal}: {error}"
     for photo, (display, _, sets) in photos.items():
         if len(seen[photo]) != sets:
-            yield f"photo {display!r:.200}: {len(seen[photo])} of {sets} patch sets are there"
+            yield f"photo {display!r:.200}: {len(seen[photo])} of {sets} patch sets exist"

@@ -1,15 +1,15 @@
-"""Writing an index: a first build aside, or changes to an existing one, in durable batches.
+"""Write an index: a first build in a partial file, or changes to an existing index, in batches.
 
     with IndexWriter.create(path, root=..., model=..., ...) as writer:
         writer.put(name, sha256, position, features)
 
-A batch is what lies between two ``commit`` calls. It is stored wholly or not at all, and once
-``commit`` has returned it survives a crash (on an index opened with ``open``; a first build becomes
-an index when the ``with`` block ends without an exception, and vanishes otherwise).
+A batch is everything between two ``commit`` calls. It is stored completely or not at all, and it
+survives a crash after ``commit`` has returned (on an index opened with ``open``). A first build
+becomes an index when the ``with`` block ends without an exception; otherwise it is deleted.
 
-One process writes at a time: ``open`` takes the write lock and the end of a batch frees it, to be
-taken again by the next ``put``. An error while storing ends the writer, so that a photo can never
-be half there: the open batch is rolled back, and what was committed before stays.
+One process writes at a time: ``open`` takes the write lock, and the end of a batch frees it until
+the next ``put``. An error while storing ends the writer, so no photo is stored in part: the open
+batch is rolled back, and earlier batches stay.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _INSERT_PATCHES = "INSERT INTO patches (photo, ordinal, descriptors) VALUES (?, 
 
 
 class IndexWriter:
-    """The one writer of an index; a context manager. Make it with ``create`` or ``open``."""
+    """The only writer of an index; a context manager, made by ``create`` or ``open``."""
 
     def __init__(
         self,
@@ -66,18 +66,16 @@ class IndexWriter:
         exact: bool = False,
         replace: bool = False,
     ) -> Self:
-        """Begin an index of the photos under ``root``, made by one model with one settings.
+        """Begin an index of the photos below ``root``, described by one model.
 
-        ``fingerprint`` is the model's hex text, ``settings`` JSON text and ``weights`` the fitted
-        model as bytes; none of them is looked into. Descriptors are kept as int8, or ``exact`` as
-        float32. An existing path is refused unless ``replace``, and then only an index is
-        replaced, at the very end.
+        ``fingerprint`` is the hex text of the model, ``settings`` its JSON text and ``weights`` its
+        bytes; this class does not interpret them. Descriptors are stored as int8, or with ``exact``
+        as float32. With ``replace`` an existing index (but no other file) is replaced at the end.
         """
         path, root = Path(path), Path(root)
         if not (model and fingerprint and settings):
             raise UsageError("an index needs the name, fingerprint and settings of its model")
-        made_with = __version__
-        row = Collection(model, fingerprint, settings, relative_root(root, path), made_with)
+        row = Collection(model, fingerprint, settings, relative_root(root, path), __version__)
         blob = codec.encode_bytes(weights, row.weights_key())
         dtype = codec.Dtype.FLOAT32 if exact else codec.Dtype.INT8
         staged = publish.claim(path, replace=replace)
@@ -95,9 +93,9 @@ class IndexWriter:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Open an index for changes; Busy when another process is still writing after 5 s.
+        """Open an index for changes; raise Busy if another process still writes after 5 s.
 
-        What is put is stored as the index was begun: as int8 or as float32.
+        New descriptors are stored in the format of the index: int8 or float32.
         """
         path = Path(path)
         connection = open_checked(path, "rw")
@@ -111,7 +109,7 @@ class IndexWriter:
         return writer
 
     def put(self, name: str, sha256: str, position: Position | None, features: Features) -> None:
-        """Add one photo, or replace the one of that name (its posix path below the root)."""
+        """Add one photo, or replace the photo of that name (its POSIX path below the root)."""
         row = photo_row(name, sha256, position, len(features.patches))
         mark = seal(*row)
         descriptor = codec.encode_vector(features.global_descriptor, mark, self._dtype)
@@ -123,8 +121,8 @@ class IndexWriter:
             width = self._width_of_index() or len(descriptor)
         if len(descriptor) != width:
             raise UsageError(
-                f"{name!r}: its global descriptor is {len(descriptor) - width:+d} bytes off the "
-                f"other photos'; describe all photos of an index with one model"
+                f"{name!r}: its global descriptor has {len(descriptor)} bytes, those of the other "
+                f"photos {width}; describe all photos of an index with one model"
             )
         with self._batch() as collection:
             collection = self._delete(row[0], collection)
@@ -135,14 +133,14 @@ class IndexWriter:
             self._width = width
 
     def remove(self, name: str) -> bool:
-        """Take a photo out; False when there is none of that name."""
+        """Remove a photo; return False if there is none of that name."""
         raw = name_bytes(name)
         with self._batch() as collection:
             self._collection = self._delete(raw, collection)
             return self._collection is not collection
 
     def commit(self) -> None:
-        """Make the open batch durable; nothing happens without one."""
+        """Make the open batch durable; do nothing without one."""
         self._refuse_ended()
         if self._collection is None:
             return
@@ -185,7 +183,7 @@ class IndexWriter:
             self._collection = None
             if wrong := findings(self._connection, staged.partial):
                 raise DamagedIndex(staged.partial, f"it was not stored as written: {wrong[0]}")
-            # Nothing was synced so far; this commit syncs the whole file.
+            # Nothing is synced yet; this commit syncs the whole file.
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.execute("BEGIN IMMEDIATE")
             collection.write(self._connection)
@@ -194,7 +192,7 @@ class IndexWriter:
 
     @contextmanager
     def _batch(self) -> Iterator[Collection]:
-        """Open a batch if none is open; any exception inside ends the writer."""
+        """Open a batch if none is open; an exception inside ends the writer."""
         self._refuse_ended()
         try:
             with translated(self._path):
@@ -213,17 +211,17 @@ class IndexWriter:
             raise UsageError(f"{self._path}: this writer is closed; open the index again")
         if self._failure is not None:
             raise UsageError(
-                f"{self._path}: writing ended with an error before ({self._failure}); "
-                f"open the index again"
+                f"{self._path}: an earlier error has ended this writer ({self._failure}); open the "
+                f"index again"
             ) from self._failure
 
     def _delete(self, raw: bytes, collection: Collection) -> Collection:
         """Remove a photo's rows if there are any, and return the collection without it."""
         query = f"SELECT id, seal, {PHOTO_FIELDS} FROM photos WHERE name = ?"  # noqa: S608
-        found = self._connection.execute(query, (raw,)).fetchone()
-        if found is None:
+        stored = self._connection.execute(query, (raw,)).fetchone()
+        if stored is None:
             return collection
-        photo, mark, *row = found
+        photo, mark, *row = stored
         if seal(*row) != mark:
             raise DamagedIndex(self._path, f"the row of photo {raw!r} has changed")
         self._connection.execute("DELETE FROM patches WHERE photo = ?", (photo,))
@@ -231,7 +229,7 @@ class IndexWriter:
         return collection.without_photo(mark)
 
     def _width_of_index(self) -> int | None:
-        """Return the size in bytes of the stored global descriptors, None before the first."""
+        """Return the size in bytes of a stored global descriptor; None before the first."""
         if self._width is None:
             query = "SELECT length(descriptor) FROM photos LIMIT 1"
             row = self._connection.execute(query).fetchone()

@@ -1,5 +1,6 @@
-"""Models: trunk, fitted tensors and settings, as one thing with a name and a fingerprint.
+"""Models: a trunk, fitted tensors and settings, with a name and a fingerprint.
 
-``model`` describes a photo, ``fit`` learns from photos, ``files`` saves and loads, ``named`` reads
-what ``--model`` means.
+``model`` describes a photo, ``fit`` learns from feature maps, ``photo_source`` reads photos for
+both, ``fit_on_folder`` does it for a folder, ``model_file`` saves and loads, ``checkpoints`` reads
+and writes the published files, ``resolve`` says what ``model`` means.
 """

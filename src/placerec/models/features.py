@@ -1,6 +1,6 @@
-"""Everything the published method computes of one photo, by name: for comparison with others.
+"""Every array that the published method computes of one photo, for comparison with others.
 
-The names, shapes and order are those of the published program's own arrays (Patch-NetVLAD,
+The names, shapes and order are those of the arrays of the published program (Patch-NetVLAD,
 sections 3.1 to 3.3).
 """
 
@@ -16,16 +16,16 @@ from placerec.records import Array
 
 
 def published_features(model: Model, pixels: Array) -> dict[str, Array]:
-    """The arrays of a photo (H, W, 3) uint8 RGB, all float32.
+    """Return the arrays of a photo (H, W, 3) uint8 RGB, all float32.
 
     ``encoder`` (C, h, w); ``global_vlad`` (K * C,); ``global_pca`` (D,); ``patch2_pca``,
-    ``patch5_pca``, ``patch8_pca`` (D, P), one column a patch, row by row, one cell apart.
-    ``model`` must be of the published form (one PCA for photo and patches) and have a PCA.
+    ``patch5_pca``, ``patch8_pca`` (D, P), one column per patch, row by row, one cell apart.
+    ``model`` must have the published form (one PCA for the photo and its patches) and a PCA.
     """
-    if not model.settings.shared_pca or model.fitted.projection is None:
+    if model.settings.form != "published" or model.fitted.projection is None:
         raise UsageError(
-            f"model {model.name}: not of the published form with a PCA; import one: placerec "
-            f"weights import CHECKPOINT.pth.tar MODEL.safetensors"
+            f"model {model.name}: it does not have the published form with a PCA; import a "
+            f"checkpoint that has one: placerec weights import"
         )
     settings = model.settings.replace(patch_sizes=PUBLISHED_SIZES, scale_weights=None, stride=1)
     features = model.feature_map(pixels)

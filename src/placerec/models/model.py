@@ -1,8 +1,8 @@
-"""A Model: trunk, fitted tensors and settings; one photo in, its Features out.
+"""A Model: a trunk, fitted tensors and settings. It turns one photo into its Features.
 
-The fitted tensors are everything that was learnt from photos: the vocabulary and PCA of the global
-descriptor, and those of the patch descriptors. ``fingerprint`` names the whole: two models with
-equal fingerprints describe a photo alike, and an index refuses any other.
+The fitted tensors are everything that is learnt from photos: the vocabulary and PCA of the global
+descriptor, and those of the patch descriptors. ``fingerprint`` identifies the whole model: two
+models with equal fingerprints describe a photo alike, and an index refuses any other model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from placerec.method.vlad import Vocabulary, normalise, vlad
 from placerec.photos.decode import decode
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array, Features, PatchSet, Photo
-from placerec.settings import FIXED_BY_INDEX, Settings
+from placerec.settings import AnySettings
 from placerec.trunks import feature_map
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from placerec.method.pca import Projection
     from placerec.trunks import Trunk
 
-# Settings that older fingerprints do not know count only where they are not the default.
-ADDED_LATER = ("shared_pca", "patch_sums")
+OUT = "MODEL.safetensors"  # the file name in the remedies of messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +37,9 @@ class Fitted:
     """The tensors that a fit learns.
 
     ``local_projection`` (local_dim, C), ``vocabulary`` and ``projection`` make the global
-    descriptor; without a projection that step is left out. ``patch_vocabulary`` is (K_patch, C);
-    with K_patch = 1 its centre is the mean of the raw features. ``patch_projection``
-    maps K_patch * C values to a patch descriptor. In the published form (``shared_pca``) the last
-    two are the same objects as ``vocabulary`` and ``projection``.
+    descriptor; without a projection that step is omitted. ``patch_vocabulary`` is (K_patch, C);
+    with K_patch = 1 its centre is the mean of the raw features. ``patch_projection`` maps
+    K_patch * C values to a patch descriptor.
     """
 
     local_projection: Projection | None
@@ -52,7 +50,7 @@ class Fitted:
 
     @classmethod
     def shared(cls, vocabulary: Vocabulary, projection: Projection | None) -> Fitted:
-        """The published form: one vocabulary and one PCA for the whole photo and its patches."""
+        """The published form: the photo and its patches share one vocabulary and one PCA."""
         return cls(None, vocabulary, projection, vocabulary, projection)
 
 
@@ -61,84 +59,71 @@ class Model:
     """A trunk with fitted tensors and settings.
 
     ``name``, ``training_data``, ``provenance`` (where the weights come from) and ``licence`` are
-    for people.
+    texts for people.
     """
 
     name: str
     trunk: Trunk = field(repr=False)
     fitted: Fitted = field(repr=False)
-    settings: Settings
+    settings: AnySettings
     training_data: str = ""
     provenance: str = ""
     licence: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the trunk's digest, the fitted tensors and the fixed settings."""
-        digest = hashlib.sha256(self.trunk.sha256.encode())
-        for name in FIXED_BY_INDEX:
-            if name in ADDED_LATER and getattr(self.settings, name) == getattr(Settings(), name):
-                continue
-            digest.update(f"{name}={getattr(self.settings, name)!r};".encode())
+        """The sha256 (hex) of the trunk's digest, the fitted tensors and the fixed settings."""
+        digest = hashlib.sha256(f"{self.trunk.sha256}{self.settings.form}".encode())
+        for name, value in self.settings.group("global", "patches").items():
+            digest.update(f"{name}={value!r};".encode())
         for label, tensor in fitted_tensors(self.fitted).items():
             digest.update(f"{label}{tensor.shape}{tensor.dtype}".encode())
             digest.update(np.ascontiguousarray(tensor).tobytes())
         return digest.hexdigest()
 
-    def with_settings(self, settings: Settings) -> Model:
-        """The same weights with other settings, as far as the weights allow them."""
+    def with_settings(self, settings: AnySettings) -> Model:
+        """Return the same weights with other settings; a PCA is truncated to fewer dimensions.
+
+        Raises ``UsageError`` if the weights do not allow these settings.
+        """
         self.check_form(settings)
-        if settings.shared_pca:
-            return self._with_shared(settings)
-        fitted, projection = self.fitted, self.fitted.patch_projection
-        if settings.patch_sizes and projection is not None:
-            if settings.pca_dim > projection.dimensions:
-                raise self._too_many("pca_dim", settings.pca_dim, projection.dimensions)
-            fitted = replace(fitted, patch_projection=projection.truncate(settings.pca_dim))
+        fitted = self.fitted
+        if settings.form == "published":
+            projection = self._truncated(fitted.projection, settings.pca_dim)
+            fitted = Fitted.shared(fitted.vocabulary, projection)
+            return replace(self, fitted=fitted, settings=settings)
+        if settings.patch_sizes and fitted.patch_projection is not None:
+            projection = self._truncated(fitted.patch_projection, settings.pca_dim)
+            fitted = replace(fitted, patch_projection=projection)
         if fitted.projection is not None:
             global_dim = min(settings.global_dim, fitted.projection.dimensions)
             fitted = replace(fitted, projection=fitted.projection.truncate(global_dim))
         return replace(self, fitted=fitted, settings=settings)
 
-    def _with_shared(self, settings: Settings) -> Model:
-        whole = self.fitted.projection
-        have = 0 if whole is None else whole.dimensions
-        if settings.global_dim > have:
-            raise self._too_many("PCA", settings.global_dim, have)
-        if whole is None or not settings.global_dim:
-            fitted = Fitted.shared(self.fitted.vocabulary, None)
-        else:
-            fitted = Fitted.shared(self.fitted.vocabulary, whole.truncate(settings.global_dim))
-        return replace(self, fitted=fitted, settings=settings)
-
-    def check_form(self, settings: Settings) -> None:
-        """Raise ``UsageError`` where ``settings`` need another form or number of clusters."""
-        if settings.shared_pca != self.settings.shared_pca:
-            form = (
-                "one PCA for photo and patches" if self.settings.shared_pca else "its own patches"
-            )
+    def _truncated(self, projection: Projection | None, dimensions: int) -> Projection | None:
+        available = 0 if projection is None else projection.dimensions
+        if dimensions > available:
             raise UsageError(
-                f"model {self.name} was fitted with {form}: choose a --method of that form, or fit "
-                f"one: placerec fit PHOTOS --method METHOD --out MODEL.safetensors"
+                f"pca_dim {dimensions}: model {self.name} has only {available} dimensions; choose "
+                f"at most that many, or fit a model with this pca_dim: placerec fit"
+            )
+        return projection.truncate(dimensions) if projection and dimensions else None
+
+    def check_form(self, settings: AnySettings) -> None:
+        """Raise ``UsageError`` if ``settings`` need another form or number of clusters."""
+        if settings.form != self.settings.form:
+            raise UsageError(
+                f"model {self.name} has the {self.settings.form} form, and these settings need the "
+                f"{settings.form} form: choose a method of that form, or fit a model: placerec fit"
             )
         for name in ("k_patch", "clusters"):
-            have, asked = getattr(self.settings, name), getattr(settings, name)
-            if asked != have:
-                make = f"fit PHOTOS --k-patch {asked} --out MODEL.safetensors"
-                if settings.shared_pca:
-                    make = f"train DATASET --clusters {asked} --out FOLDER"
+            fitted, asked = getattr(self.settings, name), getattr(settings, name)
+            if asked != fitted:
+                command = "train" if settings.form == "published" else "fit"
                 raise UsageError(
-                    f"{name} {asked}: model {self.name} was fitted with {name} {have}; make one: "
-                    f"placerec {make}"
+                    f"{name} {asked}: model {self.name} was fitted with {name} {fitted}; make a "
+                    f"model with {asked}: placerec {command}"
                 )
-
-    def _too_many(self, what: str, asked: int, have: int) -> UsageError:
-        method = "--method paper-speed " if self.settings.shared_pca else ""
-        return UsageError(
-            f"{what} {asked}: model {self.name} has only {have} dimensions; choose at most that "
-            f"many, or fit one: placerec fit PHOTOS {method}--pca-dim {asked} --out "
-            f"MODEL.safetensors"
-        )
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -146,32 +131,33 @@ class Model:
         return self.trunk.preprocessing(self.settings.image_size)
 
     def read(self, path: Path, name: str | None = None) -> Photo:
-        """The photo at ``path`` with as many pixels as the trunk can use; see ``decode``."""
+        """Return the photo at ``path`` with as many pixels as the trunk uses; see ``decode``."""
         return decode(path, name, self.preprocessing.shrink_to)
 
     def feature_map(self, pixels: Array) -> Array:
-        """Trunk features (h, w, C) float32 of a photo (H, W, 3) uint8 RGB."""
+        """Return the trunk features (h, w, C) float32 of a photo (H, W, 3) uint8 RGB."""
         return feature_map(self.trunk, pixels, self.settings.image_size)
 
     def describe(self, pixels: Array, stride: int | None = None) -> Features:
-        """The Features of a photo (H, W, 3) uint8 RGB.
+        """Return the Features of a photo (H, W, 3) uint8 RGB.
 
-        ``stride`` of the patches: none = the settings', as a database photo; a query takes 1.
+        ``stride`` is the step between patches in cells. The default is the setting, which is for
+        database photos; a query has stride 1.
         """
         return self.describe_map(self.feature_map(pixels), stride)
 
     def describe_map(self, features: Array, stride: int | None = None) -> Features:
-        """The Features of a feature map (h, w, C) float32; ``stride`` as in ``describe``."""
+        """Return the Features of a feature map (h, w, C) float32; ``stride`` as in ``describe``."""
         stride = stride or self.settings.stride
-        return Features(
-            global_descriptor(features, self.fitted, self.settings),
-            tuple(patch_set(features, self.fitted, self.settings, size, stride)
-                  for size in self.settings.patch_sizes),
-        )  # fmt: skip
+        patches = tuple(
+            patch_set(features, self.fitted, self.settings, size, stride)
+            for size in self.settings.patch_sizes
+        )
+        return Features(global_descriptor(features, self.fitted, self.settings), patches)
 
 
-def global_descriptor(features: Array, fitted: Fitted, settings: Settings) -> Array:
-    """Global descriptor (G,) float32 of unit length of a feature map (h, w, C)."""
+def global_descriptor(features: Array, fitted: Fitted, settings: AnySettings) -> Array:
+    """Return the global descriptor (G,) float32 of unit length of a feature map (h, w, C)."""
     local = local_features(
         features, settings.pooling, settings.image_centring, fitted.local_projection
     )
@@ -184,15 +170,15 @@ def global_descriptor(features: Array, fitted: Fitted, settings: Settings) -> Ar
 
 
 def patch_set(
-    features: Array, fitted: Fitted, settings: Settings, size: tuple[int, int], stride: int
+    features: Array, fitted: Fitted, settings: AnySettings, size: tuple[int, int], stride: int
 ) -> PatchSet:
-    """Patch descriptors of one size of a feature map (h, w, C), by the vocabulary's K_patch."""
+    """Return the patch descriptors of one size of a feature map (h, w, C)."""
     height, width, depth = features.shape
     patch_grid((height, width), size, stride)
     vocabulary, projection = fitted.patch_vocabulary, fitted.patch_projection
     if vocabulary is None:
-        raise UsageError("this model has no patch descriptors: fit one with patch sizes")
-    if len(vocabulary) == 1 and not settings.shared_pca:
+        raise UsageError("this model has no patch descriptors: fit a model with patch_sizes")
+    if len(vocabulary) == 1 and settings.form == "own":
         cells = features - vocabulary.centres[0]
         if projection is not None:
             cells = projection(cells.reshape(-1, depth)).reshape(height, width, -1)
@@ -202,22 +188,20 @@ def patch_set(
 
 
 def fitted_tensors(fitted: Fitted) -> dict[str, Array]:
-    """The tensors of a fit by name, in a fixed order; shared ones once."""
-    named: dict[str, Array | None] = {}
-    if fitted.local_projection is not None:
-        named["local_pca.weight"] = fitted.local_projection.weight
-        named["local_pca.bias"] = fitted.local_projection.bias
-    for prefix, vocabulary, projection in (
+    """Return the tensors of a fit by name, in a fixed order; shared tensors once."""
+    tensors: dict[str, Array | None] = {}
+    parts = [
+        ("local_", None, fitted.local_projection),
         ("", fitted.vocabulary, fitted.projection),
-        ("patch_", fitted.patch_vocabulary, fitted.patch_projection),
-    ):
-        if prefix and vocabulary is fitted.vocabulary:
-            continue  # the published form shares them
+    ]
+    if fitted.patch_vocabulary is not fitted.vocabulary:  # the published form shares them
+        parts.append(("patch_", fitted.patch_vocabulary, fitted.patch_projection))
+    for prefix, vocabulary, projection in parts:
         if vocabulary is not None:
-            named[prefix + "vocabulary.centres"] = vocabulary.centres
-            named[prefix + "vocabulary.weights"] = vocabulary.weights
-            named[prefix + "vocabulary.bias"] = vocabulary.bias
+            tensors[prefix + "vocabulary.centres"] = vocabulary.centres
+            tensors[prefix + "vocabulary.weights"] = vocabulary.weights
+            tensors[prefix + "vocabulary.bias"] = vocabulary.bias
         if projection is not None:
-            named[prefix + "pca.weight"] = projection.weight
-            named[prefix + "pca.bias"] = projection.bias
-    return {name: tensor for name, tensor in named.items() if tensor is not None}
+            tensors[prefix + "pca.weight"] = projection.weight
+            tensors[prefix + "pca.bias"] = projection.bias
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}

@@ -1,10 +1,9 @@
-"""Model files: fitted tensors as float32 safetensors, with who made them and of what.
+"""Model files: fitted tensors as float32 safetensors, with a header that says where they come from.
 
-The same bytes are a file (``placerec fit --out MODEL.safetensors``) and the model inside an index.
-A file names its trunk by name and sha256 and carries the settings that it was fitted for, its
-training data, provenance and licence, and the sha256 of its tensors. The tensors of an imported or
-trained VGG16 (``encoder.*``) travel in it. Loading runs no code; missing, extra, misshapen and
-non-finite tensors are refused by name.
+The same bytes are a file (``placerec fit``) and the model inside an index. The header states the
+format, the trunk by name and sha256, the settings, the training data, provenance and licence, and
+the sha256 of the tensors. The tensors of an imported or trained VGG16 (``encoder.*``) are in the
+file. Loading runs no code. A missing, unknown, misshapen or non-finite tensor is refused by name.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary
 from placerec.models.model import Fitted, Model, fitted_tensors
 from placerec.records import Array
-from placerec.settings import Settings
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.settings import AnySettings, settings_from_json
 from placerec.trunks import TRUNKS, Trunk, open_trunk
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
 
@@ -32,39 +32,54 @@ LONGEST_HEADER = 1 << 20  # bytes
 REQUIRED = ("format", "name", "trunk", "trunk_sha256", "settings", "training_data")
 CHECKPOINT_ENDINGS = (".pth", ".pt", ".tar", ".ckpt")  # of what ``weights import`` reads
 CHECKPOINT_STARTS = (b"PK", b"\x80")  # a zip archive, a pickle
+REMEDY = "make the file again"
 
 
-def save_model(model: Model, path: Path) -> None:
-    """Write ``model`` to ``path``, as a whole or not at all."""
-    with atomic_write(path) as partial:
+def save_model(model: Model, path: str | Path) -> None:
+    """Write ``model`` to ``path`` atomically."""
+    with atomic_write(Path(path)) as partial:
         partial.write_bytes(model_bytes(model))
 
 
-def load_model(path: Path, threads: int = 1, device: str = "cpu") -> Model:
-    """The model in the file ``path``, with its trunk opened by name."""
-    _refuse_missing(path)
-    return model_from_bytes(path.read_bytes(), path, threads=threads, device=device)
+def load_model(path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> Model:
+    """Return the model in the file ``path``; its trunk is opened by name."""
+    path = _existing(path)
+    return model_from_bytes(path.read_bytes(), path, runtime=runtime)
 
 
-def read_header(path: Path) -> dict[str, str]:
-    """What the model file ``path`` says of itself, from its header alone."""
-    _refuse_missing(path)
+def read_header(path: str | Path) -> dict[str, str]:
+    """Return the header of the model file ``path`` without reading its tensors."""
+    path = _existing(path)
     with path.open("rb") as file:
         start = file.read(8)
         header = file.read(min(int.from_bytes(start, "little"), LONGEST_HEADER))
-    return _metadata(start + header, path)
+    return parse_header(start + header, path)
 
 
-def read_settings(path: Path) -> Settings:
-    """The settings that the model file ``path`` was fitted for, from its header alone."""
-    return parsed_settings(read_header(path)["settings"], path)
+def read_settings(path: str | Path) -> AnySettings:
+    """Return the settings of the model file ``path`` without reading its tensors."""
+    return parse_settings(read_header(path)["settings"], Path(path))
 
 
-def parsed_settings(text: str, origin: Path) -> Settings:
-    """Settings from JSON; ``UnsafeWeights`` where there are others or none, naming ``origin``."""
+def parse_header(data: bytes, origin: Path) -> dict[str, str]:
+    """Return the header texts of a model file that begins with ``data``."""
     try:
-        settings = Settings.from_json(text)
-        wrong = _of_wrong_type(settings)
+        length = int.from_bytes(data[:8], "little")
+        header = dict(json.loads(data[8 : 8 + length]).get("__metadata__", {}))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise _not_safetensors(data, origin, error) from error
+    missing = [key for key in REQUIRED if not isinstance(header.get(key), str)]
+    if missing or header["format"] != FORMAT:
+        why = f"not a {FORMAT} file, missing: {', '.join(missing) or 'format'}"
+        raise UnsafeWeights(origin, why, "make a model file: placerec fit")
+    return header
+
+
+def parse_settings(text: str, origin: Path) -> AnySettings:
+    """Return the settings in JSON ``text``; invalid ones are ``UnsafeWeights`` of ``origin``."""
+    try:
+        settings = settings_from_json(text)
+        problem = _wrong_type(settings)
     except (
         UsageError,
         ValueError,
@@ -73,93 +88,83 @@ def parsed_settings(text: str, origin: Path) -> Settings:
         AttributeError,
         RecursionError,
     ) as error:
-        wrong = str(error) or type(error).__name__
+        problem = str(error) or type(error).__name__
     else:
-        if not wrong:
+        if not problem:
             return settings
-    raise UnsafeWeights(
-        origin, f"its settings cannot be read: {wrong:.200}", "make it again with this version"
-    )
+    why = f"its settings cannot be read: {problem:.200}"
+    raise UnsafeWeights(origin, why, "make it again with this version")
 
 
 def model_bytes(model: Model) -> bytes:
-    """``model`` as safetensors, without its trunk unless that is a VGG16 of its own."""
+    """Return ``model`` as safetensors, without its trunk unless that is an own VGG16."""
     from safetensors.numpy import save
 
-    carried = model.trunk.state if isinstance(model.trunk, VGG16) and model.trunk.own else {}
+    trunk = model.trunk.state if isinstance(model.trunk, VGG16) and model.trunk.own else {}
     tensors = {
         name: np.ascontiguousarray(tensor, np.float32)
-        for name, tensor in {**carried, **fitted_tensors(model.fitted)}.items()
+        for name, tensor in {**trunk, **fitted_tensors(model.fitted)}.items()
     }
-    metadata = {
+    header = {
         "format": FORMAT, "name": model.name, "trunk": model.trunk.name,
         "trunk_sha256": model.trunk.sha256, "settings": model.settings.to_json(),
         "training_data": model.training_data, "provenance": model.provenance,
         "licence": model.licence, "sha256": tensors_sha256(tensors),
     }  # fmt: skip
-    encoded: bytes = save(tensors, metadata)
+    encoded: bytes = save(tensors, header)
     return encoded
 
 
 def model_from_bytes(
-    data: bytes,
-    origin: Path,
-    trunk: Trunk | None = None,
-    *,
-    threads: int = 1,
-    device: str = "cpu",
+    data: bytes, origin: Path, trunk: Trunk | None = None, runtime: Runtime = DEFAULT_RUNTIME
 ) -> Model:
-    """The model that ``model_bytes`` wrote; ``origin`` is named in errors.
+    """Return the model that ``model_bytes`` wrote; errors name ``origin``.
 
-    ``trunk`` is needed where the trunk is neither one of placerec's own nor in ``data``.
+    ``trunk`` is required if the model's trunk is neither in ``data`` nor one of ``TRUNKS``.
     """
-    tensors, metadata = _parse(data, origin)
-    settings = parsed_settings(metadata["settings"], origin)
+    tensors, header = _parse(data, origin)
+    settings = parse_settings(header["settings"], origin)
     digest = tensors_sha256(tensors)
     if any(name.startswith("encoder.") for name in tensors):
-        trunk = _carried_vgg16(tensors, origin, threads, device)
+        trunk = _own_vgg16(tensors, origin, runtime)
     if trunk is None:
-        if metadata["trunk"] not in TRUNKS:
+        if header["trunk"] not in TRUNKS:
             raise UsageError(
-                f"{origin}: made with the trunk {metadata['trunk']}, which is not placerec's own: "
-                f"name it with --model, or pass it as trunk="
+                f"{origin}: made with the trunk {header['trunk']}, which is not part of placerec: "
+                f"give that trunk as model"
             )
-        trunk = open_trunk(metadata["trunk"], threads, device)
-    if trunk.sha256 != metadata["trunk_sha256"]:
+        trunk = open_trunk(header["trunk"], runtime)
+    if trunk.sha256 != header["trunk_sha256"]:
         raise UnsafeWeights(
             origin,
-            f"made with trunk {metadata['trunk']} {metadata['trunk_sha256'][:12]}, this one is "
+            f"made with trunk {header['trunk']} {header['trunk_sha256'][:12]}, this trunk is "
             f"{trunk.name} {trunk.sha256[:12]}",
-            "use the trunk it was made with, or fit it again",
+            "use the trunk that it was made with, or fit it again",
         )
-    fitted = _fitted(tensors, settings, trunk.channels, origin)
-    if metadata.get("sha256", digest) != digest:
-        raise UnsafeWeights(origin, "its tensors are not those of its sha256", "make it again")
+    fitted = _Tensors(tensors, origin).fitted(settings, trunk.channels)
+    if header.get("sha256", digest) != digest:
+        raise UnsafeWeights(origin, "its tensors do not have the sha256 that it states", REMEDY)
     return Model(
-        metadata["name"], trunk, fitted, settings, metadata["training_data"],
-        metadata.get("provenance", ""), metadata.get("licence", ""),
+        header["name"], trunk, fitted, settings, header["training_data"],
+        header.get("provenance", ""), header.get("licence", ""),
     )  # fmt: skip
 
 
-def _carried_vgg16(tensors: dict[str, Array], origin: Path, threads: int, device: str) -> VGG16:
-    """The VGG16 whose tensors are in ``tensors``; they are taken out of it."""
-    state = {}
-    for name, shape in state_shapes().items():
-        if name not in tensors:
-            raise UnsafeWeights(origin, f"tensor {name} is missing", "make it again")
-        state[name] = tensors.pop(name)
-        if state[name].shape != shape:
-            raise UnsafeWeights(origin, f"tensor {name} is not {shape}", "make it again")
-    return VGG16(state, state_sha256(state), threads, device)
-
-
 def tensors_sha256(tensors: Mapping[str, Array]) -> str:
-    """sha256 (hex) of tensors with their names and shapes, whatever their order."""
+    """Return the sha256 (hex) of tensors with their names and shapes, in any order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tensor.shape}".encode())
         digest.update(np.ascontiguousarray(tensor).data)
     return digest.hexdigest()
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        remedy = "make one: placerec fit, or placerec weights import"
+        raise NotFound(path, "no such model file", remedy)
+    return path
 
 
 def _parse(data: bytes, origin: Path) -> tuple[dict[str, Array], dict[str, str]]:
@@ -168,96 +173,87 @@ def _parse(data: bytes, origin: Path) -> tuple[dict[str, Array], dict[str, str]]
     try:
         tensors = load(data)
     except Exception as error:  # safetensors' own exception is not public
-        raise _no_safetensors(data, origin, error) from error
-    metadata = _metadata(data, origin)
+        raise _not_safetensors(data, origin, error) from error
+    header = parse_header(data, origin)
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
-            raise UnsafeWeights(origin, f"tensor {name} is not finite", "make it again")
-    return tensors, metadata
+            raise UnsafeWeights(origin, f"tensor {name} is not finite", REMEDY)
+    return tensors, header
 
 
-def _metadata(data: bytes, origin: Path) -> dict[str, str]:
-    """What the header at the begin of ``data`` says besides the tensors."""
-    try:
-        length = int.from_bytes(data[:8], "little")
-        metadata = dict(json.loads(data[8 : 8 + length]).get("__metadata__", {}))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise _no_safetensors(data, origin, error) from error
-    missing = [key for key in REQUIRED if not isinstance(metadata.get(key), str)]
-    if missing or metadata["format"] != FORMAT:
-        raise UnsafeWeights(
-            origin, f"no {FORMAT} file, missing: {', '.join(missing) or 'format'}",
-            "make one: placerec fit PHOTOS --out MODEL.safetensors",
-        )  # fmt: skip
-    return metadata
+def _own_vgg16(tensors: dict[str, Array], origin: Path, runtime: Runtime) -> VGG16:
+    """Take the VGG16 out of ``tensors``."""
+    taken = _Tensors(tensors, origin)
+    state = {name: taken.take(name, shape) for name, shape in state_shapes().items()}
+    return VGG16(state, state_sha256(state), runtime)
 
 
-def _of_wrong_type(settings: Settings) -> str:
-    """What ``Settings`` does not ask of its values, because Python's types do; else nothing."""
-    for one in fields(Settings):
-        value = getattr(settings, one.name)
-        if type(one.default) in (int, bool, str) and type(value) is not type(one.default):
-            return f"{one.name} is {value!r:.40}, not of type {one.type}"
+def _wrong_type(settings: AnySettings) -> str:
+    """Name a setting whose type is wrong; an empty text if all are right."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if type(field.default) in (int, bool, str) and type(value) is not type(field.default):
+            return f"{field.name} is {value!r:.40}, not of type {field.type}"
     sizes = (settings.image_size, *settings.patch_sizes)
     if not all(len(size) == 2 and all(type(side) is int for side in size) for size in sizes):
-        return "image_size and patch_sizes are two whole numbers each"
+        return "image_size and patch_sizes must have two whole numbers each"
     return ""
 
 
-def _refuse_missing(path: Path) -> None:
-    if not path.is_file():
-        raise NotFound(
-            path, "no such model file",
-            "make one: placerec fit PHOTOS --out FILE, or placerec weights import CHECKPOINT FILE",
-        )  # fmt: skip
-
-
-def _no_safetensors(data: bytes, origin: Path, error: Exception) -> UnsafeWeights:
+def _not_safetensors(data: bytes, origin: Path, error: Exception) -> UnsafeWeights:
     if data.startswith(CHECKPOINT_STARTS):
         remedy = f"import it first: placerec weights import {origin} MODEL.safetensors"
-        return UnsafeWeights(origin, "a PyTorch checkpoint, no model file", remedy)
-    return UnsafeWeights(origin, f"no safetensors file: {error!s:.200}", "make it again")
+        return UnsafeWeights(origin, "a PyTorch checkpoint, not a model file", remedy)
+    return UnsafeWeights(origin, f"not a safetensors file: {error!s:.200}", REMEDY)
 
 
-def _fitted(tensors: dict[str, Array], settings: Settings, channels: int, origin: Path) -> Fitted:
-    remaining = dict(tensors)
+class _Tensors:
+    """The tensors of a file, taken one by one with their expected shapes."""
 
-    def take(name: str, shape: tuple[int | None, ...], *, required: bool = True) -> Array | None:
-        tensor = remaining.pop(name, None)
-        if tensor is None and not required:
-            return None
+    def __init__(self, tensors: dict[str, Array], origin: Path) -> None:
+        self._tensors, self._origin = tensors, origin
+
+    def take(self, name: str, shape: tuple[int | None, ...]) -> Array:
+        """Remove a tensor and return it as float32; ``None`` in ``shape`` allows any length."""
+        tensor = self._tensors.pop(name, None)
         if tensor is None:
-            raise UnsafeWeights(origin, f"tensor {name} is missing", "make it again")
+            raise UnsafeWeights(self._origin, f"tensor {name} is missing", REMEDY)
         fits = len(tensor.shape) == len(shape) and all(
-            want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
+            expected in (None, length) for expected, length in zip(shape, tensor.shape, strict=True)
         )
         if not fits:
-            raise UnsafeWeights(origin, f"tensor {name} has shape {tensor.shape}", "make it again")
+            raise UnsafeWeights(self._origin, f"tensor {name} has shape {tensor.shape}", REMEDY)
         return np.asarray(tensor, np.float32)
 
-    def vocabulary(prefix: str, clusters: int, depth: int) -> Vocabulary:
-        centres, weights = (
-            take(f"{prefix}vocabulary.{part}", (clusters, depth)) for part in ("centres", "weights")
-        )
-        bias = take(prefix + "vocabulary.bias", (clusters,), required=False)
-        return Vocabulary(np.asarray(centres), np.asarray(weights), bias)
+    def vocabulary(self, prefix: str, clusters: int, depth: int) -> Vocabulary:
+        """Take a vocabulary; its bias is optional."""
+        centres = self.take(f"{prefix}vocabulary.centres", (clusters, depth))
+        weights = self.take(f"{prefix}vocabulary.weights", (clusters, depth))
+        bias = f"{prefix}vocabulary.bias"
+        biased = bias in self._tensors
+        return Vocabulary(centres, weights, self.take(bias, (clusters,)) if biased else None)
 
-    def projection(prefix: str, width: int) -> Projection | None:
-        weight = take(prefix + "pca.weight", (None, width), required=False)
-        if weight is None:
+    def projection(self, prefix: str, width: int) -> Projection | None:
+        """Take a PCA of vectors of ``width`` values, if there is one."""
+        if f"{prefix}pca.weight" not in self._tensors:
             return None
-        return Projection(weight, np.asarray(take(prefix + "pca.bias", (len(weight),))))
+        weight = self.take(f"{prefix}pca.weight", (None, width))
+        return Projection(weight, self.take(f"{prefix}pca.bias", (len(weight),)))
 
-    local = projection("local_", channels)
-    depth = local.dimensions if local else channels
-    main = vocabulary("", settings.clusters, depth)
-    whole = projection("", settings.bands * settings.clusters * depth)
-    patch_vocabulary, patch_projection = None, None
-    if "patch_vocabulary.centres" in remaining:
-        patch_vocabulary = vocabulary("patch_", settings.k_patch, channels)
-        patch_projection = projection("patch_", settings.k_patch * channels)
-    if settings.shared_pca:
-        patch_vocabulary, patch_projection = main, whole
-    if remaining:
-        raise UnsafeWeights(origin, f"unknown tensor {min(remaining)}", "make it again")
-    return Fitted(local, main, whole, patch_vocabulary, patch_projection)
+    def fitted(self, settings: AnySettings, channels: int) -> Fitted:
+        """Take everything that a fit for ``settings`` has; nothing may remain."""
+        local = self.projection("local_", channels)
+        depth = local.dimensions if local else channels
+        vocabulary = self.vocabulary("", settings.clusters, depth)
+        projection = self.projection("", settings.bands * settings.clusters * depth)
+        if settings.form == "published":
+            fitted = Fitted.shared(vocabulary, projection)
+        elif "patch_vocabulary.centres" in self._tensors:
+            patch_vocabulary = self.vocabulary("patch_", settings.k_patch, channels)
+            patch_projection = self.projection("patch_", settings.k_patch * channels)
+            fitted = Fitted(local, vocabulary, projection, patch_vocabulary, patch_projection)
+        else:
+            fitted = Fitted(local, vocabulary, projection, None, None)
+        if self._tensors:
+            raise UnsafeWeights(self._origin, f"unknown tensor {min(self._tensors)}", REMEDY)
+        return fitted

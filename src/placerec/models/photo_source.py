@@ -1,12 +1,12 @@
-"""From photos on disk to what an index stores, several at a time.
+"""From photos on disk to a fitted model and to described photos, several photos at a time.
 
-A photo that cannot be used comes out as the error that says why, in its place, so that nothing
-stops and nothing is dropped in silence.
+A photo that cannot be read becomes the error with its reason, in its place. So one bad photo does
+not stop a run, and no photo is dropped in silence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,24 +15,19 @@ import numpy as np
 
 from placerec.errors import NotFound, PhotoError
 from placerec.method.vlad import Vocabulary
-from placerec.models.fit import FeatureMaps, chosen_for_fit, chosen_for_pca, fit_model
+from placerec.models.fit import FeatureMaps, fit_model, more_photos_for_pca, photos_for_fit
 from placerec.models.model import Model
 from placerec.photos.decode import decode
 from placerec.records import Array, Features, Position
-from placerec.settings import Settings
+from placerec.runtime import Runtime
+from placerec.settings import AnySettings
 from placerec.trunks import Trunk, feature_map
 from placerec.workers import map_in_order
-
-Progress = Callable[[str, int, int], None]
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """Take note of nothing: stage, items done, items in all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One photo as it goes into an index."""
+    """One photo as an index stores it."""
 
     name: str
     sha256: str
@@ -42,7 +37,7 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """One photo as far as its feature map (h, w, C)."""
+    """One photo with its feature map (h, w, C)."""
 
     name: str
     sha256: str
@@ -51,41 +46,39 @@ class Mapped:
 
 
 class PhotoSource:
-    """The photos ``names`` below ``root`` as one trunk sees them at one image size.
+    """The photos below ``root``, seen by one trunk at the image size of ``settings``.
 
-    ``names`` are paths relative to ``root``. Feature maps that a fit has needed are kept until
-    ``close``, so that no photo runs through the trunk twice.
+    Photo names are paths relative to ``root``. The feature maps of a fit are stored until
+    ``close``, so no photo passes through the trunk twice.
     """
 
-    def __init__(
-        self, root: Path, trunk: Trunk, settings: Settings, threads: int, progress: Progress
-    ) -> None:
+    def __init__(self, root: Path, trunk: Trunk, settings: AnySettings, runtime: Runtime) -> None:
         self._root, self._trunk, self._settings = root, trunk, settings
-        self._threads, self._progress = threads, progress
+        self._threads, self._progress = runtime.cores, runtime.progress
         self._maps = FeatureMaps()
-        self._kept: dict[str, Mapped | PhotoError] = {}
+        self._read: dict[str, Mapped | PhotoError] = {}
 
     def fit(
         self, names: Sequence[str], fewest: int = 1, vocabulary: Vocabulary | None = None
     ) -> Model | None:
-        """A model fitted on at most 1000 of the photos; ``None`` with fewer than ``fewest``.
+        """Return a model fitted on at most 1000 photos, or ``None`` with fewer than ``fewest``.
 
-        The PCA of the published form takes up to 10,000; of those beyond the 1000 no feature map
-        is kept. With a ``vocabulary`` only that PCA is fitted.
+        The PCA of the published form takes up to 10,000 photos; the feature maps beyond the first
+        1000 are not stored. With a ``vocabulary`` only that PCA is fitted.
         """
-        chosen = chosen_for_fit(names)
-        for done, one in enumerate(map_in_order(self._map, chosen, self._threads), start=1):
+        chosen = photos_for_fit(names)
+        for done, photo in enumerate(map_in_order(self._map, chosen, self._threads), start=1):
             name = chosen[done - 1]
-            self._kept[name] = one
-            if isinstance(one, Mapped):
-                row = self._maps.append(one.features)
-                self._kept[name] = Mapped(name, one.sha256, one.position, self._maps[row])
+            self._read[name] = photo
+            if isinstance(photo, Mapped):
+                row = self._maps.append(photo.features)
+                self._read[name] = Mapped(name, photo.sha256, photo.position, self._maps[row])
             self._progress("reading photos", done, len(chosen))
         if len(self._maps) < max(fewest, 1):
             return None
         folder, count = "/".join(self._root.resolve().parts[-2:]), len(self._maps)
-        usable = [name for name in chosen if isinstance(self._kept[name], Mapped)]
-        others = chosen_for_pca(names, chosen)
+        usable = [name for name in chosen if isinstance(self._read[name], Mapped)]
+        others = more_photos_for_pca(names, chosen)
         return fit_model(
             self._trunk, self._settings, self._maps,
             name=f"{self._trunk.name} fitted on {folder} ({count} photos)",
@@ -97,28 +90,27 @@ class PhotoSource:
         )  # fmt: skip
 
     def describe(self, names: Sequence[str], model: Model) -> Iterator[Described | PhotoError]:
-        """Each photo described, or the reason why not, in the order of ``names``."""
+        """Yield each photo described, or the error that says why not, in the order of ``names``."""
 
         def describe(name: str) -> Described | PhotoError:
-            one = self._kept.get(name) or self._map(name)
-            if isinstance(one, PhotoError):
-                return one
-            return Described(
-                name, one.sha256, one.position, model.describe_map(np.asarray(one.features))
-            )
+            photo = self._read.get(name) or self._map(name)
+            if isinstance(photo, PhotoError):
+                return photo
+            features = model.describe_map(np.asarray(photo.features))
+            return Described(name, photo.sha256, photo.position, features)
 
-        for done, one in enumerate(map_in_order(describe, names, self._threads), start=1):
+        for done, photo in enumerate(map_in_order(describe, names, self._threads), start=1):
             self._progress("describing photos", done, len(names))
-            yield one
+            yield photo
 
     @property
     def skipped(self) -> list[PhotoError]:
-        """The photos that a fit could not use."""
-        return [one for one in self._kept.values() if isinstance(one, PhotoError)]
+        """The photos that a fit could not read."""
+        return [photo for photo in self._read.values() if isinstance(photo, PhotoError)]
 
     def close(self) -> None:
-        """Drop the kept feature maps."""
-        self._kept.clear()
+        """Delete the stored feature maps."""
+        self._read.clear()
         self._maps.close()
 
     def __enter__(self) -> PhotoSource:
@@ -130,23 +122,23 @@ class PhotoSource:
     def _maps_of(
         self, names: Sequence[str], stage: str, *, mirrored: bool = False
     ) -> Iterator[Array]:
-        """The feature maps of the photos that can be used, one at a time; none is kept."""
-        found = map_in_order(partial(self._map, mirrored=mirrored), names, self._threads)
-        for done, (name, one) in enumerate(zip(names, found, strict=True), start=1):
+        """Yield the feature maps of the valid photos, one at a time; none is stored."""
+        photos = map_in_order(partial(self._map, mirrored=mirrored), names, self._threads)
+        for done, (name, photo) in enumerate(zip(names, photos, strict=True), start=1):
             self._progress(stage, done, len(names))
-            if isinstance(one, Mapped):
-                yield one.features
+            if isinstance(photo, Mapped):
+                yield photo.features
             else:
-                self._kept.setdefault(name, one)
+                self._read.setdefault(name, photo)
 
     def _map(self, name: str, *, mirrored: bool = False) -> Mapped | PhotoError:
-        preprocessing = self._trunk.preprocessing(self._settings.image_size)
+        size = self._settings.image_size
         try:
-            photo = decode(self._root / name, name, preprocessing.shrink_to)
+            photo = decode(self._root / name, name, self._trunk.preprocessing(size).shrink_to)
         except NotFound:
             return PhotoError(name, "it disappeared while the folder was read")
         except PhotoError as error:
             return type(error)(name, error.reason)
         pixels = photo.pixels[:, ::-1] if mirrored else photo.pixels
-        features = feature_map(self._trunk, pixels, self._settings.image_size)
+        features = feature_map(self._trunk, pixels, size)
         return Mapped(name, photo.sha256, photo.position, features)

@@ -7,11 +7,11 @@ from pathlib import Path
 from placerec.errors import UsageError
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
-from placerec.models.resolve import auto_model, open_named, settings_for
-from placerec.recognise.rerank import rerank
-from placerec.records import Place
-from placerec.runtime import available_threads
-from placerec.settings import Settings
+from placerec.models.resolve import AUTO, generic_model, resolve, settings_for
+from placerec.recognise.scores import match_candidates, score_matches
+from placerec.records import Array, Place
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.settings import AnySettings
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
@@ -20,31 +20,47 @@ def match_photos(
     first: str | Path,
     second: str | Path,
     *,
-    model: str | Trunk = "auto",
-    settings: Settings | None = None,
-    threads: int | None = None,
-    device: str = "cpu",
+    model: str | Trunk = AUTO,
+    settings: AnySettings | None = None,
+    runtime: Runtime = DEFAULT_RUNTIME,
 ) -> tuple[Place, Model]:
-    """How well ``first`` (as the query) agrees with ``second``; also the model that was used.
+    """Return how well ``first``, as the query, agrees with ``second``, and the model used.
 
-    Two photos are too few to fit a model: ``auto`` is the generic one, a trunk alone is refused.
-    The fusion is always raw, as in the published two-image tool: one candidate has no z-score.
-    The photos are described by several threads, never differently for it.
+    Two photos are too few to fit a model: ``auto`` means ``generic``, and a trunk is refused.
     """
-    threads = threads or available_threads()
+    ready = pair_model(model, settings, runtime)
+    query, other = ready.read(Path(first)), ready.read(Path(second))
+    return match_pixels(query.pixels, other.pixels, ready, str(second)), ready
+
+
+def pair_model(
+    model: str | Trunk = AUTO,
+    settings: AnySettings | None = None,
+    runtime: Runtime = DEFAULT_RUNTIME,
+) -> Model:
+    """Return the model that compares two photos."""
     settings = settings or settings_for(model)
-    model = auto_model(model, settings)
-    ready = open_named("generic" if model == "auto" else model, threads, device)
+    resolved = resolve(model, settings, runtime)
+    ready = generic_model(runtime) if resolved.generic_if_few else resolved.model
     if ready is None:
         raise UsageError(
-            f"model {model}: it must be fitted on photos, at least {FEWEST_PHOTOS}; fit one: "
-            f"placerec fit PHOTOS --model {model} --out MODEL.safetensors"
+            f"model {model}: it must be fitted on at least {FEWEST_PHOTOS} photos; fit a model "
+            f"first: placerec fit PHOTOS"
         )
-    ready = ready.with_settings(settings)
+    return ready.with_settings(settings)
+
+
+def match_pixels(query: Array, other: Array, model: Model, name: str = "") -> Place:
+    """Return how well two photos (H, W, 3) uint8 RGB agree; ``name`` is that of ``other``.
+
+    The fusion is always raw, as in the published tool for two images: one candidate has no z-score.
+    """
     with single_threaded_blas():
-        query = ready.describe(ready.read(Path(first)).pixels, stride=1)
-        other = ready.describe(ready.read(Path(second)).pixels)
-        similar = query.global_descriptor[None] @ other.global_descriptor
-        candidates = [other.patches] if ready.settings.reranks else []
-        one = rerank(query.patches, candidates, similar, ready.settings.replace(fusion="raw"))[0]
-    return Place(1, str(second), one.score, float(similar[0]), None, one.matches), ready
+        asked = model.describe(query, stride=1)
+        answer = model.describe(other)
+        cosine = float((asked.global_descriptor[None] @ answer.global_descriptor)[0])
+        if not model.settings.reranks:
+            return Place(1, name, cosine, cosine)
+        matched = match_candidates(asked.patches, [answer.patches])
+        scores, matches = score_matches(matched, model.settings.replace(fusion="raw"))
+    return Place(1, name, float(scores[0]), cosine, None, matches[0])

@@ -7,29 +7,38 @@ print(answer.best.path, answer.best.score)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from placerec.index.open_index import OpenIndex
-from placerec.method.ranking import shortlist
+from placerec.errors import FixedByIndex
+from placerec.index.index_model import model_of_index
+from placerec.index.reader import IndexReader, StoredPatches
+from placerec.method.ranking import rerank, shortlist
 from placerec.models.model import Model
-from placerec.recognise.rerank import rerank
-from placerec.records import Answer, Array, Features, Place
-from placerec.settings import Settings
+from placerec.models.resolve import AUTO
+from placerec.recognise.scores import match_candidates, score_matches
+from placerec.records import Answer, Array, Features, Match, Photo, Place
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.settings import AnySettings
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceRecognizer:
-    """Answers where a photo was taken, from an index of photos."""
+    """Answers where a photo was taken, from an index of photos.
 
-    index: OpenIndex = field(repr=False)
+    ``global_descriptors`` (N, G) float32 are in the order of ``index.entries``.
+    """
+
+    index: IndexReader = field(repr=False)
     model: Model
-    settings: Settings
+    settings: AnySettings
+    global_descriptors: Array = field(repr=False)
     threads: int = 1
 
     @classmethod
@@ -37,46 +46,82 @@ class PlaceRecognizer:
         cls,
         index: str | Path,
         *,
-        model: str | Trunk = "auto",
-        threads: int | None = None,
-        device: str = "cpu",
+        model: str | Trunk = AUTO,
+        runtime: Runtime = DEFAULT_RUNTIME,
         **changes: Any,
     ) -> PlaceRecognizer:
-        """Open the index file; ``changes`` are query-time settings (see ``Settings``).
+        """Open the index file. ``changes`` are settings that are free at query time.
 
-        ``model`` is only checked: an index knows its own. Raises ``NotFound``, ``NotAnIndex``,
-        ``DamagedIndex``, ``ModelMismatch`` or ``FixedByIndex``.
+        An index contains its model; another ``model`` is refused. Raises ``NotFound``,
+        ``NotAnIndex``, ``DamagedIndex``, ``ModelMismatch`` or ``FixedByIndex``.
         """
-        opened = OpenIndex.open(Path(index), model=model, threads=threads, device=device)
-        settings = opened.query_settings(**changes)
-        return cls(opened, opened.model, settings, opened.threads)
+        path = Path(index)
+        reader = IndexReader.open(path)
+        try:
+            inside = model_of_index(reader, path, model, runtime)
+            settings = _query_settings(inside.settings, changes)
+            return cls(reader, inside, settings, reader.global_descriptors(), runtime.cores)
+        except BaseException:
+            reader.close()
+            raise
 
-    def query(self, photo: str | Path | Array, top: int = 5) -> Answer:
-        """The ``top`` places most like ``photo`` (a path, or (H, W, 3) uint8 RGB), best first."""
+    def read(self, path: str | Path) -> Photo:
+        """Return the photo at ``path`` with as many pixels as the model uses."""
+        return self.model.read(Path(path))
+
+    def query(self, photo: str | Path | Photo | Array, top: int = 5) -> Answer:
+        """Return the ``top`` places most similar to ``photo``, best first.
+
+        ``photo`` is a path, a decoded ``Photo``, or pixels (H, W, 3) uint8 RGB.
+        """
         if isinstance(photo, np.ndarray):
             name, pixels = "", photo
         else:
-            name, pixels = str(photo), self.model.read(Path(photo)).pixels
+            decoded = photo if isinstance(photo, Photo) else self.read(photo)
+            name, pixels = decoded.path, decoded.pixels
         with single_threaded_blas():
             return Answer(name, self.rank(self.model.describe(pixels, stride=1), top))
 
     def rank(self, query: Features, top: int) -> tuple[Place, ...]:
-        """The ``top`` places for the features of a photo: shortlist, re-rank, answer."""
+        """Return the ``top`` places for the features of a photo: shortlist, scores, final order."""
         candidates = self.settings.candidates if self.settings.reranks else 0
-        rows, similar = shortlist(
-            query.global_descriptor, self.index.global_descriptors, max(top, candidates)
-        )
-        patches = map(self.index.patches, rows[:candidates])
-        ranked = rerank(query.patches, patches, similar, self.settings, self.threads)
-        found = [(self.index.entries[rows[one.candidate]], one) for one in ranked[:top]]
-        return tuple(
-            Place(rank, entry.name, one.score, float(similar[one.candidate]), entry.position,
-                  one.matches)
-            for rank, (entry, one) in enumerate(found, start=1)
-        )  # fmt: skip
+        rows, cosines = self.shortlist(query, max(top, candidates))
+        scores, matches = self.score(query, rows[:candidates].tolist())
+        order, final = rerank(scores, len(rows)) if candidates else (np.arange(len(rows)), cosines)
+        places = []
+        for rank, (number, score) in enumerate(zip(order[:top], final[:top], strict=True), start=1):
+            entry = self.index.entries[rows[number]]
+            found = matches[number] if number < len(matches) else ()
+            places.append(
+                Place(rank, entry.name, float(score), float(cosines[number]), entry.position, found)
+            )
+        return tuple(places)
+
+    def shortlist(self, query: Features, count: int) -> tuple[Array, Array]:
+        """Return the ``count`` most similar photos by global descriptor: rows and cosines (n,)."""
+        return shortlist(query.global_descriptor, self.global_descriptors, count)
+
+    def score(self, query: Features, rows: Sequence[int]) -> tuple[Array, list[tuple[Match, ...]]]:
+        """Return the patch score (n,) of each photo in ``rows``, and its matches per patch size."""
+        stored = self.index.read_patches(rows)
+        matched = match_candidates(query.patches, stored, self.threads, StoredPatches.decode)
+        return score_matches(matched, self.settings, self.threads)
 
     def __enter__(self) -> PlaceRecognizer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the index."""
         self.index.close()
+
+
+def _query_settings(fixed: AnySettings, changes: dict[str, Any]) -> AnySettings:
+    """The settings of an index with ``changes``; a setting that the index fixes is refused."""
+    settings = fixed.replace(**changes)
+    for name, value in fixed.group("global", "patches").items():
+        if getattr(settings, name) != value:
+            raise FixedByIndex(name, value, getattr(settings, name))
+    return settings

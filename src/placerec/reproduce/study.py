@@ -12,7 +12,7 @@ import numpy as np
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.layouts import open_dataset
-from placerec.evaluation.query_lists import listed, with_distractors
+from placerec.evaluation.query_lists import select_queries, with_distractors
 from placerec.evaluation.scoring.metrics import recalls
 from placerec.files import atomic_write
 from placerec.method.ranking import shortlist
@@ -253,7 +253,7 @@ def read_set(folder: Path, options: Options) -> tuple[str, Search]:
     dataset = with_distractors(dataset, options.distractors_of(name))
     if len(dataset.searches) != 1:
         raise UsageError(f"{folder}: {len(dataset.searches)} searches, and a table is of one")
-    return name, listed(dataset, table, options.half).searches[0]
+    return name, select_queries(dataset, table, options.half).searches[0]
 
 
 def open_study(

@@ -1,10 +1,9 @@
-"""Training as the paper has it: photos with positions in, a model file out.
+"""Training as in the paper: from photos with positions to a model file.
 
-Read ``loop`` first: it is the training on one page. ``schedule`` holds every number with its
-reason, ``datasets`` (with ``msls``, ``pittsburgh`` and ``matlab``) reads photos and positions,
-``mining`` finds triplets, ``network`` and ``features`` turn photos into descriptors,
-``validation`` counts recall, ``checkpoint`` lets a killed run go on to the bit, ``finish`` fits the
-PCA and writes the model.
+Read ``loop`` first; it contains the whole training. ``placerec.schedule`` states every number with
+its reason. ``datasets`` reads photos and positions. ``mining`` finds triplets. ``features`` and
+``network`` turn photos into descriptors. ``validation`` computes the recall. ``checkpoint`` lets a
+killed run resume. ``start`` and ``finish`` hold the model before and after the training.
 """
 
 from importlib.util import find_spec

@@ -1,9 +1,9 @@
-"""A training that is killed goes on as if it had not been: everything that decides the next step.
+"""The checkpoint of a training: everything that decides its next step.
 
-A checkpoint holds the network, the optimiser, the loss scale, both random generators, and where
-the run stands: epoch, drawn queries, portion, its mined triplets, batch, best recall. It is
-written beside, synchronised and renamed, so that a kill leaves the last whole one. It is read with
-``weights_only``, so a foreign file runs nothing.
+A run that is killed and resumed gives the same bits as a run that is never killed. A checkpoint
+holds the network, the optimiser, the loss scale, both random generators, and the position of the
+run (``Run``). It is written atomically, so a killed run leaves the previous checkpoint. It is read
+with ``weights_only``, so a foreign file cannot run code.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ import torch
 from placerec.errors import Damaged, UsageError
 from placerec.files import atomic_write
 from placerec.records import Array
+from placerec.schedule import Schedule
 from placerec.training.network import Network
-from placerec.training.schedule import Schedule
 
 FORMAT = "placerec-training-1"
 CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
-MAY_CHANGE = ("epochs", "patience", "pca_dim", "pca_photos")  # do not touch what has been done
+MAY_CHANGE = ("epochs", "patience", "pca_dim", "pca_photos")  # these affect no past step
+PARTS = ("network", "optimiser", "scaler")  # of a learner, each with a state dictionary
 NO_QUERIES = np.zeros(0, np.int64)
 
 
-@dataclass(slots=True)
+@dataclass
 class Run:
-    """Where a training stands. ``order`` (n,): queries of the epoch, empty before they are drawn.
+    """The position of a training.
 
-    ``triplets`` (t, 2 + negatives): those of the current portion, none before it is mined;
-    ``batch``: how many batches of them are done. ``best``: the recall that chose the best
-    epoch, and recall@1. ``rows`` of the log, ``recent`` losses, ``seconds`` spent.
+    ``order`` (n,) are the queries of the epoch, empty before they are drawn. ``triplets``
+    (t, 2 + negatives) belong to the current portion; ``None`` before they are mined. ``batch`` is
+    the number of finished batches of the portion. ``best`` is the recall that selected the best
+    epoch, and recall@1. ``rows`` is the number of rows of the log. ``recent`` are the last losses.
     """
 
     epoch: int = 0
@@ -53,19 +55,17 @@ class Run:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """What a run rests on, and a resumed one must find again: numbers, photos, trunk."""
-
-    schedule: Schedule
-    photos: str  # TrainingSet.digest
-    trunk: str  # sha256
-
-
 @dataclass(slots=True)
 class Learner:
-    """What a step changes: network, optimiser, loss scale, random numbers, and the run."""
+    """What a step changes: network, optimiser, loss scale, random numbers, and the run.
 
+    No step changes ``schedule`` and the sha256 (hex) of ``photos`` (``TrainingSet.digest``) and
+    ``trunk``. A resumed run must have the same.
+    """
+
+    schedule: Schedule
+    photos: str
+    trunk: str
     network: Network
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -73,47 +73,44 @@ class Learner:
     run: Run = field(default_factory=Run)
 
 
-def save_checkpoint(folder: Path, learner: Learner, basis: Basis) -> None:
-    """Write ``folder/checkpoint.pt``, whole or not at all."""
-    run = {
-        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-        for name, value in _values(learner.run).items()
-    }
+def save(folder: Path, learner: Learner) -> None:
+    """Write ``folder/checkpoint.pt`` atomically."""
     content = {
         "format": FORMAT,
-        "schedule": json.dumps(basis.schedule.as_dict()),
-        "photos": basis.photos,
-        "trunk": basis.trunk,
-        "network": learner.network.state_dict(),
-        "optimiser": learner.optimiser.state_dict(),
-        "scaler": learner.scaler.state_dict(),
+        "schedule": json.dumps(dataclasses.asdict(learner.schedule)),
+        "photos": learner.photos,
+        "trunk": learner.trunk,
+        **{part: getattr(learner, part).state_dict() for part in PARTS},
         "numpy_rng": json.dumps(learner.rng.bit_generator.state),
         "torch_rng": torch.get_rng_state(),
-        "run": run,
+        "run": {
+            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for name, value in vars(learner.run).items()
+        },
     }
     with atomic_write(folder / CHECKPOINT) as partial:
         torch.save(content, partial)
 
 
-def load_checkpoint(folder: Path, learner: Learner, basis: Basis) -> None:
-    """Bring ``learner`` to where ``folder/checkpoint.pt`` was written."""
+def load(folder: Path, learner: Learner) -> None:
+    """Set ``learner`` to the state in ``folder/checkpoint.pt``.
+
+    Raises ``Damaged`` if the file is not a checkpoint, and ``UsageError`` if it belongs to a run
+    with another schedule, other photos or another trunk.
+    """
     path = folder / CHECKPOINT
     content = _read(path)
-    _check_same(path, content, basis)
-    learner.network.load_state_dict(content["network"])
-    learner.optimiser.load_state_dict(content["optimiser"])
-    learner.scaler.load_state_dict(content["scaler"])
+    _check_same(path, content, learner)
+    for part in PARTS:
+        getattr(learner, part).load_state_dict(content[part])
     learner.rng.bit_generator.state = json.loads(content["numpy_rng"])
     torch.set_rng_state(content["torch_rng"])
-    values: dict[str, Any] = {
-        name: value.numpy() if isinstance(value, torch.Tensor) else value
-        for name, value in content["run"].items()
-    }
-    learner.run = Run(**{**values, "best": tuple(values["best"])})
+    for name, value in content["run"].items():
+        setattr(learner.run, name, value.numpy() if isinstance(value, torch.Tensor) else value)
 
 
 def save_best(folder: Path, network: Network) -> None:
-    """Write the network as ``folder/best.safetensors``, whole or not at all."""
+    """Write the network to ``folder/best.safetensors`` atomically."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
@@ -122,14 +119,10 @@ def save_best(folder: Path, network: Network) -> None:
 
 
 def load_best(folder: Path, network: Network) -> None:
-    """The network of the best epoch so far."""
+    """Load the network of the best epoch so far."""
     from safetensors.torch import load_file
 
     network.load_state_dict(load_file(folder / BEST))
-
-
-def _values(run: Run) -> dict[str, Any]:
-    return {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -140,22 +133,18 @@ def _read(path: Path) -> dict[str, Any]:
         why = f"its format is {content['format']!r}"
     except OSError:
         raise
-    except Exception as error:  # torch raises nearly anything on a damaged file
+    except Exception as error:  # torch raises many types of errors for a damaged file
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise Damaged(f"{path}: no checkpoint of this program ({why}); begin anew in another folder")
+    raise Damaged(f"{path}: not a checkpoint of this program ({why}); train into another folder")
 
 
-def _check_same(path: Path, content: dict[str, Any], basis: Basis) -> None:
-    begun = json.loads(content["schedule"])
-    for name, value in basis.schedule.as_dict().items():
-        if name not in MAY_CHANGE and begun.get(name) != value:
+def _check_same(path: Path, content: dict[str, Any], learner: Learner) -> None:
+    stored = {**json.loads(content["schedule"]), **content}
+    current = json.loads(json.dumps(dataclasses.asdict(learner.schedule)))
+    current |= {"photos": learner.photos, "trunk": learner.trunk}
+    for name, value in current.items():
+        if name not in MAY_CHANGE and stored.get(name) != value:
             raise UsageError(
-                f"{path}: the run was begun with {name} {begun.get(name)}, not {value}; give the "
-                f"same options, or train into another folder"
-            )
-    for what, now in (("photos", basis.photos), ("trunk", basis.trunk)):
-        if content[what] != now:
-            raise UsageError(
-                f"{path}: the run was begun with other {what} (or positions); give the same, or "
-                f"train into another folder"
+                f"{path}: the run started with {name} {stored.get(name)}, not {value}; use the "
+                f"same, or train into another folder"
             )

@@ -1,113 +1,177 @@
-"""Training data on disk: four layouts, told apart by a file or folder that only they have.
+"""Training data on disk. A file or folder that only one layout has decides the layout:
 
-* Mapillary SLS: ``train_val/CITY/{query,database}/`` (``msls``).
-* Pittsburgh 30k: ``pitts30k_train.mat`` (``pittsburgh``).
-* The evaluation format: ``database/`` and ``queries/``, or both in ``images/train/``.
-* Any folder of photos: they are database and queries at once.
+* Mapillary SLS: ``train_val/CITY/{query,database}/``.
+* Pittsburgh 30k: ``pitts30k_train.mat``, in the folder or below it.
+* The evaluation format: ``database/`` and ``queries/``, in the folder or in ``images/train/``.
+* Any folder of photos. Every photo is both a query and a database photo.
 
-Positions of the last two are read as the evaluation reads them: from ``coordinates.csv`` (names
-relative to the folder), else from file names ``@UTM_east@UTM_north@...``, else from EXIF tags.
+The last two read positions from ``coordinates.csv`` (names relative to the folder), or from file
+names ``@UTM_east@UTM_north@...``, or from EXIF tags.
 
-Adding a layout is one file and one line in ``LAYOUTS``.
+To add a layout, write one function and add one line to ``LAYOUTS``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from placerec.errors import NotFound
-from placerec.evaluation.dataset import Photos, Search
+from placerec.evaluation.dataset import Photos, Search, joined
+from placerec.evaluation.geometry import positions_of
 from placerec.evaluation.layouts import open_dataset
+from placerec.evaluation.layouts.coordinates import (
+    COORDINATES,
+    PointAndHeading,
+    read_coordinates,
+    with_positions,
+)
 from placerec.evaluation.layouts.exif import with_exif
-from placerec.evaluation.layouts.folder import DATABASE, QUERIES, sides
-from placerec.evaluation.layouts.positions import COORDINATES, Placed, put, read_coordinates
+from placerec.evaluation.layouts.msls import TRAIN_CITIES, VALIDATION_CITIES, read_side
+from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, sides
 from placerec.evaluation.layouts.utm_names import has_utm, with_utm
-from placerec.evaluation.query_lists import listed
 from placerec.photos.find import find_photos
-from placerec.training.msls import read_msls
-from placerec.training.pittsburgh import read_pittsburgh
-from placerec.training.sets import TrainingSet
+from placerec.records import Array
 
 IMAGES = "images/train"
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingData:
-    """What a folder holds: the training set, its own validation (or none), its usual preset."""
+class TrainingSet:
+    """Queries and the database of their positives and negatives, with positions.
 
-    training: TrainingSet
-    validation: tuple[Search, ...]
-    preset: str
+    With ``weights`` (Q,), queries are drawn with replacement, in proportion to their weights.
+    Without, every query comes once per epoch, in random order. ``validation`` may be empty.
+    ``preset`` names the usual schedule of the layout.
+    """
+
+    name: str
+    queries: Photos
+    database: Photos
+    weights: Array | None = field(default=None, repr=False)
+    validation: tuple[Search, ...] = field(default=(), repr=False)
+    preset: str = "photos"
+
+    @property
+    def digest(self) -> str:
+        """The sha256 (hex) of names and positions; a resumed run must have the same photos."""
+        digest = hashlib.sha256()
+        for photos in (self.queries, self.database):
+            for path in photos.paths:
+                digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0")
+            digest.update(np.ascontiguousarray(positions_of(photos)).tobytes())
+        return digest.hexdigest()
 
 
-def open_training_data(folder: Path) -> TrainingData:
-    """The training data in ``folder``, whatever its layout."""
+def open_training_data(folder: Path) -> TrainingSet:
+    """Return the training set in ``folder``, in any layout."""
     if not folder.is_dir():
         raise NotFound(folder, "no such folder", "give the folder of the training data")
-    for marker, (read, preset) in LAYOUTS.items():
+    for marker, read in LAYOUTS.items():
         if next(folder.glob(marker), None) is not None:
-            training, validation = read(folder)
-            return TrainingData(training, validation, preset)
+            return read(folder)
     if find_photos(folder):
-        return TrainingData(*_read_folder(folder), "photos")
+        return _read_folder(folder)
+    markers = ", ".join(LAYOUTS)
     raise NotFound(
-        folder, f"no training data (none of {', '.join(LAYOUTS)}, and no photo, is in it)",
+        folder, f"no training data: it contains no photo and none of {markers}",
         "docs/TRAINING.md shows the layouts",
     )  # fmt: skip
 
 
-def validation_folder(
-    folder: Path, queries_list: Path | None = None, half: str | None = None
-) -> tuple[Search, ...]:
-    """The data set in ``folder``, whatever its layout; the queries of a list as in ``lists``."""
-    return listed(open_dataset(folder), queries_list, half).searches
+def _read_msls(folder: Path) -> TrainingSet:
+    """Read the training cities below ``folder/train_val`` as one set.
+
+    Source: the published Patch-NetVLAD program. Night queries and queries that look sideways are
+    rare, so they are drawn more often. The weight of a query is 1, plus Q / #night if it is a night
+    query, plus Q / #sideways if it looks sideways. A positive may have any heading, as published.
+    Each city has a separate map, so photos of different cities are never near each other.
+    """
+    root = folder / "train_val"
+    cities = [city for city in TRAIN_CITIES if (root / city).is_dir()]
+    if not cities:
+        raise NotFound(
+            root, f"it contains none of the {len(TRAIN_CITIES)} training cities",
+            "unpack at least one",
+        )  # fmt: skip
+    queries, database = (
+        [read_side(folder, city, side, region) for region, city in enumerate(cities)]
+        for side in ("query", "database")
+    )
+    weights = np.ones(sum(len(side.photos) for side in queries))
+    for rare in ([side.night for side in queries], [side.sideways for side in queries]):
+        chosen = np.concatenate(rare)
+        if chosen.any():
+            weights[chosen] += len(chosen) / np.count_nonzero(chosen)
+    query_photos, database_photos = (
+        replace(joined([side.photos for side in sides_of_cities]), headings=None)
+        for sides_of_cities in (queries, database)
+    )
+    name = f"Mapillary SLS, {len(cities)} of {len(TRAIN_CITIES)} training cities"
+    validates = any((root / city).is_dir() for city in VALIDATION_CITIES)
+    validation = open_dataset(folder, "msls-val-all").searches if validates else ()
+    return TrainingSet(name, query_photos, database_photos, weights, validation, "mapillary")
 
 
-def _read_folder(folder: Path) -> tuple[TrainingSet, tuple[Search, ...]]:
-    if (folder / COORDINATES).is_file():
-        photos = _of_table(folder, read_coordinates(folder / COORDINATES))
-    else:
-        names = find_photos(folder)
-        photos = _placed(Photos(tuple(names), tuple(folder / name for name in names)))
-    return TrainingSet(folder.name, photos, photos), ()
+def _read_pittsburgh(folder: Path) -> TrainingSet:
+    """Read ``pitts30k_train.mat``, and ``pitts30k_val.mat`` if it exists.
+
+    Source: Arandjelovic et al., "NetVLAD", CVPR 2016.
+    """
+    (search,) = open_dataset(folder, "pitts30k-train").searches
+    validates = next(folder.glob("**/pitts30k_val.mat"), None) is not None
+    validation = open_dataset(folder, "pitts30k-val").searches if validates else ()
+    return TrainingSet(
+        "Pittsburgh 30k, training", search.queries, search.database, None, validation, "pittsburgh"
+    )
 
 
-def _read_evaluation_format(folder: Path) -> tuple[TrainingSet, tuple[Search, ...]]:
+def _read_evaluation_format(folder: Path) -> TrainingSet:
     root = folder if (folder / DATABASE).is_dir() else folder / IMAGES
     if (root / COORDINATES).is_file():
         table = read_coordinates(root / COORDINATES)
         queries, database = (
-            _of_table(root, {name: at for name, at in table.items() if name.startswith(part)})
-            for part in (QUERIES, DATABASE)
+            _listed_photos(root, {name: table[name] for name in table if name.startswith(side)})
+            for side in (QUERIES, DATABASE)
         )
     else:
         queries, database = map(_placed, sides(root))
-    return TrainingSet(folder.name, queries, database), ()
+    return TrainingSet(folder.name, queries, database)
+
+
+def _read_folder(folder: Path) -> TrainingSet:
+    if (folder / COORDINATES).is_file():
+        photos = _listed_photos(folder, read_coordinates(folder / COORDINATES))
+    else:
+        names = find_photos(folder)
+        photos = _placed(Photos(tuple(names), tuple(folder / name for name in names)))
+    return TrainingSet(folder.name, photos, photos)
 
 
 def _placed(photos: Photos) -> Photos:
-    """Photos that say themselves where they were taken, in their names or in their tags."""
+    """Return ``photos`` with the positions in their names or EXIF tags."""
     return with_utm(photos)[0] if has_utm(photos.paths[0]) else with_exif(photos)
 
 
-def _of_table(folder: Path, table: dict[str, Placed]) -> Photos:
-    """The photos that a table lists."""
+def _listed_photos(folder: Path, table: dict[str, PointAndHeading]) -> Photos:
+    """Return the photos that ``table`` lists, with its positions."""
     if not table:
         raise NotFound(folder / COORDINATES, "it lists no photo", "list the photos to train on")
     for name in table:
         if not (folder / name).is_file():
             raise NotFound(folder / name, f"no such photo, but {COORDINATES} lists it")
     names = tuple(sorted(table))
-    return put(Photos(names, tuple(folder / name for name in names)), table)
+    return with_positions(Photos(names, tuple(folder / name for name in names)), table)
 
 
-Reader = Callable[[Path], tuple[TrainingSet, tuple[Search, ...]]]
-LAYOUTS: dict[str, tuple[Reader, str]] = {
-    "train_val/": (read_msls, "mapillary"),
-    "**/pitts30k_train.mat": (read_pittsburgh, "pittsburgh"),
-    "database/": (_read_evaluation_format, "photos"),
-    f"{IMAGES}/database/": (_read_evaluation_format, "photos"),
-    COORDINATES: (_read_folder, "photos"),
+LAYOUTS: dict[str, Callable[[Path], TrainingSet]] = {
+    "train_val/": _read_msls,
+    "**/pitts30k_train.mat": _read_pittsburgh,
+    "database/": _read_evaluation_format,
+    f"{IMAGES}/database/": _read_evaluation_format,
+    COORDINATES: _read_folder,
 }

@@ -1,8 +1,8 @@
-"""What a training tells: to a person, to ``log.csv``, and to TensorBoard where it is installed.
+"""The reports of a training: messages, ``log.csv``, and TensorBoard files if it is installed.
 
-``log.csv`` has one row every few steps and one after an epoch (with recalls; epoch 0 is the start).
-A resumed run cuts the file back to the rows that its checkpoint knows of, so no step stands in it
-twice.
+``log.csv`` has one row every few steps and one row with recalls after every epoch (epoch 0 is the
+start). A resumed run first removes the rows that are newer than its checkpoint, so no step is
+logged twice.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ Say = Callable[[str], None]
 
 
 class Journal:
-    """The log of the run in ``folder``; without a folder (not the first process) it is silent."""
+    """The log of the run in ``folder``. Without a folder (not the first process) it is silent."""
 
     def __init__(self, folder: Path | None, run: Run, say: Say) -> None:
         self._folder, self._run, self._say = folder, run, say
-        self._before, self._begun = run.seconds, time.perf_counter()
+        self._seconds_before, self._started = run.seconds, time.perf_counter()
         self._board: Any = None
         if folder is not None:
             _cut(folder / LOG, run.rows)
             self._board = _tensorboard(folder / TENSORBOARD, run.step, say)
 
     def steps(self, learning_rate: float, loss: float) -> None:
-        """One row of the mean ``loss`` of the last steps."""
+        """Log the mean ``loss`` of the last steps."""
         epoch = self._run.epoch + 1
         self._row(epoch, learning_rate, {"loss": loss})
         self.say(f"epoch {epoch}, step {self._run.step}: loss {loss:.4f}")
 
     def validated(self, learning_rate: float, recalls: Mapping[str, float]) -> None:
-        """One row of recalls, at the start (epoch 0) and after an epoch."""
+        """Log the recalls, at the start (epoch 0) and after an epoch."""
         self._row(self._run.epoch, learning_rate, recalls)
-        told = "  ".join(f"{name} {share:.3f}" for name, share in recalls.items())
-        self.say(f"after epoch {self._run.epoch}, step {self._run.step}: {told}")
+        message = "  ".join(f"{name} {share:.3f}" for name, share in recalls.items())
+        self.say(f"after epoch {self._run.epoch}, step {self._run.step}: {message}")
 
     def say(self, line: str) -> None:
-        """Tell a person, once."""
+        """Call the user's callback, in the first process only."""
         if self._folder is not None:
             self._say(line)
 
     def clock(self) -> None:
-        """Note in the run how many seconds it has taken, over all its pieces."""
-        self._run.seconds = self._before + time.perf_counter() - self._begun
+        """Update the seconds of the run, which add up over its resumed parts."""
+        self._run.seconds = self._seconds_before + time.perf_counter() - self._started
 
     def close(self) -> None:
-        """Finish the TensorBoard file."""
+        """Close the TensorBoard file."""
         if self._board is not None:
             self._board.close()
 
@@ -83,14 +83,13 @@ class Journal:
 def _cut(path: Path, rows: int) -> None:
     """Keep the header and the first ``rows`` rows."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    kept = [",".join(COLUMNS), *lines[1 : rows + 1]]
-    write_text(path, "\n".join(kept) + "\n")
+    write_text(path, "\n".join([",".join(COLUMNS), *lines[1 : rows + 1]]) + "\n")
 
 
 def _tensorboard(folder: Path, step: int, say: Say) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        say("no TensorBoard files: pip install tensorboard, if you want them")
+        say("no TensorBoard files are written; to get them: pip install tensorboard")
         return None
     return SummaryWriter(str(folder), purge_step=step)

@@ -1,19 +1,18 @@
-"""The training, top to bottom: draw queries, mine triplets, step, validate, keep the best.
+"""The training: draw queries, mine triplets, take steps, validate, keep the best network.
 
     placerec train DATASET --out DIR                       one process
-    torchrun --nproc-per-node 4 -m placerec train ...      one process a GPU
+    torchrun --nproc-per-node 4 -m placerec train ...      one process per GPU
 
-Source: NetVLAD, CVPR 2016, section 4, with the schedule of Patch-NetVLAD's program; every number
-and its reason stand in ``schedule``. A run is decided by its data, schedule and seed: the same
-three give the same bits on a CPU with the same number of threads, also when it was killed and
-resumed.
+Source: NetVLAD, CVPR 2016, section 4, with the schedule of the Patch-NetVLAD program
+(``placerec.schedule``). The data, the schedule and the seed decide a run. On a CPU with the same
+number of threads they give the same bits, even if the run is killed and resumed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,138 +21,134 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from placerec.errors import NoRoom, UsageError
-from placerec.evaluation.dataset import Search
 from placerec.method.vlad import Vocabulary
+from placerec.models.model_file import save_model
 from placerec.records import Array
-from placerec.runtime import Progress, available_threads, no_progress
-from placerec.training.checkpoint import (
-    CHECKPOINT,
-    NO_QUERIES,
-    Basis,
-    Learner,
-    load_best,
-    load_checkpoint,
-    save_best,
-    save_checkpoint,
-)
-from placerec.training.collapse import check_loss
+from placerec.runtime import DEFAULT_RUNTIME, Runtime, no_progress
+from placerec.schedule import Schedule
+from placerec.training import checkpoint
+from placerec.training.datasets import TrainingSet
 from placerec.training.features import FrozenFeatures
-from placerec.training.finish import MODEL, Origin, pca_vectors, trained_model, write_model
+from placerec.training.finish import MODEL, pca_vectors, trained_model
 from placerec.training.journal import Journal, Say
-from placerec.training.losses import triplet_loss
-from placerec.training.mining import (
-    Surroundings,
-    check_pools,
-    draw_queries,
-    mine,
-    portions,
-    surroundings,
-)
-from placerec.training.network import Network, conv5
+from placerec.training.mining import Miner, portions
+from placerec.training.network import Network, conv5, triplet_loss
 from placerec.training.processes import Processes, joined_processes
-from placerec.training.schedule import Schedule, check_amounts
-from placerec.training.sets import TrainingSet
-from placerec.training.start import check_clusters, recorded, start_vocabulary
-from placerec.training.validation import validate
-from placerec.trunks.vgg16 import VGG16
+from placerec.training.start import Start, check_amounts, start_vocabulary
+from placerec.training.validation import check_loss, validate
 from placerec.workers import single_threaded_blas
 
-DESCRIBED_AT_ONCE = 20  # photos; the published caching batch
+DESCRIBED_AT_ONCE = 20  # photos; the batch size of the published caching
 LOGGED_EVERY = 10  # steps
 SAVED_EVERY = 50  # steps; some seconds on a GPU, ten minutes on two cores
+RECENT = 100  # losses that a checkpoint keeps
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a training runs, as opposed to what it learns (``Schedule``).
+    """How a training runs; ``Schedule`` is what it learns.
 
-    ``cached`` keeps the frozen features on disk; ``vocabulary`` begins from given clusters
-    instead of k-means; ``saved_every`` is counted in steps. ``weights`` are provenance and licence
-    of the trunk's weights, where they are not those of the cache folder.
+    ``resume`` continues the run in the folder. ``cached`` keeps the frozen features on disk. A
+    checkpoint is written every ``saved_every`` steps. ``say`` is called with each message.
     """
 
-    threads: int = field(default_factory=available_threads)
-    device: str = "cpu"
+    runtime: Runtime = DEFAULT_RUNTIME
     resume: bool = False
     cached: bool = True
     saved_every: int = SAVED_EVERY
-    vocabulary: Vocabulary | None = None
-    weights: tuple[str, str] | None = None
+    say: Say = lambda _: None
+
+
+DEFAULT_OPTIONS = Options()
 
 
 def train(
     data: TrainingSet,
     out: Path,
     schedule: Schedule,
-    *,
-    trunk: VGG16,
-    validation: Sequence[Search] = (),
-    options: Options | None = None,
-    say: Say = lambda _: None,
-    progress: Progress = no_progress,
+    start: Start,
+    options: Options = DEFAULT_OPTIONS,
 ) -> Path:
-    """Train on ``data`` into the folder ``out``; returns the model file in it.
+    """Train on ``data`` into the folder ``out``, and return the path of the model file in it.
 
-    ``trunk`` gives the frozen layers and the start of the trained ones. Without ``validation``
-    all epochs run and the last network is the result.
+    ``start`` gives the frozen layers and the initial weights of the trained layers. Without
+    validation data, all epochs run and the last network is the result.
     """
-    options = options or Options()
-    check_amounts(schedule, len(data.database), schedule.clusters * trunk.channels)
-    torch.set_num_threads(options.threads)
-    with joined_processes(options.device) as processes, single_threaded_blas():
-        session = begin(data, out, schedule, trunk, validation, options, processes, say, progress)
+    torch.set_num_threads(options.runtime.cores)
+    with joined_processes(options.runtime.device) as processes, single_threaded_blas():
+        session = Session(data, out, schedule, start, options, processes)
         with closing(session.journal):
-            session.epochs()
-            return session.finish(trunk, options.weights or recorded(trunk))
+            session.run_epochs()
+            return session.finish()
 
 
-@dataclass(slots=True, kw_only=True)
 class Session:
-    """One training in progress: what it works on, and what it changes (``learner``)."""
+    """One training: its data, and the state that its steps change (``learner``).
 
-    data: TrainingSet
-    around: Surroundings
-    out: Path
-    schedule: Schedule
-    validation: Sequence[Search]
-    features: FrozenFeatures
-    processes: Processes
-    learner: Learner
-    basis: Basis
-    parallel: nn.Module  # the network, under DistributedDataParallel where there are several
-    journal: Journal
-    saved_every: int
-    progress: Progress
+    All arguments are checked before the folder ``out`` is created or read. If it holds a
+    checkpoint, the session continues from there.
+    """
 
-    def epochs(self) -> None:
-        """The loop. Every piece of state is in ``run``, so a resumed one enters it anywhere."""
+    def __init__(
+        self,
+        data: TrainingSet,
+        out: Path,
+        schedule: Schedule,
+        start: Start,
+        options: Options,
+        processes: Processes,
+    ) -> None:
+        self.data, self.out, self.schedule, self.start = data, out, schedule, start
+        self.processes, self.saved_every = processes, options.saved_every
+        self.progress = options.runtime.progress if processes.first else no_progress
+        resumed = (out / checkpoint.CHECKPOINT).is_file()
+        self._check(resumed and not options.resume)
+        self.miner = Miner(data, schedule)
+        self.miner.check_pools()
+        torch.manual_seed(schedule.seed)
+        self.features = FrozenFeatures(
+            start.trunk, schedule.image_size, cached=options.cached,
+            runtime=replace(options.runtime, device=processes.device),
+        )  # fmt: skip
+        self.features.check_space(len({*data.queries.paths, *data.database.paths}))
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NoRoom(out, error.strerror or str(error)) from error
+        self.learner = self._learner(self._network(resumed))
+        if resumed:
+            checkpoint.load(out, self.learner)
+        self.parallel = _parallel(self.learner.network, processes)
+        self.journal = Journal(out if processes.first else None, self.learner.run, options.say)
+
+    def run_epochs(self) -> None:
+        """Run the loop. All its state is in ``learner.run``, so a resumed run enters anywhere."""
         run, schedule = self.learner.run, self.schedule
         if not run.validated:
             self.validate()
         while run.epoch < schedule.epochs and run.not_improved <= schedule.patience:
             if not len(run.order):
-                run.order = draw_queries(self.data, self.around, schedule, self.learner.rng)
+                run.order = self.miner.draw_queries(self.learner.rng)
             parts = portions(run.order, schedule.portion)
             while run.portion < len(parts):
                 if run.triplets is None:
                     run.triplets = self.mine(parts[run.portion])
                     self.save()
-                self.descend(run.triplets)
+                self.train_portion(run.triplets)
                 run.portion, run.triplets, run.batch = run.portion + 1, None, 0
-            run.epoch, run.order, run.portion = run.epoch + 1, NO_QUERIES, 0
+            run.epoch, run.order, run.portion = run.epoch + 1, checkpoint.NO_QUERIES, 0
             self.validate()
 
     def mine(self, queries: Array) -> Array:
-        """Triplets of one portion by the descriptors that the network gives now."""
-        triplets = mine(
-            queries, self.data, self.around, self.schedule, self.learner.rng,
-            lambda paths: self.describe(paths, "mining"),
-        )  # fmt: skip
+        """Return the triplets of one portion, mined with the current network."""
+        triplets = self.miner.mine(
+            queries, self.learner.rng, lambda paths: self.describe(paths, "mining")
+        )
         self.journal.say(f"mined {len(triplets)} triplets for {len(queries)} queries")
         return triplets
 
-    def descend(self, triplets: Array) -> None:
-        """The remaining steps of one portion."""
+    def train_portion(self, triplets: Array) -> None:
+        """Take the remaining steps of one portion."""
         run, batch = self.learner.run, self.schedule.batch
         rate = self.schedule.learning_rate_at(run.epoch)
         for group in self.learner.optimiser.param_groups:
@@ -161,7 +156,7 @@ class Session:
         while run.batch * batch < len(triplets):
             loss = self.step(triplets[run.batch * batch :][:batch])
             run.batch, run.step = run.batch + 1, run.step + 1
-            run.recent = [*run.recent, loss][-100:]
+            run.recent = [*run.recent, loss][-RECENT:]
             check_loss(run.recent, self.schedule.margin)
             self.progress("training", run.batch, -(-len(triplets) // batch))
             if run.step % LOGGED_EVERY == 0:
@@ -169,59 +164,58 @@ class Session:
             if run.step % self.saved_every == 0:
                 self.save()
 
-    def step(self, rows: Array) -> float:
-        """One step on the triplets ``rows`` (n, 2 + negatives); returns the loss before it."""
+    def step(self, triplets: Array) -> float:
+        """Take one step on ``triplets`` (n, 2 + negatives); return the loss before it."""
         learner = self.learner
         learner.optimiser.zero_grad()
-        loss = self.backward(rows)
+        loss = self.backward(triplets)
         learner.scaler.step(learner.optimiser)
         learner.scaler.update()
         return loss
 
-    def backward(self, rows: Array) -> float:
-        """Gradients of the loss over the triplets ``rows``, shared by all processes."""
-        processes = self.processes
-        own = rows[processes.rank :: processes.count]
-        idle = not len(own)  # fewer queries than processes: take part, with no weight
-        own = rows[:1] if idle else own
-        paths = [
-            path
-            for query, *others in own.tolist()
-            for path in (
-                self.data.queries.paths[query], *(self.data.database.paths[n] for n in others)
-            )
-        ]  # fmt: skip
-        loss = triplet_loss(self.parallel(self._frozen(paths)), len(own), self.schedule.margin)
-        loss = (0.0 if idle else 1.0) * loss / (len(rows) * self.schedule.negatives)
-        # DistributedDataParallel takes the mean over processes; the batch's loss is their sum.
+    def backward(self, triplets: Array) -> float:
+        """Compute the gradients of the loss over ``triplets``, in all processes together."""
+        processes, queries, database = self.processes, self.data.queries, self.data.database
+        share = triplets[processes.rank :: processes.count]
+        idle = not len(share)  # with fewer queries than processes, join with a weight of 0
+        share = triplets[:1] if idle else share
+        paths = []
+        for query, *rows in share.tolist():
+            paths += [queries.paths[query], *(database.paths[n] for n in rows)]
+        loss = triplet_loss(self.parallel(self._frozen(paths)), len(share), self.schedule.margin)
+        loss = (0.0 if idle else 1.0) * loss / (len(triplets) * self.schedule.negatives)
+        # DistributedDataParallel averages over processes, but the loss of a batch is their sum.
         self.learner.scaler.scale(loss * processes.count).backward()  # type: ignore[no-untyped-call]
-        losses = processes.together(np.array([[loss.item()]], np.float32), processes.count)
+        losses = processes.gather(np.array([[loss.item()]], np.float32), processes.count)
         return float(losses.sum())
 
     def describe(self, paths: Sequence[Path], stage: str) -> Array:
-        """Global vectors (n, K * 512) float32 of photos, by the network as it is now."""
-        own = self.processes.share(paths)
+        """Return global vectors (n, K * 512) float32 of photos, by the current network."""
+        share = self.processes.share(paths)
         network = self.learner.network
-        rows = np.zeros((len(own), network.pool.centroids.numel()), np.float32)
-        for first in range(0, len(own), DESCRIBED_AT_ONCE):
-            some = own[first : first + DESCRIBED_AT_ONCE]
+        vectors = np.zeros((len(share), network.pool.centroids.numel()), np.float32)
+        for first in range(0, len(share), DESCRIBED_AT_ONCE):
+            batch = share[first : first + DESCRIBED_AT_ONCE]
+            done = first + len(batch)
             with torch.inference_mode():
-                rows[first : first + len(some)] = network(self._frozen(some)).cpu().numpy()
-            self.progress(f"describing photos for {stage}", first + len(some), len(own))
-        return self.processes.together(rows, len(paths))
+                vectors[first:done] = network(self._frozen(batch)).cpu().numpy()
+            self.progress(f"describing photos for {stage}", done, len(share))
+        return self.processes.gather(vectors, len(paths))
 
     def validate(self) -> None:
-        """Recall, and whether it is the best so far; then a checkpoint, at the end of an epoch."""
+        """Compute the recall, save the network if it is the best so far, and write a checkpoint."""
         run, schedule = self.learner.run, self.schedule
-        if self.validation:
-            found = validate(self.validation, lambda paths: self.describe(paths, "validation"))
-            self.journal.validated(schedule.learning_rate_at(run.epoch), found)
-            score = (found[f"recall@{schedule.best_by}"], found["recall@1"])
+        if self.data.validation:
+            recalls = validate(
+                self.data.validation, lambda paths: self.describe(paths, "validation")
+            )
+            self.journal.validated(schedule.learning_rate_at(run.epoch), recalls)
+            score = (recalls[f"recall@{schedule.best_by}"], recalls["recall@1"])
             run.not_improved = 0 if score > run.best else run.not_improved + 1
             if score > run.best:
                 run.best, run.best_epoch = score, run.epoch
                 if self.processes.first:
-                    save_best(self.out, self.learner.network)
+                    checkpoint.save_best(self.out, self.learner.network)
         run.validated = True
         self.save()
 
@@ -229,88 +223,72 @@ class Session:
         """Write the checkpoint, from the first process."""
         self.journal.clock()
         if self.processes.first:
-            save_checkpoint(self.out, self.learner, self.basis)
+            checkpoint.save(self.out, self.learner)
 
-    def finish(self, trunk: VGG16, weights: tuple[str, str]) -> Path:
-        """The PCA on the best network, and the model file."""
-        run = self.learner.run
+    def finish(self) -> Path:
+        """Fit the PCA on the best network and write the model file; return its path."""
+        run, network = self.learner.run, self.learner.network
         self.processes.wait()
-        if self.validation:
-            load_best(self.out, self.learner.network)
-        vectors = pca_vectors(self.data, self.schedule, lambda p: self.describe(p, "the PCA"))
-        epoch = run.best_epoch if self.validation else run.epoch
-        origin = Origin(
-            f"vgg16 trained on {self.data.name}",
-            f"{len(self.data.queries)} queries and {len(self.data.database)} database photos of "
-            f"{self.data.name}, epoch {epoch}",
-            *weights,
+        if self.data.validation:
+            checkpoint.load_best(self.out, network)
+        vectors = pca_vectors(
+            self.data, self.schedule, lambda paths: self.describe(paths, "the PCA")
         )
-        model = trained_model(self.learner.network, trunk, vectors, self.schedule, origin)
+        epoch = run.best_epoch if self.data.validation else run.epoch
+        model = trained_model(network, self.start, vectors, self.schedule, self.data, epoch)
         if self.processes.first:
-            write_model(model, self.out)
+            save_model(model, self.out / MODEL)
         self.processes.wait()
         return self.out / MODEL
+
+    def _check(self, occupied: bool) -> None:
+        schedule, vocabulary = self.schedule, self.start.vocabulary
+        if occupied:
+            raise UsageError(
+                f"{self.out}: this folder already holds a run; set resume to continue it, or use "
+                f"another folder"
+            )
+        if schedule.precision == "fp16" and not self.processes.device.startswith("cuda"):
+            raise UsageError(
+                "precision fp16: needs device cuda; bf16 and float32 run on every device"
+            )
+        if vocabulary is not None and vocabulary.centres.shape != self._shape:
+            raise UsageError(
+                f"clusters {self._shape}: the model to start from has {vocabulary.centres.shape}; "
+                f"use the same number of clusters"
+            )
+        check_amounts(schedule, len(self.data.database))
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.schedule.clusters, self.start.trunk.channels
+
+    def _network(self, resumed: bool) -> Network:
+        encoder = conv5(self.start.trunk.state).to(self.processes.device)
+        vocabulary = self.start.vocabulary
+        if vocabulary is None and resumed:  # the checkpoint has the values; only the shape counts
+            vocabulary = Vocabulary(*np.zeros((2, *self._shape), np.float32))
+        if vocabulary is None:
+            vocabulary = start_vocabulary(
+                self.data.database, self.features, encoder, self.schedule, self.progress
+            )
+        return Network(encoder, vocabulary, self.schedule.precision).to(self.processes.device)
+
+    def _learner(self, network: Network) -> checkpoint.Learner:
+        schedule = self.schedule
+        optimiser = torch.optim.SGD(
+            network.parameters(), lr=schedule.learning_rate, momentum=schedule.momentum,
+            weight_decay=schedule.weight_decay,
+        )  # fmt: skip
+        scaler = torch.amp.GradScaler("cuda", enabled=schedule.precision == "fp16")
+        return checkpoint.Learner(
+            schedule, self.data.digest, self.start.trunk.sha256, network, optimiser, scaler,
+            np.random.default_rng(schedule.seed),
+        )  # fmt: skip
 
     def _frozen(self, paths: Sequence[Path]) -> torch.Tensor:
         batch = torch.from_numpy(self.features.batch(paths))
         return batch.to(self.processes.device).permute(0, 3, 1, 2)
-
-
-def begin(
-    data: TrainingSet, out: Path, schedule: Schedule, trunk: VGG16,
-    validation: Sequence[Search], options: Options, processes: Processes,
-    say: Say = lambda _: None, progress: Progress = no_progress,
-) -> Session:  # fmt: skip
-    """Everything that the loop needs, at its start or where a checkpoint left it."""
-    resumed = (out / CHECKPOINT).is_file()
-    if resumed and not options.resume:
-        raise UsageError(f"{out}: it holds a run already; --resume goes on, or take another folder")
-    if schedule.precision == "fp16" and not processes.device.startswith("cuda"):
-        raise UsageError("precision fp16: needs --device cuda; bf16 and float32 work everywhere")
-    vocabulary, shape = options.vocabulary, (schedule.clusters, trunk.channels)
-    if vocabulary is not None and vocabulary.centres.shape != shape:
-        raise UsageError(f"clusters {shape}: the given model has {vocabulary.centres.shape}")
-    around = surroundings(data, schedule)
-    check_pools(data, around, schedule)
-    torch.manual_seed(schedule.seed)
-    features = FrozenFeatures(
-        trunk, schedule.image_size, cached=options.cached, threads=options.threads,
-        device=processes.device,
-    )  # fmt: skip
-    features.check_room(len({*data.queries.paths, *data.database.paths}))
-    check_clusters(data.database, features.shape[0] * features.shape[1], schedule.clusters)
-    try:
-        out.mkdir(parents=True, exist_ok=True)  # nothing that was asked for is wrong
-    except OSError as error:
-        raise NoRoom(out, error.strerror or str(error)) from error
-    encoder = conv5(trunk.state).to(processes.device)
-    if vocabulary is None and resumed:  # the checkpoint has the values, here only shapes count
-        vocabulary = Vocabulary(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
-    if vocabulary is None:
-        vocabulary = start_vocabulary(
-            data.database, features, encoder, schedule.clusters, schedule.seed,
-            lambda done, total: progress("reading photos for the clusters", done, total),
-        )  # fmt: skip
-    network = Network(encoder, vocabulary, schedule.precision).to(processes.device)
-    learner, basis = _learner(network, schedule), Basis(schedule, data.digest, trunk.sha256)
-    if resumed:
-        load_checkpoint(out, learner, basis)
-    return Session(
-        data=data, around=around, out=out, schedule=schedule, validation=validation,
-        features=features, processes=processes, learner=learner, basis=basis,
-        parallel=_parallel(network, processes),
-        journal=Journal(out if processes.first else None, learner.run, say),
-        saved_every=options.saved_every, progress=progress if processes.first else no_progress,
-    )  # fmt: skip
-
-
-def _learner(network: Network, schedule: Schedule) -> Learner:
-    optimiser = torch.optim.SGD(
-        network.parameters(), lr=schedule.learning_rate, momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
-    )  # fmt: skip
-    scaler = torch.amp.GradScaler("cuda", enabled=schedule.precision == "fp16")
-    return Learner(network, optimiser, scaler, np.random.default_rng(schedule.seed))
 
 
 def _parallel(network: Network, processes: Processes) -> nn.Module:

@@ -1,177 +1,156 @@
-"""Which photos a step sees: queries in portions, the closest positive, the hardest negatives.
+"""Which photos a step uses: the closest positive and the hardest negatives of each query.
 
 Source: the published program (Mapillary SLS). The network changes slowly, so descriptors are
-renewed once a portion of queries: those of the queries, of all their positives, and of a random
-pool of database photos. From these each query takes its closest positive and its most similar
-negatives; a query is left out unless more negatives than it needs violate the margin.
+computed once per portion of queries: for the queries, for all their positives, and for a random
+pool of database photos. Each query takes its closest positive and its most similar negatives. A
+query is omitted unless more negatives than it needs violate the margin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.evaluation.geometry import headings_of, look_alike, neighbours, positions_of
+from placerec.evaluation.geometry import headings_of, neighbours, positions_of, similar_headings
 from placerec.method.ranking import best_first
 from placerec.records import Array
-from placerec.training.collapse import check_descriptors
-from placerec.training.schedule import Schedule
-from placerec.training.sets import TrainingSet
-
-Describe = Callable[[Sequence[Path]], Array]
+from placerec.schedule import Schedule
+from placerec.training.datasets import TrainingSet
+from placerec.training.validation import Describe, check_descriptors
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """For each query the database photos that are its positives, and those that are near it.
+class Miner:
+    """Finds the triplets of a training set.
 
-    ``usable`` (n,) int64 are the queries that have a positive at all.
+    For each query, ``positives`` are the database rows within ``positive_metres`` that look the
+    same way (if headings are known) and are not the same file. ``near`` are the rows within
+    ``negative_metres``, with any heading; they are never negatives. ``usable`` (n,) int64 are the
+    queries with a positive. Raises ``UsageError`` if there is none.
     """
 
-    positives: list[Array] = field(repr=False)
-    near: list[Array] = field(repr=False)
-    usable: Array = field(repr=False)
-
-
-def surroundings(data: TrainingSet, schedule: Schedule) -> Surroundings:
-    """Positives: near enough, looking the same way where headings are known, not the photo itself.
-
-    Near: within ``negative_metres`` whatever the heading; they are never negatives.
-    """
-    queries, database = data.queries, data.database
-    here, there = positions_of(queries), positions_of(database)
-    heading, others = headings_of(queries), headings_of(database)
-    near = neighbours(here, there, schedule.negative_metres)
-    positives = []
-    for query, numbers in enumerate(near):
-        distance = np.sqrt(np.square(there[numbers] - here[query]).sum(axis=1))
-        alike = look_alike(heading[query], others[numbers], schedule.heading_degrees)
-        another = [database.paths[n] != queries.paths[query] for n in numbers]
-        kept = (distance <= schedule.positive_metres) & alike & np.array(another, bool)
-        positives.append(numbers[kept])
-    usable = np.array([q for q, found in enumerate(positives) if len(found)], np.int64)
-    if not len(usable):
-        raise UsageError(
-            f"{data.name}: no query has a positive within {schedule.positive_metres:g} m; check "
-            f"the positions, or give photos that are taken closer together"
+    def __init__(self, data: TrainingSet, schedule: Schedule) -> None:
+        self._data, self._schedule = data, schedule
+        self.near = neighbours(
+            positions_of(data.queries), positions_of(data.database), schedule.negative_metres
         )
-    return Surroundings(positives, near, usable)
+        self.positives = self._positives()
+        self.usable = np.array([q for q, rows in enumerate(self.positives) if len(rows)], np.int64)
+        if not len(self.usable):
+            raise UsageError(
+                f"{data.name}: no query has a positive within {schedule.positive_metres:g} m; "
+                f"check the positions, or use photos that are closer together"
+            )
 
+    def draw_queries(self, rng: np.random.Generator) -> Array:
+        """Return the queries (n,) int64 of one epoch: drawn by weight, or each query once."""
+        count = self._schedule.queries or len(self.usable)
+        if self._data.weights is None:
+            order: Array = rng.permutation(self.usable)[:count]
+            return order
+        weights = self._data.weights[self.usable]
+        drawn: Array = rng.choice(self.usable, count, p=weights / weights.sum())
+        return drawn
 
-def draw_queries(
-    data: TrainingSet, around: Surroundings, schedule: Schedule, rng: np.random.Generator
-) -> Array:
-    """The queries (n,) int64 of one epoch in order: drawn by weight, or each once."""
-    wanted = schedule.queries or len(around.usable)
-    if data.weights is None:
-        order: Array = rng.permutation(around.usable)[:wanted]
-        return order
-    weights = data.weights[around.usable]
-    drawn: Array = rng.choice(around.usable, wanted, p=weights / weights.sum())
-    return drawn
+    def draw_pool(self, queries: Array, rng: np.random.Generator) -> Array:
+        """Return the sorted database rows (n,) int64 that the negatives of a portion come from."""
+        schedule, photos = self._schedule, len(self._data.database)
+        pool = np.sort(rng.choice(photos, min(schedule.pool, photos), replace=False))
+        where, remedy = "in a pool", "use more photos, a larger pool, or fewer negatives"
+        if schedule.avoid == "portion":
+            pool = pool[~np.isin(pool, np.concatenate([self.near[q] for q in queries]))]
+            where = "far from every query of a portion"
+            remedy = (
+                "set avoid to query (as preset photos does), or use a smaller portion, or fewer "
+                "negatives"
+            )
+        if len(pool) <= schedule.negatives:
+            raise UsageError(
+                f"{self._data.name}: only {len(pool)} database photos are {where}, and a query "
+                f"needs more than {schedule.negatives}; {remedy}"
+            )
+        return np.asarray(pool, np.int64)
+
+    def check_pools(self) -> None:
+        """Raise ``UsageError`` if the first epoch of a run with this seed lacks negatives.
+
+        This check needs no descriptors, so it runs before the training.
+        """
+        schedule = self._schedule
+        rng = np.random.default_rng(schedule.seed)
+        enough = False
+        for queries in portions(self.draw_queries(rng), schedule.portion):
+            pool = self.draw_pool(queries, rng)
+            enough = enough or any(
+                np.count_nonzero(~np.isin(pool, self.near[query])) > schedule.negatives
+                for query in queries.tolist()
+            )
+        if not enough:
+            raise UsageError(
+                f"{self._data.name}: no query has more than {schedule.negatives} database photos "
+                f"at a distance of more than {schedule.negative_metres:g} m; use photos of a "
+                f"larger area, or fewer negatives"
+            )
+
+    def mine(self, queries: Array, rng: np.random.Generator, describe: Describe) -> Array:
+        """Return the triplets of one portion: rows (n, 2 + negatives) int64, in query order.
+
+        A row holds a query, its positive, and its negatives, hardest first.
+        """
+        schedule, database = self._schedule, self._data.database.paths
+        pool = self.draw_pool(queries, rng)
+        described = np.unique(np.concatenate([pool, *(self.positives[q] for q in queries)]))
+        paths = [database[n] for n in described] + [self._data.queries.paths[q] for q in queries]
+        row = {path: n for n, path in enumerate(dict.fromkeys(paths))}
+        descriptors = describe(list(row))
+        check_descriptors(descriptors)
+
+        def rows(numbers: Array) -> Array:
+            return descriptors[[row[database[n]] for n in numbers.tolist()]]
+
+        pool_descriptors = rows(pool)
+        triplets = []
+        for query in queries.tolist():
+            descriptor = descriptors[row[self._data.queries.paths[query]]]
+            positives = self.positives[query]
+            to_positives = rows(positives) @ descriptor
+            closest = int(to_positives.argmax())
+            far = ~np.isin(pool, self.near[query])
+            similarity = pool_descriptors[far] @ descriptor
+            violating = violates(
+                float(to_positives[closest]), similarity, schedule.margin, schedule.mining
+            )
+            if np.count_nonzero(violating) > schedule.negatives:
+                hardest = best_first(similarity)[: schedule.negatives]
+                triplets.append([query, positives[closest], *pool[far][hardest]])
+        return np.array(triplets, np.int64).reshape(-1, 2 + schedule.negatives)
+
+    def _positives(self) -> list[Array]:
+        queries, database = self._data.queries, self._data.database
+        query_points, points = positions_of(queries), positions_of(database)
+        query_headings, headings = headings_of(queries), headings_of(database)
+        positives = []
+        for query, rows in enumerate(self.near):
+            distance = np.sqrt(np.square(points[rows] - query_points[query]).sum(axis=1))
+            alike = similar_headings(
+                query_headings[query], headings[rows], self._schedule.heading_degrees
+            )
+            another = np.array([database.paths[n] != queries.paths[query] for n in rows], bool)
+            positives.append(rows[(distance <= self._schedule.positive_metres) & alike & another])
+        return positives
 
 
 def portions(order: Array, portion: int) -> list[Array]:
-    """The queries of an epoch in parts of about ``portion``, all nearly equally large."""
+    """Return the queries of an epoch in parts of nearly equal size, about ``portion`` each."""
     return np.array_split(order, max(1, -(-len(order) // portion)))
 
 
-def mine(
-    queries: Array,
-    data: TrainingSet,
-    around: Surroundings,
-    schedule: Schedule,
-    rng: np.random.Generator,
-    describe: Describe,
-) -> Array:
-    """Triplets of one portion as rows (n, 2 + negatives) int64: query, positive, negatives.
-
-    ``describe`` gives descriptors (n, D) of unit length. Rows are in the order of ``queries``.
-    """
-    pool = draw_pool(queries, data, around, schedule, rng)
-    wanted = np.unique(np.concatenate([pool, *(around.positives[q] for q in queries)]))
-    paths = [data.database.paths[n] for n in wanted] + [data.queries.paths[q] for q in queries]
-    row = {path: n for n, path in enumerate(dict.fromkeys(paths))}
-    descriptors = describe(list(row))
-    check_descriptors(descriptors)
-    database = {n: row[data.database.paths[n]] for n in wanted.tolist()}
-    pool_descriptors = descriptors[[database[n] for n in pool.tolist()]]
-    triplets = []
-    for query in queries.tolist():
-        own = descriptors[row[data.queries.paths[query]]]
-        positives = around.positives[query]
-        to_positives = descriptors[[database[n] for n in positives.tolist()]] @ own
-        far = ~np.isin(pool, around.near[query])
-        similarity = pool_descriptors[far] @ own
-        closest = int(to_positives.argmax())
-        violating = violates(
-            float(to_positives[closest]), similarity, schedule.margin, schedule.mining
-        )
-        if np.count_nonzero(violating) > schedule.negatives:
-            hardest = best_first(similarity)[: schedule.negatives]
-            triplets.append([query, positives[closest], *pool[far][hardest]])
-    return np.array(triplets, np.int64).reshape(-1, 2 + schedule.negatives)
-
-
-def check_pools(data: TrainingSet, around: Surroundings, schedule: Schedule) -> None:
-    """Refuse before anything is described what ``mine`` would refuse, or never find, later.
-
-    Draws the queries and pools that the first epoch of a run with this seed will have.
-    """
-    rng = np.random.default_rng(schedule.seed)
-    enough = False
-    for queries in portions(draw_queries(data, around, schedule, rng), schedule.portion):
-        pool = draw_pool(queries, data, around, schedule, rng)
-        enough = enough or any(
-            np.count_nonzero(~np.isin(pool, around.near[query])) > schedule.negatives
-            for query in queries.tolist()
-        )
-    if not enough:
-        raise UsageError(
-            f"{data.name}: no query has more than {schedule.negatives} database photos farther "
-            f"than {schedule.negative_metres:g} m away; give photos of a larger area, or fewer "
-            f"--negatives"
-        )
-
-
-def draw_pool(
-    queries: Array,
-    data: TrainingSet,
-    around: Surroundings,
-    schedule: Schedule,
-    rng: np.random.Generator,
-) -> Array:
-    """The database photos (n,) int64, sorted, that the negatives of a portion come from."""
-    size = min(schedule.pool, len(data.database))
-    pool = np.sort(rng.choice(len(data.database), size, replace=False))
-    if schedule.avoid == "portion":
-        pool = pool[~np.isin(pool, np.concatenate([around.near[q] for q in queries]))]
-    if len(pool) <= schedule.negatives:
-        where, remedy = "in a pool", "give more photos, a larger --pool, or fewer --negatives"
-        if schedule.avoid == "portion":
-            where = "far from every query of a portion"
-            remedy = (
-                "--preset photos lets each query leave out only its own surroundings; or give a "
-                "smaller --portion, or fewer --negatives"
-            )
-        raise UsageError(
-            f"{data.name}: only {len(pool)} database photos are {where}, and a query needs more "
-            f"than {schedule.negatives}; {remedy}"
-        )
-    return np.asarray(pool, np.int64)
-
-
 def violates(positive: float, negatives: Array, margin: float, mining: str) -> Array:
-    """Which ``negatives`` (n,) (cosines with the query) are too similar to the query.
+    """Return which ``negatives`` (n,) (cosines with the query) are too similar to the query.
 
-    Ours asks whether a negative comes within the margin of the positive: s_n > s_p - margin. The
-    published program put the similarities into the test for distances, s_p - s_n + margin > 0,
-    which holds for nearly every negative that is *less* similar, so it keeps easy queries and
-    drops the hardest.
+    Our test is whether a negative comes within the margin of the positive: s_n > s_p - margin. The
+    published program uses similarities in the test for distances: s_p - s_n + margin > 0. This
+    holds for nearly every negative that is *less* similar, so the program keeps easy queries and
+    omits the hardest.
     """
     if mining == "published":
         return np.asarray(positive - negatives + margin > 0)

@@ -1,15 +1,15 @@
-"""What is trained, as a torch module: conv5 of VGG16 and the NetVLAD layer behind it.
+"""The trained part as a torch module (conv5 of VGG16 and the NetVLAD layer), and its loss.
 
-Source: NetVLAD, CVPR 2016, equations 1-4; Patch-NetVLAD, section 4: conv5_1 to conv5_3 and the
-NetVLAD layer are trained, everything before is frozen. The numbers are those of ``method.vlad``
-(a test compares them), and the parameters have the published names: ``encoder.24.weight``, ...,
-``pool.centroids``, ``pool.conv.weight``.
+Sources: NetVLAD, CVPR 2016, equations 1-4 (the layer) and 7 (the loss); Patch-NetVLAD, section 4:
+conv5_1 to conv5_3 and the NetVLAD layer are trained, all earlier layers are frozen. The layer
+computes the numbers of ``method.vlad`` (a test compares them). The parameters have the published
+names: ``encoder.24.weight``, ..., ``pool.centroids``, ``pool.conv.weight``.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -17,18 +17,14 @@ from torch import nn
 from torch.nn import functional
 
 from placerec.method.vlad import NORM_FLOOR, Vocabulary
+from placerec.records import Array
 from placerec.trunks.vgg16 import state_shapes, vgg16_module
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from placerec.records import Array
-
-FIRST_TRAINED = 24  # conv5_1, the layer behind the last max-pooling
+FIRST_TRAINED = 24  # conv5_1, the layer after the last max-pooling
 
 
 def conv5(state: Mapping[str, Array]) -> nn.Sequential:
-    """The trained layers of a VGG16 state, under their numbers in the layer list."""
+    """Return the trained layers of a VGG16 state, named by their numbers in the layer list."""
     layers = vgg16_module(state)
     return nn.Sequential(
         OrderedDict((str(n), layers[n]) for n in range(FIRST_TRAINED, len(layers)))
@@ -49,7 +45,7 @@ class NetVLAD(nn.Module):
                 self.conv.bias.copy_(_tensor(vocabulary.bias))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Sum a_k(x) (x - c_k) over the cells, each cluster to unit length, then the whole."""
+        """Return sums of a_k(x) (x - c_k) over the cells, normalised per cluster, then together."""
         x = functional.normalize(features, dim=1, eps=NORM_FLOOR).flatten(2)  # (n, D, cells)
         logits = self.conv.weight.flatten(1) @ x
         if self.conv.bias is not None:
@@ -60,7 +56,7 @@ class NetVLAD(nn.Module):
         return functional.normalize(sums.flatten(1), dim=1, eps=NORM_FLOOR)
 
     def vocabulary(self) -> Vocabulary:
-        """What has been learnt, as ``method.vlad`` takes it."""
+        """Return the learned clusters in the form of ``method.vlad``."""
         bias = self.conv.bias
         return Vocabulary(
             _array(self.centroids), _array(self.conv.weight[:, :, 0, 0]),
@@ -71,22 +67,21 @@ class NetVLAD(nn.Module):
 class Network(nn.Module):
     """Frozen features (n, 512, h, w) to global descriptors (n, K * 512), float32, unit length.
 
-    ``encoder`` is ``conv5`` of a VGG16 state.
-    ``precision`` is that of the convolutions; the NetVLAD layer, whose sums and norms need the
-    digits, is always float32.
+    ``encoder`` is ``conv5`` of a VGG16 state. ``precision`` applies to the convolutions. The
+    NetVLAD layer is always float32, because its sums and norms need the digits.
     """
 
     def __init__(
         self, encoder: nn.Sequential, vocabulary: Vocabulary, precision: str = "float32"
     ) -> None:
         super().__init__()
-        # The layout that the frozen features come in.
+        # The frozen features have this memory layout.
         self.encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pool = NetVLAD(vocabulary)
         self._precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
     def forward(self, frozen: torch.Tensor) -> torch.Tensor:
-        """Descriptors of features as they leave the frozen layers."""
+        """Return the descriptors of the output of the frozen layers."""
         with torch.autocast(
             frozen.device.type, self._precision, enabled=self._precision is not None
         ):
@@ -96,10 +91,25 @@ class Network(nn.Module):
         return descriptors
 
 
+def triplet_loss(descriptors: torch.Tensor, groups: int, margin: float) -> torch.Tensor:
+    """Return the sum of max(0, |q - p| - |q - n| + margin) over all triplets of ``groups`` queries.
+
+    ``descriptors`` (groups * (2 + negatives), D): the rows of a group are its query, its positive
+    and its negatives. As in the published program, distances are Euclidean, not squared. The caller
+    divides by the number of negatives in the whole batch.
+    """
+    grouped = descriptors.reshape(groups, -1, descriptors.shape[1])
+    query, positive, negatives = grouped[:, :1], grouped[:, 1:2], grouped[:, 2:]
+    return functional.triplet_margin_loss(
+        query.expand_as(negatives), positive.expand_as(negatives), negatives,
+        margin=margin, reduction="sum",
+    )  # fmt: skip
+
+
 def trained_state(frozen: Mapping[str, Array], network: Network) -> dict[str, Array]:
-    """A whole VGG16 state: the frozen layers of ``frozen``, the others from ``network``."""
-    learnt = {name: _array(tensor) for name, tensor in network.state_dict().items()}
-    return {name: learnt.get(name, frozen[name]) for name in state_shapes()}
+    """Return a complete VGG16 state: the frozen layers of ``frozen``, the others of ``network``."""
+    trained = {name: _array(tensor) for name, tensor in network.state_dict().items()}
+    return {name: trained.get(name, frozen[name]) for name in state_shapes()}
 
 
 def _tensor(array: Array) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""One process or several: who takes which part, and how parts become one.
+"""One process or several: each takes a part of the work, and the parts are joined.
 
-Under ``torchrun`` each process trains on its share of every batch with PyTorch's
-``DistributedDataParallel`` and describes its share of the photos; all of them mine the same
-triplets, because they have the same seed and the same descriptors. Only the first one writes.
+Under ``torchrun``, each process trains on its share of every batch with PyTorch's
+``DistributedDataParallel``, and describes its share of the photos. All processes mine the same
+triplets, because they have the same seed and the same descriptors. Only the first process writes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Number ``rank`` of ``count`` processes, computing on ``device``."""
+    """Process number ``rank`` of ``count``, which computes on ``device``."""
 
     rank: int = 0
     count: int = 1
@@ -32,42 +32,43 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and talks."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """The part of ``items`` that is this process's: every ``count``-th."""
+        """Return the part of ``items`` for this process: every ``count``-th item."""
         return items[self.rank :: self.count]
 
-    def together(self, own: Array, total: int) -> Array:
-        """The rows (total, D) of all processes in order, from this one's share of them.
+    def gather(self, share: Array, total: int) -> Array:
+        """Return the rows (total, D) of all processes in order; ``share`` are this one's rows.
 
-        A sum in which all but one addend is zero: no rounding.
+        The rows are added, and all but one addend are zero, so nothing is rounded.
         """
         if self.count == 1:
-            return own
-        rows = torch.zeros((total, own.shape[1]), dtype=torch.float32)
-        rows[self.rank :: self.count] = torch.from_numpy(own)
+            return share
+        rows = torch.zeros((total, share.shape[1]), dtype=torch.float32)
+        rows[self.rank :: self.count] = torch.from_numpy(share)
         rows = rows.to(self.device)
         distributed.all_reduce(rows)
-        whole: Array = rows.cpu().numpy()
-        return whole
+        gathered: Array = rows.cpu().numpy()
+        return gathered
 
     def wait(self) -> None:
-        """Until every process has come here."""
+        """Wait until every process has called this."""
         if self.count > 1:
             distributed.barrier()
 
 
 @contextmanager
 def joined_processes(device: str) -> Iterator[Processes]:
-    """The processes that ``torchrun`` started, joined for the time of a block; else just this one.
+    """Join the processes that ``torchrun`` started, for the duration of a block.
 
-    ``device`` cuda becomes the GPU of this process's local number.
+    Without ``torchrun`` there is one process. With several, ``device`` cuda becomes the GPU with
+    the local number of the process.
     """
     kind = device.partition(":")[0]
     if kind not in ("cpu", "cuda"):
-        raise UsageError(f"device {device!r}: choose cpu or cuda")
+        raise UsageError(f"device {device!r}: must be cpu or cuda")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device {device}: PyTorch finds no such device; use cpu")
     count = int(os.environ.get("WORLD_SIZE", "1"))

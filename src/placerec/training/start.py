@@ -1,15 +1,14 @@
-"""Before the first step: cluster centres and assignment weights from the photos themselves.
+"""The model that a training begins from, and the clusters of its NetVLAD layer.
 
-Source: NetVLAD, CVPR 2016, section 3.1, as the published program does it: 100 features of each of
-500 random database photos, k-means, and alpha such that on average the best cluster gets 100 times
-the weight of the second (``method.vlad.fit_vocabulary``).
+Source: NetVLAD, CVPR 2016, section 3.1, as in the published program: 100 features of each of 500
+random database photos, then k-means. Alpha is set so that on average the best cluster gets 100
+times the weight of the second (``method.vlad.fit_vocabulary``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,16 +19,22 @@ from placerec.evaluation.dataset import Photos
 from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise
 from placerec.models.model_file import load_model
 from placerec.records import Array
-from placerec.training.features import FrozenFeatures
+from placerec.runtime import Progress, no_progress
+from placerec.schedule import Schedule
+from placerec.training.features import CELL, FrozenFeatures
 from placerec.trunks.convert import SOURCES
 from placerec.trunks.vgg16 import VGG16
 
 PHOTOS = 500
-FEATURES_A_PHOTO = 100
+FEATURES_PER_PHOTO = 100
 
 
-class Start(NamedTuple):
-    """What a training begins from; ``provenance`` and ``licence`` are of the weights."""
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a training begins from. Without ``vocabulary``, k-means computes the clusters.
+
+    ``provenance`` and ``licence`` describe the weights.
+    """
 
     trunk: VGG16
     vocabulary: Vocabulary | None
@@ -37,39 +42,50 @@ class Start(NamedTuple):
     licence: str
 
 
-def starting_model(path: Path | None) -> Start:
-    """Where a training begins: a model file's trunk and clusters, or VGG16 of the cache folder."""
+def starting_model(path: Path | None = None) -> Start:
+    """Return the trunk and the clusters of a model file, or the VGG16 of the cache folder."""
     if path is None:
-        trunk = VGG16.from_cache()
-        return Start(trunk, None, *recorded(trunk))
+        return start_from(VGG16.from_cache())
     model = load_model(path)
     if not isinstance(model.trunk, VGG16):
         raise UsageError(f"{path}: its trunk is {model.trunk.name}; only vgg16 can be trained")
-    provenance, licence = recorded(model.trunk)
-    return Start(
-        model.trunk, model.fitted.vocabulary,
-        f"{model.name} ({model.provenance or provenance})", model.licence or licence,
-    )  # fmt: skip
+    start = start_from(model.trunk)
+    return replace(
+        start,
+        vocabulary=model.fitted.vocabulary,
+        provenance=f"{model.name} ({model.provenance or start.provenance})",
+        licence=model.licence or start.licence,
+    )
 
 
-def recorded(trunk: VGG16) -> tuple[str, str]:
-    """Provenance and licence of a trunk's weights, as far as they are known from itself."""
-    if trunk.own:
-        provenance, licence = f"{trunk.name} {trunk.sha256[:12]}, origin not stated", "not stated"
-    else:
+def start_from(trunk: VGG16) -> Start:
+    """Return a start from ``trunk`` alone, with the provenance and licence of its weights."""
+    provenance, licence = f"{trunk.name} {trunk.sha256[:12]}, origin not stated", "not stated"
+    if not trunk.own:
         source = SOURCES[trunk.name]
         provenance = f"{trunk.name} of {source.package}, sha256 {source.sha256[:12]}"
         licence = source.licence
-    return provenance, f"the trunk's weights: {licence}"
+    return Start(trunk, None, provenance, f"the trunk's weights: {licence}")
 
 
-def check_clusters(database: Photos, cells: int, clusters: int) -> None:
-    """Refuse more clusters than photos of so many ``cells`` can give features."""
-    samples = min(PHOTOS, len(database)) * min(FEATURES_A_PHOTO, cells)
-    if samples < clusters:
+def check_amounts(schedule: Schedule, photos: int) -> None:
+    """Raise ``UsageError`` if ``photos`` database photos are too few for the clusters or the PCA.
+
+    The PCA is fitted after the training, so this check runs before it.
+    """
+    height, width = schedule.image_size
+    cells = (height // CELL) * (width // CELL)
+    samples = min(PHOTOS, photos) * min(FEATURES_PER_PHOTO, cells)
+    if samples < schedule.clusters:
         raise UsageError(
-            f"{clusters} clusters need as many features, and {len(database)} photos give "
-            f"{samples}: give more or larger photos"
+            f"clusters {schedule.clusters}: as many features are needed, and {photos} photos give "
+            f"{samples}; use more or larger photos"
+        )
+    samples, values = min(photos, schedule.pca_photos), schedule.clusters * VGG16.channels
+    if schedule.pca_dim > min(samples - 1, values):
+        raise UsageError(
+            f"pca_dim {schedule.pca_dim}: {samples} database photos with {values} values each "
+            f"allow at most {min(samples - 1, values)}; use a smaller pca_dim"
         )
 
 
@@ -77,12 +93,11 @@ def start_vocabulary(
     database: Photos,
     features: FrozenFeatures,
     encoder: nn.Sequential,
-    clusters: int,
-    seed: int,
-    progress: Callable[[int, int], None] = lambda *_: None,
+    schedule: Schedule,
+    progress: Progress = no_progress,
 ) -> Vocabulary:
-    """K clusters of unit conv5_3 features of random ``database`` photos."""
-    rng = np.random.default_rng(seed)
+    """Return K clusters of the unit conv5_3 features of random ``database`` photos."""
+    rng = np.random.default_rng(schedule.seed)
     count = min(PHOTOS, len(database))
     chosen = np.sort(rng.choice(len(database), count, replace=False))
     device = next(encoder.parameters()).device
@@ -92,7 +107,7 @@ def start_vocabulary(
         with torch.inference_mode():
             maps = encoder(frozen.permute(0, 3, 1, 2))
         cells = maps[0].flatten(1).T.cpu().numpy()
-        samples.append(cells[rng.permutation(len(cells))[:FEATURES_A_PHOTO]])
-        progress(done, count)
+        samples.append(cells[rng.permutation(len(cells))[:FEATURES_PER_PHOTO]])
+        progress("reading photos for the clusters", done, count)
     unit = normalise(np.ascontiguousarray(np.concatenate(samples)))
-    return fit_vocabulary(unit, clusters, seed)
+    return fit_vocabulary(unit, schedule.clusters, schedule.seed)

@@ -1,23 +1,35 @@
-"""Recall of the network as it is: global descriptors, no PCA, no re-ranking.
+"""The recall of the network during a training, and the signs that the training has collapsed.
 
-As published: every query searches the database of its own city; the queries of all cities are
-counted together. Queries without a positive are left out (``evaluation.metrics``).
+The recall uses global descriptors without PCA, and no re-ranking. As published, every query
+searches the database of its own city, and the queries of all cities are counted together. Queries
+without a positive are omitted (``evaluation.scoring.metrics``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import numpy as np
+
+from placerec.errors import PlacerecError
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.scoring.metrics import RECALL_AT, recalls
 from placerec.method.ranking import best_first
-from placerec.training.mining import Describe
+from placerec.records import Array
+
+Describe = Callable[[Sequence[Path]], Array]  # photos to descriptors (n, D) of unit length
+
+STUCK_STEPS = 100  # consecutive steps with a loss equal to the margin
+STUCK_SHARE = 1e-3  # maximum difference from the margin, as a share of the margin
+EQUAL_COSINE = 1.0 - 1e-5  # above this mean cosine, the network describes all photos alike
 
 
 def validate(searches: Sequence[Search], describe: Describe) -> dict[str, float]:
-    """``recall@1``, ``recall@5`` and ``recall@10`` over the queries of all ``searches``.
+    """Return ``recall@1``, ``recall@5`` and ``recall@10`` over the queries of all ``searches``.
 
-    Equally similar photos rank in the order of the database.
+    Photos of equal similarity keep the order of the database.
     """
     ranked: dict[str, list[str]] = {}
     positives: dict[str, frozenset[str]] = {}
@@ -25,8 +37,36 @@ def validate(searches: Sequence[Search], describe: Describe) -> dict[str, float]
         database = describe(search.database.paths)
         similarity = describe(search.queries.paths) @ database.T
         order = best_first(similarity, axis=1)[:, : max(RECALL_AT)]
-        for query, found in enumerate(order.tolist()):
+        for query, rows in enumerate(order.tolist()):
             name = f"{part} {query}"
-            ranked[name] = [str(number) for number in found]
-            positives[name] = frozenset(str(number) for number in search.positives[query])
+            ranked[name] = [str(row) for row in rows]
+            positives[name] = frozenset(str(row) for row in search.positives[query])
     return recalls(ranked, positives)
+
+
+def check_loss(recent: Sequence[float], margin: float) -> None:
+    """Raise if the last loss is not finite, or if the last 100 losses equal the margin."""
+    if recent and not math.isfinite(recent[-1]):
+        raise _collapsed(f"the loss is {recent[-1]}")
+    last = recent[-STUCK_STEPS:]
+    if len(last) == STUCK_STEPS and all(abs(x - margin) < STUCK_SHARE * margin for x in last):
+        raise _collapsed(
+            f"for {STUCK_STEPS} steps the loss is the margin ({margin:.4f}), so positives and "
+            f"negatives are equally far away"
+        )
+
+
+def check_descriptors(descriptors: Array) -> None:
+    """Raise if unit descriptors (n, D) are not finite, or if all of them are equal."""
+    if not np.isfinite(descriptors).all():
+        raise _collapsed("a descriptor is not finite")
+    mean = descriptors.mean(axis=0, dtype=np.float64)
+    if len(descriptors) > 1 and float(mean @ mean) > EQUAL_COSINE:
+        raise _collapsed(f"the descriptors of {len(descriptors)} photos are all equal")
+
+
+def _collapsed(sign: str) -> PlacerecError:
+    return PlacerecError(
+        f"the training has collapsed: {sign}; check that the positions are right (positives must "
+        f"show the same place), use a smaller learning_rate, and train into another folder"
+    )

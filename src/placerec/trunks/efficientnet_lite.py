@@ -1,13 +1,14 @@
-"""EfficientNet-Lite0 to its stride-16 stage: the trunk that ships in the package.
+"""EfficientNet-Lite0 up to its stride-16 stage: the trunk that ships in the package.
 
-112 channels after block 10, linear. Weights: ImageNet, Apache-2.0; provenance and licence text
-stand beside the file in ``weights/``. Made again by ``placerec weights convert``.
+112 channels after block 10, without an activation. Weights: ImageNet, Apache-2.0. The provenance
+and the licence text are next to the file in ``weights/``.
 """
 
 from __future__ import annotations
 
 from importlib.resources import files
 
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.trunks.external import OnnxTrunk
 
 WEIGHTS = "efficientnet-lite0.onnx"
@@ -17,11 +18,11 @@ STD = (128.0, 128.0, 128.0)
 
 
 class EfficientNetLite0(OnnxTrunk):
-    """EfficientNet-Lite0, blocks 0-10, at (x - 127) / 128 with x in 0..255 RGB."""
+    """EfficientNet-Lite0, blocks 0-10. The input is (x - 127) / 128 with x in 0..255 RGB."""
 
-    def __init__(self, threads: int = 1, device: str = "cpu") -> None:
-        source = files("placerec.trunks") / "weights" / WEIGHTS
+    def __init__(self, runtime: Runtime = DEFAULT_RUNTIME) -> None:
+        data = (files("placerec.trunks") / "weights" / WEIGHTS).read_bytes()
         super().__init__(
-            source.read_bytes(), name="efficientnet-lite0", mean=MEAN, std=STD,
-            threads=threads, device=device, expected_sha256=SHA256,
+            data, name="efficientnet-lite0", mean=MEAN, std=STD, runtime=runtime,
+            expected_sha256=SHA256,
         )  # fmt: skip

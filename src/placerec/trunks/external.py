@@ -1,8 +1,8 @@
-"""Trunks from outside: any ONNX file or ``torch.nn.Module``.
+"""External trunks: any ONNX file or ``torch.nn.Module``.
 
 Both must map an image (1, 3, H, W) to a feature map (1, C, h, w) or to the tokens (1, N, C) of a
-vision transformer; leading class and register tokens are dropped. An ONNX file must be whole: one
-that refers to data outside itself is refused.
+vision transformer; leading class and register tokens are dropped. An ONNX file must contain all its
+data. A file that refers to data in other files is refused.
 """
 
 from __future__ import annotations
@@ -16,84 +16,103 @@ import numpy as np
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
 
 if TYPE_CHECKING:
     import torch
+
+Channels = tuple[float, float, float]
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 PROBE_SIZE = (224, 224)
 TOKEN_STRIDES = (8, 14, 16, 32)
 MOST_PREFIX_TOKENS = 16
-# A protobuf string entry whose key is "location": how ONNX names a file outside itself.
+# A protobuf string entry with the key "location": how ONNX refers to data in another file.
 EXTERNAL_DATA = b"\x0a\x08location"
+# PyTorch may round differently with another number of threads.
+ONE_THREAD = Runtime(threads=1)
 
 
-class OnnxTrunk:
-    """A trunk run by ONNX Runtime from the bytes of one ONNX file."""
+class _NetworkTrunk:
+    """The common part of ``OnnxTrunk`` and ``TorchTrunk``; ``_run`` calls the network."""
 
     shrink = True
+
+    def __init__(self, name: str, mean: Channels, std: Channels, size: tuple[int, int]) -> None:
+        self.name, self._mean, self._std = name, mean, std
+        features = self(np.zeros((1, 3, *size), np.float32))
+        self.channels, self.stride = features.shape[0], round(size[0] / features.shape[1])
+
+    def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
+        """Return the input at ``size`` (height, width) with this trunk's mean and deviation."""
+        return Preprocessing(size, self._mean, self._std, self.shrink)
+
+    def __call__(self, image: Array) -> Array:
+        """Return the feature map (C, h, w) float32 of an image (1, 3, H, W) float32."""
+        return as_feature_map(self._run(image), image.shape[2:])
+
+    def _run(self, image: Array) -> Array:
+        raise NotImplementedError
+
+
+class OnnxTrunk(_NetworkTrunk):
+    """A trunk that ONNX Runtime runs, from the bytes of one ONNX file."""
 
     def __init__(
         self,
         data: bytes,
         *,
         name: str,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
-        threads: int = 1,
-        device: str = "cpu",
+        mean: Channels = IMAGENET_MEAN,
+        std: Channels = IMAGENET_STD,
+        runtime: Runtime = DEFAULT_RUNTIME,
         expected_sha256: str | None = None,
     ) -> None:
-        self.name, self.sha256 = name, hashlib.sha256(data).hexdigest()
+        self.sha256 = hashlib.sha256(data).hexdigest()
         if expected_sha256 not in (None, self.sha256):
             raise UnsafeWeights(name, "its sha256 has changed", "install placerec again")
         if EXTERNAL_DATA in data:
             raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
-        self._mean, self._std = mean, std
-        self._session = onnx_session(data, name, threads, device)
+        self._session = onnx_session(data, name, runtime)
         self._fixed = fixed_size(self._session)
-        self.channels, self.stride = _probe(self, self._fixed or PROBE_SIZE)
+        super().__init__(name, mean, std, self._fixed or PROBE_SIZE)
 
     @classmethod
-    def from_file(cls, path: Path, threads: int = 1, device: str = "cpu") -> OnnxTrunk:
-        """The ONNX file at ``path``, with ImageNet's mean and deviation."""
+    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxTrunk:
+        """Return the trunk in the ONNX file ``path``, with ImageNet's mean and deviation."""
         if not path.is_file():
             raise NotFound(path, "no such ONNX file")
-        return cls(path.read_bytes(), name=path.name, threads=threads, device=device)
+        return cls(path.read_bytes(), name=path.name, runtime=runtime)
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
-        """Input at ``size`` (height, width) with this trunk's mean and deviation.
+        """Return the input at ``size`` (height, width) with this trunk's mean and deviation.
 
-        Raises ``UsageError`` for another size than a file of fixed size takes.
+        Raises ``UsageError`` if the file has a fixed input size and ``size`` is different.
         """
         if self._fixed not in (None, size):
             height, width = self._fixed
             raise UsageError(
-                f"{self.name}: takes images of {height}x{width} alone, not {size[0]}x{size[1]}; "
-                f"say --image-size {height},{width}, or save it with free axes"
+                f"{self.name}: image_size: must be {height},{width}, the fixed input size of the "
+                f"file, not {size[0]},{size[1]}; or save the file with free axes"
             )
-        return Preprocessing(size, self._mean, self._std, self.shrink)
+        return super().preprocessing(size)
 
-    def __call__(self, image: Array) -> Array:
-        """Feature map (C, h, w) float32 of (1, 3, H, W) float32."""
-        return as_feature_map(onnx_output(self._session, self.name, image), image.shape[2:])
+    def _run(self, image: Array) -> Array:
+        return onnx_output(self._session, self.name, image)
 
 
-class TorchTrunk:
-    """A trunk run by PyTorch from a module in evaluation mode."""
-
-    shrink = True
+class TorchTrunk(_NetworkTrunk):
+    """A trunk that PyTorch runs, from a module, in evaluation mode."""
 
     def __init__(
         self,
         module: torch.nn.Module,
         *,
         name: str = "torch",
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
-        threads: int = 1,
-        device: str = "cpu",
+        mean: Channels = IMAGENET_MEAN,
+        std: Channels = IMAGENET_STD,
+        runtime: Runtime = ONE_THREAD,
         sha256: str | None = None,
         probe_size: tuple[int, int] = PROBE_SIZE,
     ) -> None:
@@ -102,28 +121,26 @@ class TorchTrunk:
         except ImportError as error:
             raise MissingExtra(f"trunk {name}", "torch") from error
         self._torch = torch
-        torch.set_num_threads(threads)
-        self._device = torch.device(device)
+        torch.set_num_threads(runtime.cores)
+        self._device = torch.device(runtime.device)
         if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise UsageError(f"device {device}: PyTorch finds no such device; use cpu")
+            raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
         self._module = module.eval().to(self._device)
-        self.name, self._mean, self._std = name, mean, std
         self.sha256 = sha256 or module_digest(module)
-        self.channels, self.stride = _probe(self, probe_size)
+        super().__init__(name, mean, std, probe_size)
 
-    def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
-        """Input at ``size`` (height, width) with this trunk's mean and deviation."""
-        return Preprocessing(size, self._mean, self._std, self.shrink)
-
-    def __call__(self, image: Array) -> Array:
-        """Feature map (C, h, w) float32 of (1, 3, H, W) float32."""
+    def _run(self, image: Array) -> Array:
         with self._torch.inference_mode():
             output = self._module(self._torch.from_numpy(image).to(self._device))
-        return as_feature_map(output.float().cpu().numpy(), image.shape[2:])
+        features: Array = output.float().cpu().numpy()
+        return features
 
 
 def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
-    """(1, C, h, w) or tokens (1, N, C) of an image of ``size`` as (C, h, w) float32."""
+    """Return the output of a network for an image of ``size`` as a map (C, h, w) float32.
+
+    The output is (1, C, h, w) or tokens (1, N, C). Raises ``UsageError`` for any other shape.
+    """
     if output.ndim == 4 and len(output) == 1:
         return np.ascontiguousarray(output[0], np.float32)
     if output.ndim == 3 and len(output) == 1:
@@ -134,26 +151,21 @@ def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
                 tokens = output[0, extra:].reshape(rows, columns, -1)
                 return np.ascontiguousarray(tokens.transpose(2, 0, 1), np.float32)
     raise UsageError(
-        f"the network turns an image of {size[0]}x{size[1]} into shape {output.shape}; a feature "
-        f"map (1, C, h, w) or tokens (1, N, C) of stride {TOKEN_STRIDES} are needed"
+        f"the network turns an image of {size[0]}x{size[1]} into shape {output.shape}; it must "
+        f"give a feature map (1, C, h, w) or tokens (1, N, C) of stride {TOKEN_STRIDES}"
     )
 
 
-def _probe(trunk: OnnxTrunk | TorchTrunk, size: tuple[int, int]) -> tuple[int, int]:
-    features = trunk(np.zeros((1, 3, *size), np.float32))
-    return features.shape[0], round(size[0] / features.shape[1])
-
-
-def onnx_session(data: bytes, name: str, threads: int, device: str) -> Any:
-    """An ONNX Runtime session that gives the same bits for any number of threads."""
+def onnx_session(data: bytes, name: str, runtime: Runtime) -> Any:
+    """Return an ONNX Runtime session; its results do not depend on the number of threads."""
     import onnxruntime
 
     providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-    provider = providers.get(device.partition(":")[0])
+    provider = providers.get(runtime.device.partition(":")[0])
     if provider not in onnxruntime.get_available_providers():
-        raise UsageError(f"device {device!r}: ONNX Runtime offers no such device here; use cpu")
+        raise UsageError(f"device {runtime.device!r}: ONNX Runtime has no such device; use cpu")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads, options.inter_op_num_threads = runtime.cores, 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
@@ -163,7 +175,7 @@ def onnx_session(data: bytes, name: str, threads: int, device: str) -> Any:
 
 
 def fixed_size(session: Any) -> tuple[int, int] | None:
-    """The (height, width) of its input where the file fixes both."""
+    """Return the fixed input (height, width) of an ONNX session, or ``None`` if it is free."""
     shape = session.get_inputs()[0].shape
     sides = shape[2:] if len(shape) == 4 else []
     fixed = len(sides) == 2 and all(isinstance(side, int) for side in sides)
@@ -171,7 +183,7 @@ def fixed_size(session: Any) -> tuple[int, int] | None:
 
 
 def onnx_output(session: Any, name: str, image: Array) -> Array:
-    """The first output for an image (1, 3, H, W) float32."""
+    """Return the first output of an ONNX session for an image (1, 3, H, W) float32."""
     try:
         return np.asarray(session.run(None, {session.get_inputs()[0].name: image})[0])
     except Exception as error:  # ONNX Runtime's own exceptions have no common public base
@@ -181,7 +193,7 @@ def onnx_output(session: Any, name: str, image: Array) -> Array:
 
 
 def module_digest(module: torch.nn.Module) -> str:
-    """sha256 (hex) of a module's state: names, shapes, types, values."""
+    """Return the sha256 (hex) of a module's state: names, shapes, types, values."""
     digest = hashlib.sha256()
     for key, tensor in sorted(module.state_dict().items()):
         digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())

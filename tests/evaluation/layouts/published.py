@@ -1,11 +1,10 @@
 """Miniatures of the published sets; ``TREES`` has one for every protocol."""
 
 import shutil
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
+from scipy.io import savemat
 from trees import (
     EAST,
     NORTH,
@@ -69,47 +68,24 @@ def nordland_berton(root: Path, step: int = 1) -> Path:
     return root
 
 
-# Pittsburgh and Tokyo: MATLAB's format 5, written here in its compressed form
+# Pittsburgh and Tokyo
 
 
-def element(kind: int, data: bytes) -> bytes:
-    return struct.pack("<II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
-
-
-def matrix(kind: int, shape: tuple[int, ...], body: bytes, name: str = "") -> bytes:
-    head = element(6, struct.pack("<II", kind, 0)) + element(
-        5, struct.pack(f"<{len(shape)}i", *shape)
-    )
-    return element(14, head + element(1, name.encode()) + body)
-
-
-def number(values: np.ndarray) -> bytes:
-    values = np.atleast_2d(np.asarray(values, np.float64))
-    return matrix(6, values.shape, element(9, values.tobytes(order="F")))
-
-
-def names(values: list[str]) -> bytes:
-    cells = b"".join(matrix(4, (1, len(v)), element(16, v.encode())) for v in values)
-    return matrix(1, (len(values), 1), cells)
-
-
-def write_dbstruct(path: Path, fields: dict[str, bytes]) -> None:
-    """A .mat file with the struct ``dbStruct`` of already encoded fields."""
-    keys = b"".join(key.encode().ljust(32, b"\0") for key in fields)
-    body = element(5, struct.pack("<i", 32)) + element(1, keys) + b"".join(fields.values())
-    packed = zlib.compress(matrix(2, (1, 1), body, "dbStruct"))
+def write_dbstruct(path: Path, fields: dict[str, object]) -> None:
+    """A .mat file with the struct ``dbStruct``; a list of names becomes a cell array."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
-    path.write_bytes(head + struct.pack("<II", 15, len(packed)) + packed)
+    cells = {
+        name: np.array(value, object)[:, None] if isinstance(value, list) else value
+        for name, value in fields.items()
+    }
+    savemat(path, {"dbStruct": cells}, do_compression=True)
 
 
 def dbstruct(path: Path, database: list[str], queries: list[str], at_db, at_q) -> None:
     write_dbstruct(path, {
-        "whichSet": matrix(4, (1, 4), element(16, b"test")),
-        "dbImageFns": names(database), "utmDb": number(np.array(at_db).T),
-        "qImageFns": names(queries), "utmQ": number(np.array(at_q).T),
-        "numImages": number(len(database)), "numQueries": number(len(queries)),
-        "posDistThr": number(25.0), "posDistSqThr": number(625.0),
+        "whichSet": "test", "dbImageFns": database, "utmDb": np.array(at_db).T,
+        "qImageFns": queries, "utmQ": np.array(at_q).T, "numImages": len(database),
+        "numQueries": len(queries), "posDistThr": 25.0, "posDistSqThr": 625.0,
     })  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def test_queries_with_the_same_positives_are_one_place(tmp_path):
     trees.table(tmp_path / "ground_truth.csv",
                 [{"query": f"{q}.jpg", "database": f"{d}.jpg"} for q, d in pairs])  # fmt: skip
     (search,) = open_dataset(tmp_path).searches
-    assert search.queries.places == ("0.jpg", "0.jpg", "2.jpg", "3.jpg")
+    assert search.queries.place_labels == ("0.jpg", "0.jpg", "2.jpg", "3.jpg")
     assert search.positives == ({0}, {0}, {0, 1}, set())
 
 
@@ -118,7 +118,7 @@ def test_a_wrong_header_of_coordinates_is_told_both_forms(tmp_path, header):
 
 
 def test_an_angle_needs_headings(tmp_path):
-    with pytest.raises(UsageError, match="no heading is known"):
+    with pytest.raises(UsageError, match="has no headings"):
         open_dataset(trees.map_coordinates(tmp_path), degrees=40.0)
 
 
@@ -139,7 +139,7 @@ def test_the_panorama_rule_enters_name_and_hash(tmp_path):
     assert two.protocol.photos_a_panorama == 2
     assert one.hash != two.hash
     for wrong in (3, 4):  # does not divide; two places
-        with pytest.raises(UsageError, match="no whole panoramas"):
+        with pytest.raises(UsageError, match="not complete panoramas"):
             open_dataset(tmp_path, photos_a_panorama=wrong)
 
 
@@ -214,7 +214,7 @@ def test_frames_count_by_the_number_in_the_name(tmp_path):
         {"left_0009.jpg", "left_0010.jpg"}, {f"left_{n:04}.jpg" for n in range(2, 7)}
     ]  # fmt: skip
     assert open_dataset(tmp_path, frames=0).searches[0].positives[0] == frozenset()
-    with pytest.raises(UsageError, match="1, 2 and 10 are all in use"):
+    with pytest.raises(UsageError, match="frames: give a number"):
         open_dataset(tmp_path, "frames")
 
 
@@ -348,7 +348,7 @@ def test_tokyo_by_the_lists_of_the_program_keeps_one_of_twelve_cut_outs_as_it_do
 )  # fmt: skip
 def test_a_number_that_cannot_be_meant_is_refused(tmp_path, option):
     (name,) = option
-    with pytest.raises(UsageError, match=name.replace("_", " ")):
+    with pytest.raises(UsageError, match=name):
         open_dataset(trees.coordinates(tmp_path), **option)
 
 
@@ -375,8 +375,8 @@ def test_a_binary_model_that_is_cut_anywhere_is_an_error_that_names_it(tmp_path)
     whole = path.read_bytes()
     for length in range(0, len(whole), 13):
         path.write_bytes(whole[:length])
-        with pytest.raises(Exception, match=r"images\.bin: no whole COLMAP model"):
+        with pytest.raises(Exception, match=r"images\.bin: not a complete COLMAP model"):
             open_dataset(folder)
     path.write_bytes(struct.pack("<Q", 2**60) + whole[8:])
-    with pytest.raises(Exception, match="no whole COLMAP model"):
+    with pytest.raises(Exception, match="not a complete COLMAP model"):
         open_dataset(folder)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.leakage import Leak, leaks
+from placerec.runtime import Runtime
 
 
 def test_clean_sets_have_no_leak(tmp_path):
@@ -54,7 +55,7 @@ def test_the_result_does_not_depend_on_threads_and_progress_is_told(tmp_path):
     shutil.copy(tmp_path / "database" / "2.jpg", tmp_path / "queries" / "0.jpg")
     told = []
     dataset = open_dataset(tmp_path)
-    many = leaks(dataset, lambda *step: told.append(step), threads=3)
-    assert many == leaks(dataset, threads=1)
+    many = leaks(dataset, runtime=Runtime(threads=3, progress=lambda *step: told.append(step)))
+    assert many == leaks(dataset, runtime=Runtime(threads=1))
     assert told[-1][1:] == (4, 4)
     assert len(told) == 8

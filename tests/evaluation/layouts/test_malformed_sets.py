@@ -1,6 +1,7 @@
 """Every file of every layout, missing or malformed, is an error that names it."""
 
 import re
+import sys
 
 import numpy as np
 import published
@@ -8,8 +9,9 @@ import pytest
 import trees
 from PIL import Image
 from published import TREES
+from scipy.io import savemat
 
-from placerec.errors import BadTable, Damaged, NotFound
+from placerec.errors import BadTable, Damaged, MissingExtra, NotFound
 from placerec.evaluation.layouts import open_dataset
 
 
@@ -34,14 +36,21 @@ def struct_field(name, value):
 
     def change(root):
         fields = {
-            "dbImageFns": published.names(["03814/a.jpg"]), "utmDb": published.number([[1], [2]]),
-            "qImageFns": published.names(["00001.jpg"]), "utmQ": published.number([[1], [2]]),
-            "posDistThr": published.number(25.0), name: value,
+            "dbImageFns": ["03814/a.jpg"], "utmDb": [[1], [2]],
+            "qImageFns": ["00001.jpg"], "utmQ": [[1], [2]], "posDistThr": 25.0, name: value,
         }  # fmt: skip
-        kept = {key: field for key, field in fields.items() if field is not None}
-        published.write_dbstruct(root / "tokyo247.mat", kept)
+        fields = {
+            key: np.array(field, float) if key.startswith("utm") else field
+            for key, field in fields.items() if field is not None
+        }  # fmt: skip
+        published.write_dbstruct(root / "tokyo247.mat", fields)
 
     return change
+
+
+def mat_value(value):
+    """``tokyo247.mat`` with another value in place of the struct."""
+    return lambda root: savemat(root / "tokyo247.mat", {"dbStruct": value})
 
 
 def npz(**arrays):
@@ -101,7 +110,7 @@ CASES = [
     ("coordinates", without("coordinates.csv"), NotFound, "image, latitude, longitude"),
     ("utm-names", renamed(f"queries/{trees.utm_name(1, 1, heading='090')}",
      "queries/@x@5@.jpg"), Damaged,
-     r"@x@5@\.jpg: 'x' in its name is no number"),
+     r"@x@5@\.jpg: 'x' in its name is not a number"),
     ("utm-names", renamed(f"queries/{trees.utm_name(1, 1, heading='090')}",
      "queries/one.jpg"), Damaged,
      r"one\.jpg: its name is not @UTM_east@UTM_north"),
@@ -114,12 +123,12 @@ CASES = [
      r"imageNames_query\.txt: no such"),
     ("image-lists", without("dataset_gt_files/nordland.npz"), NotFound,
      r"nordland\.npz.*utmQ, utmDb"),
-    ("image-lists", cut("dataset_gt_files/nordland.npz"), Damaged, r"nordland\.npz: no readable"),
-    ("image-lists", objects, Damaged, r"nordland\.npz: no readable"),
-    ("image-lists", npz(utmQ=np.zeros((3, 2))), Damaged, r"\(3, 2\) values for the 20 photos"),
+    ("image-lists", cut("dataset_gt_files/nordland.npz"), Damaged, r"\.npz: not a readable"),
+    ("image-lists", objects, Damaged, r"\.npz: not a readable"),
+    ("image-lists", npz(utmQ=np.zeros((3, 2))), Damaged, r"utmQ has shape \(2, 3\).*20 photos"),
     ("image-lists", npz(utmQ=np.full((20, 2), np.inf)), Damaged, "2 finite numbers"),
-    ("image-lists", npz(posDistThr=-5.0), Damaged, "posDistThr is no distance"),
-    ("image-lists", changed(LIST, "00203", "00202"), Damaged, r"images-00202\.png' stands twice"),
+    ("image-lists", npz(posDistThr=-5.0), Damaged, "posDistThr is not a distance"),
+    ("image-lists", changed(LIST, "00203", "00202"), Damaged, r"images-00202\.png' occurs twice"),
     ("image-lists", changed(LIST, "./nordland", "../nordland"), Damaged, "leads out of"),
     ("image-lists", changed(LIST, "./nordland", "/nordland"), Damaged, "leads out of"),
     ("image-lists", changed(LIST, "00203", "99999"), NotFound, r"99999\.png.*lists it \(1 of 20"),
@@ -132,15 +141,19 @@ CASES = [
     ("pitts30k-test", without("datasets/pitts30k_test.mat"), NotFound,
      r"pitts30k_test\.mat.*unpack"),
     ("pitts30k-test", without("queries_real/000/*.jpg"), NotFound, r"pitts30k_test\.mat lists it"),
-    ("tokyo247", cut("tokyo247.mat"), Damaged, r"tokyo247\.mat: no readable MATLAB file"),
-    ("tokyo247", renamed("247query_v3", "queries"), NotFound, "247query_subset_v2: no such folder"),
+    ("tokyo247", cut("tokyo247.mat"), Damaged, r"tokyo247\.mat: not a readable MATLAB file"),
+    ("tokyo247", renamed("247query_v3", "queries"), NotFound, "247query_subset_v2.* no such"),
     ("tokyo247", struct_field("utmQ", None), Damaged, "dbStruct has no field utmQ"),
-    ("tokyo247", struct_field("utmQ", published.number([[1]])), Damaged, r"utmQ is \(1, 1\)"),
-    ("tokyo247", struct_field("utmQ", published.number([[1], [np.nan]])), Damaged,
+    ("tokyo247", struct_field("utmQ", [[1]]), Damaged, r"utmQ has shape \(1, 1\)"),
+    ("tokyo247", struct_field("utmQ", [[1], [np.nan]]), Damaged,
      "finite numbers"),
-    ("tokyo247", struct_field("qImageFns", published.number(3)), Damaged, "no list of names"),
-    ("tokyo247", struct_field("posDistThr", published.number(0)), Damaged, "posDistThr is no dist"),
-    ("tokyo247", struct_field("dbImageFns", published.names(["../a.jpg"])), Damaged,
+    ("tokyo247", struct_field("qImageFns", 3), Damaged, "not a list of names"),
+    ("tokyo247", struct_field("posDistThr", 0), Damaged, "posDistThr is not a dist"),
+    ("tokyo247", struct_field("qImageFns", [1.0]), Damaged, "not a list of names"),
+    ("tokyo247", mat_value(np.zeros((2, 2))), Damaged, r"tokyo247\.mat: no struct dbStruct"),
+    ("tokyo247", mat_value(["a.jpg", "b.jpg"]), Damaged, r"tokyo247\.mat: no struct dbStruct"),
+    ("tokyo247", mat_value(np.zeros(2, [("utmQ", float)])), Damaged, "no struct dbStruct"),
+    ("tokyo247", struct_field("dbImageFns", ["../a.jpg"]), Damaged,
      "leads out of"),
     ("msls-val", without(f"{CITY}/subtask_index.csv"), NotFound,
      r"sf/query/subtask_index\.csv.*all"),
@@ -156,28 +169,28 @@ CASES = [
      r"cph_database_3\.jpg"),
     ("msls-val-40", changed(f"{CITY}/raw.csv", "180.0", "south"), BadTable, "ca is 'south'"),
     ("msls-test", without("test/miami/query/seq_info.csv"), NotFound, r"seq_info\.csv"),
-    ("robotcar-seasons-v2", without(ALL), NotFound, r"all\.nvm: no such file; an NVM_V3"),
+    ("robotcar-seasons-v2", without(ALL), NotFound, r"all\.nvm: no such file.*NVM_V3"),
     ("robotcar-seasons-v2", changed(ALL, "NVM_V3", "Bundle"), BadTable,
      "does not begin with NVM_V3"),
-    ("robotcar-seasons-v2", changed(ALL, "\n4\n", "\nfour\n"), BadTable, "no number of cameras"),
+    ("robotcar-seasons-v2", changed(ALL, "\n4\n", "\nfour\n"), BadTable, "not a number of cameras"),
     ("robotcar-seasons-v2", changed(ALL, "\n4\n", "\n5\n"), BadTable, "not name, focal length"),
     ("robotcar-seasons-v2", without("robotcar_v2_test.txt"), NotFound, "CONDITION/CAMERA/TIME"),
     ("robotcar-seasons-v2", without("images/snow/rear/2003.jpg"), NotFound, r"2003\.jpg"),
     ("robotcar-seasons-v2-train", changed("robotcar_v2_train.txt", " 1\n", "\n"), BadTable,
      r"train\.txt, line 1: needs 16 finite numbers"),
     ("robotcar-seasons-v2-train", changed("robotcar_v2_train.txt", "png ", "png 9"), BadTable,
-     "no rotation and place"),
+     "not a rotation and a centre"),
     ("extended-cmu-seasons-train", changed(SLICE, "us.jpg ", "us.jpg 0.5 "), BadTable, "7 finite"),
     ("extended-cmu-seasons-train", changed(SLICE, "us.jpg 1 ", "us.jpg 0 "), BadTable, "zero"),
     ("extended-cmu-seasons-train", without("slice7/camera-poses/*.txt"), NotFound, "camera-poses"),
     ("extended-cmu-seasons", without("slice3/test-images-slice3.txt"), NotFound, "query photos"),
-    ("kapture", without(RECORDS), NotFound, r"records_camera\.txt.*3 values a line"),
+    ("kapture", without(RECORDS), NotFound, r"records_camera\.txt.*3 values"),
     ("kapture", changed(RECORDS, "0, cam0,", "0,"), BadTable, "2 values, not 3"),
     ("kapture", changed(PATHS, "0, car, 0", "0, car, x"), BadTable, "not 7 numbers"),
-    ("kapture", without("mapping/sensors/trajectories.txt"), NotFound, "pose of no database photo"),
+    ("kapture", without("mapping/sensors/trajectories.txt"), NotFound, "no pose of a database"),
     ("colmap", without("sparse/images.bin"), NotFound,
-     r"images\.bin: no such file; a COLMAP model"),
-    ("nvm", changed("model.nvm", "queries/1.jpg", "queries/0.jpg"), BadTable, "stands twice"),
+     r"images\.bin: no such file.*COLMAP model"),
+    ("nvm", changed("model.nvm", "queries/1.jpg", "queries/0.jpg"), BadTable, "occurs twice"),
     ("nvm", without("model.nvm"), NotFound, r"model\.nvm: no such file"),
 ]  # fmt: skip
 
@@ -204,3 +217,23 @@ def test_what_is_missing_or_malformed_is_named(tmp_path, name, spoil, error, say
 def test_an_empty_folder_is_an_error_of_the_protocol_that_was_asked_for(tmp_path, name):
     with pytest.raises(NotFound, match=str(tmp_path)):
         open_dataset(tmp_path, name, **TREES[name].options)
+
+
+def test_a_matlab_file_without_scipy_names_the_extra(tmp_path, monkeypatch):
+    folder = TREES["tokyo247"].write(tmp_path)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(MissingExtra, match=r"tokyo247\.mat.*placerec\[matlab\]"):
+        open_dataset(folder, "tokyo247")
+
+
+def test_a_matlab_file_that_crashes_its_reader_is_an_error_that_names_it(tmp_path):
+    """scipy 1.17 ends with a segmentation fault if the type of an element is unknown."""
+    folder = TREES["tokyo247"].write(tmp_path)
+    path = folder / "tokyo247.mat"
+    savemat(path, {"dbStruct": {"qImageFns": np.array(["a.jpg"], object)}})
+    data = path.read_bytes()
+    at = data.index(b"a.jpg")
+    assert data[at - 8] == 16  # the text is of type UTF-8
+    path.write_bytes(data[: at - 8] + b"\x65" + data[at - 7 :])
+    with pytest.raises(Damaged, match=r"tokyo247\.mat: not a readable MATLAB file"):
+        open_dataset(folder, "tokyo247")

@@ -27,7 +27,7 @@ def test_25_metres_are_the_published_ground_truth():
     assert truth(written) == truth(computed)
     assert sum(map(len, truth(computed).values())) == 8096
     assert (computed.queries, len(computed.searches[0].database)) == (496, 796)
-    assert len(set(computed.searches[0].queries.places)) == 124  # panoramas
+    assert len(set(computed.searches[0].queries.place_labels)) == 124  # panoramas
 
 
 def test_same_heading_within_12_metres_is_the_strict_ground_truth_to_a_centimetre():
@@ -73,4 +73,4 @@ def test_two_frames_either_side_are_the_published_ground_truth_of_the_corridor()
 
 def test_photos_by_night_of_one_webcam_are_one_place():
     (search,) = open_dataset(DATA / "amos_day_night").searches
-    assert len(set(search.queries.places)) == 17
+    assert len(set(search.queries.place_labels)) == 17

@@ -1,4 +1,4 @@
-"""Measures against counts by hand, and against slow, obvious twins on random lists."""
+"""Measures equal counts by hand, and equal slow, plain versions on random lists."""
 
 import numpy as np
 import pytest
@@ -7,21 +7,24 @@ from hypothesis import strategies as st
 
 from placerec.evaluation.scoring.metrics import (
     CUTS,
-    Found,
     Measures,
+    RankingResult,
     average_precision,
-    precision_recall,
     recalls,
 )
 
 nan = np.nan
 
 
-def measured(found, positives, posed=None, weights=None):
-    posed = np.zeros(len(found), bool) if posed is None else np.array(posed)
-    measures = Measures(found, np.array(positives), posed)
-    values = measures.of(np.ones((1, len(found))) if weights is None else weights)
+def measured(results, positives, posed=None, weights=None):
+    posed = np.zeros(len(results), bool) if posed is None else np.array(posed)
+    measures = Measures(results, np.array(positives), posed)
+    values = measures.weighted(np.ones((1, len(results))) if weights is None else weights)
     return dict(zip(measures.names, values[0], strict=True))
+
+
+def curve_of(results, positives):
+    return Measures(results, positives, np.zeros(len(results), bool)).curve()
 
 
 def test_the_published_recalls_stay_as_they_are():
@@ -31,92 +34,106 @@ def test_the_published_recalls_stay_as_they_are():
 
 
 def test_every_measure_of_three_queries_by_hand():
-    found = [Found(6, (1, 3), 0.9), Found(6, (6,), 0.8), Found(6, (), 0.7)]
-    told = measured(found, [2, 4, 0])
-    assert told["recall@1"] == 1 / 2  # the third query has no positive
-    assert told["recall@5"] == 1 / 2
-    assert told["recall@10"] == 1.0
-    assert told["recall_of_all@1"] == 1 / 3
-    assert told["recall_of_all@10"] == 2 / 3
-    assert told["precision@5"] == pytest.approx((2 / 5 + 0) / 2)
-    assert told["precision@10"] == pytest.approx((2 / 10 + 1 / 10) / 2)
-    assert told["positives_found@1"] == pytest.approx((1 / 2 + 0) / 2)
-    assert told["positives_found@100"] == pytest.approx((1 + 1 / 4) / 2)
-    assert told["mAP@1"] == pytest.approx((1 + 0) / 2)
-    assert told["mAP@5"] == pytest.approx(((1 + 2 / 3) / 2 + 0) / 2)
-    assert told["mAP@10"] == pytest.approx(((1 + 2 / 3) / 2 + (1 / 6) / 4) / 2)
+    results = [
+        RankingResult(6, (1, 3), 0.9),
+        RankingResult(6, (6,), 0.8),
+        RankingResult(6, (), 0.7),
+    ]
+    values = measured(results, [2, 4, 0])
+    assert values["recall@1"] == 1 / 2  # the third query has no positive
+    assert values["recall@5"] == 1 / 2
+    assert values["recall@10"] == 1.0
+    assert values["recall_of_all@1"] == 1 / 3
+    assert values["recall_of_all@10"] == 2 / 3
+    assert values["precision@5"] == pytest.approx((2 / 5 + 0) / 2)
+    assert values["precision@10"] == pytest.approx((2 / 10 + 1 / 10) / 2)
+    assert values["positives_found@1"] == pytest.approx((1 / 2 + 0) / 2)
+    assert values["positives_found@100"] == pytest.approx((1 + 1 / 4) / 2)
+    assert values["mAP@1"] == pytest.approx((1 + 0) / 2)
+    assert values["mAP@5"] == pytest.approx(((1 + 2 / 3) / 2 + 0) / 2)
+    assert values["mAP@10"] == pytest.approx(((1 + 2 / 3) / 2 + (1 / 6) / 4) / 2)
 
 
-def test_a_list_of_positives_only_has_average_precision_one_however_many_there_are():
+def test_a_list_of_positives_only_has_average_precision_one_for_any_number_of_them():
     assert average_precision(range(1, 6), 142, 5) == 1.0
     assert average_precision((1, 2), 2, 100) == 1.0
 
 
 def test_pose_thresholds_need_metres_and_degrees_and_count_only_posed_queries():
-    found = [
-        Found(1, (), 0.9, 0.25, 2.0),
-        Found(1, (), 0.9, 0.4, 2.1),
-        Found(1, (), 0.9, 0.1, 11.0),
-        Found(),
-        Found(1, (), 0.9, 0.0, 0.0),
+    results = [
+        RankingResult(1, (), 0.9, 0.25, 2.0),
+        RankingResult(1, (), 0.9, 0.4, 2.1),
+        RankingResult(1, (), 0.9, 0.1, 11.0),
+        RankingResult(),
+        RankingResult(1, (), 0.9, 0.0, 0.0),
     ]
-    told = measured(found, [0] * 5, [True, True, True, True, False])
-    assert told["within_0.25m_2deg"] == 1 / 4
-    assert told["within_0.5m_5deg"] == 2 / 4
-    assert told["within_5m_10deg"] == 2 / 4
-    assert np.isnan(told["recall@1"])
-    assert "within_5m_10deg" not in measured(found, [0] * 5)
+    values = measured(results, [0] * 5, [True, True, True, True, False])
+    assert values["within_0.25m_2deg"] == 1 / 4
+    assert values["within_0.5m_5deg"] == 2 / 4
+    assert values["within_5m_10deg"] == 2 / 4
+    assert np.isnan(values["recall@1"])
+    assert "within_5m_10deg" not in measured(results, [0] * 5)
 
 
 def test_a_query_without_a_positive_can_only_be_a_false_answer():
-    found = [Found(1, (), 0.9), Found(1, (1,), 0.8)]
-    curve = precision_recall(found, np.array([0, 1]))
+    results = [RankingResult(1, (), 0.9), RankingResult(1, (1,), 0.8)]
+    curve = curve_of(results, np.array([0, 1]))
     assert curve.confidence.tolist() == [0.9, 0.8]
     assert curve.precision.tolist() == [0.0, 0.5]
     assert curve.recall.tolist() == [0.0, 1.0]
-    told = measured(found, [0, 1])
-    assert told["pr_auc"] == 0.5
-    assert told["recall_at_full_precision"] == 0.0
+    values = measured(results, [0, 1])
+    assert values["pr_auc"] == 0.5
+    assert values["recall_at_full_precision"] == 0.0
 
 
 def test_equal_confidences_are_accepted_together():
-    found = [Found(1, (1,), 0.9), Found(1, (1,), 0.8), Found(1, (), 0.8), Found(1, (1,), 0.1)]
-    curve = precision_recall(found, np.array([1, 1, 1, 1]))
+    results = [
+        RankingResult(1, (1,), 0.9),
+        RankingResult(1, (1,), 0.8),
+        RankingResult(1, (), 0.8),
+        RankingResult(1, (1,), 0.1),
+    ]
+    curve = curve_of(results, np.array([1, 1, 1, 1]))
     assert curve.confidence.tolist() == [0.9, 0.8, 0.1]
     assert curve.precision.tolist() == [1.0, 2 / 3, 3 / 4]
     assert curve.recall.tolist() == [0.25, 0.5, 0.75]
-    told = measured(found, [1] * 4)
-    assert told["recall_at_full_precision"] == 0.25
-    assert told["pr_auc"] == pytest.approx(0.25 + 0.25 * 2 / 3 + 0.25 * 3 / 4)
+    values = measured(results, [1] * 4)
+    assert values["recall_at_full_precision"] == 0.25
+    assert values["pr_auc"] == pytest.approx(0.25 + 0.25 * 2 / 3 + 0.25 * 3 / 4)
 
 
 def test_an_unanswered_query_lowers_the_recall_of_the_curve_only():
-    curve = precision_recall([Found(1, (1,), 0.9), Found()], np.array([1, 1]))
+    curve = curve_of([RankingResult(1, (1,), 0.9), RankingResult()], np.array([1, 1]))
     assert (curve.precision.tolist(), curve.recall.tolist()) == ([1.0], [0.5])
 
 
 def test_answers_without_confidence_have_no_curve_but_all_other_measures():
-    told = measured([Found(1, (1,)), Found(1, (1,), 0.5)], [1, 1])
-    assert np.isnan(told["pr_auc"])
-    assert told["recall@1"] == 1.0
-    assert precision_recall([Found(1, (1,))], np.array([1])) is None
+    values = measured([RankingResult(1, (1,)), RankingResult(1, (1,), 0.5)], [1, 1])
+    assert np.isnan(values["pr_auc"])
+    assert values["recall@1"] == 1.0
+    assert curve_of([RankingResult(1, (1,))], np.array([1])) is None
 
 
 def test_nothing_answered_is_zero_and_nothing_answerable_is_undefined():
-    told = measured([Found(), Found()], [1, 2])
-    assert set(told.values()) == {0.0}
-    told = measured([Found(1, (), 0.3)], [0])
-    assert told.pop("recall_of_all@1") == 0.0
-    assert np.isnan(told["recall@1"])
-    assert np.isnan(told["pr_auc"])
+    values = measured([RankingResult(), RankingResult()], [1, 2])
+    assert set(values.values()) == {0.0}
+    values = measured([RankingResult(1, (), 0.3)], [0])
+    assert values.pop("recall_of_all@1") == 0.0
+    assert np.isnan(values["recall@1"])
+    assert np.isnan(values["pr_auc"])
 
 
 def test_a_weight_of_two_is_the_query_twice():
-    found = [Found(4, (1, 4), 0.9), Found(4, (2,), 0.8), Found(4, (), 0.85), Found(4, (1,), 0.1)]
+    results = [
+        RankingResult(4, (1, 4), 0.9),
+        RankingResult(4, (2,), 0.8),
+        RankingResult(4, (), 0.85),
+        RankingResult(4, (1,), 0.1),
+    ]
     positives, times = [3, 1, 0, 2], [2, 0, 3, 1]
     rows = np.repeat(np.arange(4), times)
-    repeated = measured([found[n] for n in rows], [positives[n] for n in rows])
-    weighted = measured(found, positives, weights=np.array([times]))
+    repeated = measured([results[n] for n in rows], [positives[n] for n in rows])
+    weighted = measured(results, positives, weights=np.array([times]))
     assert weighted == pytest.approx(repeated, nan_ok=True)
 
 
@@ -130,22 +147,22 @@ def answered(draw):
 
 @settings(derandomize=True, max_examples=60)
 @given(st.lists(answered(), min_size=1, max_size=12))
-def test_all_measures_equal_their_plain_twins(queries):
-    found = [
-        Found(
+def test_all_measures_equal_their_plain_versions(queries):
+    results = [
+        RankingResult(
             len(order),
             tuple(rank for rank, n in enumerate(order, 1) if n in positives),
             confidence if order else None,
         )
         for order, positives, confidence in queries
     ]
-    told = measured(found, [len(positives) for _, positives, _ in queries])
+    values = measured(results, [len(positives) for _, positives, _ in queries])
     for n in CUTS:
-        assert told[f"recall@{n}"] == pytest.approx(plain_recall(queries, n), nan_ok=True)
-        assert told[f"mAP@{n}"] == pytest.approx(plain_map(queries, n), nan_ok=True)
+        assert values[f"recall@{n}"] == pytest.approx(plain_recall(queries, n), nan_ok=True)
+        assert values[f"mAP@{n}"] == pytest.approx(plain_map(queries, n), nan_ok=True)
     area, full = plain_curve(queries)
-    assert told["pr_auc"] == pytest.approx(area, nan_ok=True)
-    assert told["recall_at_full_precision"] == pytest.approx(full, nan_ok=True)
+    assert values["pr_auc"] == pytest.approx(area, nan_ok=True)
+    assert values["recall_at_full_precision"] == pytest.approx(full, nan_ok=True)
 
 
 def plain_recall(queries, n):
@@ -155,7 +172,7 @@ def plain_recall(queries, n):
 
 
 def plain_map(queries, n):
-    values = []
+    precisions = []
     for order, positives, _ in queries:
         if positives:
             total = 0.0
@@ -163,8 +180,8 @@ def plain_map(queries, n):
                 if order[place] in positives:
                     first = order[: place + 1]
                     total += sum(photo in positives for photo in first) / len(first)
-            values.append(total / min(len(positives), n))
-    return sum(values) / len(values) if values else nan
+            precisions.append(total / min(len(positives), n))
+    return sum(precisions) / len(precisions) if precisions else nan
 
 
 def plain_curve(queries):

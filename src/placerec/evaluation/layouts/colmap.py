@@ -1,21 +1,22 @@
 """COLMAP models: the poses of their images, from ``images.bin`` or ``images.txt``.
 
-Source: COLMAP documentation, "Output format". As a data set: ``database/``, ``queries/`` and a
-model in ``sparse/`` or ``sparse/0/`` whose image names begin with ``database/`` and ``queries/``. A
-model has no unit of its own; it must be scaled to metres.
+Source: COLMAP documentation, "Output format". The model is in ``sparse/`` or ``sparse/0/``; its
+image names begin with ``database/`` and ``queries/``. A model has no unit: scale it to metres.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from placerec.errors import BadTable, Damaged, NotFound
 from placerec.evaluation.dataset import Dataset
-from placerec.evaluation.layouts.overrides import Options
-from placerec.evaluation.layouts.poses import from_translation, posed
+from placerec.evaluation.layouts.overrides import Overrides
+from placerec.evaluation.layouts.photo_lists import by_name
+from placerec.evaluation.layouts.poses import from_translation, model_dataset
 from placerec.photos.tables import numbers_in
 from placerec.records import Array
 
@@ -24,37 +25,24 @@ HEAD = struct.Struct("<I7dI")  # image id, qw qx qy qz, tx ty tz, camera id; the
 POINT = 24  # bytes: x, y, and the number of a 3-D point
 
 
-def read_colmap(folder: Path, options: Options) -> Dataset:
-    """The data set in ``folder`` with its model."""
-    for model in (folder / "sparse", folder / "sparse" / "0"):
-        for name in ("images.bin", "images.txt"):
-            if (model / name).is_file():
-                poses = colmap_poses(model)
-                return posed("colmap", folder, poses, model / name, options)
-    raise NotFound(
-        folder / "sparse" / "images.bin",
-        "no such file",
-        "a COLMAP model, .bin or .txt, belongs there",
-    )
+def read_colmap(folder: Path, overrides: Overrides) -> Dataset:
+    """Read the data set in ``folder`` with its model."""
+    for name in ("images.bin", "images.txt", "0/images.bin", "0/images.txt"):
+        path = folder / "sparse" / name
+        if path.is_file():
+            images = _binary_images(path) if path.suffix == ".bin" else _text_images(path)
+            return model_dataset("colmap", folder, by_name(path, images), path, overrides)
+    wanted = folder / "sparse" / "images.bin"
+    raise NotFound(wanted, "no such file", "add a COLMAP model, .bin or .txt")
 
 
-def colmap_poses(model: Path) -> dict[str, Array]:
-    """The pose (4, 4) of every image of the model in the folder ``model``, by name."""
-    binary, text = model / "images.bin", model / "images.txt"
-    if binary.is_file():
-        return _of_binary(binary)
-    if text.is_file():
-        return _of_text(text)
-    raise NotFound(binary, "no such file", "a COLMAP model, .bin or .txt, belongs there")
-
-
-def _of_binary(path: Path) -> dict[str, Array]:
+def _binary_images(path: Path) -> Iterator[tuple[int, str, Array]]:
     data = path.read_bytes()
-    poses: dict[str, Array] = {}
+    problem = f"{path}: not a complete COLMAP model; write the model again"
     try:
         (count,) = COUNT.unpack_from(data)
         at = COUNT.size
-        for number in range(count):
+        for number in range(1, count + 1):
             _, *values, _ = HEAD.unpack_from(data, at)
             end = data.index(b"\0", at + HEAD.size)
             name = data[at + HEAD.size : end].decode("utf-8", "surrogateescape")
@@ -62,17 +50,15 @@ def _of_binary(path: Path) -> dict[str, Array]:
             at = end + 1 + COUNT.size + POINT * points
             if not np.isfinite(values).all():
                 raise Damaged(f"{path}: the pose of {name!r} is not finite; write the model again")
-            _add(poses, path, number + 1, name, values)
+            yield number, name, from_translation(path, number, values)
     except (struct.error, ValueError) as error:
-        raise Damaged(f"{path}: no whole COLMAP model ({error}); write the model again") from error
+        raise Damaged(f"{problem} ({error})") from error
     if at != len(data):
-        raise Damaged(f"{path}: no whole COLMAP model (ends at {at} of {len(data)} bytes)")
-    return poses
+        raise Damaged(f"{problem} (it ends at byte {at} of {len(data)})")
 
 
-def _of_text(path: Path) -> dict[str, Array]:
-    """Two lines an image: its pose and name, and its points, which may be an empty line."""
-    poses: dict[str, Array] = {}
+def _text_images(path: Path) -> Iterator[tuple[int, str, Array]]:
+    """Read two lines per image: its pose and name, and its points, which may be an empty line."""
     lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     content = [(n, line) for n, line in enumerate(lines, start=1) if not line.startswith("#")]
     for number, line in content[::2]:
@@ -81,11 +67,5 @@ def _of_text(path: Path) -> dict[str, Array]:
         fields = line.split(maxsplit=9)
         if len(fields) != 10:
             raise BadTable(path, number, "not id, qw qx qy qz, tx ty tz, camera, name")
-        _add(poses, path, number, fields[9].strip(), numbers_in(path, number, fields[1:8], 7))
-    return poses
-
-
-def _add(poses: dict[str, Array], path: Path, line: int, name: str, values: list[float]) -> None:
-    if name in poses:
-        raise BadTable(path, line, f"{name!r} stands twice")
-    poses[name] = from_translation(path, line, values)
+        values = numbers_in(path, number, fields[1:8], 7)
+        yield number, fields[9].strip(), from_translation(path, number, values)

@@ -1,50 +1,109 @@
-"""``database/``, ``queries/`` and ``coordinates.csv``: a photo near by answers a query.
+"""``database/``, ``queries/`` and ``coordinates.csv``: a photo nearby is a positive.
 
-Source of the rule: Arandjelovic et al., "NetVLAD", CVPR 2016 (25 m, any heading). With ``degrees``
-both must look the same way too.
+The table has the columns image and either latitude,longitude (WGS 84 degrees) or easting,northing
+(metres of one map, such as a UTM zone), and optionally heading (degrees clockwise from north).
+Names are relative to the data set's folder: ``queries/...``, ``database/...``.
+
+Source of the rule: Arandjelovic et al., "NetVLAD", CVPR 2016 (25 m, any heading).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from placerec.errors import NotFound, UsageError
+import numpy as np
+
+from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
-from placerec.evaluation.geometry import within
-from placerec.evaluation.layouts.folder import DATABASE, QUERIES, sides
-from placerec.evaluation.layouts.overrides import RADIUS, Options
-from placerec.evaluation.layouts.positions import COORDINATES, put, read_coordinates
+from placerec.evaluation.geometry import (
+    heading_values,
+    on_the_map,
+    on_the_sphere,
+    with_points,
+    within,
+)
+from placerec.evaluation.layouts.overrides import Overrides
+from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, by_name, sides
+from placerec.photos.position import COLUMNS, read_positions
+from placerec.photos.tables import number_in, read_header, read_table
+from placerec.records import Array
+
+RADIUS = 25.0  # metres: the rule of Pittsburgh, Tokyo 24/7 and Mapillary SLS
+COORDINATES = "coordinates.csv"
+MAP_COLUMNS = ("image", "easting", "northing")
+FORMS = f"{', '.join(COLUMNS)} (degrees) or {', '.join(MAP_COLUMNS)} (metres of one map)"
+
+PointAndHeading = tuple[Array, float]  # point (3,) in metres, heading in degrees or NaN
+UNKNOWN: PointAndHeading = (np.full(3, np.nan), np.nan)
 
 
-def read_with_coordinates(folder: Path, options: Options) -> Dataset:
-    """The data set in ``folder``, judged by distance and, if wished, heading."""
+def read_with_coordinates(folder: Path, overrides: Overrides) -> Dataset:
+    """Read the data set in ``folder``; distance and, if given, heading decide."""
     queries, database = sides(folder)
     source = folder / COORDINATES
     table = read_coordinates(source)
-    known = [f"{QUERIES}{name}" for name in queries.names]
-    known += [f"{DATABASE}{name}" for name in database.names]
-    for name in known:
+    names = [QUERIES + name for name in queries.names]
+    names += [DATABASE + name for name in database.names]
+    for name in names:
         if name not in table:
             raise NotFound(folder / name, f"it has no row in {source}", "add one, or remove it")
-    for name in set(table).difference(known):
+    for name in set(table).difference(names):
         if name.startswith((QUERIES, DATABASE)):
             raise NotFound(folder / name, f"no such photo, but {COORDINATES} lists it")
-    queries, database = put(queries, table, QUERIES), put(database, table, DATABASE)
-    return near("coordinates", folder.name, queries, database, options)
+    queries = with_positions(queries, table, QUERIES)
+    database = with_positions(database, table, DATABASE)
+    return distance_dataset("coordinates", folder.name, queries, database, overrides)
 
 
-def near(protocol: str, name: str, queries: Photos, database: Photos, options: Options) -> Dataset:
-    """One search among photos with positions: within the radius, and turned by at most so much."""
-    metres, degrees = options.radius or RADIUS, options.degrees
+def distance_dataset(
+    protocol: str, name: str, queries: Photos, database: Photos, overrides: Overrides
+) -> Dataset:
+    """Return one search of photos with positions; positives are within the radius and angle."""
+    metres, degrees = overrides.radius or RADIUS, overrides.degrees
     parts, rule = [f"{metres:g} m"], f"at most {metres:g} m apart"
     if degrees is not None:
         if queries.headings is None or database.headings is None:
-            raise UsageError(
-                f"degrees {degrees:g}: no heading is known in {name}; give a radius alone, or "
-                "add the headings"
-            )
+            raise UsageError(f"degrees {degrees:g}: {name} has no headings; omit degrees")
         parts.append(f"{degrees:g} degrees")
         rule += f", headings at most {degrees:g} degrees"
     positives = within(queries, database, metres, degrees)
-    kept = Protocol(options.named(protocol, *parts), rule, options.panorama)
-    return Dataset(name, kept, (Search(name, queries, database, positives),))
+    name_of_protocol = overrides.protocol_name(protocol, *parts)
+    return Dataset(
+        name, Protocol(name_of_protocol, rule, overrides.panorama),
+        (Search(name, queries, database, positives),),
+    )  # fmt: skip
+
+
+def read_coordinates(path: Path) -> dict[str, PointAndHeading]:
+    """Return the point and heading of each photo of a CSV file, by name."""
+    header = read_header(path, FORMS)
+    if all(header.count(name) == 1 for name in MAP_COLUMNS):
+        return by_name(path, _map_rows(path))
+    if all(header.count(name) == 1 for name in COLUMNS):
+        positions = read_positions(path)
+        values = list(positions.values())
+        rows = zip(on_the_sphere(values), heading_values(values), strict=True)
+        return dict(zip(positions, rows, strict=True))
+    text = ",".join(header) or "empty"
+    raise BadTable(path, 1, f"the header is {text!r}; separated by commas, it needs {FORMS}")
+
+
+def with_positions(
+    photos: Photos, table: Mapping[str, PointAndHeading], prefix: str = ""
+) -> Photos:
+    """Return ``photos`` with the positions that ``table`` has for ``prefix`` and name, or NaN."""
+    rows = [table.get(prefix + name, UNKNOWN) for name in photos.names]
+    points = np.stack([point for point, _ in rows])
+    return with_points(photos, points, np.array([heading for _, heading in rows]))
+
+
+def _map_rows(path: Path) -> Iterator[tuple[int, str, PointAndHeading]]:
+    for line, row in read_table(path, MAP_COLUMNS, optional=("heading",)):
+        if not row["image"]:
+            raise BadTable(path, line, "no image name")
+        east, north = (number_in(path, line, row, column) for column in MAP_COLUMNS[1:])
+        heading = np.nan
+        if row.get("heading", "").strip():
+            heading = number_in(path, line, row, "heading") % 360.0
+        yield line, row["image"], (on_the_map(np.array(east), np.array(north)), heading)

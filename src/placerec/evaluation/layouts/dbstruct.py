@@ -1,23 +1,31 @@
-"""The ``dbStruct`` of NetVLAD's .mat files: names, map coordinates, and how near is right."""
+"""The struct ``dbStruct`` of NetVLAD's MATLAB files: photo names, map coordinates and the radius.
+
+scipy (extra ``matlab``) reads the file in a separate process (``mat_process``).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from placerec.errors import Damaged, NotFound
-from placerec.evaluation.dataset import Photos
-from placerec.evaluation.geometry import on_the_map, one_place
-from placerec.evaluation.layouts.matlab import read_mat
+from placerec.errors import Damaged, MissingExtra, NotFound
+from placerec.evaluation.geometry import on_the_map
 from placerec.records import Array
+
+PROGRAM = Path(__file__).with_name("mat_process.py")
+REMEDY = "unpack the data set again"
 
 
 @dataclass(frozen=True, slots=True)
 class DbStruct:
-    """Names in their order, points (n, 3) in metres, and the metres within which one counts."""
+    """Names in order, points (n, 3) in metres, and the radius of a positive in metres."""
 
     path: Path
     queries: tuple[str, ...]
@@ -28,52 +36,73 @@ class DbStruct:
 
 
 def find_mat(folder: Path, name: str) -> Path:
-    """The .mat file of that name in ``folder`` or below it."""
+    """Return the .mat file ``name`` in ``folder`` or below it."""
     for pattern in (name, f"datasets/{name}", f"**/{name}"):
-        found = sorted(folder.glob(pattern))
-        if found:
-            return found[0]
+        matches = sorted(folder.glob(pattern))
+        if matches:
+            return matches[0]
     raise NotFound(folder / "datasets" / name, "no such file", "unpack the data set's .mat files")
 
 
 def read_dbstruct(path: Path) -> DbStruct:
-    """The lists in a .mat file; whether the photos are there is not looked at."""
-    struct = read_mat(path).get("dbStruct")
-    if not isinstance(struct, dict):
-        raise Damaged(f"{path}: no struct dbStruct in it; unpack the data set again")
-    queries, query_points = _side(path, struct, "qImageFns", "utmQ")
-    database, database_points = _side(path, struct, "dbImageFns", "utmDb")
-    metres = np.ravel(_field(path, struct, "posDistThr"))
-    if metres.size != 1 or metres.dtype.kind not in "iuf" or not 0 < float(metres[0]) < np.inf:
-        raise Damaged(f"{path}: dbStruct.posDistThr is no distance; unpack the data set again")
-    return DbStruct(path, queries, database, query_points, database_points, float(metres[0]))
+    """Read a .mat file (format 5 or older) without a look at the photos.
+
+    Raises ``Damaged`` if the file or the struct is not valid, ``MissingExtra`` without scipy.
+    """
+    fields = _load(path)
+    queries, query_points = _side(path, fields, "qImageFns", "utmQ")
+    database, database_points = _side(path, fields, "dbImageFns", "utmDb")
+    metres = checked_radius(path, "posDistThr", np.array(_field(path, fields, "posDistThr")))
+    return DbStruct(path, queries, database, query_points, database_points, metres)
 
 
-def placed(photos: Photos, points: Array) -> Photos:
-    """The photos at these points; the views of one panorama are of one place."""
-    return replace(photos, positions=points, places=one_place(points))
+def checked_points(path: Path, name: str, values: Array, count: int) -> Array:
+    """Return points (n, 3) of coordinates (2, n) in metres; raises ``Damaged`` if not valid."""
+    valid = values.shape == (2, count) and values.dtype.kind in "iuf"
+    if not valid or not np.isfinite(values).all():
+        raise Damaged(
+            f"{path}: {name} has shape {values.shape}, not 2 finite numbers for each of {count} "
+            f"photos; {REMEDY}"
+        )
+    return on_the_map(*values.astype(np.float64))
+
+
+def checked_radius(path: Path, name: str, value: Array) -> float:
+    """Return a positive number; raises ``Damaged`` if it is not valid."""
+    if value.size != 1 or value.dtype.kind not in "iuf" or not 0 < value.item() < np.inf:
+        raise Damaged(f"{path}: {name} is not a distance; {REMEDY}")
+    return float(value.item())
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Return the fields of ``dbStruct``, read by scipy in a separate process."""
+    if find_spec("scipy") is None:
+        raise MissingExtra(f"{path.name}, a MATLAB file,", "matlab")
+    if not path.is_file():
+        raise NotFound(path, "no such file", REMEDY)
+    command = [sys.executable, "-P", str(PROGRAM), str(path.absolute())]
+    process = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
+    if process.returncode:
+        reason = process.stderr.decode("utf-8", "replace").strip() or "the reader crashed"
+        problem = f"not a readable MATLAB file ({reason}); save it in MATLAB with -v7"
+        raise Damaged(f"{path}: {problem}, or {REMEDY}")
+    fields = json.loads(process.stdout)
+    if fields is None:
+        raise Damaged(f"{path}: no struct dbStruct in it; {REMEDY}")
+    return dict(fields)
 
 
 def _side(
-    path: Path, struct: dict[str, Any], names: str, positions: str
+    path: Path, fields: dict[str, Any], names: str, positions: str
 ) -> tuple[tuple[str, ...], Array]:
-    images, values = _field(path, struct, names), _field(path, struct, positions)
-    if not isinstance(images, list) or not all(isinstance(name, str) for name in images):
-        raise Damaged(f"{path}: dbStruct.{names} is no list of names; unpack the data set again")
-    shape = np.shape(values)
-    if (
-        shape != (2, len(images))
-        or np.asarray(values).dtype.kind not in "iuf"
-        or not np.isfinite(values).all()
-    ):
-        raise Damaged(
-            f"{path}: dbStruct.{positions} is {shape}, not 2 finite numbers for each of "
-            f"{len(images)} photos; unpack the data set again"
-        )
-    return tuple(images), on_the_map(*np.asarray(values, np.float64))
+    texts = _field(path, fields, names)
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+        raise Damaged(f"{path}: dbStruct.{names} is not a list of names; {REMEDY}")
+    values = np.array(_field(path, fields, positions))
+    return tuple(texts), checked_points(path, positions, values, len(texts))
 
 
-def _field(path: Path, struct: dict[str, Any], name: str) -> Any:
-    if name not in struct:
-        raise Damaged(f"{path}: dbStruct has no field {name}; unpack the data set again")
-    return struct[name]
+def _field(path: Path, fields: dict[str, Any], name: str) -> Any:
+    if name not in fields:
+        raise Damaged(f"{path}: dbStruct has no field {name}; {REMEDY}")
+    return fields[name]

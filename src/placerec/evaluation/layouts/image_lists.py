@@ -1,11 +1,9 @@
-"""What Patch-NetVLAD's program takes: two image lists and a ground truth file.
+"""The files of Patch-NetVLAD's program: two image lists and a ground truth.
 
-``NAME_imageNames_index.txt`` (database) and ``NAME_imageNames_query.txt`` hold a path a line,
-relative to the data folder. ``NAME*.npz`` holds ``utmQ`` (queries, 2), ``utmDb`` (database, 2), in
-the order of the lists, and ``posDistThr``: how near is right. They lie in the data folder, or in
-``dataset_imagenames/`` and ``dataset_gt_files/``. What the numbers are is up to the file: of
-Nordland, they are no metres (docs/DATASETS.md). Of Tokyo 24/7 (``tokyo247``) only the best of a
-panorama's 12 cut-outs stays on a shortlist, as in the program.
+``NAME_imageNames_{index,query}.txt`` list the database and the queries. ``NAME*.npz`` has, in the
+order of the lists, ``utmDb`` (n, 2), ``utmQ`` (n, 2) and the radius ``posDistThr``. The unit of
+the numbers depends on the file; for Nordland it is not metres (docs/DATASETS.md). For the lists
+``tokyo247`` only the best of a panorama's 12 cut-outs stays on a shortlist, as in the program.
 """
 
 from __future__ import annotations
@@ -19,72 +17,73 @@ import numpy as np
 
 from placerec.errors import Damaged, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
-from placerec.evaluation.geometry import on_the_map, one_place, within
-from placerec.evaluation.layouts.names import listed
-from placerec.evaluation.layouts.overrides import Options
-from placerec.evaluation.layouts.tokyo247 import CUT_OUTS
+from placerec.evaluation.geometry import with_points, within
+from placerec.evaluation.layouts.dbstruct import REMEDY, checked_points, checked_radius
+from placerec.evaluation.layouts.netvlad_sets import CUT_OUTS
+from placerec.evaluation.layouts.overrides import Overrides
+from placerec.evaluation.layouts.photo_lists import listed_photos
 from placerec.photos.tables import read_lines
 from placerec.records import Array
 
 INDEX, QUERY = "_imageNames_index.txt", "_imageNames_query.txt"
 LISTS, TRUTHS = "dataset_imagenames", "dataset_gt_files"
-PANORAMAS = {"tokyo247": CUT_OUTS}  # photos a panorama of the lists of this name
+PANORAMAS = {"tokyo247": CUT_OUTS}  # photos of a panorama, by the name of the lists
+CONTENT = "it needs utmQ, utmDb and posDistThr"
 
 
-def read_image_lists(folder: Path, options: Options) -> Dataset:
-    """The data set in ``folder``; where there are several, the ground truth option tells which."""
-    truth, index = _files(folder, options)
+def read_image_lists(folder: Path, overrides: Overrides) -> Dataset:
+    """Read the data set in ``folder``; ``ground_truth`` selects one of several sets."""
+    truth, index = _files(folder, overrides)
     values = _read(truth)
-    database = _photos(folder, index, values["utmDb"], truth)
     name = _name(index)
-    queries = _photos(folder, index.with_name(name + QUERY), values["utmQ"], truth)
-    radius = options.radius or float(values["posDistThr"].reshape(-1)[0])
-    if options.photos_a_panorama is None:
-        options = replace(options, photos_a_panorama=PANORAMAS.get(name))
+    database = _photos(folder, index, truth, "utmDb", values["utmDb"])
+    query_list = index.with_name(name + QUERY)
+    queries = _photos(folder, query_list, truth, "utmQ", values["utmQ"])
+    radius = overrides.radius or checked_radius(truth, "posDistThr", values["posDistThr"])
+    if overrides.photos_a_panorama is None:
+        overrides = replace(overrides, photos_a_panorama=PANORAMAS.get(name))
     protocol = Protocol(
-        options.named("image-lists", truth.name, f"radius {radius:g}"),
-        f"at most {radius:g} apart by the numbers of {truth.name}", options.panorama,
+        overrides.protocol_name("image-lists", truth.name, f"radius {radius:g}"),
+        f"at most {radius:g} apart by the numbers of {truth.name}", overrides.panorama,
     )  # fmt: skip
     positives = within(queries, database, radius)
     return Dataset(name, protocol, (Search(name, queries, database, positives),))
 
 
-def _files(folder: Path, options: Options) -> tuple[Path, Path]:
-    """The ground truth and the list of the database that belongs to it."""
+def _files(folder: Path, overrides: Overrides) -> tuple[Path, Path]:
+    """Return a ground truth and its list of database photos."""
     lists = [path for part in (".", LISTS) for path in sorted((folder / part).glob(f"*{INDEX}"))]
     if not lists:
-        raise NotFound(
-            folder / f"NAME{INDEX}", "no such file", f"it and NAME{QUERY} list the photos"
-        )
-    given = options.truth_in(folder, TRUTHS)
-    if given is not None:
-        index = _list_of(given, lists)
-        if index is None:
-            known = ", ".join(map(_name, lists))
-            raise UsageError(
-                f"{given}: its name belongs to no list of {folder} ({known}); a ground truth is "
-                "named LIST.npz or LIST_more.npz"
-            )
-        return given, index
+        raise NotFound(folder / f"NAME{INDEX}", "no such file", f"add it and NAME{QUERY}")
+    given = overrides.find_ground_truth(folder, TRUTHS)
     truths = [path for part in (".", TRUTHS) for path in sorted((folder / part).glob("*.npz"))]
-    pairs = [(truth, index) for truth in truths if (index := _list_of(truth, lists)) is not None]
+    pairs = [
+        (truth, index)
+        for truth in ([given] if given else truths)
+        if (index := _list_of(truth, lists)) is not None
+    ]
+    if given and not pairs:
+        names = ", ".join(map(_name, lists))
+        raise UsageError(
+            f"{given}: its name belongs to no list of {folder} ({names}); name a ground truth "
+            "LIST.npz or LIST_more.npz"
+        )
     if not pairs:
-        wanted = folder / f"{_name(lists[0])}.npz"
-        raise NotFound(wanted, "no such file", "it holds utmQ, utmDb and posDistThr")
+        raise NotFound(folder / f"{_name(lists[0])}.npz", "no such file", CONTENT)
     if len(pairs) > 1:
-        found = ", ".join(sorted(truth.relative_to(folder).as_posix() for truth, _ in pairs))
-        raise UsageError(f"{folder}: several ground truths ({found}); choose one of them")
+        names = ", ".join(sorted(truth.relative_to(folder).as_posix() for truth, _ in pairs))
+        raise UsageError(f"{folder}: several ground truths ({names}); set ground_truth")
     return pairs[0]
 
 
 def _list_of(truth: Path, lists: Sequence[Path]) -> Path | None:
-    """The list that a ground truth belongs to: its name, alone or followed by ``_`` and the like.
+    """Return the list of a ground truth: their names are equal, or ``_`` or the like follows.
 
-    So ``pitts30k_test.npz`` belongs to ``pitts30k``, though there may be a list ``pitts`` too.
+    If several fit, the longest name: ``pitts30k_test.npz`` belongs to ``pitts30k``, not ``pitts``.
     """
-    ends = {index: truth.stem.removeprefix(_name(index)) for index in lists}
-    mine = [i for i, end in ends.items() if end != truth.stem and not end[:1].isalnum()]
-    return max(mine, key=lambda index: len(_name(index)), default=None)
+    endings = {index: truth.stem.removeprefix(_name(index)) for index in lists}
+    fitting = [i for i, end in endings.items() if end != truth.stem and not end[:1].isalnum()]
+    return max(fitting, key=lambda index: len(_name(index)), default=None)
 
 
 def _name(index: Path) -> str:
@@ -92,32 +91,18 @@ def _name(index: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Array]:
-    if not path.is_file():
-        raise NotFound(path, "no such file", "it holds utmQ, utmDb and posDistThr")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             values = {name: np.asarray(archive[name]) for name in ("utmQ", "utmDb", "posDistThr")}
     except KeyError as error:
-        raise Damaged(f"{path}: {error.args[0]}; it needs utmQ, utmDb and posDistThr") from error
+        raise Damaged(f"{path}: {error.args[0]}; {CONTENT}") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        # the last one is zipfile's answer to a compression or version that it cannot read
-        raise Damaged(f"{path}: no readable .npz file ({error}); take the original one") from error
-    radius = values["posDistThr"]
-    if radius.size != 1 or radius.dtype.kind not in "iuf" or not float(radius.reshape(-1)[0]) > 0:
-        raise Damaged(f"{path}: posDistThr is no distance; take the original one")
+        # zipfile raises NotImplementedError for an unknown compression
+        raise Damaged(f"{path}: not a readable .npz file ({error}); {REMEDY}") from error
     return values
 
 
-def _photos(folder: Path, source: Path, points: Array, truth: Path) -> Photos:
-    names = [line for _, line in read_lines(source, "a list of photos, a path a line")]
-    if (
-        points.shape != (len(names), 2)
-        or points.dtype.kind not in "iuf"
-        or not np.isfinite(points).all()
-    ):
-        raise Damaged(
-            f"{truth}: {points.shape} values for the {len(names)} photos of {source.name}, not 2 "
-            "finite numbers each; take the files that belong together"
-        )
-    positions = on_the_map(*points.T)
-    return replace(listed(folder, names, source), positions=positions, places=one_place(positions))
+def _photos(folder: Path, source: Path, truth: Path, name: str, values: Array) -> Photos:
+    names = [line for _, line in read_lines(source, "a list of photos, one path per line")]
+    points = checked_points(truth, name, values.T, len(names))
+    return with_points(listed_photos(folder, names, source), points)

@@ -1,7 +1,4 @@
-"""What the general protocols let a user choose; each choice enters the protocol's name.
-
-The named protocols of the published sets take none of it: their numbers are their meaning.
-"""
+"""Settings of the general protocols that a user can change; each joins the protocol's name."""
 
 from __future__ import annotations
 
@@ -11,16 +8,15 @@ from pathlib import Path
 
 from placerec.errors import NotFound, UsageError
 
-RADIUS = 25.0  # metres: the rule of Pittsburgh, Tokyo 24/7 and Mapillary SLS
-
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """``None`` is the protocol's own choice.
+class Overrides:
+    """What a user changes of a general protocol; ``None`` keeps the protocol's default.
 
-    ``radius`` metres and ``degrees`` between two headings: at most so much apart is a positive.
-    ``frames``: as many either side. ``photos_a_panorama``: of so many consecutive database photos
-    only the best stays on a shortlist. ``ground_truth``: a file, of the data set or elsewhere.
+    A database photo is a positive up to ``radius`` metres and ``degrees`` of heading from the
+    query, or up to ``frames`` frames before and after it. Only the best photo of
+    ``photos_a_panorama`` consecutive database photos stays on a shortlist. ``ground_truth`` is
+    a file, in the data set's folder or elsewhere.
     """
 
     radius: float | None = None
@@ -37,36 +33,36 @@ class Options:
         if self.frames is not None and self.frames < 0:
             raise UsageError(f"frames {self.frames}: give 0 or more")
         if self.photos_a_panorama is not None and self.photos_a_panorama < 1:
-            raise UsageError(f"photos a panorama {self.photos_a_panorama}: give 1 or more")
+            raise UsageError(f"photos_a_panorama {self.photos_a_panorama}: give 1 or more")
 
     @property
-    def given(self) -> tuple[str, ...]:
-        """The names of the options that have a value."""
-        return tuple(one.name for one in fields(self) if getattr(self, one.name) is not None)
+    def names(self) -> frozenset[str]:
+        """The names of the settings that have a value."""
+        return frozenset(f.name for f in fields(self) if getattr(self, f.name) is not None)
 
-    def named(self, *parts: str) -> str:
-        """A protocol's name: its ``parts``, and the panorama rule where there is one."""
+    @property
+    def panorama(self) -> int:
+        """The number of consecutive database photos of a panorama; default 1."""
+        return self.photos_a_panorama or 1
+
+    def protocol_name(self, *parts: str) -> str:
+        """Join the ``parts`` of a protocol's name and, if it applies, the panorama rule."""
         if self.panorama > 1:
             parts = (*parts, f"{self.panorama} photos a panorama")
         return ", ".join(parts)
 
-    @property
-    def panorama(self) -> int:
-        """How many consecutive database photos are one panorama; 1 where none are."""
-        return self.photos_a_panorama or 1
+    def find_ground_truth(self, folder: Path, subfolder: str = "") -> Path | None:
+        """Return the given ground truth: a name in ``folder`` or its subfolder, or a path.
 
-    def truth_in(self, folder: Path, *parts: str) -> Path | None:
-        """The ground truth that was given, by its name in ``folder`` or its ``parts`` or as a path.
-
-        ``None`` where none was given; ``NotFound`` where it lies nowhere.
+        Returns ``None`` if none was given; raises ``NotFound`` if the file does not exist.
         """
         if self.ground_truth is None:
             return None
-        inside = [folder.joinpath(part, self.ground_truth) for part in ("", *parts)]
+        inside = (folder / self.ground_truth, folder / subfolder / self.ground_truth)
         for path in (*inside, self.ground_truth):
             if path.is_file():
                 return path
         raise NotFound(
-            self.ground_truth, f"no such file, neither as it stands nor in {folder}",
+            self.ground_truth, f"no such file, neither as a path nor in {folder}",
             "give the path of a ground truth file",
         )  # fmt: skip

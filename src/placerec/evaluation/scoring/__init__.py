@@ -1,5 +1,6 @@
-"""The second phase: predictions against the truth.
+"""The second phase of an evaluation: predictions against the ground truth.
 
-``outcomes`` says what happened to each query, ``metrics`` defines every measure, ``intervals`` how
-sure it is, ``files`` keeps both on disk, ``compare`` tells two runs apart.
+``outcomes`` describes what happened to each query and computes the scores, ``metrics`` defines
+every measure, ``intervals`` estimates its uncertainty, ``score_files`` stores a scored run, and
+``compare`` compares two runs.
 """

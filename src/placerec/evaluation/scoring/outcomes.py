@@ -1,38 +1,46 @@
-"""Predictions against the truth: what happened to every query, and the measures of that.
+"""Predictions against the ground truth: the outcome of every query, and the scores.
 
-``outcomes`` gives one record a query, in the data set's order: nothing is dropped, a query without
-a prediction counts as not found. ``scores`` only reads these records (``metrics``, ``intervals``).
+``outcomes`` returns one record per query, in the order of the data set. No query is dropped: one
+without a prediction counts as not found. ``scores`` reads these records only (``metrics``,
+``intervals``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.evaluation.dataset import Dataset, Photos, Search
+from placerec.evaluation.dataset import Dataset, Search
 from placerec.evaluation.predictions import Prediction, Ranking
 from placerec.evaluation.scoring import intervals
 from placerec.evaluation.scoring.intervals import Estimate
-from placerec.evaluation.scoring.metrics import Curve, Found, Measures, precision_recall
+from placerec.evaluation.scoring.metrics import Curve, Measures, RankingResult
 from placerec.records import Array
 
 NO_PREDICTION = "no prediction"
 HIDDEN = "the owner keeps the truth"
+RANKINGS = ("retrieved", "reranked")
 CURVE_POINTS = 200  # at most, in scores.json
 DIGITS = 6  # of measures in scores.json
+
+Predictions = Mapping[tuple[str, str], Prediction]  # by the names of search and query
+Reach = Mapping[tuple[str, str], float]  # by search and ranking (``_reach``)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What happened to one query.
 
-    ``place`` and ``condition`` are its labels or empty. ``positives`` is their number, ``None``
-    where the owner keeps the truth. ``posed``: the query counts for the pose thresholds.
-    ``reranked`` is ``None`` where the method only retrieves. ``error`` says why there is no answer.
+    ``place`` and ``condition`` are its labels, or empty. ``positives`` is their number, or ``None``
+    if the owner keeps the ground truth. ``posed`` says whether the query counts for the pose
+    thresholds. ``reranked`` is ``None`` if the method only retrieves. ``error`` is the reason why
+    there is no answer.
     """
 
     search: str
@@ -41,25 +49,25 @@ class Outcome:
     condition: str
     positives: int | None
     posed: bool
-    retrieved: Found
-    reranked: Found | None = None
+    retrieved: RankingResult
+    reranked: RankingResult | None = None
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
 
     @property
-    def final(self) -> Found:
-        """The ranking that the method ends with."""
+    def final(self) -> RankingResult:
+        """The result of the final ranking of the method."""
         return self.retrieved if self.reranked is None else self.reranked
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The scores of some queries: a search, a condition, or all.
+    """The scores of a group of queries: a search, a condition, or all queries.
 
-    ``with_positive`` and ``without_positive`` are ``None`` where the owner keeps the truth.
-    ``places`` counts what was resampled as one (a query without a place is its own).
-    ``milliseconds`` are means by stage. A measure is ``None``, with the reason in ``doubt``, where
-    it is not defined.
+    ``with_positive`` and ``without_positive`` are ``None`` if the owner keeps the ground truth.
+    ``places`` is the number of places that the intervals resample; a query without a place is its
+    own place. ``milliseconds`` are means per stage. A measure that is not defined is ``None``, and
+    its ``doubt`` is the reason.
     """
 
     queries: int
@@ -74,9 +82,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What becomes ``scores.json``. ``searches`` and ``conditions`` are empty where there is one.
+    """The content of ``scores.json``.
 
-    ``curves`` are the precision-recall curves of all queries by ranking.
+    ``searches`` and ``conditions`` are empty if there is only one. ``curves`` are the
+    precision-recall curves of all queries, by ranking.
     """
 
     dataset: str
@@ -89,34 +98,31 @@ class Scores:
     curves: dict[str, Curve | None] = field(repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """The documented JSON object (docs/EVALUATION.md)."""
-        return {
-            "dataset": self.dataset,
-            "protocol": self.protocol, "rule": self.rule, "hash": self.hash,
-            "interval": {
-                "level": intervals.LEVEL, "resamples": intervals.RESAMPLES, "seed": intervals.SEED,
-            },
+        """Return the documented JSON object (docs/EVALUATION.md)."""
+        labels = {key: getattr(self, key) for key in ("dataset", "protocol", "rule", "hash")}
+        return labels | {
+            "interval": intervals.SETTINGS,
             "pooled": _group_json(self.pooled),
             "searches": {name: _group_json(group) for name, group in self.searches.items()},
             "conditions": {name: _group_json(group) for name, group in self.conditions.items()},
             "curves": {name: _curve_json(curve) for name, curve in self.curves.items()},
-        }  # fmt: skip
+        }
 
 
-def outcomes(dataset: Dataset, predictions: Mapping[tuple[str, str], Prediction]) -> list[Outcome]:
-    """One record a query, in the data set's order; ``predictions`` by search and query.
+def outcomes(dataset: Dataset, predictions: Predictions) -> list[Outcome]:
+    """Return one record per query, in the order of the data set.
 
-    Raises ``UsageError`` for a prediction that cannot be one of this data set: an unknown query or
-    database photo, a photo twice in a list, a list that only some queries have.
+    Raises ``UsageError`` for a prediction that is invalid for this data set: an unknown query or
+    database photo, a photo twice in a ranking, or a re-ranked list that only some queries have.
     """
-    known = {(search.name, query) for search in dataset.searches for query in search.queries.names}
+    queries = {(search.name, name) for search in dataset.searches for name in search.queries.names}
     for search_name, query in predictions:
-        if (search_name, query) not in known:
+        if (search_name, query) not in queries:
             raise UsageError(
-                f"{query} ({search_name}): predicted, but no query of {dataset.name}; "
-                f"score it on the data set that it was made for"
+                f"{query} ({search_name}): is predicted, but is no query of {dataset.name}; use "
+                f"the data set that the predictions were made for"
             )
-    reranks = any(one.reranked is not None for one in predictions.values())
+    reranks = any(prediction.reranked is not None for prediction in predictions.values())
     return [
         outcome
         for search in dataset.searches
@@ -124,216 +130,220 @@ def outcomes(dataset: Dataset, predictions: Mapping[tuple[str, str], Prediction]
     ]
 
 
-def scores(dataset: Dataset, found: Sequence[Outcome]) -> Scores:
-    """All measures with intervals: of all queries together, by search, and by condition."""
-    reach = {search.name: _reach(dataset, search, found) for search in dataset.searches}
-    searches = _split(found, lambda one: one.search) if len(dataset.searches) > 1 else {}
-    conditions = _split(found, lambda one: one.condition)
+def scores(dataset: Dataset, outcomes: Sequence[Outcome]) -> Scores:
+    """Return all measures with intervals: of all queries, by search, and by condition."""
+    pairs = product(dataset.searches, RANKINGS)
+    reach = {(search.name, name): _reach(dataset, search, outcomes, name) for search, name in pairs}
+    several = len(dataset.searches) > 1
+    searches = _split(outcomes, lambda outcome: outcome.search) if several else {}
+    conditions = _split(outcomes, lambda outcome: outcome.condition)
     if set(conditions) <= {""}:
         conditions = {}
-    rule = dataset.protocol
+    protocol = dataset.protocol
+    results = {name: _results(outcomes, name) for name in RANKINGS}
     return Scores(
-        dataset.name, rule.name, rule.rule, dataset.hash, _group(found, reach),
-        {name: _group(part, reach) for name, part in searches.items()},
-        {name: _group(part, reach) for name, part in conditions.items()},
-        {name: precision_recall(_rankings(found, name), positives_of(found))
-         for name in ("retrieved", "reranked") if _rankings(found, name)},
-    )  # fmt: skip
-
-
-def positives_of(found: Sequence[Outcome]) -> Array:
-    """How many positives each query has: (Q,) float64, NaN where the owner keeps the truth."""
-    counts = [np.nan if one.positives is None else one.positives for one in found]
-    return np.array(counts, np.float64)
-
-
-def places_of(found: Sequence[Outcome]) -> Array:
-    """What is resampled as one: (Q,) numbers of (search, place), or of the query without one."""
-    return intervals.groups(
-        [(one.search, one.place, "" if one.place else one.query) for one in found]
+        dataset=dataset.name,
+        protocol=protocol.name,
+        rule=protocol.rule,
+        hash=dataset.hash,
+        pooled=_group(outcomes, reach),
+        searches={name: _group(part, reach) for name, part in searches.items()},
+        conditions={name: _group(part, reach) for name, part in conditions.items()},
+        curves={
+            name: measures_of(outcomes, rows).curve() for name, rows in results.items() if rows
+        },
     )
 
 
-def measures_of(found: Sequence[Outcome], rankings: Sequence[Found]) -> Measures:
-    """The measures of ``rankings``, one of each of these queries."""
-    posed = np.array([one.posed for one in found], np.bool_)
-    return Measures(rankings, positives_of(found), posed)
+def positives_of(outcomes: Sequence[Outcome]) -> Array:
+    """Return the number of positives per query, (Q,) float64; NaN if the owner keeps the truth."""
+    return np.array([outcome.positives for outcome in outcomes], np.float64)  # None becomes NaN
+
+
+def places_of(outcomes: Sequence[Outcome]) -> Array:
+    """Return the numbers (Q,) of the places; a query without a place is its own place."""
+    return intervals.groups(
+        [(outcome.search, outcome.place, outcome.place or outcome.query) for outcome in outcomes]
+    )
+
+
+def measures_of(outcomes: Sequence[Outcome], results: Sequence[RankingResult]) -> Measures:
+    """Return the measures of ``results``, which has one ranking per outcome."""
+    posed = np.array([outcome.posed for outcome in outcomes], np.bool_)
+    return Measures(results, positives_of(outcomes), posed)
+
+
+def rounded(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass as JSON values, floats rounded to ``DIGITS``."""
+    return {
+        name: round(value, DIGITS) if isinstance(value, float) else value
+        for name, value in asdict(record).items()
+    }
 
 
 def _of_search(
-    dataset: Dataset, search: Search, predictions: Mapping[tuple[str, str], Prediction],
-    reranks: bool,
-) -> list[Outcome]:  # fmt: skip
+    dataset: Dataset, search: Search, predictions: Predictions, reranks: bool
+) -> Iterator[Outcome]:
     numbers = {name: number for number, name in enumerate(search.database.names)}
     queries = search.queries
-    found = []
-    for row, name in enumerate(queries.names):
-        one = predictions.get((search.name, name))
-        one = one or Prediction(search.name, name, (), error=NO_PREDICTION)
-        if reranks and one.reranked is None and one.retrieved and not one.error:
-            raise UsageError(f"{name}: has no re-ranked list, though others have; predict it again")
-        ranking = one.reranked or ()
-        found.append(Outcome(
-            search.name, name, _label(queries.places, row), _label(queries.conditions, row),
-            None if dataset.protocol.hidden else len(_true(search, row)),
-            dataset.protocol.poses and _known_pose(queries, row) is not None,
-            _found(search, numbers, row, one.retrieved),
-            _found(search, numbers, row, ranking) if reranks else None,
-            dict(one.milliseconds), one.error,
-        ))  # fmt: skip
-    return found
+    unlabelled = ("",) * len(queries)
+    labels = zip(queries.place_labels or unlabelled, queries.conditions or unlabelled, strict=True)
+    for row, (name, (place, condition)) in enumerate(zip(queries.names, labels, strict=True)):
+        prediction = predictions.get((search.name, name))
+        prediction = prediction or Prediction(search.name, name, (), error=NO_PREDICTION)
+        reranked = prediction.reranked
+        if reranks and reranked is None and prediction.retrieved and not prediction.error:
+            raise UsageError(f"{name}: has no re-ranked list, but others have; predict it again")
+        yield Outcome(
+            search=search.name,
+            query=name,
+            place=place,
+            condition=condition,
+            positives=None if dataset.protocol.hidden else len(_positives(search, row)),
+            posed=dataset.protocol.poses and _known(queries.poses, row) is not None,
+            retrieved=_result(search, numbers, row, prediction.retrieved),
+            reranked=_result(search, numbers, row, reranked or ()) if reranks else None,
+            milliseconds=dict(prediction.milliseconds),
+            error=prediction.error,
+        )
 
 
-def _found(search: Search, numbers: Mapping[str, int], row: int, ranking: Ranking) -> Found:
+def _result(
+    search: Search, numbers: Mapping[str, int], row: int, ranking: Ranking
+) -> RankingResult:
     query = search.queries.names[row]
-    rows = []
-    for name, _ in ranking:
+    ranks: dict[int, int] = {}  # by database number
+    for rank, (name, _) in enumerate(ranking, start=1):
         if name not in numbers:
             raise UsageError(
-                f"{name}: an answer to {query}, but no database photo of {search.name}; "
-                f"score it on the data set that it was made for"
+                f"{name}: is an answer to {query}, but no database photo of {search.name}; use "
+                f"the data set that the predictions were made for"
             )
-        rows.append(numbers[name])
-    if len(set(rows)) < len(rows):
-        twice = next(n for place, n in enumerate(rows) if n in rows[:place])
-        name = search.database.names[twice]
-        raise UsageError(f"{name}: twice among the answers to {query}; each photo counts once")
-    if not rows:
-        return Found()
-    true = set(_true(search, row))
+        if numbers[name] in ranks:
+            raise UsageError(f"{name}: is twice among the answers to {query}; remove one")
+        ranks[numbers[name]] = rank
+    if not ranks:
+        return RankingResult()
     confidence = float(ranking[0][1])
-    return Found(
-        len(rows),
-        tuple(rank for rank, number in enumerate(rows, start=1) if number in true),
+    return RankingResult(
+        len(ranks),
+        tuple(sorted(ranks[number] for number in _positives(search, row) if number in ranks)),
         confidence if np.isfinite(confidence) else None,
-        *_apart(search, row, rows[0]),
+        *_distance(search, row, numbers[ranking[0][0]]),
     )
 
 
-def _true(search: Search, row: int) -> list[int]:
-    """Distractors answer nothing, whatever the list of positives says."""
-    own = len(search.database) - search.distractors
+def _positives(search: Search, row: int) -> list[int]:
+    """Return the positives of a query; a distractor never is one, whatever the lists say."""
+    own = len(search.own_names)
     return [number for number in search.positives[row] if number < own]
 
 
-def _apart(search: Search, row: int, number: int) -> tuple[float | None, float | None]:
-    """Metres and degrees of a query and an answer: by poses where the query has one.
+def _distance(search: Search, row: int, number: int) -> tuple[float | None, float | None]:
+    """Return metres and degrees between a query and an answer; ``None`` if unknown.
 
-    Where something joined from elsewhere stands in other coordinates there is no distance.
+    The poses are used if the query has one. The distance of a distractor is unknown, because it may
+    have other coordinates.
     """
-    if number >= len(search.database) - search.distractors:
+    queries, database = search.queries, search.database
+    if number >= len(search.own_names):
         return None, None
-    pose, other = _known_pose(search.queries, row), _known_pose(search.database, number)
+    pose, other = _known(queries.poses, row), _known(database.poses, number)
     if pose is not None:
         if other is None:
             return None, None
-        metres = float(np.linalg.norm(pose[:3, 3] - other[:3, 3]))
-        # |A - B| of two rotations is sqrt(8) sin(angle / 2), exact for small angles too
+        apart = float(np.linalg.norm(pose[:3, 3] - other[:3, 3]))
+        # |A - B| of two rotations is sqrt(8) sin(angle / 2), which is exact for small angles too.
         chord = float(np.linalg.norm(pose[:3, :3] - other[:3, :3])) / np.sqrt(8.0)
-        return metres, float(np.degrees(2.0 * np.arcsin(min(chord, 1.0))))
-    at, there = _row(search.queries.positions, row), _row(search.database.positions, number)
-    facing, looking = _row(search.queries.headings, row), _row(search.database.headings, number)
-    return (
-        None if at is None or there is None else float(np.linalg.norm(at - there)),
-        None if facing is None or looking is None
-        else abs(float(facing - looking + 180.0) % 360.0 - 180.0),
-    )  # fmt: skip
+        return apart, float(np.degrees(2.0 * np.arcsin(min(chord, 1.0))))
+    start, end = _known(queries.positions, row), _known(database.positions, number)
+    metres = None if start is None or end is None else float(np.linalg.norm(start - end))
+    heading, facing = _known(queries.headings, row), _known(database.headings, number)
+    if heading is None or facing is None:
+        return metres, None
+    return metres, abs(float(heading - facing + 180.0) % 360.0 - 180.0)
 
 
-def _known_pose(photos: Photos, number: int) -> Array | None:
-    return _row(photos.poses, number)
-
-
-def _row(values: Array | None, number: int) -> Array | None:
-    if values is None or np.any(np.isnan(values[number])):
+def _known(values: Array | None, row: int) -> Array | None:
+    """Return one row of optional values; ``None`` if it is not known (NaN)."""
+    if values is None or np.any(np.isnan(values[row])):
         return None
-    return np.asarray(values[number])
+    return np.asarray(values[row])
 
 
-def _label(labels: Sequence[str], row: int) -> str:
-    return labels[row] if labels else ""
+def _results(outcomes: Sequence[Outcome], ranking: str) -> list[RankingResult]:
+    """Return one ranking of each query; an empty list if a query does not have it."""
+    results = [getattr(outcome, ranking) for outcome in outcomes]
+    return [] if None in results else results
 
 
-def _rankings(found: Sequence[Outcome], name: str) -> list[Found]:
-    """The ``retrieved`` or ``reranked`` of each query; nothing where there is none."""
-    kept = [getattr(one, name) for one in found]
-    return [] if None in kept else kept
-
-
-def _split(found: Sequence[Outcome], key: Callable[[Outcome], str]) -> dict[str, list[Outcome]]:
-    parts: dict[str, list[Outcome]] = {}
-    for one in found:
-        parts.setdefault(key(one), []).append(one)
+def _split(outcomes: Sequence[Outcome], key: Callable[[Outcome], str]) -> dict[str, list[Outcome]]:
+    parts: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        parts[key(outcome)].append(outcome)
     return parts
 
 
-def _reach(dataset: Dataset, search: Search, found: Sequence[Outcome]) -> dict[str, float]:
-    """Up to which N the lists of a search can tell, by ranking.
+def _reach(dataset: Dataset, search: Search, outcomes: Sequence[Outcome], ranking: str) -> float:
+    """Return the largest N at which the rankings of a search have a measure.
 
-    Infinite where they hold all that a list can hold: every photo, or one a panorama.
+    It is infinite if a ranking is complete: it has every photo, or one photo per panorama.
     """
-    own = len(search.database) - search.distractors
-    most = -(-own // dataset.protocol.photos_a_panorama) + search.distractors
-    reach = {}
-    for name in ("retrieved", "reranked"):
-        lists = _rankings([one for one in found if one.search == search.name], name)
-        longest = max((one.answers for one in lists), default=0)
-        reach[name] = longest if 0 < longest < most else np.inf
-    return reach
+    complete = -(-len(search.own_names) // dataset.protocol.photos_a_panorama) + search.distractors
+    results = _results([o for o in outcomes if o.search == search.name], ranking)
+    longest = max((result.answers for result in results), default=0)
+    return longest if 0 < longest < complete else np.inf
 
 
-def _group(found: Sequence[Outcome], reach: Mapping[str, Mapping[str, float]]) -> Group:
-    known = [one.positives for one in found if one.positives is not None]
-    positive = sum(count > 0 for count in known) if known else None
-    searches = {one.search for one in found}
-    times: dict[str, list[float]] = {}
-    for one in found:
-        for stage, value in one.milliseconds.items():
-            times.setdefault(stage, []).append(value)
-    estimated = {
-        name: _estimates(found, lists, min((reach[one][name] for one in searches), default=np.inf))
-        for name in ("retrieved", "reranked")
-        if (lists := _rankings(found, name)) or name == "retrieved"
-    }
+def _group(outcomes: Sequence[Outcome], reach: Reach) -> Group:
+    counts = [outcome.positives for outcome in outcomes if outcome.positives is not None]
+    with_positive = sum(count > 0 for count in counts) if counts else None
+    times: dict[str, list[float]] = defaultdict(list)
+    for outcome in outcomes:
+        for stage, value in outcome.milliseconds.items():
+            times[stage].append(value)
+    reranks = bool(_results(outcomes, "reranked"))
     return Group(
-        len(found), positive, None if positive is None else len(found) - positive,
-        sum(not one.final.answers for one in found), len(set(places_of(found).tolist())),
-        {stage: float(np.mean(values)) for stage, values in sorted(times.items())},
-        estimated["retrieved"], estimated.get("reranked"),
-    )  # fmt: skip
+        queries=len(outcomes),
+        with_positive=with_positive,
+        without_positive=None if with_positive is None else len(outcomes) - with_positive,
+        unanswered=sum(not outcome.final.answers for outcome in outcomes),
+        places=len(set(places_of(outcomes).tolist())),
+        milliseconds={stage: float(np.mean(values)) for stage, values in sorted(times.items())},
+        retrieved=_estimates(outcomes, "retrieved", reach),
+        reranked=_estimates(outcomes, "reranked", reach) if reranks else None,
+    )
 
 
-def _estimates(
-    found: Sequence[Outcome], lists: Sequence[Found], reach: float
-) -> dict[str, Estimate]:
-    measures = measures_of(found, lists)
-    if found and all(one.positives is None for one in found):
+def _estimates(outcomes: Sequence[Outcome], ranking: str, reach: Reach) -> dict[str, Estimate]:
+    measures = measures_of(outcomes, _results(outcomes, ranking))
+    if outcomes and all(outcome.positives is None for outcome in outcomes):
         return dict.fromkeys(measures.names, Estimate(None, doubt=HIDDEN))
     counted = [measures.counted(name) for name in measures.names]
-    estimated = intervals.estimates(places_of(found), measures.of, counted)
-    kept = dict(zip(measures.names, estimated, strict=True))
-    for name in kept:
-        cut = name.rpartition("@")[2]
-        if cut.isdigit() and int(cut) > reach:
-            kept[name] = Estimate(None, doubt=f"the lists end at {reach:.0f}")
-    return kept
+    values = intervals.estimates(places_of(outcomes), measures.weighted, counted)
+    last = min((reach[outcome.search, ranking] for outcome in outcomes), default=np.inf)
+    too_short = Estimate(None, doubt=f"the lists end at {last:.0f}")
+    cuts = [name.rpartition("@")[2] for name in measures.names]  # the N, or no number
+    return {
+        name: too_short if cut.isdigit() and int(cut) > last else value
+        for name, cut, value in zip(measures.names, cuts, values, strict=True)
+    }
 
 
 def _group_json(group: Group) -> dict[str, Any]:
-    told = asdict(group)
-    told["milliseconds"] = {stage: round(ms, 3) for stage, ms in group.milliseconds.items()}
-    for name in ("retrieved", "reranked"):
-        for one in (told[name] or {}).values():
-            for key in ("value", "low", "high"):
-                one[key] = None if one[key] is None else round(one[key], DIGITS)
-    return told
+    values = asdict(group)
+    values["milliseconds"] = {stage: round(ms, 3) for stage, ms in group.milliseconds.items()}
+    for name in RANKINGS:
+        estimates = getattr(group, name)
+        values[name] = estimates and {key: rounded(value) for key, value in estimates.items()}
+    return values
 
 
 def _curve_json(curve: Curve | None) -> list[list[float]] | None:
-    """At most ``CURVE_POINTS`` points (confidence, precision, recall), the ends among them."""
+    """Return at most ``CURVE_POINTS`` points (confidence, precision, recall), with both ends."""
     if curve is None:
         return None
     count = len(curve.confidence)
-    kept = np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(np.int64))
-    points = np.stack(curve, axis=1)[kept]
+    rows = np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(np.int64))
+    points = np.stack(curve, axis=1)[rows]
     return [[round(value, DIGITS) for value in point] for point in points.tolist()]

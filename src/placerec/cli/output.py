@@ -1,0 +1,53 @@
+"""What commands print: data on stdout, messages on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from placerec.errors import SKIPPED_PHOTOS_EXIT, PhotoError
+
+UNLIMITED = 100_000  # columns: a file or a pipe has no width, so nothing is cut or wrapped
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as indented JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_facts(facts: Mapping[str, Any], *, as_json: bool = False) -> None:
+    """Print names and values, one per line or as one JSON object."""
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        click.echo(f"{name}: {value}")
+
+
+def print_table(columns: Mapping[str, bool], rows: Sequence[Sequence[str]]) -> None:
+    """Print an aligned table; ``columns`` says of each title whether its values are numbers."""
+    table = Table(box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
+    for title, is_number in columns.items():
+        table.add_column(title, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    width = None if sys.stdout.isatty() else UNLIMITED
+    Console(file=sys.stdout, width=width, soft_wrap=True).print(table)
+
+
+def list_skipped(skipped: Sequence[PhotoError | str]) -> int:
+    """Print every skipped photo with its reason, one per line, and return the exit code."""
+    sys.stdout.flush()
+    if not skipped:
+        return 0
+    click.echo(f"skipped {len(skipped)} photo{'s' if len(skipped) > 1 else ''}:", err=True)
+    for error in skipped:
+        click.echo(f"  {error}", err=True)
+    return SKIPPED_PHOTOS_EXIT

@@ -1,0 +1,51 @@
+"""The model inside an index, ready to describe photos.
+
+It is the model that described the photos of the index. Any other model is refused with both names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from placerec.errors import ModelMismatch, UsageError
+from placerec.index.reader import IndexReader
+from placerec.models.model import Model
+from placerec.models.model_file import model_from_bytes, parse_header, parse_settings
+from placerec.models.resolve import AUTO, resolve
+from placerec.runtime import Runtime
+from placerec.trunks import Trunk
+
+REMEDY = "omit model, or build a new index with it"
+
+
+def model_of_index(reader: IndexReader, path: Path, model: str | Trunk, runtime: Runtime) -> Model:
+    """Return the model inside the index at ``path``.
+
+    ``model`` is ``auto``, or a model that must be the one inside; a trunk from outside placerec
+    must be given. Raises ``ModelMismatch`` for another model.
+    """
+    weights = reader.weights()
+    given = None if model == AUTO else resolve(model, runtime=runtime)
+    trunk = given.trunk if given and not given.model else None
+    if trunk is not None and trunk.name != parse_header(weights, path)["trunk"]:
+        raise ModelMismatch(path, reader.info.model, trunk.name, REMEDY)
+    inside = model_from_bytes(weights, path, trunk, runtime)
+    inside = inside.with_settings(parse_settings(reader.info.settings, path))
+    if inside.fingerprint != reader.info.fingerprint:
+        stored = f"{reader.info.model} {reader.info.fingerprint[:12]}"
+        remedy = "build the index again with this version"
+        raise ModelMismatch(path, stored, _label(inside), remedy)
+    if given and given.model and not _same(given.model, inside):
+        raise ModelMismatch(path, _label(inside), _label(given.model), REMEDY)
+    return inside
+
+
+def _label(model: Model) -> str:
+    return f"{model.name} {model.fingerprint[:12]}"
+
+
+def _same(given: Model, inside: Model) -> bool:
+    try:
+        return given.with_settings(inside.settings).fingerprint == inside.fingerprint
+    except UsageError:  # the given model cannot have these settings
+        return False

@@ -1,0 +1,75 @@
+"""The patch score of each candidate of a shortlist.
+
+Source: Patch-NetVLAD, sections 3.4 and 3.5. Adding a scorer is one file in ``method`` and one line
+in ``SCORERS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from placerec.method.displacement import Background, backgrounds, displacement_score
+from placerec.method.fusion import default_weights, fuse
+from placerec.method.matching import Matched, mutual_nearest
+from placerec.method.ransac import ransac_score
+from placerec.method.spatial import spatial_score
+from placerec.records import Array, Match, PatchSet
+from placerec.settings import AnySettings
+from placerec.workers import map_in_order
+
+# A scorer gets the matches of one candidate, and what the query patches match in the others.
+Scorer = Callable[[Matched, Background, AnySettings], Match]
+SCORERS: dict[str, Scorer] = {
+    "displacement": lambda matched, others, s: displacement_score(matched, s.box, others),
+    "spatial": lambda matched, _, s: spatial_score(matched, s.spatial_form),
+    "ransac": lambda matched, *_: ransac_score(matched),
+}
+PatchSets = tuple[PatchSet, ...]  # the patches of a photo, one set per size
+
+
+def match_candidates(
+    query: PatchSets,
+    candidates: Iterable[Any],
+    threads: int = 1,
+    decode: Callable[[Any], PatchSets] = lambda patches: patches,
+) -> list[tuple[Matched, ...]]:
+    """Return the mutual matches of the query with each candidate, one entry per patch size.
+
+    ``decode`` turns a candidate into its patches; the threads run it together with the matching.
+    """
+
+    def match(candidate: Any) -> tuple[Matched, ...]:
+        return tuple(map(mutual_nearest, query, decode(candidate)))
+
+    return list(map_in_order(match, candidates, threads))
+
+
+def score_matches(
+    matched: list[tuple[Matched, ...]], settings: AnySettings, threads: int = 1
+) -> tuple[Array, list[tuple[Match, ...]]]:
+    """Return the fused score (n,) float64 of each candidate, and its matches, one per patch size.
+
+    A larger score is a better agreement.
+    """
+    if not matched:
+        return np.zeros(0), []
+    scorer = SCORERS[settings.scorer]
+    # OpenCV releases the interpreter lock. The small NumPy calls of the other scorers compete for
+    # it: two threads took twice as long as one.
+    threads = threads if settings.scorer == "ransac" else 1
+    sizes = [backgrounds(np.stack([m.best for m in size])) for size in zip(*matched, strict=True)]
+    others = zip(*sizes, strict=True)  # per candidate, one background per size
+
+    def score(candidate: tuple[tuple[Matched, ...], tuple[Background, ...]]) -> tuple[Match, ...]:
+        return tuple(
+            scorer(matched, background, settings)
+            for matched, background in zip(*candidate, strict=True)
+        )
+
+    matches = list(map_in_order(score, zip(matched, others, strict=True), threads))
+    scores = np.array([[match.score for match in sizes] for sizes in matches])
+    weights = settings.scale_weights or default_weights(settings.patch_sizes)
+    return fuse(scores, weights, settings.fusion), matches
