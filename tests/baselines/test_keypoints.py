@@ -190,12 +190,18 @@ def test_missing_weights_say_how_to_make_them(name, monkeypatch, tmp_path):
         RERANKERS[name].make()
 
 
-def test_a_damaged_weight_file_is_refused_by_name(monkeypatch, tmp_path):
+@pytest.fixture
+def xfeat_weights(monkeypatch, tmp_path):
+    """The weight file of xfeat; ``tmp_path`` is the cache folder afterwards."""
     weight_file = cache_folder() / "xfeat.safetensors"
     if not weight_file.is_file():
         pytest.skip("needs the weights of xfeat in the cache folder")
     monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path))
-    data = bytearray(weight_file.read_bytes())
+    return weight_file
+
+
+def test_a_damaged_weight_file_is_refused_by_name(xfeat_weights, tmp_path):
+    data = bytearray(xfeat_weights.read_bytes())
     for change in ("flipped", "cut", "noise", "another"):
         changed = bytearray(data)
         if change == "flipped":
@@ -208,14 +214,10 @@ def test_a_damaged_weight_file_is_refused_by_name(monkeypatch, tmp_path):
             RERANKERS[name].make()
 
 
-def test_weights_without_a_tensor_or_of_another_shape_are_refused_by_name(monkeypatch, tmp_path):
+def test_weights_without_a_tensor_or_of_another_shape_are_refused_by_name(xfeat_weights, tmp_path):
     from placerec.baselines.weights import write_weights
 
-    weight_file = cache_folder() / "xfeat.safetensors"
-    if not weight_file.is_file():
-        pytest.skip("needs the weights of xfeat in the cache folder")
-    monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path))
-    tensors = load_file(weight_file)
+    tensors = load_file(xfeat_weights)
     key = "matcher.posenc.Wr.weight"
     for kept, fault in (
         ({k: v for k, v in tensors.items() if k != key}, "posenc.Wr.weight"),

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from placerec.baselines.contract import Progress, Provenance
+from placerec.baselines.contract import Provenance
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
 from placerec.method.vlad import normalise
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.records import Array
-from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.runtime import DEFAULT_RUNTIME, Progress, Runtime
 from placerec.settings import Settings
 from placerec.trunks.external import (
     EXTERNAL_DATA,
