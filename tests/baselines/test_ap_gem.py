@@ -53,17 +53,17 @@ def seeded(blocks, seed=0):
 @pytest.fixture(scope="module")
 def state():
     draw = np.random.default_rng(7).standard_normal
-    whole = seeded(SMALL)
-    whole["bn1.num_batches_tracked"] = torch.tensor(5)
-    whole["adpool.p"] = torch.tensor([2.7])
-    whole["fc.weight"] = torch.from_numpy(draw((WIDTH, CHANNELS), np.float32) / 40)
-    whole["fc.bias"] = torch.from_numpy(0.1 * draw(WIDTH, np.float32))
-    return whole
+    checkpoint = seeded(SMALL)
+    checkpoint["bn1.num_batches_tracked"] = torch.tensor(5)
+    checkpoint["adpool.p"] = torch.tensor([2.7])
+    checkpoint["fc.weight"] = torch.from_numpy(draw((WIDTH, CHANNELS), np.float32) / 40)
+    checkpoint["fc.bias"] = torch.from_numpy(0.1 * draw(WIDTH, np.float32))
+    return checkpoint
 
 
 @pytest.fixture
 def pca(monkeypatch):
-    """Make objects that are pickled as scikit-learn's PCA, by the module's old or new name."""
+    """Return objects that pickle as scikit-learn's PCA, with the old or new module name."""
 
     kinds = {}
 
@@ -95,9 +95,9 @@ def write(state, tmp_path):
 
     def save(name="seeded.pt", old=False, prefix="", **changes):
         named = OrderedDict((prefix + key, value) for key, value in state.items())
-        whole = {"model_options": OPTIONS, "state_dict": named, **changes}
-        whole = {key: value for key, value in whole.items() if value is not None}
-        torch.save(whole, tmp_path / name, _use_new_zipfile_serialization=not old)
+        checkpoint = {"model_options": OPTIONS, "state_dict": named, **changes}
+        checkpoint = {key: value for key, value in checkpoint.items() if value is not None}
+        torch.save(checkpoint, tmp_path / name, _use_new_zipfile_serialization=not old)
         return tmp_path / name
 
     return save
@@ -119,7 +119,7 @@ def photo(seed=0, size=(96, 128)):
 
 
 def expected(state, record, pixels):
-    """The descriptor written out: the twin of ``describe``."""
+    """Compute the descriptor of ``describe`` step by step."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     image = torch.from_numpy((pixels / 255 - mean) / std).float().permute(2, 0, 1)[None]
     with torch.inference_mode():
@@ -177,7 +177,7 @@ def test_resnet_101_has_its_published_size_and_stride():
     assert 0 < features.mean() < torch.inf
 
 
-def test_generalised_mean_is_the_mean_at_one_and_the_maximum_far_up():
+def test_generalised_mean_is_the_mean_at_power_1_and_near_the_maximum_at_power_200():
     features = np.random.default_rng(2).uniform(0, 5, (4, 3, 5)).astype(np.float32)
     assert np.allclose(generalised_mean(features, 1.0), features.mean(axis=(1, 2)))
     assert np.allclose(generalised_mean(features, 200.0), features.max(axis=(1, 2)), rtol=0.02)
@@ -205,7 +205,7 @@ def test_the_authors_checkpoint_is_read_and_gives_their_descriptor(
     assert np.array_equal(vector, method.describe(photo()))
 
 
-def test_photos_of_any_size_and_shape_are_described_and_large_ones_made_smaller(write, opened, pca):
+def test_photos_of_any_size_and_shape_are_described_and_large_ones_are_shrunk(write, opened, pca):
     method = opened(write(pca={"Landmarks_clean": pca()}), longer_side=64)
     assert method.name == "ap-gem (64 px)"
     for size in ((480, 640), (33, 31), (1, 200)):
@@ -218,7 +218,7 @@ def test_the_fingerprint_follows_weights_and_size(write, opened, pca):
     smaller = opened(write(pca={"Landmarks_clean": pca()}), longer_side=512)
     other = opened(write(pca={"Landmarks_clean": pca(whiten=False)}))
     assert first.fingerprint == again.fingerprint
-    assert len({one.fingerprint for one in (first, smaller, other)}) == 3
+    assert len({method.fingerprint for method in (first, smaller, other)}) == 3
 
 
 def test_a_checkpoint_without_whitening_says_so(write, opened):
@@ -288,7 +288,7 @@ def test_another_checkpoint_is_refused_with_what_is_wrong(write, tmp_path, fault
     path = write(**changes)
     with pytest.raises(UnsafeWeights, match=fault):
         convert(path, tmp_path / "out")
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize(
@@ -339,8 +339,8 @@ def test_the_method_takes_a_weight_file_and_a_size(write, pca, monkeypatch, tmp_
     """As ``evaluate --method ap-gem --weights FILE --longer-side N`` asks for it."""
     monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path / "empty"))
     path = write(pca={"Landmarks_clean": pca()})
-    convert(path, tmp_path / "mine.safetensors", real=False)
-    options = {"weights": tmp_path / "mine.safetensors", "longer_side": 96}
+    convert(path, tmp_path / "converted.safetensors", real=False)
+    options = {"weights": tmp_path / "converted.safetensors", "longer_side": 96}
     method = named_method("ap-gem", baseline=options).retrieval
     assert method.name == "ap-gem (96 px)"
     assert method.describe(photo()).shape == (OUTPUTS,)

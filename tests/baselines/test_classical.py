@@ -99,7 +99,7 @@ def test_a_dense_descriptor_equals_a_plain_sum_over_pixels(bin_size):
 def plain_descriptor(photo, bin_size, x, y):
     """PHOW as its manual describes it, one pixel after the other."""
     smooth = gaussian(gaussian(photo, bin_size / 6).T, bin_size / 6).T
-    down, right = (np.pad(one, bin_size, mode="edge") for one in np.gradient(smooth))
+    down, right = (np.pad(gradient, bin_size, mode="edge") for gradient in np.gradient(smooth))
     bins = np.zeros((8, 4, 4))
     offsets = [(i - 1.5) * bin_size for i in range(4)]
     for (row, column), gy in np.ndenumerate(down):
@@ -169,12 +169,12 @@ def test_densevlad_centres_have_unit_length(densevlad):
 
 
 @pytest.mark.parametrize("name", ["vlad", "unprojected"])
-def test_a_photo_is_most_alike_to_its_shifted_self(name, wide, database, request):
+def test_a_shifted_photo_finds_its_own_place(name, wide, database, request):
     method = request.getfixturevalue(name)
-    known = np.stack([method.describe(photo) for photo in database])
+    described = np.stack([method.describe(photo) for photo in database])
     asked = np.stack([method.describe(photo[:, :-SHIFT]) for photo in wide])
-    np.testing.assert_array_equal((asked @ known.T).argmax(axis=1), range(PLACES))
-    np.testing.assert_allclose(np.linalg.norm(known, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal((asked @ described.T).argmax(axis=1), range(PLACES))
+    np.testing.assert_allclose(np.linalg.norm(described, axis=1), 1, atol=1e-5)
 
 
 def test_whitening_keeps_a_dimension_for_every_four_photos(densevlad, database):
@@ -192,23 +192,23 @@ def test_densevlad_has_no_pca_of_fewer_than_33_photos_and_says_so(
     descriptor = method.describe(database[0])
     assert descriptor.shape == (width,)
     assert np.linalg.norm(descriptor) == pytest.approx(1, abs=1e-5)
-    told = method.provenance.training_data
+    training_data = method.provenance.training_data
     if count < FEWEST_PHOTOS_FOR_PCA:
         plain = fitted(DenseVlad(clusters=16, dimensions=0), many)
         np.testing.assert_array_equal(descriptor, plain.describe(database[0]))
-        assert told.endswith("without labels; no PCA, which needs 33 photos")
+        assert training_data.endswith("without labels; no PCA, which needs 33 photos")
     else:
-        assert told == "the database photos (33 of 33), without labels"
+        assert training_data == "the database photos (33 of 33), without labels"
 
 
 def test_a_photo_of_the_fit_is_described_as_any_other(database):
     method = fitted(DenseVlad(clusters=16), database)
-    first = method.describe(database[1])  # its vector is known from the fit, once
+    first = method.describe(database[1])  # the fit keeps this vector for one call
     np.testing.assert_array_equal(method.describe(database[1]), first)
 
 
 @pytest.mark.parametrize("name", ["vlad", "densevlad"])
-def test_a_blank_or_tiny_photo_has_no_descriptor_and_is_alike_to_nothing(name, database, request):
+def test_a_blank_or_tiny_photo_has_the_zero_vector(name, database, request):
     method = request.getfixturevalue(name)
     for photo in (BLANK, BLANK[:1, :1], BLANK[:3, :40], BLANK[:, :31]):
         blank = method.describe(photo)
@@ -246,25 +246,25 @@ def test_a_fit_says_how_many_photos_it_saw(vlad):
 
 def test_a_fit_sees_photos_evenly_spread_over_a_large_database(database, monkeypatch):
     monkeypatch.setattr("placerec.baselines.vlad.MOST_PHOTOS", 3)
-    heard = []
+    events = []
     method = Vlad(clusters=8)
-    method.fit(lambda: iter(database), PLACES, lambda *event: heard.append(event))
-    assert heard == [("vocabulary", n, 3) for n in (1, 2, 3)]
+    method.fit(lambda: iter(database), PLACES, lambda *event: events.append(event))
+    assert events == [("vocabulary", n, 3) for n in (1, 2, 3)]
     assert method.provenance.training_data.startswith("the database photos (3 of 10)")
     few = [database[0], database[3], database[6]]
     assert method.fingerprint == fitted(Vlad(clusters=8), few).fingerprint
 
 
-def test_names_tell_what_the_options_change():
-    assert [one.name for one in (Vlad(), Vlad(16), Vlad(dimensions=128))] == [
+def test_names_show_options_that_are_not_the_default():
+    assert [method.name for method in (Vlad(), Vlad(16), Vlad(dimensions=128))] == [
         "vlad", "vlad K=16", "vlad PCA=128"
     ]  # fmt: skip
-    assert [one.name for one in (DenseVlad(), DenseVlad(dimensions=0))] == [
+    assert [method.name for method in (DenseVlad(), DenseVlad(dimensions=0))] == [
         "densevlad", "densevlad PCA=0"
     ]  # fmt: skip
 
 
-def test_a_saved_fit_describes_alike_and_is_not_fitted_again(densevlad, database, tmp_path):
+def test_a_saved_fit_gives_equal_descriptors_and_is_not_fitted_again(densevlad, database, tmp_path):
     file = tmp_path / "town.safetensors"
     densevlad.save(file)
     shared = DenseVlad(clusters=16, weights=file)
@@ -274,7 +274,7 @@ def test_a_saved_fit_describes_alike_and_is_not_fitted_again(densevlad, database
     np.testing.assert_array_equal(
         shared.describe(database[4]), densevlad.describe(database[4])
     )  # fmt: skip
-    assert [one.name for one in tmp_path.iterdir()] == ["town.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["town.safetensors"]
 
 
 def test_a_file_of_another_fit_is_refused(vlad, tmp_path):
@@ -289,7 +289,7 @@ def test_a_file_of_another_fit_is_refused(vlad, tmp_path):
         Vlad(weights=tmp_path / "none.safetensors")
 
 
-def test_mistakes_have_named_errors(database, monkeypatch):
+def test_invalid_use_has_named_errors(database, monkeypatch):
     with pytest.raises(UsageError, match="at least 1"):
         Vlad(clusters=0)
     with pytest.raises(UsageError, match="not fitted yet"):

@@ -1,4 +1,4 @@
-"""Keypoint re-rankers: what a score means, and that the real networks tell places apart."""
+"""Keypoint re-rankers: what a score means, and that the real networks distinguish places."""
 
 from pathlib import Path
 
@@ -90,9 +90,9 @@ def test_the_score_is_the_number_of_matches_that_one_homography_explains():
     moved[:5] = rng.permutation(places[:5])[::-1] * [0, 1] + [3, 3]  # five go astray
     reranker = planted(longer_side=128)
     query, other, none = (reranker.describe(dots(p)) for p in (places, moved, places[:0]))
-    found, missing = reranker.score(query, [other, none])
-    assert found.score == len(found.points) == 19
-    step = (found.points[:, 2:] - found.points[:, :2]) * [128, 64]
+    verified, missing = reranker.score(query, [other, none])
+    assert verified.score == len(verified.points) == 19
+    step = (verified.points[:, 2:] - verified.points[:, :2]) * [128, 64]
     assert np.allclose(step, [20, 6], atol=1e-3)
     assert missing.score == 0
     assert missing.points.shape == (0, 4)
@@ -113,7 +113,7 @@ def test_a_photo_is_resized_to_its_longer_side_up_and_down_with_its_shape_kept()
         with_longer_side(np.zeros((30, 40), np.uint8), 64)
 
 
-def test_options_are_in_the_record_and_where_they_are_not_the_default_in_the_name():
+def test_the_record_has_all_options_and_the_name_those_that_are_not_the_default():
     first = planted()
     assert first.name == "planted"
     changed = planted(keypoints=100, longer_side=320)
@@ -130,7 +130,7 @@ def test_options_are_in_the_record_and_where_they_are_not_the_default_in_the_nam
         planted(longer_side=1)
 
 
-def test_the_record_tells_the_weight_file_by_its_contents(real):
+def test_the_record_has_the_sha256_of_the_weight_file(real):
     method = real.name.partition(" ")[0]
     ((name, sha256),) = real.record["weights"].items()
     assert name == f"{method}.safetensors"
@@ -138,20 +138,20 @@ def test_the_record_tells_the_weight_file_by_its_contents(real):
     assert real.record["keypoints"] == 128
 
 
-def test_a_place_seen_from_aside_beats_other_places(real, seen):
+def test_a_shifted_view_of_a_place_scores_above_other_places(real, seen):
     places, aside = seen
-    scores = [one.score for one in real.score(aside, places)]
+    scores = [verified.score for verified in real.score(aside, places)]
     assert scores[0] > 2 * max(scores[1:])
     assert scores[0] > 20
 
 
 def test_verified_points_lie_on_each_other_in_the_two_photos(real, seen):
     places, aside = seen
-    found = real.score(places[0], [aside])[0]
-    assert found.points.dtype == np.float32
-    assert ((found.points >= 0) & (found.points <= 1)).all()
+    verified = real.score(places[0], [aside])[0]
+    assert verified.points.dtype == np.float32
+    assert ((verified.points >= 0) & (verified.points <= 1)).all()
     height, width = SIZE
-    inside = found.points * [width, height, width - SHIFT[1], height - SHIFT[0]]
+    inside = verified.points * [width, height, width - SHIFT[1], height - SHIFT[0]]
     step = np.median(inside[:, :2] - inside[:, 2:], axis=0)
     assert np.allclose(step, SHIFT[::-1], atol=1)
 
@@ -159,10 +159,10 @@ def test_verified_points_lie_on_each_other_in_the_two_photos(real, seen):
 def test_a_blank_or_sliver_photo_scores_nothing(real, street, seen):
     blank, sliver = np.full((*SIZE, 3), 90, np.uint8), street[0][0][:8]
     empty = [real.describe(blank), real.describe(sliver)]
-    assert [len(one["keypoints"]) for one in empty] == [0, 0]
+    assert [len(local["keypoints"]) for local in empty] == [0, 0]
     photo = seen[0][0]
-    assert [one.score for one in real.score(photo, empty)] == [0, 0]
-    assert [one.score for one in real.score(empty[0], [photo, empty[0]])] == [0, 0]
+    assert [verified.score for verified in real.score(photo, empty)] == [0, 0]
+    assert [verified.score for verified in real.score(empty[0], [photo, empty[0]])] == [0, 0]
 
 
 def test_neither_the_order_of_candidates_nor_threads_change_a_bit(real, street, seen):
@@ -177,9 +177,9 @@ def test_neither_the_order_of_candidates_nor_threads_change_a_bit(real, street, 
     spread = RERANKERS[real.name.partition(" ")[0]].make(
         keypoints=128, longer_side=SIZE[1], threads=3
     )
-    for one, *others in zip(forward, backward, spread.score(aside, places), strict=True):
-        assert [other.score for other in others] == [one.score] * 2
-        assert all(np.array_equal(one.points, other.points) for other in others)
+    for first, *others in zip(forward, backward, spread.score(aside, places), strict=True):
+        assert [other.score for other in others] == [first.score] * 2
+        assert all(np.array_equal(first.points, other.points) for other in others)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -189,12 +189,18 @@ def test_missing_weights_say_how_to_make_them(name, monkeypatch, tmp_path):
         RERANKERS[name].make()
 
 
-def test_a_damaged_weight_file_is_refused_by_name(monkeypatch, tmp_path):
-    whole = cache_folder() / "xfeat.safetensors"
-    if not whole.is_file():
+@pytest.fixture
+def xfeat_weights(monkeypatch, tmp_path):
+    """The weight file of xfeat; ``tmp_path`` is the cache folder afterwards."""
+    weight_file = cache_folder() / "xfeat.safetensors"
+    if not weight_file.is_file():
         pytest.skip("needs the weights of xfeat in the cache folder")
     monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path))
-    data = bytearray(whole.read_bytes())
+    return weight_file
+
+
+def test_a_damaged_weight_file_is_refused_by_name(xfeat_weights, tmp_path):
+    data = bytearray(xfeat_weights.read_bytes())
     for change in ("flipped", "cut", "noise", "another"):
         changed = bytearray(data)
         if change == "flipped":
@@ -207,14 +213,10 @@ def test_a_damaged_weight_file_is_refused_by_name(monkeypatch, tmp_path):
             RERANKERS[name].make()
 
 
-def test_weights_without_a_tensor_or_of_another_shape_are_refused_by_name(monkeypatch, tmp_path):
+def test_weights_without_a_tensor_or_of_another_shape_are_refused_by_name(xfeat_weights, tmp_path):
     from placerec.baselines.weights import write_weights
 
-    whole = cache_folder() / "xfeat.safetensors"
-    if not whole.is_file():
-        pytest.skip("needs the weights of xfeat in the cache folder")
-    monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path))
-    tensors = load_file(whole)
+    tensors = load_file(xfeat_weights)
     key = "matcher.posenc.Wr.weight"
     for kept, fault in (
         ({k: v for k, v in tensors.items() if k != key}, "posenc.Wr.weight"),

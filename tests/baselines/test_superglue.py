@@ -59,7 +59,7 @@ def photos():
 
 @pytest.fixture
 def copy(folder, tmp_path):
-    """The folder to be spoilt, with changes of its config."""
+    """Return a copy of the folder with changes of its config."""
 
     def make(name="copy", **changes):
         path = shutil.copytree(folder, tmp_path / name)
@@ -70,13 +70,13 @@ def copy(folder, tmp_path):
     return make
 
 
-def test_seeded_weights_are_not_called_real_and_the_licence_is_stated(reranker, copy):
+def test_seeded_weights_are_not_real_and_the_licence_is_stated(reranker, copy):
     assert reranker.provenance.real is False
     assert "non-commercial" in reranker.provenance.licence
     assert SuperGlue(copy(placerec_seeded=False)).real is True
 
 
-def test_the_record_tells_options_and_weights_by_their_contents(reranker, folder):
+def test_the_record_has_all_options_and_the_sha256_of_the_weights(reranker, folder):
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert reranker.record == {**OPTIONS, "weights": {"model.safetensors": digest}}
 
@@ -89,9 +89,9 @@ def test_a_photo_matches_itself_and_a_blank_one_nothing(reranker, photos):
     }  # fmt: skip
     assert 20 < len(seen[0]["keypoints"]) <= OPTIONS["keypoints"]
     assert len(blank["keypoints"]) == 0
-    found, nothing, *_ = reranker.score(seen[0], [seen[0], blank, *seen[1:]])
-    assert found.score > 20
-    assert np.allclose(found.points[:, :2], found.points[:, 2:])
+    itself, nothing, *_ = reranker.score(seen[0], [seen[0], blank, *seen[1:]])
+    assert itself.score > 20
+    assert np.allclose(itself.points[:, :2], itself.points[:, 2:])
     assert nothing.score == 0
 
 
@@ -104,26 +104,28 @@ def test_matches_are_those_of_the_whole_model_run_on_both_photos(reranker, folde
     grey = np.array([0.299, 0.587, 0.114], np.float32)
     pair = torch.from_numpy(np.stack(two) / np.float32(255) @ grey)
     with torch.inference_mode():
-        whole = model(pair[None, :, None].expand(-1, -1, 3, -1, -1))
+        output = model(pair[None, :, None].expand(-1, -1, 3, -1, -1))
         own = SuperGlue(folder).match(*seen)
-    matched, score = whole.matches[0, 0].numpy(), whole.matching_scores[0, 0].numpy()
+    matched, score = output.matches[0, 0].numpy(), output.matching_scores[0, 0].numpy()
     rows = np.flatnonzero((matched >= 0) & (score > THRESHOLD))
-    positions = whole.keypoints[0].numpy() * SIZE[::-1]
+    positions = output.keypoints[0].numpy() * SIZE[::-1]
     expected = {
         (*positions[0, row].round().astype(int), *positions[1, matched[row]].round().astype(int))
         for row in rows
     }
     pairs = np.concatenate([seen[0]["keypoints"][own[:, 0]], seen[1]["keypoints"][own[:, 1]]], 1)
-    found = {tuple(row) for row in pairs.round().astype(int)}
+    matches = {tuple(row) for row in pairs.round().astype(int)}
     assert len(expected) > 5
-    assert len(found & expected) >= 0.9 * len(found | expected)  # descriptors are kept in float16
+    assert len(matches & expected) >= 0.9 * len(
+        matches | expected
+    )  # descriptors are kept in float16
 
 
 def test_photos_of_two_shapes_match_whichever_is_the_query(reranker, photos):
     wide, high = photos[0], np.ascontiguousarray(photos[0][:, 30:90])
-    one, other = reranker.describe(wide), reranker.describe(high)
-    assert not np.array_equal(one["size"], other["size"])
-    for first, second in ((one, other), (other, one)):
+    wide_local, high_local = reranker.describe(wide), reranker.describe(high)
+    assert not np.array_equal(wide_local["size"], high_local["size"])
+    for first, second in ((wide_local, high_local), (high_local, wide_local)):
         points = reranker.score(first, [second])[0].points
         assert ((points >= 0) & (points <= 1)).all()
 
@@ -132,7 +134,7 @@ def test_order_and_repetition_change_nothing(reranker, photos):
     seen = [reranker.describe(photo) for photo in photos]
     forward = reranker.score(seen[0], seen)
     backward = reranker.score(seen[0], seen[::-1])[::-1]
-    assert [one.score for one in forward] == [one.score for one in backward]
+    assert [verified.score for verified in forward] == [verified.score for verified in backward]
     assert superpoint_superglue.__kwdefaults__ == {"weights": None}
 
 

@@ -154,7 +154,7 @@ def test_licence_and_training_data_of_a_module_are_passed_on(photos, monkeypatch
     assert model.training_data == "trunk: nothing; fit: 8 photos"
 
 
-def test_any_callable_will_do(photos):
+def test_any_callable_is_a_network(photos):
     plain, _ = open_module("outsidenet:plain")
     assert plain.describe(photos[0]).shape == (3,)
     assert plain.name == "outsidenet:plain"
@@ -217,7 +217,7 @@ def test_global_descriptors_are_identified_by_their_network():
     assert means != open_module("outsidenet:plain")[0].fingerprint
 
 
-def test_a_version_tells_callables_apart(monkeypatch):
+def test_a_version_distinguishes_callables(monkeypatch):
     before = open_module("outsidenet:Means")[0].fingerprint
     monkeypatch.setattr(sys.modules["outsidenet"].Means, "version", "2", raising=False)
     assert open_module("outsidenet:Means")[0].fingerprint != before
@@ -275,7 +275,7 @@ def test_an_onnx_feature_map_becomes_the_trunk_of_netvlad_as_a_module_does(kind,
     assert named_method(torch_module=str(file)).retrieval.settings.image_size == size
 
 
-def test_an_onnx_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_onnx_file_is_named(tmp_path):
     with pytest.raises(NotFound, match=r"none\.onnx"):
         open_module(str(tmp_path / "none.onnx"))
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from placerec.baselines.contract import Progress, Provenance
+from placerec.baselines.contract import Provenance
 from placerec.baselines.keypoints import fingerprint, name_with, use_torch, with_longer_side
 from placerec.baselines.resnet import CHANNELS, STRIDE, blocks_of, feature_map, state_shapes
 from placerec.baselines.weights import Weights, read_weights
@@ -26,6 +26,7 @@ from placerec.method.pca import Projection
 from placerec.method.vlad import normalise
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.records import Array
+from placerec.runtime import Progress
 
 METHOD = "ap-gem"
 HOW = "placerec weights convert ap-gem Resnet101-AP-GeM-LM18.pt, the checkpoint of its authors"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from placerec.records import Array
-from placerec.runtime import Progress as Progress
+from placerec.runtime import Progress
 
 Local = Mapping[str, Array]  # local features by name, as they are stored in a .npz file
 

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from placerec.baselines.contract import Progress, Provenance
+from placerec.baselines.contract import Provenance
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
 from placerec.method.vlad import normalise
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.records import Array
-from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.runtime import DEFAULT_RUNTIME, Progress, Runtime
 from placerec.settings import Settings
 from placerec.trunks.external import (
     EXTERNAL_DATA,
@@ -173,20 +173,14 @@ def _made(spec: str) -> Any:
         raise UsageError(f"torch_module {spec}: give PACKAGE:FUNCTION, such as mynet.model:build")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # python does so, but an installed program does not
+    fault, remedy = "cannot be imported", "install the package, or put its folder on PYTHONPATH"
     try:
         function = getattr(import_module(package), name)
-    except Exception as error:  # the import runs the user's code
-        raise UsageError(
-            f"torch_module {spec}: cannot be imported ({type(error).__name__}: {error}); install "
-            f"the package, work in its folder, or put its folder on PYTHONPATH"
-        ) from error
-    try:
+        fault, remedy = "the call without arguments fails", "correct the function"
         made = function()
-    except Exception as error:
-        raise UsageError(
-            f"torch_module {spec}: the call without arguments fails ({type(error).__name__}: "
-            f"{error}); correct the function"
-        ) from error
+    except Exception as error:  # the import and the call run the user's code
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"torch_module {spec}: {fault} ({reason}); {remedy}") from error
     if not callable(made):
         raise UsageError(
             f"torch_module {spec}: the function returns a {type(made).__name__}; return a "

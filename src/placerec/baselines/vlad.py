@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from placerec.baselines.contract import Progress, Provenance
+from placerec.baselines.contract import Provenance
 from placerec.baselines.rootsift import DEPTH, keypoint_rootsift
 from placerec.baselines.weights import read_weights, write_weights
 from placerec.errors import UnsafeWeights, UsageError
@@ -24,6 +24,7 @@ from placerec.method.pca import Projection, fit_pca
 from placerec.method.sampling import evenly_spread
 from placerec.method.vlad import kmeans, normalise
 from placerec.records import Array
+from placerec.runtime import Progress
 from placerec.workers import map_in_order
 
 SEED = 0

