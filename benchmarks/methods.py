@@ -32,7 +32,7 @@ from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import named_method
 from placerec.evaluation.query_lists import sample_queries, with_distractors
-from placerec.evaluation.run_folder import write_results
+from placerec.evaluation.run_folder import write_run_folder
 from placerec.evaluation.runner import Run, evaluate
 from placerec.evaluation.scoring.outcomes import outcomes, scores
 from placerec.runtime import Runtime
@@ -107,7 +107,7 @@ def rows_of(data: Path, runs: Path, one: Set, asked: Asked) -> Iterator[dict[str
     out = runs / one.name / asked.label
     method = named_method(asked.method, asked.rerank, runtime=Runtime(threads=THREADS))
     run = evaluate(asks, method, out=out, runtime=Runtime(threads=THREADS))
-    write_results(out, run, method, THREADS)
+    write_run_folder(out, run, method, Runtime(threads=THREADS))
     for protocol, options in one.protocols.items():
         judged = open_all(data, one, options)
         counts = [LISTED if asked.listed else judged.queries]

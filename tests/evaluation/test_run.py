@@ -10,7 +10,7 @@ from PIL import Image
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
 from placerec.evaluation.methods import Method
-from placerec.evaluation.run_folder import REPORT, SUBMISSION, write_results
+from placerec.evaluation.run_folder import REPORT, SUBMISSION, write_run_folder
 from placerec.evaluation.runner import evaluate
 from placerec.evaluation.scoring.compare import compare
 from placerec.evaluation.scoring.score_files import QUERIES, SCORES, read_run
@@ -60,7 +60,7 @@ def test_text_and_json_say_by_which_protocol_with_what_and_at_what_cost(tmp_path
                   "fingerprint aaaaaaaaaaaa + bbbbbbbbbbbb", "placerec ", "cores; 1 thread; ",
                   " s in all", "ms a query", "bytes a photo"):  # fmt: skip
         assert words in text
-    write_results(tmp_path / "run", run, METHOD, 1)
+    write_run_folder(tmp_path / "run", run, METHOD, Runtime(threads=1))
     page = (tmp_path / "run" / REPORT).read_text("utf-8")
     for words in (data.hash, "a" * 64, told["machine"], "1 without a positive", "seconds"):
         assert words in page
@@ -77,7 +77,7 @@ def test_a_run_without_a_single_readable_query_still_has_its_text(tmp_path):
 
 def test_where_the_owner_keeps_the_truth_there_is_no_measure_anywhere(hidden, tmp_path):
     run = evaluate(hidden, METHOD, out=tmp_path / "run")
-    write_results(tmp_path / "run", run, METHOD)
+    write_run_folder(tmp_path / "run", run, METHOD)
     told = run.as_json()
     assert (told["queries_with_positive"], told["queries_without_positive"]) == (None, None)
     assert set(told["global"].values()) == set(told["reranked"].values()) == {None}
@@ -102,7 +102,7 @@ def test_where_the_owner_keeps_the_truth_there_is_no_measure_anywhere(hidden, tm
 def test_a_query_that_cannot_be_read_costs_neither_the_submission_nor_the_report(hidden, tmp_path):
     hidden.searches[0].queries.paths[1].write_bytes(b"no photo")
     run = evaluate(hidden, METHOD, out=tmp_path / "run")
-    write_results(tmp_path / "run", run, METHOD)
+    write_run_folder(tmp_path / "run", run, METHOD)
     lines = [line.split() for line in (tmp_path / "run" / SUBMISSION).read_text().splitlines()]
     assert [line[0] for line in lines] == ["x", "y", "z"]
     assert {len(line) for line in lines} == {1 + 5}
@@ -124,6 +124,6 @@ def test_names_that_a_submission_cannot_carry_cost_no_report(tmp_path):
     data = Dataset("toy", data.protocol, (search,))
     run = evaluate(data, METHOD, out=tmp_path / "run")
     with pytest.raises(UsageError, match="the same key"):
-        write_results(tmp_path / "run", run, METHOD)
+        write_run_folder(tmp_path / "run", run, METHOD)
     assert (tmp_path / "run" / REPORT).is_file()
     assert not (tmp_path / "run" / SUBMISSION).exists()
