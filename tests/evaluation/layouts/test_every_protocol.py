@@ -7,7 +7,7 @@ from published import TREES
 
 from placerec.evaluation.layouts import PROTOCOLS, open_dataset
 from placerec.evaluation.methods import Method
-from placerec.evaluation.run_folder import SUBMISSION, write_results
+from placerec.evaluation.run_folder import SUBMISSION, write_run_folder
 from placerec.evaluation.runner import evaluate
 from placerec.evaluation.scoring.score_files import read_run
 from plain_methods import Darkest, MeanColour
@@ -23,7 +23,7 @@ def test_a_run_on_a_miniature_is_scored_and_reported_by_its_protocol(protocol, t
     dataset = open_dataset(tree.write(tmp_path / "set"), protocol, **tree.options)
     method, out = Method(MeanColour(), Darkest(), 2), tmp_path / "run"
     run = evaluate(dataset, method, out=out)
-    write_results(out, run, method)
+    write_run_folder(out, run, method)
     stored = read_run(out)
     assert stored.hash == dataset.hash
     assert stored.protocol.startswith(protocol)
