@@ -1,11 +1,11 @@
-"""The measurements behind the default's choices, on the validation halves alone.
+"""Measure the choices behind the default method, on the validation halves alone.
 
     python benchmarks/choices.py DATA_FOLDER
 
-Each row changes one thing of the default method. Models are fitted on the database photos, queries
-are those of the validation halves (docs/splits); re-ranking takes our shortlist of 100. Writes
-results/choices.csv row by row (a row that is there is not computed again: delete the file to start
-anew) and the table in docs/ARCHITECTURE.md.
+Each row changes one thing of the default method. Models are fitted on the database photos; the
+queries are those of the validation halves (docs/splits). The script writes results/choices.csv row
+by row, and the tables in docs/MEASUREMENTS.md. It skips rows that exist; delete the file to start
+again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from placerec.trunks import open_trunk
 from placerec.workers import single_threaded_blas
 
 RESULTS = ROOT / "results" / "choices.csv"
-PAGE = ROOT / "docs" / "ARCHITECTURE.md"
+PAGE = ROOT / "docs" / "MEASUREMENTS.md"
 DEFAULT = METHODS["default"]
 SETS = {
     "gsv_cambridge_test": {"gsv 25 m": "ground_truth.csv", "gsv strict": "ground_truth_strict.csv"},
@@ -92,7 +92,9 @@ PATCHES = (
     Choice("database stride 1", {"stride": 1}),
     Choice("database stride 3", {"stride": 3}),
     Choice("PCA to 32", {"pca_dim": 32}),
-    Choice("20 candidates", {"candidates": 20}),
+    Choice("10 candidates", {"candidates": 10}),
+    Choice("50 candidates", {"candidates": 50}),
+    Choice("100 candidates", {"candidates": 100}),
     Choice("aspect kept, grey bars", bars=True),
 )
 
@@ -174,7 +176,7 @@ def patch_row(
 
 def markdown(rows: list[dict[str, str]]) -> str:
     """The two tables as they stand on the page."""
-    head = ("choice", *LABELS, "bytes a photo")
+    head = ("choice", *LABELS, "bytes per photo")
     lines = []
     for part in ("global descriptor", "re-ranking"):
         lines += [f"| {part}, {' | '.join(head)} |", f"|{'---|' * len(head)}"]

@@ -1,16 +1,16 @@
-"""Global descriptors, scorers and K_patch on the real sets.
+"""Measure global descriptors, scorers and K_patch on the real sets.
 
     python benchmarks/table.py DATA_FOLDER
 
 For each set: the published NetVLAD raw and whitened, our global descriptor, and, on our shortlist
-of 100, the scorers with K_patch 1 (the default's patches) and 64 (the published patches: sizes 2, 5
-and 8, PCA to 128). Models are fitted on the database photos alone. RANSAC is slow, so it runs on a
-seeded list of 100 queries, the other scorers on all queries and on that list too.
+of 100 candidates, the scorers with K_patch 1 (the default's patches) and 64 (the published patches:
+sizes 2, 5 and 8, PCA to 128). Models are fitted on the database photos alone. RANSAC is slow, so it
+runs on a seeded list of 100 queries; the other scorers run on all queries and on that list.
 
-Writes results/table.csv set by set (a set that is there is not computed again: delete the file to
-start anew) and then the table in docs/ARCHITECTURE.md. Milliseconds are of one query on 2 threads:
-trunk, descriptors, search, matching and scoring of the candidates, without reading the file; they
-vary with the machine's load, so compare rows of one run. Bytes are those of int8 descriptors.
+The script writes results/table.csv set by set, and then the table in docs/MEASUREMENTS.md. It skips
+a set whose rows exist; delete the file to start again. Milliseconds are per query on 2 threads:
+trunk, descriptors, search, matching and scoring of the candidates, without reading the file. They
+vary with the load of the machine, so compare rows of one run. Bytes are those of int8 descriptors.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from placerec.workers import map_in_order, single_threaded_blas
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "results" / "table.csv"
-PAGE = ROOT / "docs" / "ARCHITECTURE.md"
-THREADS = 2
+PAGE = ROOT / "docs" / "MEASUREMENTS.md"
+THREADS, CANDIDATES = 2, 100
 LIST_SIZE, LIST_SEED = 100, 0
 SETS = {
     "gsv_cambridge_test": {"25 m": "ground_truth.csv", "strict": "ground_truth_strict.csv"},
@@ -124,7 +124,7 @@ def ask(one: Set, model: Model, database: Array) -> Iterator[Asked]:
         start = time.perf_counter()
         features = np.asarray(maps)
         descriptor = model.describe_map(features).global_descriptor
-        rows, _ = shortlist(descriptor, database, DEFAULT.candidates)
+        rows, _ = shortlist(descriptor, database, CANDIDATES)
         yield Asked(name, rows, features, 1000 * (time.perf_counter() - start))
 
 
@@ -210,7 +210,7 @@ def rows_of(folder: Path) -> Iterator[dict[str, object]]:
 def markdown(rows: list[dict[str, str]]) -> str:
     """The table as it stands on the page."""
     head = ("set", "queries", "descriptor", "K_patch", "scorer", "R@1", "R@5", "R@10",
-            "ms a query", "bytes a photo")  # fmt: skip
+            "ms per query", "bytes per photo")  # fmt: skip
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
     for row in rows:
         cells = [row["set"], row["queries"], row["descriptor"], row["k_patch"], row["scorer"]]
