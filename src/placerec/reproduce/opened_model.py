@@ -9,7 +9,7 @@ import numpy as np
 from placerec.errors import UsageError
 from placerec.method.patches import patch_grid
 from placerec.models.model import Model
-from placerec.models.resolve import Resolved, resolve
+from placerec.models.resolve import AUTO, Resolved, resolve
 from placerec.reproduce.parameters import Parameters
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import Size
@@ -27,6 +27,8 @@ def open_for_table(
     ``published``: a model file must have one PCA for photo and patches. Raises ``UsageError`` if
     the model or the image size does not fit the table.
     """
+    if parameters.model == AUTO:  # a table must name what it measures
+        raise UsageError(f"model {AUTO}: choose a trunk, such as vgg16, or a model file")
     opened = resolve(parameters.model, runtime=runtime.one_thread)
     if published and opened.model is not None:
         _check_published(opened.model, parameters)
