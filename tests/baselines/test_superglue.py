@@ -170,5 +170,5 @@ def test_damaged_and_misfitting_weights_are_refused(copy):
     (cut / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(UnsafeWeights, match="cut: "):
         SuperGlue(cut)
-    with pytest.raises(UnsafeWeights, match="deeper: .*tensor"):
+    with pytest.raises(UnsafeWeights, match=r"deeper: .*tensor"):
         SuperGlue(copy("deeper", gnn_layers_types=["self", "cross", "self", "cross"]))
