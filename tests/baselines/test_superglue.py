@@ -168,7 +168,7 @@ def test_damaged_and_misfitting_weights_are_refused(copy):
     cut = copy("cut")
     data = (cut / "model.safetensors").read_bytes()
     (cut / "model.safetensors").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UnsafeWeights, match="not usable"):
+    with pytest.raises(UnsafeWeights, match="cut: "):
         SuperGlue(cut)
-    with pytest.raises(UnsafeWeights, match="not usable"):
+    with pytest.raises(UnsafeWeights, match=r"deeper: .*tensor"):
         SuperGlue(copy("deeper", gnn_layers_types=["self", "cross", "self", "cross"]))
