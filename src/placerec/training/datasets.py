@@ -28,9 +28,9 @@ from placerec.evaluation.layouts.coordinates import (
     COORDINATES,
     PointAndHeading,
     read_coordinates,
+    with_exif,
     with_positions,
 )
-from placerec.evaluation.layouts.exif import with_exif
 from placerec.evaluation.layouts.msls import TRAIN_CITIES, VALIDATION_CITIES, read_side
 from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, sides
 from placerec.evaluation.layouts.utm_names import has_utm, with_utm
