@@ -14,7 +14,7 @@ from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
 from placerec.evaluation.geometry import on_the_map
 from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.report import cases, write_report
-from placerec.evaluation.report.pictures import Thumbnail
+from placerec.evaluation.report.cases import Thumbnail
 from placerec.evaluation.scoring.outcomes import outcomes, scores
 
 COUNT = 12  # queries, and twice as many database photos: 2n and 2n + 1 answer query n

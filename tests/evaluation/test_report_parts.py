@@ -7,7 +7,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from placerec.evaluation.geometry import on_the_map, on_the_sphere
-from placerec.evaluation.report.pictures import thumbnail
+from placerec.evaluation.report.cases import thumbnail
 from placerec.evaluation.report.position_map import Frame, on_plane, query_map
 from placerec.evaluation.report.rendering import environment, quantity, render
 from placerec.records import Position

@@ -6,20 +6,30 @@ The report shows the wrong first answers with the highest scores, and what re-ra
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from placerec.errors import PhotoError
+from placerec.errors import NotFound, PhotoError
 from placerec.evaluation.dataset import Dataset, Photos, Search
 from placerec.evaluation.geometry import REGIONS_APART
 from placerec.evaluation.predictions import Prediction, Ranking
-from placerec.evaluation.report.pictures import drawn_matches, thumbnail
+from placerec.evaluation.report.rendering import evenly
 from placerec.evaluation.scoring.outcomes import Outcome
+from placerec.photos.decode import decode
 from placerec.records import Array
 
 MAX_CASES = 8  # per kind
+LONGER_SIDE = 320  # pixels
+MAX_BYTES = 15_000  # per JPEG: 72 photos in base64 stay below 1.5 MB
+QUALITIES = (80, 65, 50, 35, 20)  # the first that is small enough
+HEIGHT = 240  # units of the view box
+MAX_MATCHES = 30
 
 # search, query and database name -> (M, 4) matches as fractions: x, y in the query, then in the
 # database photo; None if the method has none
@@ -40,13 +50,6 @@ class Kind:
     right: tuple[bool, bool]
     third: str = "Correct"
 
-    def includes(self, outcome: Outcome) -> bool:
-        """Return if a query has a positive and answers that are right and wrong as in ``right``."""
-        rankings = outcome.retrieved, outcome.final
-        if not outcome.positives or not all(ranking.answers for ranking in rankings):
-            return False
-        return tuple(ranking.ranks[:1] == (1,) for ranking in rankings) == self.right
-
 
 RERANKED = (
     Kind("Wrong before and after re-ranking", "Highest final scores first.", (False, False)),
@@ -64,7 +67,8 @@ def case_groups(
     reranks = any(outcome.reranked is not None for outcome in outcomes)
     groups: list[dict[str, object]] = []
     for kind in RERANKED if reranks else RETRIEVED:
-        matching = sorted(filter(kind.includes, outcomes), key=_highest_score_first)
+        matching = [outcome for outcome in outcomes if _right(outcome) == kind.right]
+        matching.sort(key=_highest_score_first)
         cases = [
             {"outcome": outcome} | _case(kind, searches[outcome.search],
                                          predictions[outcome.search, outcome.query], matched)
@@ -78,6 +82,14 @@ def case_groups(
 def _highest_score_first(outcome: Outcome) -> tuple[bool, float, str, str]:
     score = outcome.final.confidence
     return score is None, -(score or 0.0), outcome.search, outcome.query
+
+
+def _right(outcome: Outcome) -> tuple[bool, ...] | None:
+    """Return if the first answers are right; ``None`` without a positive or without answers."""
+    rankings = outcome.retrieved, outcome.final
+    if not outcome.positives or not all(ranking.answers for ranking in rankings):
+        return None
+    return tuple(ranking.ranks[:1] == (1,) for ranking in rankings)
 
 
 def _case(
@@ -111,9 +123,9 @@ def _case(
 
 def _best_positive(search: Search, row: int, positives: frozenset[str], ranking: Ranking) -> str:
     """Return the positive with the best rank, or the nearest one if none has a rank."""
-    ranked = [name for name, _ in ranking if name in positives]
-    if ranked:
-        return ranked[0]
+    for name, _ in ranking:
+        if name in positives:
+            return name
 
     def distance(name: str) -> float:
         metres = _metres(search, row, name)
@@ -136,3 +148,55 @@ def _points(photos: Photos) -> Array | None:
     if photos.positions is not None or photos.poses is None:
         return photos.positions
     return np.asarray(photos.poses[:, :3, 3])
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A photo for the page: the JPEG ``data``, or no data and the ``reason``."""
+
+    width: int
+    height: int
+    data: bytes = field(repr=False)
+    reason: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The photo as ``data:image/jpeg;base64,...``."""
+        return "data:image/jpeg;base64," + base64.b64encode(self.data).decode("ascii")
+
+    @property
+    def drawn_width(self) -> float:
+        """Its width at ``HEIGHT``; a very wide or very narrow photo is drawn with other sides."""
+        return HEIGHT * min(max(self.width / self.height, 0.4), 4.0)
+
+
+def thumbnail(photo: Path) -> Thumbnail:
+    """Return the upright photo with a longer side of at most 320 pixels and about 15 kB.
+
+    Never raises: a photo that cannot be read has a reason instead of data.
+    """
+    try:
+        pixels = decode(photo, shrink_to=(2 * LONGER_SIDE, 2 * LONGER_SIDE)).pixels
+    except PhotoError as error:
+        return Thumbnail(LONGER_SIDE, HEIGHT, b"", error.reason)
+    except NotFound:
+        return Thumbnail(LONGER_SIDE, HEIGHT, b"", "no such photo")
+    image = Image.fromarray(pixels)
+    image.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    data = b""
+    for quality in QUALITIES:
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=quality, optimize=True)
+        data = stream.getvalue()
+        if len(data) <= MAX_BYTES:
+            break
+    return Thumbnail(image.width, image.height, data)
+
+
+def drawn_matches(points: Array | None) -> Array:
+    """Return at most ``MAX_MATCHES`` of the ``points`` (M, 4), ordered by x in the query."""
+    if points is None:
+        return np.empty((0, 4))
+    finite = points[np.isfinite(points).all(axis=1)].astype(np.float64)
+    inside = np.clip(finite, 0.0, 1.0)
+    return evenly(inside[np.lexsort(inside.T[::-1])], MAX_MATCHES)

@@ -1,9 +1,9 @@
 """The map of the queries of a search: right, wrong, and where the wrong answers are.
 
-Positions are points (n, 3) in metres (``evaluation.geometry``). Map coordinates are drawn as they
-are. Points of the sphere are projected onto the plane that touches it at the mean of the queries,
-with axes east and north (an orthographic projection: at 20 km from the middle a length is too short
-by 5 in a million). A map shows one region; points of other regions are counted, but not drawn.
+Positions are points (n, 3) in metres (``evaluation.geometry``). Points of the sphere are projected
+onto the plane that touches it at the mean of the queries, with axes east and north (orthographic:
+at 20 km from the middle a length is too short by 5 in a million). A map shows one region; points of
+other regions are counted, but not drawn.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def search_map(
     if positions is None or database is None:
         return None
     mapped = [o for o in outcomes if o.search == search.name and o.positives]
-    rows = {name: row for row, name in enumerate(search.queries.names)}
+    points = dict(zip(search.queries.names, positions, strict=True))
     own = dict(zip(search.own_names, database, strict=False))  # distractors are not on the map
     answers = np.full((len(mapped), 3), np.nan)
     for answer, outcome in zip(answers, mapped, strict=True):
@@ -49,7 +49,7 @@ def search_map(
             name, _ = (prediction.reranked or prediction.retrieved)[0]
             answer[:] = own.get(name, np.nan)
     names = [outcome.query for outcome in mapped]
-    queries = positions[[rows[name] for name in names]]
+    queries = np.array([points[name] for name in names]).reshape(-1, 3)
     right = np.array([outcome.final.ranks[:1] == (1,) for outcome in mapped], np.bool_)
     return query_map(names, queries, answers, right, database[: len(own)], maps)
 
@@ -64,18 +64,18 @@ def query_map(
     bool says if an answer is right. The ``database`` (m, 3) is the background. The result is
     ``None`` if no query has a position, or if all photos have the same.
     """
-    if not _known(queries).any():
+    if not _valid(queries).any():
         return None
     starts, background, ends = on_plane(queries, database, answers)
-    shown, drawn = np.concatenate((starts, background)), _known(starts)
-    shown = shown[_known(shown)]
+    shown, drawn = np.concatenate((starts, background)), _valid(starts)
+    shown = shown[_valid(shown)]
     if not len(shown) or not np.ptp(shown, axis=0).any():
         return None
     frame = Frame.around(shown)
     kinds = {"database": background, "right": starts[right], "wrong": starts[~right]}
     dots = {kind: _thinned(frame.place(points), MAX_DOTS // maps) for kind, points in kinds.items()}
     lines = np.stack((frame.place(starts), frame.place(ends)), axis=1)
-    wrong = np.flatnonzero(_known(lines.reshape(-1, 4)) & ~right)
+    wrong = np.flatnonzero(_valid(lines.reshape(-1, 4)) & ~right)
     step = math.ceil(len(wrong) / max(MAX_MISTAKES // maps, 1)) or 1
     mistakes = [
         (lines[row].tolist(), names[row], float(np.linalg.norm(ends[row] - starts[row])))
@@ -95,17 +95,18 @@ def on_plane(queries: Array, *others: Array) -> list[Array]:
     from the middle, otherwise in another region than most queries. A query must be known.
     """
     groups = [queries, *others]
-    points, known = np.concatenate(groups), queries[_known(queries)]
-    radii = np.linalg.norm(points[_known(points)], axis=1)
+    points, valid_queries = np.concatenate(groups), queries[_valid(queries)]
+    radii = np.linalg.norm(points[_valid(points)], axis=1)
     if (np.abs(radii - EARTH_RADIUS) < 1.0).all():
-        up = known.mean(axis=0) / np.linalg.norm(known.mean(axis=0))
+        middle = valid_queries.mean(axis=0)
+        up = middle / np.linalg.norm(middle)
         longitude = np.arctan2(up[1], up[0])
         east = np.array((-np.sin(longitude), np.cos(longitude), 0.0))
         axes = np.stack((east, np.cross(up, east)))
         inside = points @ up > EARTH_RADIUS / 2
     else:
         axes = np.eye(2, 3)
-        regions, counts = np.unique(_regions(known), return_counts=True)
+        regions, counts = np.unique(_regions(valid_queries), return_counts=True)
         inside = _regions(points) == regions[counts.argmax()]
     flat = np.where(inside[:, None], points @ axes.T, np.nan)
     return np.split(flat, np.cumsum([len(group) for group in groups])[:-1])
@@ -144,7 +145,7 @@ class Frame:
         return length, length * self.scale
 
 
-def _known(points: Array) -> Array:
+def _valid(points: Array) -> Array:
     """Return which rows of (n, k) have no NaN."""
     return np.asarray(np.isfinite(points).all(axis=1))
 
@@ -155,7 +156,7 @@ def _regions(points: Array) -> Array:
 
 def _thinned(points: Array, at_most: int) -> list[list[float]]:
     """Return one of several dots that would touch, and at most ``at_most`` dots."""
-    points = points[_known(points)]
+    points = points[_valid(points)]
     side = MIN_DISTANCE
     while True:
         cells = np.round(points / side).astype(np.int64)

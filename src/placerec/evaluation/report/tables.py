@@ -36,10 +36,8 @@ def rankings(group: Group) -> list[Column]:
     """Return the global ranking and, if the method re-ranks, the final ranking."""
     if group.reranked is None:
         return [Column("Global ranking", "final", group.retrieved)]
-    return [
-        Column("Global ranking", "global", group.retrieved),
-        Column("Re-ranked", "final", group.reranked),
-    ]
+    columns = ("Global ranking", "global", group.retrieved), ("Re-ranked", "final", group.reranked)
+    return [Column(*column) for column in columns]
 
 
 def measures_table(group: Group, names: Sequence[str]) -> dict[str, object]:
