@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from placerec.baselines import RERANKERS, RETRIEVERS
+from placerec.baselines import CONVERTERS as BASELINES
 from placerec.cli.options import chosen_settings, method_option, model_options, setting_options
 from placerec.cli.output import list_skipped, print_facts
 from placerec.cli.progress import showing_progress
@@ -25,9 +25,7 @@ def _convert_vgg16(source: Path, out: Path) -> str:
     return convert_vgg16(source, out)
 
 
-CONVERTERS: dict[str, Callable[[Path, Path], str]] = {"vgg16": _convert_vgg16}
-for registry in (RETRIEVERS, RERANKERS):
-    CONVERTERS |= {name: entry.convert for name, entry in registry.items() if entry.convert}
+CONVERTERS: dict[str, Callable[[Path, Path], str]] = {"vgg16": _convert_vgg16, **BASELINES}
 
 
 @click.command()
