@@ -26,10 +26,12 @@ from placerec.errors import UsageError
 
 Size = tuple[int, int]
 
-SCORER_NAMES = ("displacement", "spatial", "ransac")
-FUSIONS = ("raw", "z-score")
-PATCH_SUMS = ("direct", "integral")
-SPATIAL_FORMS = ("program", "paper", "paper-absolute")
+CHOICES = {
+    "scorer": ("displacement", "spatial", "ransac"),
+    "fusion": ("raw", "z-score"),
+    "spatial_form": ("program", "paper", "paper-absolute"),
+    "patch_sums": ("direct", "integral"),
+}
 
 
 def _setting(group: str, default: Any, *, learnt: bool = False) -> Any:
@@ -39,6 +41,11 @@ def _setting(group: str, default: Any, *, learnt: bool = False) -> Any:
 def _require(holds: bool, name: str, what: str) -> None:
     if not holds:
         raise UsageError(f"{name}: must be {what}")
+
+
+def require_choice(name: str, value: str) -> None:
+    """Raise ``UsageError`` unless ``value`` is one of the ``CHOICES`` of the setting ``name``."""
+    _require(value in CHOICES[name], name, f"{' or '.join(CHOICES[name])}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +81,8 @@ class _CommonSettings:
         sizes = self.patch_sizes
         _require(all(min(size) >= 1 for size in sizes), "patch_sizes", "at least 1 cell")
         _require(len(set(sizes)) == len(sizes), "patch_sizes", "different from each other")
-        for name, choices in (
-            ("scorer", SCORER_NAMES),
-            ("fusion", FUSIONS),
-            ("spatial_form", SPATIAL_FORMS),
-            ("patch_sums", PATCH_SUMS),
-        ):
-            _require(getattr(self, name) in choices, name, " or ".join(choices))
+        for name in CHOICES:
+            require_choice(name, getattr(self, name))
         weights = self.scale_weights
         if weights is not None:
             per_size = f"one per patch size, {len(sizes)} here"

@@ -155,8 +155,8 @@ def test_an_unknown_protocol_or_method_is_named_with_the_choices(placerec, town)
 
 def test_options_that_change_nothing_are_refused_by_name(placerec, town):
     for words, name in (
-        (("--rerank", "none", "--scorer", "ransac"), "--scorer"),
-        (("--method", "vlad", "--image-size", "48,64"), "--image-size"),
+        (("--rerank", "none", "--scorer", "ransac"), "scorer"),
+        (("--method", "vlad", "--image-size", "48,64"), "image_size"),
         (("--method", "netvlad", "--torch-module", "mynet:build"), "--method netvlad"),
         (("--check", "--method", "netvlad", "--out", "run"), "--method, --out"),
     ):
