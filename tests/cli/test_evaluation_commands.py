@@ -157,7 +157,7 @@ def test_options_that_change_nothing_are_refused_by_name(placerec, town):
     for words, name in (
         (("--rerank", "none", "--scorer", "ransac"), "scorer"),
         (("--method", "vlad", "--image-size", "48,64"), "image_size"),
-        (("--method", "netvlad", "--torch-module", "mynet:build"), "--method netvlad"),
+        (("--method", "netvlad", "--torch-module", "mynet:build"), "method 'netvlad'"),
         (("--check", "--method", "netvlad", "--out", "run"), "--method, --out"),
     ):
         assert name in placerec("evaluate", town, *words, code=2).stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from placerec.method.patches import patch_grid
-from placerec.settings import CHOICES, FORMS, METHODS
+from placerec.settings import CHOICES, METHODS
 from placerec.trunks.vgg16 import layer_list
 
 ROOT = Path(__file__).parent.parent.parent
@@ -115,7 +115,7 @@ def test_every_choice_is_on_the_page_and_the_presets_follow_the_program():
         ("fusion", CHOICES["fusion"]),
     ):  # fmt: skip
         assert all(says(f"`--{option} {choice}`") for choice in choices)
-    assert all(says(f"| `{form}` ") for form in FORMS)
+    assert all(says(f"| `{form}` ") for form in CHOICES["spatial_form"])
     for name, settings in METHODS.items():
         if name.startswith("paper-"):
             chosen = settings.patch_sums, settings.spatial_form, settings.fusion

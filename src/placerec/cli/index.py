@@ -12,11 +12,10 @@ import click
 
 from placerec.cli.options import (
     PATH,
+    algorithm_options,
     chosen_settings,
     json_option,
-    method_option,
     model_options,
-    setting_options,
 )
 from placerec.cli.output import list_skipped, print_facts
 from placerec.cli.progress import showing_progress
@@ -43,9 +42,7 @@ def index() -> None:
 @click.argument("folder", type=PATH)
 @POSITIONS
 @click.option("--force", is_flag=True, help="Replace an existing index.")
-@method_option
-@model_options
-@setting_options
+@algorithm_options
 def build(
     index: Path, folder: Path, positions: Path | None, force: bool, method: str | None, model: str,
     threads: int | None, device: str, **options: Any,

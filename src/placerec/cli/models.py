@@ -9,14 +9,7 @@ from typing import Any
 import click
 
 from placerec.baselines import CONVERTERS as BASELINE_CONVERTERS
-from placerec.cli.options import (
-    PATH,
-    chosen_settings,
-    json_option,
-    method_option,
-    model_options,
-    setting_options,
-)
+from placerec.cli.options import PATH, algorithm_options, chosen_settings, json_option
 from placerec.cli.output import list_skipped, print_facts
 from placerec.cli.progress import showing_progress
 from placerec.errors import NotFound, UsageError
@@ -28,9 +21,7 @@ CONVERTERS = {"vgg16": convert_vgg16, **BASELINE_CONVERTERS}
 @click.command()
 @click.argument("photos", type=PATH)
 @click.option("--out", type=PATH, required=True, help="The model file to write, MODEL.safetensors.")
-@method_option
-@model_options
-@setting_options
+@algorithm_options
 def fit(
     photos: Path, out: Path, method: str | None, model: str, threads: int | None, device: str,
     **options: Any,

@@ -80,7 +80,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 image_size_option = _setting_option("image_size")
 setting_options = _together(*map(_setting_option, HELP))
 # fmt: off
-method_option = click.option(
+_method_option = click.option(
     "--method", type=click.Choice(list(METHODS)),
     help="The algorithm. Default: that of a model file, else default. netvlad: retrieval only; "
          "paper-*: the published presets on VGG16.",
@@ -92,6 +92,7 @@ model_options = _together(
     click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores."),
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
 )
+algorithm_options = _together(_method_option, model_options, setting_options)
 query_list_options = _together(
     click.option("--queries-list", type=PATH,
                  help="CSV file with a column query (and half): ask only these queries."),

@@ -10,10 +10,10 @@ import click
 
 from placerec.cli.options import (
     PATH,
+    algorithm_options,
     chosen_settings,
     given,
     json_option,
-    method_option,
     model_options,
     setting_options,
 )
@@ -81,9 +81,7 @@ def query(
 @click.argument("second", type=PATH)
 @click.option("--out", type=PATH, help="Draw the matches as PNG.")
 @json_option
-@method_option
-@model_options
-@setting_options
+@algorithm_options
 def match(
     first: Path, second: Path, out: Path | None, as_json: bool, method: str | None, model: str,
     threads: int | None, device: str, **options: Any,

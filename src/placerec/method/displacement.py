@@ -43,10 +43,10 @@ def backgrounds(best: Array) -> list[Background]:
 
     A candidate does not count in its own background. A single candidate has the background 0.
     """
-    others = best.sum(axis=0, dtype=np.float64) - best
-    others = np.clip(others / max(len(best) - 1, 1), 0.0, 1.0)
-    ceiling = float(votes(np.ones_like(others), others).mean(axis=1).max())
-    return [Background(row, ceiling) for row in others]
+    similarity = best.sum(axis=0, dtype=np.float64) - best
+    similarity = np.clip(similarity / max(len(best) - 1, 1), 0.0, 1.0)
+    ceiling = float(votes(np.ones_like(similarity), similarity).mean(axis=1).max())
+    return [Background(row, ceiling) for row in similarity]
 
 
 def votes(similarity: Array, background: Array) -> Array:

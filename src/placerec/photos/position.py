@@ -8,7 +8,6 @@ place 0 N, 0 E is valid.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from placerec.errors import BadTable
-from placerec.photos.tables import number_in, read_table
+from placerec.photos.tables import finite, number_in, read_table
 from placerec.records import Position
 
 COLUMNS = ("image", "latitude", "longitude")  # and optionally "heading"
@@ -37,7 +36,7 @@ def position_from_exif(exif: Image.Exif) -> Position | None:
         return None
     heading = None
     if _letter(gps, tag.GPSImgDirectionRef, "TM"):
-        heading = _number(gps.get(tag.GPSImgDirection))
+        heading = finite(gps.get(tag.GPSImgDirection))
     return Position(latitude, longitude, None if heading is None else _full_circle(heading))
 
 
@@ -70,7 +69,7 @@ def _angle(
     """Return signed degrees; the second of the two ``letters`` is the negative side."""
     letter = _letter(gps, letter_tag, letters)
     value = gps.get(tag)
-    parts = [_number(part) for part in (value if isinstance(value, tuple) else (value,))]
+    parts = [finite(part) for part in (value if isinstance(value, tuple) else (value,))]
     if letter is None or len(parts) not in (1, 2, 3):
         return None
     degrees = 0.0
@@ -88,15 +87,6 @@ def _letter(gps: Mapping[int, Any], tag: int, allowed: str) -> str | None:
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
     letter = text.strip(" \0").upper()
     return letter if len(letter) == 1 and letter in allowed else None
-
-
-def _number(value: Any) -> float | None:
-    """Return a finite number, or ``None`` (a rational with denominator 0 reads as NaN)."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _full_circle(heading: float) -> float:
