@@ -108,8 +108,10 @@ def _decode(
     if image.format == "PNG" and b"IEND" not in data:  # Pillow does not detect this cut
         raise TruncatedPhoto(path, "cut off (no end mark)")
     exif = _exif(image)
-    upright = _turn(to_rgb(image), exif)
-    return np.array(upright, dtype=np.uint8, order="C"), position_from_exif(exif)
+    rgb, orientation = to_rgb(image), exif.get(ORIENTATION_TAG)
+    if isinstance(orientation, int) and orientation in UPRIGHT:
+        rgb = rgb.transpose(UPRIGHT[orientation])  # Pillow itself does this for TIFF
+    return np.array(rgb, dtype=np.uint8, order="C"), position_from_exif(exif)
 
 
 def _open(path: Path, data: bytes) -> Image.Image:
@@ -155,13 +157,6 @@ def _exif(image: Image.Image) -> Image.Exif:
         return image.getexif()
     except Exception:
         return Image.Exif()
-
-
-def _turn(image: Image.Image, exif: Image.Exif) -> Image.Image:
-    """Turn the image upright. Pillow itself does this for TIFF and removes the tag."""
-    orientation = exif.get(ORIENTATION_TAG)
-    turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
 
 
 _lock = threading.Lock()
