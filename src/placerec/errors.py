@@ -1,25 +1,4 @@
-"""Every error that placerec raises on purpose, as one tree.
-
-::
-
-    PlacerecError                 exit 1
-    ├── UsageError                     2   an invalid argument
-    │   ├── FixedByIndex               2   a setting that the index has fixed
-    │   └── MissingExtra               2   a command that needs an optional package
-    ├── NotFound                       3   a missing path
-    │   └── NotAnIndex                 3   a file that is not a placerec index
-    ├── Damaged                        4   a file with invalid content
-    │   ├── DamagedIndex               4   a changed, truncated or inconsistent index
-    │   ├── ModelMismatch              4   an index of another model or format
-    │   ├── UnsafeWeights              4   an invalid weight file
-    │   └── BadTable                   4   a table with an invalid row
-    ├── PhotoError                     5   a photo that cannot be read
-    │   ├── NotAPhoto                  5
-    │   ├── TruncatedPhoto             5
-    │   └── PhotoTooLarge              5
-    ├── NoRoom                         6   no space or no permission
-    └── Busy                           7   another process writes to the index
-        └── StaleIndex                 7   an index that has changed since it was opened
+"""Every error that placerec raises on purpose, as one tree below ``PlacerecError``.
 
 Every message says what is wrong, where, and what to do. ``exit_code`` is the exit code of the
 command line; the codes are part of the contract (docs/PROMISES.md). Code 5 is also the exit code

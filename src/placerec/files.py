@@ -1,4 +1,4 @@
-"""Files: written as a whole or not at all, named by their content, and the cache folder."""
+"""Files: atomic writes, digests of the content, and the cache folder."""
 
 from __future__ import annotations
 

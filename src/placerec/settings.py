@@ -1,18 +1,8 @@
 """Every number of the method, in two frozen records, and the named methods.
 
-``Settings`` is our form: the patches have a vocabulary and a PCA that differ from those of the
-global descriptor. ``PublishedSettings`` is the published form: one vocabulary and one PCA for the
-whole photo and its patches.
-
-Each setting belongs to a group, which its field metadata states:
-
-* ``global``: fixed by an index; it decides the global descriptor, and so the shortlist.
-* ``patches``: fixed by an index; it decides the patch descriptors.
-* ``query``: free at every query; it decides the re-ranking.
-* ``model``: the trunk of a model that is not named.
-
-A setting that is ``learnt`` is fixed when a model is fitted; the others can be changed for a fitted
-model. The defaults rest on measurements on validation halves (docs/MEASUREMENTS.md).
+``Settings`` is our form: the patches have a vocabulary and a PCA of their own.
+``PublishedSettings`` is the published form: one vocabulary and one PCA for the whole photo and its
+patches. The defaults rest on measurements on validation halves (docs/MEASUREMENTS.md).
 """
 
 from __future__ import annotations
@@ -36,6 +26,11 @@ CHOICES = {
 
 
 def _setting(group: str, default: Any, *, learnt: bool = False) -> Any:
+    """Return a field. Its ``group`` says what it decides, and when it can be changed.
+
+    ``global`` (the shortlist) and ``patches`` are fixed by an index, ``query`` is free at every
+    query, ``model`` names the trunk. A ``learnt`` setting is fixed when a model is fitted.
+    """
     return dataclasses.field(default=default, metadata={"group": group, "learnt": learnt})
 
 

@@ -1,13 +1,9 @@
 """Decode one photo file to upright RGB pixels, or raise one error that gives the reason.
 
-The file is read once, so the sha256 is that of the decoded bytes even if the file is replaced
-meanwhile. The first bytes decide the format; the file name does not. The EXIF orientation is always
-applied. A photo that Pillow decodes only partly is an error.
-
-Pillow's loaders raise many types of error on damaged bytes (OSError, SyntaxError, ValueError,
-struct.error and others: Pillow issue 9814), so all of them are translated here. ``decode`` may be
-called from several threads; they share only a filter for Pillow's warnings. libtiff, which is in C,
-may still write a line about a damaged compressed TIFF to stderr.
+The file is read once, so the sha256 is that of the decoded bytes. The first bytes decide the
+format; the file name does not. A photo that Pillow decodes only partly is an error. Pillow raises
+many types of error on damaged bytes (Pillow issue 9814); all of them are translated here.
+``decode`` may be called from several threads; they share only a filter for Pillow's warnings.
 """
 
 from __future__ import annotations
