@@ -21,8 +21,8 @@ from placerec.baselines.rootsift import DEPTH, keypoint_rootsift
 from placerec.baselines.weights import read_weights, write_weights
 from placerec.errors import UnsafeWeights, UsageError
 from placerec.method.pca import Projection, fit_pca
-from placerec.method.sampling import evenly_spread
 from placerec.method.vlad import kmeans, normalise
+from placerec.photos.find import evenly_spread
 from placerec.records import Array
 from placerec.runtime import Progress
 from placerec.workers import map_in_order
