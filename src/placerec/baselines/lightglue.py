@@ -17,8 +17,8 @@ import numpy as np
 
 from placerec.baselines.contract import Local, Provenance
 from placerec.baselines.keypoints import KeypointReranker, Network, fingerprint
-from placerec.baselines.weights import Weights, how_to_make, read_weights
-from placerec.errors import MissingExtra, UnsafeWeights
+from placerec.baselines.weights import SOURCES, Weights, read_weights
+from placerec.errors import UnsafeWeights, import_extra
 from placerec.records import Array
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def lightglue(name: str, **options: Any) -> KeypointReranker:
     ``options`` are those of ``KeypointReranker``.
     """
     network, provenance = NETWORKS[name]
-    weights = read_weights(name, how_to_make(name))
+    weights = read_weights(name, SOURCES[name]["extractor"].convert(name))
     return KeypointReranker(name, network(weights), provenance, **options)
 
 
@@ -149,11 +149,7 @@ NETWORKS: dict[str, tuple[Callable[[Weights], Network], Provenance]] = {
 
 
 def _kornia_feature() -> Any:
-    try:
-        import kornia.feature
-    except ImportError as error:
-        raise MissingExtra("keypoint re-ranking", "baselines") from error
-    return kornia.feature
+    return import_extra("kornia.feature", "keypoint re-ranking", "baselines")
 
 
 def _loaded(module: Any, part: str, weights: Weights) -> Any:

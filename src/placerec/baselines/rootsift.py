@@ -14,12 +14,10 @@ has no descriptor. Needs OpenCV (extra ``paper``).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
-from placerec.errors import MissingExtra
+from placerec.errors import import_extra
 from placerec.method.vlad import normalise
 from placerec.records import Array
 
@@ -48,7 +46,8 @@ def keypoint_rootsift(pixels: Array) -> Array:
 
     All keypoints above OpenCV's thresholds, each at its own scale and direction; N may be 0.
     """
-    _, histograms = _opencv("SIFT").SIFT_create().detectAndCompute(_grey(pixels), None)
+    cv2 = import_extra("cv2", "SIFT", "paper")
+    _, histograms = cv2.SIFT_create().detectAndCompute(_grey(pixels), None)
     return np.zeros((0, DEPTH), np.float32) if histograms is None else rootsift(histograms)
 
 
@@ -59,7 +58,7 @@ def dense_rootsift(pixels: Array, bin_size: int) -> tuple[Array, Array]:
     every bin size they begin at (15, 15) and are 2 apart. ``bin_size`` is in pixels, even, at most
     10. N is 0 if the photo is too small for the bins.
     """
-    cv2 = _opencv("dense SIFT")
+    cv2 = import_extra("cv2", "dense SIFT", "paper")
     photo = _grey(pixels).astype(np.float32) / 255
     sigma = bin_size / SMOOTHING
     reach = 2 * int(np.ceil(4 * sigma)) + 1
@@ -125,11 +124,3 @@ def _quantised(histograms: Array) -> Array:
     clamped = np.minimum(normalise(histograms), LARGEST_SHARE)
     counts: Array = np.floor(np.minimum(normalise(clamped) * LEVELS, MOST))
     return counts
-
-
-def _opencv(what: str) -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtra(what, "paper") from error
-    return cv2

@@ -18,7 +18,7 @@ import numpy as np
 
 from placerec.baselines.contract import Local, Provenance
 from placerec.baselines.keypoints import KeypointReranker, fingerprint
-from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
+from placerec.errors import NotFound, UnsafeWeights, UsageError, import_extra
 from placerec.files import file_sha256
 from placerec.records import Array
 
@@ -50,15 +50,11 @@ class SuperGlue:
 
     def __init__(self, folder: Path) -> None:
         config = _checked_config(folder)
+        transformers = import_extra("transformers", f"method {METHOD}", "superglue")
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
         try:
-            from transformers import SuperGlueForKeypointMatching
-            from transformers.utils import logging
-        except ImportError as error:
-            raise MissingExtra(f"method {METHOD}", "superglue") from error
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-        try:
-            module, faults = SuperGlueForKeypointMatching.from_pretrained(
+            module, faults = transformers.SuperGlueForKeypointMatching.from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False,
                 output_loading_info=True,
             )  # fmt: skip

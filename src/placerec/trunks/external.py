@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
+from placerec.errors import NotFound, UnsafeWeights, UsageError, import_extra
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
@@ -114,11 +114,7 @@ class TorchTrunk(_NetworkTrunk):
         sha256: str | None = None,
         probe_size: tuple[int, int] = PROBE_SIZE,
     ) -> None:
-        try:
-            import torch
-        except ImportError as error:
-            raise MissingExtra(f"trunk {name}", "torch") from error
-        self._torch = torch
+        self._torch = torch = import_extra("torch", f"trunk {name}", "torch")
         torch.set_num_threads(runtime.cores)
         self._device = torch.device(runtime.device)
         if self._device.type == "cuda" and not torch.cuda.is_available():
