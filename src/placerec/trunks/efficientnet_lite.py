@@ -6,8 +6,10 @@ and the licence text are next to the file in ``weights/``.
 
 from __future__ import annotations
 
+import hashlib
 from importlib.resources import files
 
+from placerec.errors import UnsafeWeights
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.trunks.external import OnnxTrunk
 
@@ -22,7 +24,6 @@ class EfficientNetLite0(OnnxTrunk):
 
     def __init__(self, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         data = (files("placerec.trunks") / "weights" / WEIGHTS).read_bytes()
-        super().__init__(
-            data, name="efficientnet-lite0", mean=MEAN, std=STD, runtime=runtime,
-            expected_sha256=SHA256,
-        )  # fmt: skip
+        if hashlib.sha256(data).hexdigest() != SHA256:
+            raise UnsafeWeights(WEIGHTS, "its sha256 has changed", "install placerec again")
+        super().__init__(data, name="efficientnet-lite0", mean=MEAN, std=STD, runtime=runtime)

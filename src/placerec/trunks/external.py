@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,28 +34,120 @@ EXTERNAL_DATA = b"\x0a\x08location"
 ONE_THREAD = Runtime(threads=1)
 
 
-class _NetworkTrunk:
-    """The common part of ``OnnxTrunk`` and ``TorchTrunk``; ``_run`` calls the network."""
+class OnnxNetwork:
+    """A network that ONNX Runtime runs, from the bytes of one ONNX file.
 
-    def __init__(self, name: str, mean: Channels, std: Channels, size: tuple[int, int]) -> None:
-        self.name, self._mean, self._std = name, mean, std
+    ``fixed_size`` is the (height, width) that the file fixes, or ``None``. Its results do not
+    depend on the number of threads. Raises ``UnsafeWeights`` for an invalid file.
+    """
+
+    def __init__(self, data: bytes, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
+        import onnxruntime
+
+        self.name, self.sha256 = name, hashlib.sha256(data).hexdigest()
+        if EXTERNAL_DATA in data:
+            raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
+        providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+        provider = providers.get(runtime.device.partition(":")[0])
+        if provider not in onnxruntime.get_available_providers():
+            raise UsageError(f"device {runtime.device!r}: ONNX Runtime has no such device; use cpu")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = runtime.cores, 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(data, options, providers=[provider])
+        except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+            raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
+        shape = self._session.get_inputs()[0].shape
+        fixed = len(shape) == 4 and all(isinstance(side, int) for side in shape[2:])
+        self.fixed_size: tuple[int, int] | None = (shape[2], shape[3]) if fixed else None
+
+    @classmethod
+    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxNetwork:
+        """Return the network in the ONNX file ``path``."""
+        if not path.is_file():
+            raise NotFound(path, "no such ONNX file")
+        return cls(path.read_bytes(), path.name, runtime)
+
+    def __call__(self, image: Array) -> Array:
+        """Return the first output for an image (1, 3, H, W) float32."""
+        try:
+            output = self._session.run(None, {self._session.get_inputs()[0].name: image})
+            return np.asarray(output[0])
+        except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+            raise UsageError(
+                f"{self.name}: it fails on a float32 image {image.shape}: {error}; save it for "
+                f"such images"
+            ) from error
+
+
+class TorchNetwork:
+    """A network that PyTorch runs, from a module, in evaluation mode."""
+
+    fixed_size = None
+
+    def __init__(
+        self, module: torch.nn.Module, name: str, runtime: Runtime, sha256: str = ""
+    ) -> None:
+        self._torch = torch = import_extra("torch", f"network {name}", "torch")
+        torch.set_num_threads(runtime.cores)
+        self._device = torch.device(runtime.device)
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
+        self.name, self._module = name, module.eval().to(self._device)
+        self.sha256 = sha256 or module_digest(module)
+
+    def __call__(self, image: Array) -> Array:
+        """Return the output, as float32, for an image (1, 3, H, W) float32."""
+        with self._torch.inference_mode():
+            output = self._module(self._torch.from_numpy(image).to(self._device))
+        return np.asarray(output.float().cpu().numpy())
+
+
+Network = OnnxNetwork | TorchNetwork
+
+
+class NetworkTrunk:
+    """A trunk of a network whose output is a feature map or tokens.
+
+    ``mean`` and ``std`` of red, green and blue are in 0..255. ``probe_size`` (height, width) is a
+    size of images that the network takes.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        mean: Channels = IMAGENET_MEAN,
+        std: Channels = IMAGENET_STD,
+        probe_size: tuple[int, int] = PROBE_SIZE,
+    ) -> None:
+        self.name, self.sha256, self._network = network.name, network.sha256, network
+        self._mean, self._std = mean, std
+        size = network.fixed_size or probe_size
         features = self(np.zeros((1, 3, *size), np.float32))
         self.channels, self.stride = features.shape[0], round(size[0] / features.shape[1])
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
-        """Return the input at ``size`` (height, width) with this trunk's mean and deviation."""
+        """Return the input at ``size`` (height, width) with this trunk's mean and deviation.
+
+        Raises ``UsageError`` if the file has a fixed input size and ``size`` is different.
+        """
+        fixed = self._network.fixed_size
+        if fixed not in (None, size):
+            raise UsageError(
+                f"{self.name}: image_size: must be {fixed[0]},{fixed[1]}, the fixed input size of "
+                f"the file, not {size[0]},{size[1]}; or save the file with free axes"
+            )
         return Preprocessing(size, self._mean, self._std, shrink=True)
 
     def __call__(self, image: Array) -> Array:
         """Return the feature map (C, h, w) float32 of an image (1, 3, H, W) float32."""
-        return as_feature_map(self._run(image), image.shape[2:])
-
-    def _run(self, image: Array) -> Array:
-        raise NotImplementedError
+        return as_feature_map(self._network(image), image.shape[2:])
 
 
-class OnnxTrunk(_NetworkTrunk):
-    """A trunk that ONNX Runtime runs, from the bytes of one ONNX file."""
+class OnnxTrunk(NetworkTrunk):
+    """A trunk of the bytes of one ONNX file."""
 
     def __init__(
         self,
@@ -65,43 +157,17 @@ class OnnxTrunk(_NetworkTrunk):
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
         runtime: Runtime = DEFAULT_RUNTIME,
-        expected_sha256: str | None = None,
     ) -> None:
-        self.sha256 = hashlib.sha256(data).hexdigest()
-        if expected_sha256 not in (None, self.sha256):
-            raise UnsafeWeights(name, "its sha256 has changed", "install placerec again")
-        if EXTERNAL_DATA in data:
-            raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
-        self._session = onnx_session(data, name, runtime)
-        self._fixed = fixed_size(self._session)
-        super().__init__(name, mean, std, self._fixed or PROBE_SIZE)
+        super().__init__(OnnxNetwork(data, name, runtime), mean, std)
 
     @classmethod
-    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxTrunk:
+    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> NetworkTrunk:
         """Return the trunk in the ONNX file ``path``, with ImageNet's mean and deviation."""
-        if not path.is_file():
-            raise NotFound(path, "no such ONNX file")
-        return cls(path.read_bytes(), name=path.name, runtime=runtime)
-
-    def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
-        """Return the input at ``size`` (height, width) with this trunk's mean and deviation.
-
-        Raises ``UsageError`` if the file has a fixed input size and ``size`` is different.
-        """
-        if self._fixed not in (None, size):
-            height, width = self._fixed
-            raise UsageError(
-                f"{self.name}: image_size: must be {height},{width}, the fixed input size of the "
-                f"file, not {size[0]},{size[1]}; or save the file with free axes"
-            )
-        return super().preprocessing(size)
-
-    def _run(self, image: Array) -> Array:
-        return onnx_output(self._session, self.name, image)
+        return NetworkTrunk(OnnxNetwork.from_file(path, runtime))
 
 
-class TorchTrunk(_NetworkTrunk):
-    """A trunk that PyTorch runs, from a module, in evaluation mode."""
+class TorchTrunk(NetworkTrunk):
+    """A trunk of a PyTorch module; the default of ``sha256`` is that of its tensors."""
 
     def __init__(
         self,
@@ -111,23 +177,10 @@ class TorchTrunk(_NetworkTrunk):
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
         runtime: Runtime = ONE_THREAD,
-        sha256: str | None = None,
+        sha256: str = "",
         probe_size: tuple[int, int] = PROBE_SIZE,
     ) -> None:
-        self._torch = torch = import_extra("torch", f"trunk {name}", "torch")
-        torch.set_num_threads(runtime.cores)
-        self._device = torch.device(runtime.device)
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
-        self._module = module.eval().to(self._device)
-        self.sha256 = sha256 or module_digest(module)
-        super().__init__(name, mean, std, probe_size)
-
-    def _run(self, image: Array) -> Array:
-        with self._torch.inference_mode():
-            output = self._module(self._torch.from_numpy(image).to(self._device))
-        features: Array = output.float().cpu().numpy()
-        return features
+        super().__init__(TorchNetwork(module, name, runtime, sha256), mean, std, probe_size)
 
 
 def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
@@ -148,42 +201,6 @@ def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
         f"the network turns an image of {size[0]}x{size[1]} into shape {output.shape}; it must "
         f"give a feature map (1, C, h, w) or tokens (1, N, C) of stride {TOKEN_STRIDES}"
     )
-
-
-def onnx_session(data: bytes, name: str, runtime: Runtime) -> Any:
-    """Return an ONNX Runtime session; its results do not depend on the number of threads."""
-    import onnxruntime
-
-    providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-    provider = providers.get(runtime.device.partition(":")[0])
-    if provider not in onnxruntime.get_available_providers():
-        raise UsageError(f"device {runtime.device!r}: ONNX Runtime has no such device; use cpu")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = runtime.cores, 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=[provider])
-    except Exception as error:  # ONNX Runtime's own exceptions have no common public base
-        raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
-
-
-def fixed_size(session: Any) -> tuple[int, int] | None:
-    """Return the fixed input (height, width) of an ONNX session, or ``None`` if it is free."""
-    shape = session.get_inputs()[0].shape
-    sides = shape[2:] if len(shape) == 4 else []
-    fixed = len(sides) == 2 and all(isinstance(side, int) for side in sides)
-    return (sides[0], sides[1]) if fixed else None
-
-
-def onnx_output(session: Any, name: str, image: Array) -> Array:
-    """Return the first output of an ONNX session for an image (1, 3, H, W) float32."""
-    try:
-        return np.asarray(session.run(None, {session.get_inputs()[0].name: image})[0])
-    except Exception as error:  # ONNX Runtime's own exceptions have no common public base
-        raise UsageError(
-            f"{name}: it fails on a float32 image {image.shape}: {error}; save it for such images"
-        ) from error
 
 
 def module_digest(module: torch.nn.Module) -> str:

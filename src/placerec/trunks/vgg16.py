@@ -23,7 +23,14 @@ from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.trunks.convert import SOURCES, read_safetensors
-from placerec.trunks.external import IMAGENET_MEAN, IMAGENET_STD, OnnxTrunk, TorchTrunk
+from placerec.trunks.external import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Network,
+    OnnxNetwork,
+    TorchNetwork,
+    as_feature_map,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -68,11 +75,11 @@ class VGG16:
     ) -> None:
         self.state = {key: np.asarray(state[key], np.float32) for key in state_shapes()}
         self.sha256, self.own = sha256, own
-        self._network: OnnxTrunk | TorchTrunk
+        self._network: Network
         if runtime.device.startswith("cuda"):
-            self._network = TorchTrunk(vgg16_module(self.state), name=self.name, runtime=runtime)
+            self._network = TorchNetwork(vgg16_module(self.state), self.name, runtime, sha256)
         else:
-            self._network = OnnxTrunk(vgg16_onnx(self.state), name=self.name, runtime=runtime)
+            self._network = OnnxNetwork(vgg16_onnx(self.state), self.name, runtime)
 
     @classmethod
     def from_cache(cls, runtime: Runtime = DEFAULT_RUNTIME) -> VGG16:
@@ -95,7 +102,7 @@ class VGG16:
 
     def __call__(self, image: Array) -> Array:
         """Return the feature map (512, H/16, W/16) float32 of (1, 3, H, W) float32."""
-        return self._network(image)
+        return as_feature_map(self._network(image), image.shape[2:])
 
 
 def state_shapes() -> dict[str, tuple[int, ...]]:
