@@ -80,7 +80,9 @@ def dense_rootsift(pixels: Array, bin_size: int) -> tuple[Array, Array]:
     histograms = bins.reshape(-1, DEPTH)
     contrast = histograms.sum(axis=1) / (bin_size * (SIDE - 1) + 1) ** 2
     visible = contrast >= LEAST_CONTRAST
-    return rootsift(_quantised(histograms[visible])), centres[visible]
+    clamped = np.minimum(normalise(histograms[visible]), LARGEST_SHARE)
+    counts = np.floor(np.minimum(normalise(clamped) * LEVELS, MOST))
+    return rootsift(counts), centres[visible]
 
 
 def _grey(pixels: Array) -> Array:
@@ -117,10 +119,3 @@ def _window_weights(bin_size: int) -> Array:
     across = np.arange(1 - bin_size, bin_size) - offset[:, None]
     weights = np.exp(-0.5 * (across / (bin_size * WINDOW)) ** 2).mean(axis=1)
     return np.outer(weights, weights).astype(np.float32)
-
-
-def _quantised(histograms: Array) -> Array:
-    """Return unit length, clamped at .2, unit length again, as whole 512ths up to 255."""
-    clamped = np.minimum(normalise(histograms), LARGEST_SHARE)
-    counts: Array = np.floor(np.minimum(normalise(clamped) * LEVELS, MOST))
-    return counts

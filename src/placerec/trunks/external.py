@@ -8,8 +8,9 @@ data. A file that refers to data in other files is refused.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -83,25 +84,36 @@ class OnnxNetwork:
 
 
 class TorchNetwork:
-    """A network that PyTorch runs, from a module, in evaluation mode."""
+    """A network that PyTorch runs: a module, in evaluation mode, or another callable.
+
+    ``sha256`` covers the tensors of a module; all other callables have the same.
+    """
 
     fixed_size = None
 
-    def __init__(
-        self, module: torch.nn.Module, name: str, runtime: Runtime, sha256: str = ""
-    ) -> None:
+    def __init__(self, network: Callable[[Any], Any], name: str, runtime: Runtime) -> None:
         self._torch = torch = import_extra("torch", f"network {name}", "torch")
         torch.set_num_threads(runtime.cores)
         self._device = torch.device(runtime.device)
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
-        self.name, self._module = name, module.eval().to(self._device)
-        self.sha256 = sha256 or module_digest(module)
+        module = network if isinstance(network, torch.nn.Module) else torch.nn.Module()
+        module.eval().to(self._device)
+        self.name, self.sha256, self._network = name, module_digest(module), network
 
     def __call__(self, image: Array) -> Array:
         """Return the output, as float32, for an image (1, 3, H, W) float32."""
         with self._torch.inference_mode():
-            output = self._module(self._torch.from_numpy(image).to(self._device))
+            try:
+                output = self._network(self._torch.from_numpy(image).to(self._device))
+            except Exception as error:  # the user's code can raise any exception
+                raise UsageError(
+                    f"{self.name}: it fails on an image {image.shape} ({error}); set its "
+                    f"attribute image_size (height, width) to a size that it takes"
+                ) from error
+        if not isinstance(output, self._torch.Tensor):
+            kind = type(output).__name__
+            raise UsageError(f"{self.name}: it returns a {kind}; return one tensor")
         return np.asarray(output.float().cpu().numpy())
 
 
@@ -167,7 +179,7 @@ class OnnxTrunk(NetworkTrunk):
 
 
 class TorchTrunk(NetworkTrunk):
-    """A trunk of a PyTorch module; the default of ``sha256`` is that of its tensors."""
+    """A trunk of a PyTorch module, in evaluation mode."""
 
     def __init__(
         self,
@@ -177,10 +189,9 @@ class TorchTrunk(NetworkTrunk):
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
         runtime: Runtime = ONE_THREAD,
-        sha256: str = "",
         probe_size: tuple[int, int] = PROBE_SIZE,
     ) -> None:
-        super().__init__(TorchNetwork(module, name, runtime, sha256), mean, std, probe_size)
+        super().__init__(TorchNetwork(module, name, runtime), mean, std, probe_size)
 
 
 def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:

@@ -77,7 +77,7 @@ class VGG16:
         self.sha256, self.own = sha256, own
         self._network: Network
         if runtime.device.startswith("cuda"):
-            self._network = TorchNetwork(vgg16_module(self.state), self.name, runtime, sha256)
+            self._network = TorchNetwork(vgg16_module(self.state), self.name, runtime)
         else:
             self._network = OnnxNetwork(vgg16_onnx(self.state), self.name, runtime)
 
