@@ -66,15 +66,15 @@ class _KorniaNetwork:
         """
         import torch
 
-        images = [
-            {
+        images = {
+            name: {
                 "keypoints": torch.from_numpy(np.array(photo["keypoints"], np.float32))[None],
                 "descriptors": torch.from_numpy(np.array(photo["descriptors"], np.float32))[None],
                 "image_size": torch.from_numpy(np.array(photo["size"], np.int64))[None],
             }
-            for photo in (query, candidate)
-        ]
-        matches = self._matcher({"image0": images[0], "image1": images[1]})["matches"][0]
+            for name, photo in (("image0", query), ("image1", candidate))
+        }
+        matches = self._matcher(images)["matches"][0]
         return np.asarray(matches.numpy(), np.int64)
 
 

@@ -3,7 +3,7 @@
 Sources: Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004 (OpenCV's
 SIFT); Arandjelovic and Zisserman, "Three things everyone should know to improve object retrieval",
 CVPR 2012 (RootSIFT). The dense form is that of the program of Torii et al., CVPR 2015, which calls
-PHOW of VLFeat 0.9.20 with its defaults. All its numbers are kept: bins of 4, 6, 8 and 10 pixels; a
+PHOW of VLFeat 0.9.20 with its defaults. All its numbers are used: bins of 4, 6, 8 and 10 pixels; a
 grid of 2 pixels; upright; the photo smoothed by a sixth of a bin; gradients summed under a triangle
 of two bins (VLFeat's fast, flat window); the mean of a Gaussian of 1.5 bins as weight of each bin;
 values clamped at .2 and kept in whole 512ths. OpenCV's SIFT at so many points takes seconds.

@@ -127,9 +127,8 @@ def _checked_config(folder: Path) -> dict[str, Any]:
         config = dict(json.loads((folder / CONFIG).read_text("utf-8")))
         detector = config["keypoint_detector_config"]
         types = config["model_type"], detector["model_type"]
-        code = "auto_map" in config or "auto_map" in detector
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnsafeWeights(folder, f"its {CONFIG} is not of SuperGlue", HOW) from error
-    if types != ("superglue", "superpoint") or code:
-        raise UnsafeWeights(folder, f"its {CONFIG} is not of SuperPoint with SuperGlue", HOW)
-    return config
+        if types == ("superglue", "superpoint") and "auto_map" not in {**config, **detector}:
+            return config
+    except (ValueError, KeyError, TypeError):  # reported below
+        pass
+    raise UnsafeWeights(folder, f"its {CONFIG} is not of SuperPoint with SuperGlue", HOW)

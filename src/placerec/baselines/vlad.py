@@ -115,15 +115,13 @@ class Vlad:
             data += f"; no PCA, which needs {self.fewest_photos_for_pca} photos"
         elif self.dimensions:
             chosen = _chosen(photos(), count, self.most_photos_for_pca, "PCA", progress)
-            digested = list(
-                map_in_order(
-                    lambda pixels: (_digest(pixels), self._vector(pixels, centres)),
-                    chosen,
-                    self._threads,
-                )
-            )
-            self._fit_vectors = dict(digested)
-            projection = self._pca(np.stack([vector for _, vector in digested]))
+
+            def describe(pixels: Array) -> tuple[bytes, Array]:
+                return _digest(pixels), self._vector(pixels, centres)
+
+            vectors = list(map_in_order(describe, chosen, self._threads))
+            self._fit_vectors = dict(vectors)
+            projection = self._pca(np.stack([vector for _, vector in vectors]))
         self._fit = Fit(centres, projection, data)
 
     def describe(self, pixels: Array) -> Array:
@@ -206,7 +204,7 @@ class DenseVlad(Vlad):
     Source: Torii, Arandjelovic, Sivic, Okutomi and Pajdla, "24/7 place recognition by view
     synthesis", CVPR 2015, and the MATLAB program of its authors, which is no longer online. From
     the program: all numbers of the dense RootSIFT (``rootsift``); K = 128; centres of unit length;
-    hard assignment; each cluster's sum and then the whole vector to unit length (Arandjelovic and
+    hard assignment; each cluster's sum and then the full vector to unit length (Arandjelovic and
     Zisserman, "All about VLAD", CVPR 2013); PCA with whitening to 4096; unit length. Photos have at
     most 640 pixels, as others report of the paper; the program halves every photo.
 

@@ -159,22 +159,14 @@ class NetworkTrunk:
 
 
 class OnnxTrunk(NetworkTrunk):
-    """A trunk of the bytes of one ONNX file."""
+    """A trunk of the bytes of one ONNX file, with ImageNet's mean and deviation."""
 
-    def __init__(
-        self,
-        data: bytes,
-        *,
-        name: str,
-        mean: Channels = IMAGENET_MEAN,
-        std: Channels = IMAGENET_STD,
-        runtime: Runtime = DEFAULT_RUNTIME,
-    ) -> None:
-        super().__init__(OnnxNetwork(data, name, runtime), mean, std)
+    def __init__(self, data: bytes, *, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
+        super().__init__(OnnxNetwork(data, name, runtime))
 
     @classmethod
     def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> NetworkTrunk:
-        """Return the trunk in the ONNX file ``path``, with ImageNet's mean and deviation."""
+        """Return the trunk in the ONNX file ``path``."""
         return NetworkTrunk(OnnxNetwork.from_file(path, runtime))
 
 
