@@ -7,7 +7,9 @@ of a command that finished but skipped some photos of a folder.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 SKIPPED_PHOTOS_EXIT = 5
 
@@ -46,6 +48,14 @@ class MissingExtra(UsageError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f'{what} needs an extra: pip install "placerec[{extra}]"')
+
+
+def import_extra(module: str, what: str, extra: str) -> Any:
+    """Import and return an optional ``module``; raise ``MissingExtra`` if it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtra(what, extra) from error
 
 
 class NotFound(PlacerecError):
