@@ -15,7 +15,7 @@ from placerec.reproduce.folder import digest
 from placerec.runtime import Runtime
 from placerec.settings import Size
 from placerec.trunks import Trunk, feature_map
-from placerec.trunks.map_cache import map_folder, write_map
+from placerec.trunks.map_cache import map_folder, stored_map
 from placerec.workers import map_in_order
 
 Item = TypeVar("Item")
@@ -71,9 +71,11 @@ def compute_feature_maps(
     shrink_to = trunk.preprocessing(size).shrink_to
 
     def compute(item: tuple[Path, Path]) -> None:
-        file, photo = item
-        pixels = decode(photo, shrink_to=shrink_to).pixels
-        write_map(file, feature_map(trunk, change(pixels) if change else pixels, size))
+        def features() -> Array:
+            pixels = decode(item[1], shrink_to=shrink_to).pixels
+            return feature_map(trunk, change(pixels) if change else pixels, size)
+
+        stored_map(item[0], features)
 
     photo_of = dict(zip(files, photos, strict=True))  # equal photos share a file
     missing = [item for item in photo_of.items() if not item[0].is_file()]
