@@ -290,7 +290,7 @@ def test_a_trained_model_is_exported_and_imported_without_loss(finished, sets, t
 
 def test_clusters_that_do_not_fit_the_given_model_are_refused(sets, finished, tmp_path):
     vocabulary = load_model(finished[0] / "model.safetensors").fitted.vocabulary
-    with pytest.raises(UsageError, match="clusters 5: .* has 4"):
+    with pytest.raises(UsageError, match=r"clusters 5: .* has 4"):
         go(sets, tmp_path / "out", TINY.replace(clusters=5), vocabulary)
     assert not (tmp_path / "out").exists()
 

@@ -42,7 +42,7 @@ NOTE = (
 def rows(study: Study) -> list[Row]:
     """One row per query that has a positive; the drawn ones name their picture."""
     dim, names = study.dim, study.search.database.names
-    matches = study.matches([(size, dim) for size in MULTI])
+    matches = study.matches([(MULTI, dim, SCORER)])
     orders = matches.orders(MULTI, dim, SCORER)
     table: list[Row] = []
     for number, (query, correct) in enumerate(study.search.answers.items()):

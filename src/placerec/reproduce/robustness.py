@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from placerec.records import Array
-from placerec.reproduce.feature_maps import FeatureMapFiles
 from placerec.reproduce.folder import Row, TextRow
+from placerec.reproduce.matches import FeatureMapFiles
 from placerec.reproduce.plots import RECALL_1, Axes, series_of, style
 from placerec.reproduce.study import Study
 from placerec.reproduce.table import RECALLS, SINGLE, Table, Value, cell, lowest, verdict
@@ -89,9 +89,10 @@ def rows(study: Study) -> list[Row]:
     for kind, level in levels:
         name, change = f"{kind} {level:g}", partial(DISTURBANCES[kind].change, level=level)
         files += study.feature_maps(queries, f"queries, {name}", change, folder / name).files
-    matches = study.matches([(SINGLE[0], dim)], queries=FeatureMapFiles(files))
+    variants = [(SINGLE, dim, scorer) for scorer in SCORERS]
+    matches = study.matches(variants, queries=FeatureMapFiles(files))
     orders = {"NetVLAD": matches.lists}
-    orders |= {scorer: matches.orders(SINGLE, dim, scorer) for scorer in SCORERS}
+    orders |= {variant[2]: matches.orders(*variant) for variant in variants}
     table = []
     for number, (kind, level) in enumerate(levels):
         part = slice(number * len(queries), (number + 1) * len(queries))

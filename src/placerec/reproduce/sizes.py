@@ -7,7 +7,16 @@ import math
 from placerec.reproduce.folder import Row, TextRow
 from placerec.reproduce.plots import Axes, recall_axis, series_of, style
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import RECALLS, THREE, Table, best, cell, highest, size_label, verdict
+from placerec.reproduce.table import (
+    RECALLS,
+    THREE,
+    Table,
+    best,
+    cell,
+    highest,
+    size_label,
+    verdicts,
+)
 from placerec.settings import Size
 
 SCORERS = ("spatial", "displacement")
@@ -51,10 +60,10 @@ def notes(written: list[TextRow]) -> list[str]:
         ("the best of several square sizes beats the best of several rectangles", several,
          rectangles),
     )  # fmt: skip
-    answers = [
-        verdict(f"{scorer}: {claim}", [r for r in written if r["scorer"] == scorer], more, less)
-        for scorer in SCORERS for claim, more, less in claims
-    ]  # fmt: skip
+    answers = []
+    for scorer in SCORERS:
+        named = [(f"{scorer}: {claim}", more, less) for claim, more, less in claims]
+        answers += verdicts([row for row in written if row["scorer"] == scorer], named)
     return [*answers, "The best of several sets is chosen on the same queries, which favours it."]
 
 
