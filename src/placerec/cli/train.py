@@ -57,7 +57,7 @@ def _schedule_options(command: Command) -> Command:
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="Schedule; default: by the layout of DATASET.",
+    help="Schedule; default: that of the layout.",
 )
 @_schedule_options
 @image_size_option

@@ -9,7 +9,7 @@ from __future__ import annotations
 from placerec.index.codec import encode_patches, encode_vector
 from placerec.models.model import Model
 from placerec.reproduce.folder import Row, TextRow
-from placerec.reproduce.plots import Axes, recall_axis, style
+from placerec.reproduce.plots import Axes, bars
 from placerec.reproduce.study import Study
 from placerec.reproduce.table import RECALLS, Table, cell, verdicts
 from placerec.reproduce.timing import query_times
@@ -62,19 +62,10 @@ def notes(written: list[TextRow]) -> list[str]:
 
 
 def panel(axes: Axes, rows: list[TextRow]) -> None:
-    """recall@1 and @5 against the number of clusters; retrieval dashed."""
-    values = []
-    for number, column in enumerate(("recall@1", "recall@5")):
-        retrieval, *recalls = (float(row[column]) for row in rows)
-        axes.plot(CLUSTERS, recalls, label=column, **style(number))
-        axes.axhline(retrieval, color=style(number)["color"], linestyle="--",
-                     label=f"{column}, retrieval")  # fmt: skip
-        values += [retrieval, *recalls]
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(CLUSTERS, [str(clusters) for clusters in CLUSTERS])
-    recall_axis(
-        axes, values, "K_patch (clusters per patch descriptor)", "recall (share of queries)"
-    )
+    """recall@1 and @5 of retrieval and of each number of clusters."""
+    series = {name: [float(row[name]) for row in rows] for name in ("recall@1", "recall@5")}
+    bars(axes, [row["k_patch"] or "retrieval" for row in rows], series,
+         "K_patch (clusters per patch descriptor)", "recall (share of queries)")  # fmt: skip
 
 
 TABLE = Table(

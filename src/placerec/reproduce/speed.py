@@ -11,7 +11,7 @@ from itertools import product
 
 from placerec.reproduce.folder import Row, TextRow
 from placerec.reproduce.matches import Variant
-from placerec.reproduce.plots import Axes, recall_axis, series_of, style
+from placerec.reproduce.plots import RECALL_1, Axes, series_of, style
 from placerec.reproduce.study import Study
 from placerec.reproduce.table import (
     MULTI,
@@ -162,9 +162,10 @@ def panel(axes: Axes, rows: list[TextRow]) -> None:
         for row, point in zip(line, points, strict=True):
             axes.annotate(row["dim"], point, fontsize=6, xytext=(2, 3),
                           textcoords="offset points")  # fmt: skip
-    axes.set_xscale("log")
     recalls = [float(row["recall@1"]) for row in shown]
-    recall_axis(axes, recalls, f"ms per query, {rows[0]['candidates']} candidates (log scale)")
+    label = f"ms per query, {rows[0]['candidates']} candidates (log scale)"
+    axes.set_ylim(max(0.0, min(recalls) - 0.1), min(1.02, max(recalls) + 0.05))
+    axes.set(xscale="log", xlabel=label, ylabel=RECALL_1)
 
 
 TABLE = Table(
