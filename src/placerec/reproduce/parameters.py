@@ -25,7 +25,7 @@ CLUSTERS, PCA_DIM = 16, 4096  # of the published form, if a trunk is fitted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """What decides the numbers of a table; see ``placerec reproduce --help``.
+    """What decides the numbers of a table; see the help of ``placerec reproduce``.
 
     ``model`` is a trunk, an ONNX file, or a fitted model in the published form. ``distractors``
     are folders of photos that join the database: PATH for every data set, SET=PATH for one.

@@ -1,6 +1,6 @@
 """The training: draw queries, mine triplets, take steps, validate, keep the best network.
 
-    placerec train DATASET --out DIR                       one process
+    placerec train ...                                     one process
     torchrun --nproc-per-node 4 -m placerec train ...      one process per GPU
 
 Source: NetVLAD, CVPR 2016, section 4, with the schedule of the Patch-NetVLAD program
