@@ -244,7 +244,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_table(town, ablation, tmp_p
 
 def test_other_parameters_in_the_same_folder_are_refused(town, out, ablation):
     before = ablation.csv.read_bytes()
-    with pytest.raises(UsageError, match=r"candidates was 10, is now 11.*another output folder"):
+    with pytest.raises(UsageError, match=r"candidates: 10, now 11.*another output folder"):
         reproduce("ablation", [town], out, replace(TINY, candidates=11))
     assert ablation.csv.read_bytes() == before
 

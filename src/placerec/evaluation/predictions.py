@@ -86,7 +86,7 @@ class PredictionFile(AbstractContextManager["PredictionFile"]):
         if recorded is None:
             self._append({"begun": search, "facts": dict(facts), "seconds": seconds})
         elif recorded != facts:
-            changes = "; ".join(_differences(recorded, facts))
+            changes = "; ".join(changed_values(recorded, facts))
             raise UsageError(
                 f"{search}: not what this run began with ({changes}); choose another output folder"
             )
@@ -176,7 +176,7 @@ def _check_header(recorded: dict[str, Any], header: dict[str, Any], path: Path) 
     if "format" in keys:
         keys = ["format"]  # the other differences follow from it
     differences = [
-        text for key in keys for text in _differences(recorded.get(key), header.get(key), key)
+        text for key in keys for text in changed_values(recorded.get(key), header.get(key), key)
     ]
     if differences:
         more = ", ..." if len(differences) > MAX_DIFFERENCES else ""
@@ -202,11 +202,11 @@ def _lock(file: BinaryIO, path: Path) -> None:
         ) from error
 
 
-def _differences(recorded: Any, value: Any, name: str = "") -> Iterator[str]:
+def changed_values(recorded: Any, value: Any, name: str = "") -> Iterator[str]:
     """Yield what differs in two JSON values, such as ``method model: a.onnx, now b.onnx``."""
     if isinstance(recorded, Mapping) and isinstance(value, Mapping):
         for key in {**recorded, **value}:
-            yield from _differences(recorded.get(key), value.get(key), f"{name} {key}".strip())
+            yield from changed_values(recorded.get(key), value.get(key), f"{name} {key}".strip())
     elif recorded != value:
         yield f"{name}: {_brief(recorded)}, now {_brief(value)}"
 
