@@ -34,14 +34,15 @@ def _setting(group: str, default: Any, *, learnt: bool = False) -> Any:
     return dataclasses.field(default=default, metadata={"group": group, "learnt": learnt})
 
 
-def _require(holds: bool, name: str, what: str) -> None:
+def require(holds: bool, name: str, what: str) -> None:
+    """Raise ``UsageError`` unless the setting ``name`` holds what it must be."""
     if not holds:
         raise UsageError(f"{name}: must be {what}")
 
 
 def require_choice(name: str, value: str) -> None:
     """Raise ``UsageError`` unless ``value`` is one of the ``CHOICES`` of the setting ``name``."""
-    _require(value in CHOICES[name], name, f"{' or '.join(CHOICES[name])}, not {value!r}")
+    require(value in CHOICES[name], name, f"{' or '.join(CHOICES[name])}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +76,20 @@ class _CommonSettings:
             if name in CHOICES:
                 require_choice(name, value)
             elif isinstance(field.default, float):
-                _require(0.0 <= value <= 1.0, name, "between 0 and 1")
+                require(0.0 <= value <= 1.0, name, "between 0 and 1")
             elif isinstance(field.default, int):
                 least = 0 if name in self.may_be_zero else 1
-                _require(value >= least, name, f"at least {least}")
-        _require(len(self.image_size) == 2, "image_size", "two numbers, height and width")
-        _require(self.box % 2 == 1, "box", "an odd number of cells")
+                require(value >= least, name, f"at least {least}")
+        require(len(self.image_size) == 2, "image_size", "two numbers, height and width")
+        require(self.box % 2 == 1, "box", "an odd number of cells")
         sizes, weights = self.patch_sizes, self.scale_weights
-        _require(all(min(size) >= 1 for size in sizes), "patch_sizes", "at least 1 cell")
-        _require(len(set(sizes)) == len(sizes), "patch_sizes", "different from each other")
+        require(all(min(size) >= 1 for size in sizes), "patch_sizes", "at least 1 cell")
+        require(len(set(sizes)) == len(sizes), "patch_sizes", "different from each other")
         if weights is not None:
             per_size = f"one per patch size, {len(sizes)} here"
-            _require(len(weights) == len(sizes), "scale_weights", per_size)
-            _require(min(weights, default=0.0) >= 0.0, "scale_weights", "at least 0")
-            _require(abs(sum(weights) - 1.0) < 1e-6, "scale_weights", "of sum 1")
+            require(len(weights) == len(sizes), "scale_weights", per_size)
+            require(min(weights, default=0.0) >= 0.0, "scale_weights", "at least 0")
+            require(abs(sum(weights) - 1.0) < 1e-6, "scale_weights", "of sum 1")
 
     @property
     def reranks(self) -> bool:
@@ -113,9 +114,9 @@ class _CommonSettings:
         values: dict[str, Any] = {}
         for given, value in changes.items():
             name = self.aliases.get(given, given)
-            _require(name in names, given, f"one of {', '.join(sorted(names))}")
+            require(name in names, given, f"one of {', '.join(sorted(names))}")
             equal = values.setdefault(name, value) == value
-            _require(equal, given, f"equal to {name} in the published form")
+            require(equal, given, f"equal to {name} in the published form")
         return dataclasses.replace(self, **values)
 
     def to_json(self) -> str:
@@ -233,5 +234,5 @@ METHODS: dict[str, AnySettings] = {
 
 def named_settings(method: str) -> AnySettings:
     """Return the settings of a named method."""
-    _require(method in METHODS, f"method {method!r}", f"one of {', '.join(METHODS)}")
+    require(method in METHODS, f"method {method!r}", f"one of {', '.join(METHODS)}")
     return METHODS[method]

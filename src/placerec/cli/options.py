@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,10 +39,11 @@ def _size(text: str) -> tuple[int, int]:
     return int(height), int(width or height)
 
 
-TYPES: dict[str, Any] = {  # of the settings that are not one number or a choice
+TYPES: dict[str, Any] = {  # of the settings that are neither a choice nor a number of at least 1
     "image_size": _Numbers("480,640", int, count=2),
     "patch_sizes": _Numbers("2,5,8 or 2x4", _size),
     "scale_weights": _Numbers(".45,.15,.4", float),
+    "candidates": click.IntRange(0),
 }
 HELP = {  # of the fields of Settings that are options
     "scorer": "How patch matches are scored.",
@@ -60,12 +61,15 @@ HELP = {  # of the fields of Settings that are options
 }  # fmt: skip
 
 
-def _setting_option(name: str) -> Callable[[Command], Command]:
-    kind = click.Choice(CHOICES[name]) if name in CHOICES else TYPES.get(name, int)
-    return click.option(f"--{name.replace('_', '-')}", type=kind, help=HELP[name])
+def field_option(
+    name: str, text: str, kind: Any, choices: Sequence[Any] = (), flag: str = ""
+) -> Callable[[Command], Command]:
+    """Return the option of a field of Settings or Schedule; its value is None if omitted."""
+    kind = click.Choice([str(choice) for choice in choices]) if choices else kind
+    return click.option(flag or f"--{name.replace('_', '-')}", name, type=kind, help=text)
 
 
-def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Return a decorator that adds all ``options`` to a command."""
 
     def decorate(command: Command) -> Command:
@@ -77,29 +81,37 @@ def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Com
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-image_size_option = _setting_option("image_size")
-setting_options = _together(*map(_setting_option, HELP))
+image_size_option = field_option("image_size", HELP["image_size"], TYPES["image_size"])
+setting_options = together(
+    *(
+        field_option(name, text, TYPES.get(name, click.IntRange(1)), CHOICES.get(name, ()))
+        for name, text in HELP.items()
+    )
+)
 # fmt: off
 _method_option = click.option(
     "--method", type=click.Choice(list(METHODS)),
     help="The algorithm. Default: that of a model file, else default. netvlad: retrieval only; "
          "paper-*: the published presets on VGG16.",
 )
-model_options = _together(
-    click.option("--model", default="auto", show_default=True,
-                 help=f"auto, generic, a trunk ({', '.join(TRUNKS)}), or a file (.safetensors "
-                      "model, .onnx trunk)."),
+runtime_options = together(
     click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores."),
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
 )
-algorithm_options = _together(_method_option, model_options, setting_options)
-query_list_options = _together(
+model_options = together(
+    click.option("--model", default="auto", show_default=True,
+                 help=f"auto, generic, a trunk ({', '.join(TRUNKS)}), or a file (.safetensors "
+                      "model, .onnx trunk)."),
+    runtime_options,
+)
+algorithm_options = together(_method_option, model_options, setting_options)
+query_list_options = together(
     click.option("--queries-list", type=PATH,
                  help="CSV file with a column query (and half): ask only these queries."),
     click.option("--half", type=click.Choice(["validation", "test"]),
                  help="Only this half of --queries-list."),
 )
-dataset_options = _together(
+dataset_options = together(
     click.option("--protocol", metavar="NAME",
                  help="How the data set is read and scored (docs/DATASETS.md); required for a "
                       "published set; default: the general protocol that fits the folder."),

@@ -7,10 +7,8 @@ from typing import Any
 
 import click
 
-from placerec.cli.options import given, image_size_option, query_list_options
+from placerec.cli.options import PATH, given, image_size_option, query_list_options
 from placerec.cli.progress import showing_progress
-
-PATH = click.Path(path_type=Path)
 
 
 def _queries(_context: click.Context, _param: click.Parameter, value: str | None) -> Any:
