@@ -18,8 +18,8 @@ from training_support import (
 from placerec.errors import BadTable, Damaged, NotFound
 from placerec.evaluation.geometry import EARTH_RADIUS, neighbours, on_the_sphere
 from placerec.evaluation.layouts import open_dataset
-from placerec.evaluation.layouts.dbstruct import read_dbstruct
 from placerec.evaluation.layouts.msls import TRAIN_CITIES
+from placerec.evaluation.layouts.netvlad_sets import read_dbstruct
 from placerec.records import Position
 from placerec.training.datasets import open_training_data
 

@@ -91,7 +91,7 @@ def read_lines(path: Path, form: str) -> Iterator[tuple[int, str]]:
                 yield number, line.strip()
 
 
-def numbers_in(path: Path, line: int, texts: Sequence[str], count: int) -> list[float]:
+def numbers_in(path: Path, line: int, texts: Sequence[str | float], count: int) -> list[float]:
     """Return ``texts`` as ``count`` finite numbers, or raise ``BadTable``."""
     numbers = [number for number in map(finite, texts) if number is not None]
     if len(texts) != count or len(numbers) != count:

@@ -24,8 +24,12 @@ from placerec.errors import NotFound
 from placerec.evaluation.dataset import Photos, Search, joined
 from placerec.evaluation.geometry import positions_of
 from placerec.evaluation.layouts import open_dataset
-from placerec.evaluation.layouts.coordinates import COORDINATES, read_coordinates, with_positions
-from placerec.evaluation.layouts.exif import with_exif
+from placerec.evaluation.layouts.coordinates import (
+    COORDINATES,
+    read_coordinates,
+    with_exif,
+    with_positions,
+)
 from placerec.evaluation.layouts.msls import TRAIN_CITIES, VALIDATION_CITIES, read_side
 from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, photos_below
 from placerec.evaluation.layouts.utm_names import has_utm, with_utm

@@ -107,7 +107,7 @@ def pittsburgh(root: Path) -> Path:
 
 def pittsburgh_part(root: Path, part: str) -> Path:
     """The files made with another program, and photos for their names."""
-    from placerec.evaluation.layouts.dbstruct import read_dbstruct
+    from placerec.evaluation.layouts.netvlad_sets import read_dbstruct
 
     path = root / "datasets" / f"pitts30k_{part}.mat"
     path.parent.mkdir(parents=True, exist_ok=True)

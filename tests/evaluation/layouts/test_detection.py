@@ -8,7 +8,7 @@ from published import TREES, berton, cmu, msls, msls_test
 
 from placerec.errors import NotFound, UsageError
 from placerec.evaluation.layouts import PROTOCOLS, PUBLISHED, open_dataset
-from placerec.evaluation.layouts.cmu import TEST_SLICES, TRAIN_SLICES
+from placerec.evaluation.layouts.seasons import TEST_SLICES, TRAIN_SLICES
 
 ONE_EACH = tuple(frozenset([n]) for n in range(4))
 

@@ -3,6 +3,7 @@
 import math
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from trees import camera
 from placerec.errors import BadTable, Damaged, NotFound, UsageError
 from placerec.evaluation.geometry import within
 from placerec.evaluation.layouts import open_dataset
-from placerec.evaluation.layouts.poses import rotation
+from placerec.evaluation.layouts.poses import pose_in
 from placerec.evaluation.photo_names import paths_in_tree
 
 FORMATS = {
@@ -260,10 +261,14 @@ def test_a_query_that_the_model_has_not_registered_has_no_positive(tmp_path):
 
 
 def test_a_quaternion_turns_the_world_into_the_camera():
+    def rotation(*quaternion):
+        return pose_in(Path("poses.txt"), 3, [*quaternion, 0, 0, 0])[:3, :3].T
+
     half = math.sqrt(0.5)
-    assert np.allclose(rotation([half, 0, 0, half]) @ [1, 0, 0], [0, 1, 0])  # 90 degrees about z
-    assert np.allclose(rotation([2, 0, 0, 0]), np.eye(3))  # brought to unit length
-    assert rotation([0, 0, 0, 0]) is None
+    assert np.allclose(rotation(half, 0, 0, half) @ [1, 0, 0], [0, 1, 0])  # 90 degrees about z
+    assert np.allclose(rotation(2, 0, 0, 0), np.eye(3))  # brought to unit length
+    with pytest.raises(BadTable, match=r"poses\.txt, line 3: .*zero"):
+        rotation(0, 0, 0, 0)
 
 
 def test_image_lists_take_the_truth_that_is_named_where_there_are_two(tmp_path):

@@ -1,6 +1,6 @@
-"""Data sets: each file of this folder reads one layout, each line of the tables is a protocol.
+"""Data sets: the files of this folder read layouts, each line of the tables is a protocol.
 
-A new data set needs one file and one line. Nothing is downloaded; docs/DATASETS.md says where to
+A new data set needs one reader and one line. Nothing is downloaded; docs/DATASETS.md says where to
 get each set and which folders it needs.
 """
 
@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from placerec.errors import NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Search
-from placerec.evaluation.layouts import cmu, msls, netvlad_sets, nordland, robotcar
-from placerec.evaluation.layouts.colmap import read_colmap
-from placerec.evaluation.layouts.coordinates import read_with_coordinates
-from placerec.evaluation.layouts.detect import SIDES, General, detect_protocol
-from placerec.evaluation.layouts.exif import has_exif, read_with_exif
+from placerec.evaluation.layouts.coordinates import has_exif, read_with_coordinates, read_with_exif
 from placerec.evaluation.layouts.folder import read_folder
-from placerec.evaluation.layouts.frames import read_frames
+from placerec.evaluation.layouts.frames import read_frames, read_nordland
+from placerec.evaluation.layouts.general import (
+    SIDES,
+    General,
+    Overrides,
+    detect_protocol,
+    find_ground_truth,
+)
 from placerec.evaluation.layouts.image_lists import read_image_lists
-from placerec.evaluation.layouts.kapture import read_kapture
-from placerec.evaluation.layouts.nvm import read_nvm
-from placerec.evaluation.layouts.overrides import Overrides
+from placerec.evaluation.layouts.models import read_colmap, read_kapture, read_nvm
+from placerec.evaluation.layouts.msls import read_msls, read_msls_test
+from placerec.evaluation.layouts.netvlad_sets import read_netvlad_set
+from placerec.evaluation.layouts.seasons import read_cmu, read_robotcar
 from placerec.evaluation.layouts.utm_names import read_utm_names
 
 __all__ = ["GENERAL", "PROTOCOLS", "PUBLISHED", "open_dataset"]
@@ -31,31 +34,34 @@ __all__ = ["GENERAL", "PROTOCOLS", "PUBLISHED", "open_dataset"]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """How a published data set is read, and its numbers of queries and database photos."""
+    """How a published data set is read, from its folder and the name of the protocol.
 
-    read: Callable[[Path], Dataset]
+    ``counts`` are its numbers of queries and database photos.
+    """
+
+    read: Callable[[Path, str], Dataset]
     counts: tuple[int, int] | None = None
 
 
 NEAR = ("radius", "degrees", "photos_a_panorama")
 PUBLISHED = {
-    "nordland-27592": Published(nordland.read_27592, (27592, 27592)),
-    "nordland-27592-program": Published(nordland.read_27592_program, (27592, 27592)),
-    "nordland-2760": Published(nordland.read_2760, (2760, 27592)),
-    "nordland-3450": Published(nordland.read_3450, (3450, 3450)),
-    "pitts30k-train": Published(partial(netvlad_sets.read_pittsburgh, "train"), (7416, 10000)),
-    "pitts30k-val": Published(partial(netvlad_sets.read_pittsburgh, "val"), (7608, 10000)),
-    "pitts30k-test": Published(partial(netvlad_sets.read_pittsburgh, "test"), (6816, 10000)),
-    "tokyo247": Published(netvlad_sets.read_tokyo247, (315, 75984)),
-    "msls-train": Published(msls.read_train),
-    "msls-val": Published(msls.read_val, (740, 18871)),
-    "msls-val-40": Published(msls.read_val_40, (740, 18871)),
-    "msls-val-all": Published(msls.read_val_all, (11084, 18871)),
-    "msls-test": Published(msls.read_test, (27092, 38770)),
-    "robotcar-seasons-v2": Published(robotcar.read_test),
-    "robotcar-seasons-v2-train": Published(robotcar.read_train),
-    "extended-cmu-seasons": Published(cmu.read_test),
-    "extended-cmu-seasons-train": Published(cmu.read_train),
+    "nordland-27592": Published(read_nordland, (27592, 27592)),
+    "nordland-27592-program": Published(read_nordland, (27592, 27592)),
+    "nordland-2760": Published(read_nordland, (2760, 27592)),
+    "nordland-3450": Published(read_nordland, (3450, 3450)),
+    "pitts30k-train": Published(read_netvlad_set, (7416, 10000)),
+    "pitts30k-val": Published(read_netvlad_set, (7608, 10000)),
+    "pitts30k-test": Published(read_netvlad_set, (6816, 10000)),
+    "tokyo247": Published(read_netvlad_set, (315, 75984)),
+    "msls-train": Published(read_msls),
+    "msls-val": Published(read_msls, (740, 18871)),
+    "msls-val-40": Published(read_msls, (740, 18871)),
+    "msls-val-all": Published(read_msls, (11084, 18871)),
+    "msls-test": Published(read_msls_test, (27092, 38770)),
+    "robotcar-seasons-v2": Published(read_robotcar),
+    "robotcar-seasons-v2-train": Published(read_robotcar),
+    "extended-cmu-seasons": Published(read_cmu),
+    "extended-cmu-seasons-train": Published(read_cmu),
 }
 # The order matters: the first protocol that fits a folder is used. A ground truth that the owner
 # wrote goes before a computed one.
@@ -99,21 +105,22 @@ def open_dataset(
     arguments (``Overrides``) change a general protocol; a published protocol accepts none.
     """
     folder = Path(folder)
-    truth = None if ground_truth is None else Path(ground_truth)
-    overrides = Overrides(radius, degrees, frames, photos_a_panorama, truth)
     if not folder.is_dir():
         raise NotFound(folder, "no such folder", "give the folder of a data set")
     if protocol is not None and protocol not in PROTOCOLS:
         raise UsageError(f"protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
+    folder = folder.absolute()
+    truth = None if ground_truth is None else find_ground_truth(folder, Path(ground_truth))
+    overrides = Overrides(radius, degrees, frames, photos_a_panorama, truth)
     name = protocol or detect_protocol(folder, overrides, GENERAL, PUBLISHED)
     accepted = GENERAL[name].overrides if name in GENERAL else ()
     for override in sorted(overrides.names.difference(accepted)):
         settings = ", ".join(accepted) or "nothing"
         raise UsageError(f"{override}: the protocol {name} does not take it, only {settings}")
     if name in GENERAL:
-        dataset = GENERAL[name].read(folder.absolute(), overrides)
+        dataset = _with_panoramas(GENERAL[name].read(folder, overrides), photos_a_panorama)
     else:
-        dataset = _with_counts(PUBLISHED[name].read(folder.absolute()), PUBLISHED[name].counts)
+        dataset = _with_counts(PUBLISHED[name].read(folder, name), PUBLISHED[name].counts)
     for search in dataset.searches:
         _check(search, dataset.protocol.photos_a_panorama)
     if len(dataset.searches) == 1:  # its name may be that of the folder, which must not be hashed
@@ -136,6 +143,15 @@ def _check(search: Search, panorama: int) -> None:
             f"photos_a_panorama {panorama}: the {len(database)} database photos of {search.name} "
             "are not complete panoramas in order"
         )
+
+
+def _with_panoramas(dataset: Dataset, photos: int | None) -> Dataset:
+    """Return the data set with ``photos`` per panorama, or its own number; the name has it too."""
+    photos = photos or dataset.protocol.photos_a_panorama
+    name = dataset.protocol.name
+    if photos > 1:
+        name += f", {photos} photos a panorama"
+    return replace(dataset, protocol=replace(dataset.protocol, name=name, photos_a_panorama=photos))
 
 
 def _with_counts(dataset: Dataset, counts: tuple[int, int] | None) -> Dataset:

@@ -1,8 +1,8 @@
-"""``database/``, ``queries/`` and ``coordinates.csv``: a photo nearby is a positive.
+"""``database/`` and ``queries/`` with positions: a photo nearby is a positive.
 
-The table has the columns image and either latitude,longitude (WGS 84 degrees) or easting,northing
-(metres of one map, such as a UTM zone), and optionally heading (degrees clockwise from north).
-Names are relative to the data set's folder: ``queries/...``, ``database/...``.
+The positions are GPS positions in EXIF tags, or a table ``coordinates.csv`` with the columns image
+and either latitude,longitude (WGS 84 degrees) or easting,northing (metres of one map, such as a UTM
+zone), and optionally heading (degrees clockwise from north).
 
 Source of the rule: Arandjelovic et al., "NetVLAD", CVPR 2016 (25 m, any heading).
 """
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
@@ -23,11 +24,12 @@ from placerec.evaluation.geometry import (
     with_points,
     within,
 )
-from placerec.evaluation.layouts.overrides import Overrides
+from placerec.evaluation.layouts.general import Overrides
 from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, by_name, sides
-from placerec.photos.position import COLUMNS, read_positions
+from placerec.photos.find import find_photos
+from placerec.photos.position import COLUMNS, position_from_exif, read_positions
 from placerec.photos.tables import number_in, read_header, read_table
-from placerec.records import Array
+from placerec.records import Array, Position
 
 RADIUS = 25.0  # metres: the rule of Pittsburgh, Tokyo 24/7 and Mapillary SLS
 COORDINATES = "coordinates.csv"
@@ -56,23 +58,30 @@ def read_with_coordinates(folder: Path, overrides: Overrides) -> Dataset:
     return distance_dataset("coordinates", folder.name, queries, database, overrides)
 
 
+def read_with_exif(folder: Path, overrides: Overrides) -> Dataset:
+    """Read the data set in ``folder``; the positions in its photos decide."""
+    queries, database = map(with_exif, sides(folder))
+    return distance_dataset("exif", folder.name, queries, database, overrides)
+
+
 def distance_dataset(
     protocol: str, name: str, queries: Photos, database: Photos, overrides: Overrides
 ) -> Dataset:
     """Return one search of photos with positions; positives are within the radius and angle."""
     metres, degrees = overrides.radius or RADIUS, overrides.degrees
-    parts, rule = [f"{metres:g} m"], f"at most {metres:g} m apart"
+    protocol += f", {metres:g} m"
     if degrees is not None:
         if queries.headings is None or database.headings is None:
             raise UsageError(f"degrees {degrees:g}: {name} has no headings; omit degrees")
-        parts.append(f"{degrees:g} degrees")
-        rule += f", headings at most {degrees:g} degrees"
-    positives = within(queries, database, metres, degrees)
-    name_of_protocol = overrides.protocol_name(protocol, *parts)
-    return Dataset(
-        name, Protocol(name_of_protocol, rule, overrides.panorama),
-        (Search(name, queries, database, positives),),
-    )  # fmt: skip
+        protocol += f", {degrees:g} degrees"
+    search = Search(name, queries, database, within(queries, database, metres, degrees))
+    return Dataset(name, Protocol(protocol, distance_rule(metres, degrees)), (search,))
+
+
+def distance_rule(metres: float, degrees: float | None = None) -> str:
+    """Return the rule of ``geometry.within`` in words."""
+    rule = f"at most {metres:g} m apart"
+    return rule if degrees is None else f"{rule}, headings at most {degrees:g} degrees"
 
 
 def read_coordinates(path: Path) -> dict[str, PointAndHeading]:
@@ -107,3 +116,32 @@ def _map_rows(path: Path) -> Iterator[tuple[int, str, PointAndHeading]]:
         if row.get("heading", "").strip():
             heading = number_in(path, line, row, "heading") % 360.0
         yield line, row["image"], (on_the_map(np.array(east), np.array(north)), heading)
+
+
+def with_exif(photos: Photos) -> Photos:
+    """Return photos with the positions and, if they exist, the headings of their tags."""
+    tags = [_exif_position(path) for path in photos.paths]
+    positions = [position for position in tags if position is not None]
+    if len(positions) < len(photos):
+        raise NotFound(
+            photos.paths[tags.index(None)],
+            f"no GPS position in its EXIF tags ({len(photos) - len(positions)} of {len(photos)} "
+            "photos have none)",
+            "tag it or remove it, or give all positions in coordinates.csv",
+        )
+    return with_points(photos, on_the_sphere(positions), heading_values(positions))
+
+
+def has_exif(folder: Path) -> bool:
+    """Return whether the first photo of both sides has a position in its tags."""
+    roots = [folder / side for side in (QUERIES, DATABASE)]
+    return all(_exif_position(root / name) for root in roots for name in find_photos(root)[:1])
+
+
+def _exif_position(path: Path) -> Position | None:
+    """Read only the head of the file, no pixels."""
+    try:
+        with Image.open(path) as image:
+            return position_from_exif(image.getexif())
+    except Exception:  # Pillow raises many types of errors for a damaged file
+        return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from placerec.errors import BadTable, NotFound
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
 from placerec.evaluation.layouts.coordinates import COORDINATES, read_coordinates, with_positions
-from placerec.evaluation.layouts.overrides import Overrides
+from placerec.evaluation.layouts.general import Overrides
 from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, sides
 from placerec.photos.tables import read_table
 
@@ -24,7 +24,7 @@ GROUND_TRUTH = "ground_truth.csv"
 def read_folder(folder: Path, overrides: Overrides) -> Dataset:
     """Read the data set in ``folder``; its ground truth file decides."""
     queries, database = sides(folder)
-    truth = overrides.find_ground_truth(folder) or folder / GROUND_TRUTH
+    truth = overrides.ground_truth or folder / GROUND_TRUTH
     positives = _pairs(truth, folder, queries, database)
     if (folder / COORDINATES).is_file():
         table = read_coordinates(folder / COORDINATES)
@@ -32,9 +32,8 @@ def read_folder(folder: Path, overrides: Overrides) -> Dataset:
         database = with_positions(database, table, DATABASE)
     else:
         queries = replace(queries, place_labels=_labels(queries, positives))
-    parts = ("folder",) if truth.name == GROUND_TRUTH else ("folder", truth.name)
-    name = overrides.protocol_name(*parts)
-    protocol = Protocol(name, f"a pair of {truth.name}", overrides.panorama)
+    name = "folder" if truth.name == GROUND_TRUTH else f"folder, {truth.name}"
+    protocol = Protocol(name, f"a pair of {truth.name}")
     return Dataset(folder.name, protocol, (Search(folder.name, queries, database, positives),))
 
 
@@ -43,24 +42,21 @@ def _pairs(
 ) -> tuple[frozenset[int], ...]:
     query_rows = {name: row for row, name in enumerate(queries.names)}
     database_rows = {name: row for row, name in enumerate(database.names)}
+
+    def row(name: str, rows: Mapping[str, int], side: str, line: int) -> int:
+        """Look the name up first as it is, then without the name of the folder ``side``."""
+        for photo in (name, name.removeprefix(side)):
+            if photo in rows:
+                return rows[photo]
+        raise BadTable(truth, line, f"{name!r} is not in {folder / side}")
+
     positives: list[set[int]] = [set() for _ in queries.names]
     for line, pair in read_table(truth, ("query", "database")):
-        try:
-            query = _row(pair["query"], query_rows, folder, QUERIES)
-            positives[query].add(_row(pair["database"], database_rows, folder, DATABASE))
-        except ValueError as error:
-            raise BadTable(truth, line, str(error)) from error
+        query = row(pair["query"], query_rows, QUERIES, line)
+        positives[query].add(row(pair["database"], database_rows, DATABASE, line))
     if not any(positives):
         raise NotFound(truth, "no pair in it", "each row names a query and a correct photo")
     return tuple(map(frozenset, positives))
-
-
-def _row(name: str, rows: Mapping[str, int], folder: Path, side: str) -> int:
-    """Look the name up first as it is, then without the name of the folder ``side``."""
-    row = rows.get(name, rows.get(name.removeprefix(side)))
-    if row is None:
-        raise ValueError(f"{name!r} is not in {folder / side}")
-    return row
 
 
 def _labels(queries: Photos, positives: tuple[frozenset[int], ...]) -> tuple[str, ...]:

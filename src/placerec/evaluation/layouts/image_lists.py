@@ -9,8 +9,6 @@ the numbers depends on the file; for Nordland it is not metres (docs/DATASETS.md
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,50 +16,58 @@ import numpy as np
 from placerec.errors import Damaged, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
 from placerec.evaluation.geometry import with_points, within
-from placerec.evaluation.layouts.dbstruct import REMEDY, checked_points, checked_radius
-from placerec.evaluation.layouts.netvlad_sets import CUT_OUTS
-from placerec.evaluation.layouts.overrides import Overrides
+from placerec.evaluation.layouts.general import TRUTHS, Overrides
+from placerec.evaluation.layouts.netvlad_sets import (
+    CUT_OUTS,
+    REMEDY,
+    checked_points,
+    checked_radius,
+)
 from placerec.evaluation.layouts.photo_lists import listed_photos
 from placerec.photos.tables import read_lines
 from placerec.records import Array
 
 INDEX, QUERY = "_imageNames_index.txt", "_imageNames_query.txt"
-LISTS, TRUTHS = "dataset_imagenames", "dataset_gt_files"
-PANORAMAS = {"tokyo247": CUT_OUTS}  # photos of a panorama, by the name of the lists
+LISTS = "dataset_imagenames"
 CONTENT = "it needs utmQ, utmDb and posDistThr"
 
 
 def read_image_lists(folder: Path, overrides: Overrides) -> Dataset:
     """Read the data set in ``folder``; ``ground_truth`` selects one of several sets."""
-    truth, index = _files(folder, overrides)
+    truth, index = _files(folder, overrides.ground_truth)
     values = _read(truth)
     name = _name(index)
-    database = _photos(folder, index, truth, "utmDb", values["utmDb"])
-    query_list = index.with_name(name + QUERY)
-    queries = _photos(folder, query_list, truth, "utmQ", values["utmQ"])
+    database, queries = (
+        _photos(folder, index.with_name(name + ending), truth, field, values[field])
+        for ending, field in ((INDEX, "utmDb"), (QUERY, "utmQ"))
+    )
     radius = overrides.radius or checked_radius(truth, "posDistThr", values["posDistThr"])
-    if overrides.photos_a_panorama is None:
-        overrides = replace(overrides, photos_a_panorama=PANORAMAS.get(name))
     protocol = Protocol(
-        overrides.protocol_name("image-lists", truth.name, f"radius {radius:g}"),
-        f"at most {radius:g} apart by the numbers of {truth.name}", overrides.panorama,
-    )  # fmt: skip
+        f"image-lists, {truth.name}, radius {radius:g}",
+        f"at most {radius:g} apart by the numbers of {truth.name}",
+        CUT_OUTS if name == "tokyo247" else 1,
+    )
     positives = within(queries, database, radius)
     return Dataset(name, protocol, (Search(name, queries, database, positives),))
 
 
-def _files(folder: Path, overrides: Overrides) -> tuple[Path, Path]:
-    """Return a ground truth and its list of database photos."""
+def _files(folder: Path, given: Path | None) -> tuple[Path, Path]:
+    """Return a ground truth, that is ``given`` or in ``folder``, and its list of database photos.
+
+    The name of the list is that of the ground truth, or begins it: ``LIST.npz``, ``LIST_more.npz``.
+    If several lists fit, the longest name: ``pitts30k_test.npz`` belongs to ``pitts30k``, not
+    ``pitts``.
+    """
     lists = [path for part in (".", LISTS) for path in sorted((folder / part).glob(f"*{INDEX}"))]
     if not lists:
         raise NotFound(folder / f"NAME{INDEX}", "no such file", f"add it and NAME{QUERY}")
-    given = overrides.find_ground_truth(folder, TRUTHS)
     truths = [path for part in (".", TRUTHS) for path in sorted((folder / part).glob("*.npz"))]
-    pairs = [
-        (truth, index)
-        for truth in ([given] if given else truths)
-        if (index := _list_of(truth, lists)) is not None
-    ]
+    pairs = []
+    for truth in [given] if given else truths:
+        endings = {index: truth.stem.removeprefix(_name(index)) for index in lists}
+        fitting = [i for i, end in endings.items() if end != truth.stem and not end[:1].isalnum()]
+        if fitting:
+            pairs.append((truth, max(fitting, key=lambda index: len(_name(index)))))
     if given and not pairs:
         names = ", ".join(map(_name, lists))
         raise UsageError(
@@ -74,16 +80,6 @@ def _files(folder: Path, overrides: Overrides) -> tuple[Path, Path]:
         names = ", ".join(sorted(truth.relative_to(folder).as_posix() for truth, _ in pairs))
         raise UsageError(f"{folder}: several ground truths ({names}); set ground_truth")
     return pairs[0]
-
-
-def _list_of(truth: Path, lists: Sequence[Path]) -> Path | None:
-    """Return the list of a ground truth: their names are equal, or ``_`` or the like follows.
-
-    If several fit, the longest name: ``pitts30k_test.npz`` belongs to ``pitts30k``, not ``pitts``.
-    """
-    endings = {index: truth.stem.removeprefix(_name(index)) for index in lists}
-    fitting = [i for i, end in endings.items() if end != truth.stem and not end[:1].isalnum()]
-    return max(fitting, key=lambda index: len(_name(index)), default=None)
 
 
 def _name(index: Path) -> str:

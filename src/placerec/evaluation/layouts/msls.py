@@ -1,29 +1,22 @@
 """Mapillary Street-Level Sequences: the cities, their tables and the ground truth.
 
-Source: Warburg et al., CVPR 2020, and Mapillary's own evaluator. A city has
-``train_val/CITY/{query,database}/`` with ``images/KEY.jpg``, ``postprocessed.csv`` (key, easting,
-northing, night, view_direction), ``raw.csv`` (key, pano, ca: the compass angle) and, to validate,
-``subtask_index.csv`` (all). Panoramas are omitted. The queries of a city search its database only;
-all queries are counted together.
-
-The evaluator uses only the queries of the subtask "all" (750 in Copenhagen and San Francisco) that
+Source: Warburg et al., CVPR 2020, and Mapillary's own evaluator. The queries of a city search its
+database only. Panoramas are omitted. The evaluator uses only the queries of the subtask "all" that
 are not panoramas and have a database photo within 25 m: 740. It ignores headings, although the
-paper requires 40 degrees. For the test cities (``test/CITY``, with ``seq_info.csv`` and
-``subtask_index.csv``) positions and panoramas are unknown.
+paper requires 40 degrees. For the test cities positions and panoramas are unknown.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from placerec.errors import BadTable, NotFound
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
 from placerec.evaluation.geometry import on_the_map, with_points, within
-from placerec.evaluation.layouts.coordinates import RADIUS
+from placerec.evaluation.layouts.coordinates import RADIUS, distance_rule
 from placerec.evaluation.layouts.photo_lists import listed_photos
 from placerec.photos.tables import number_in, read_table
 from placerec.records import Array
@@ -36,12 +29,16 @@ TRAIN_CITIES = (
 VALIDATION_CITIES = ("cph", "sf")
 TEST_CITIES = ("miami", "athens", "buenosaires", "stockholm", "bengaluru", "kampala")
 DEGREES = 40.0  # the paper's definition
+PARTS = {  # cities, degrees, and whether only the queries of Mapillary's evaluator are used
+    "msls-train": (TRAIN_CITIES, None, False), "msls-val": (VALIDATION_CITIES, None, True),
+    "msls-val-40": (VALIDATION_CITIES, DEGREES, True),
+    "msls-val-all": (VALIDATION_CITIES, None, False),
+}  # fmt: skip
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
 NAME = "Mapillary SLS"
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """Queries or database of a city without panoramas; all arrays have the order of the photos.
 
     ``night`` and ``sideways`` (n,) bool; ``subtask`` (n,) bool: a photo of the subtask "all".
@@ -53,35 +50,23 @@ class Side:
     subtask: Array
 
 
-def _read(
-    name: str, cities: tuple[str, ...], degrees: float | None, official: bool, folder: Path
-) -> Dataset:
-    searches = tuple(
-        _city_search(folder, city, degrees, official)
-        for city in _existing(folder / "train_val", cities)
-    )
+def read_msls(folder: Path, name: str) -> Dataset:
+    """Read the existing cities of a protocol of ``PARTS``, one search per city."""
+    cities, degrees, official = PARTS[name]
+    existing = _existing(folder / "train_val", cities)
+    searches = tuple(_city_search(folder, city, degrees, official) for city in existing)
     if len(searches) < len(cities):
         name += f", {len(searches)} of {len(cities)} cities"
-    rule = f"of one city, at most {RADIUS:g} m apart"
-    if degrees is not None:
-        rule += f", headings at most {degrees:g} degrees"
-    return Dataset(NAME, Protocol(name, rule), searches)
+    return Dataset(NAME, Protocol(name, f"of one city, {distance_rule(RADIUS, degrees)}"), searches)
 
 
-# The last value: whether only the 740 queries of Mapillary's evaluator are used.
-read_train = partial(_read, "msls-train", TRAIN_CITIES, None, False)
-read_val = partial(_read, "msls-val", VALIDATION_CITIES, None, True)
-read_val_40 = partial(_read, "msls-val-40", VALIDATION_CITIES, DEGREES, True)
-read_val_all = partial(_read, "msls-val-all", VALIDATION_CITIES, None, False)
-
-
-def read_test(folder: Path) -> Dataset:
+def read_msls_test(folder: Path, name: str) -> Dataset:
     """Read the six cities of the challenge; only Mapillary has their ground truth."""
     searches = []
     for city in _existing(folder / "test", TEST_CITIES):
         queries, database = (_hidden_side(folder, city, side) for side in ("query", "database"))
         searches.append(Search(city, queries, database, (frozenset(),) * len(queries)))
-    protocol = Protocol("msls-test", "known to Mapillary only", hidden=True)
+    protocol = Protocol(name, "known to Mapillary only", hidden=True)
     return Dataset(NAME, protocol, tuple(searches))
 
 
@@ -116,30 +101,29 @@ def read_side(
         angle = row.get("ca", "").strip()
         compass[row["key"]] = number_in(raw, line, row, "ca") if angle else np.nan
     columns = ("key", "easting", "northing", "night", "view_direction")
-    keys, points, night, sideways, numbers = [], [], [], [], []
+    rows = []
     count = 0
     for count, (line, row) in enumerate(read_table(table, columns), start=1):
-        if row["key"] not in panorama:
-            raise BadTable(table, line, f"{row['key']} is not in raw.csv")
-        if panorama[row["key"]]:
-            continue
-        keys.append(row["key"])
-        points.append([number_in(table, line, row, name) for name in ("easting", "northing")])
-        night.append(_truth(table, line, row["night"]))
-        sideways.append(row["view_direction"].strip().lower() == "sideways")
-        numbers.append(count - 1)
-    if not keys:
+        key = row["key"]
+        if key not in panorama:
+            raise BadTable(table, line, f"{key} is not in raw.csv")
+        if not panorama[key]:
+            east, north = (number_in(table, line, row, name) for name in ("easting", "northing"))
+            sideways = row["view_direction"].strip().lower() == "sideways"
+            night = _truth(table, line, row["night"])
+            rows.append((key, east, north, compass[key], night, sideways, count - 1))
+    if not rows:
         raise NotFound(table, "no photo in it except panoramas", "unpack the city again")
-    subtask = _subtask_all(root, count)[numbers] if official else np.ones(len(keys), bool)
+    keys, *values = zip(*rows, strict=True)
+    easting, northing, headings, at_night, looks_sideways, numbers = map(np.array, values)
     photos = Photos(
         tuple(f"train_val/{city}/{side}/images/{key}.jpg" for key in keys),
         tuple(root / "images" / f"{key}.jpg" for key in keys),
-        conditions=tuple("night" if dark else "day" for dark in night),
+        conditions=tuple(np.where(at_night, "night", "day").tolist()),
     )
-    headings = np.array([compass[key] for key in keys])
-    east, north = np.array(points).T
-    photos = with_points(photos, on_the_map(east, north, region), headings)
-    return Side(photos, np.array(night, bool), np.array(sideways, bool), subtask)
+    photos = with_points(photos, on_the_map(easting, northing, region), headings)
+    subtask = _subtask_all(root, count)[numbers] if official else np.ones(len(keys), bool)
+    return Side(photos, at_night, looks_sideways, subtask)
 
 
 def _hidden_side(folder: Path, city: str, side: str) -> Photos:

@@ -14,48 +14,43 @@ from pathlib import Path
 
 import numpy as np
 
-from placerec.errors import BadTable, NotFound
-from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
+from placerec.errors import BadTable
+from placerec.evaluation.dataset import Photos
 from placerec.evaluation.geometry import neighbours, positions_of, with_points
-from placerec.evaluation.layouts.overrides import Overrides
-from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, sides
+from placerec.evaluation.layouts.photo_lists import listed_photos
+from placerec.photos.tables import numbers_in
 from placerec.records import Array
 
 METRES, DEGREES = 5.0, 10.0  # the widest tolerance of the benchmarks defines a positive
-RULE = f"at most {METRES:g} m apart, turned by at most {DEGREES:g} degrees"
 NO_POSE = np.full((4, 4), np.nan)
 
 
-def rotation(quaternion: Sequence[float]) -> Array | None:
-    """Return the matrix (3, 3) of w, x, y, z after normalisation; ``None`` if all are zero."""
-    norm = float(np.linalg.norm(quaternion))
+def pose_rule(metres: float = METRES, degrees: float = DEGREES) -> str:
+    """Return the rule of ``pose_positives`` in words."""
+    return f"at most {metres:g} m apart, turned by at most {degrees:g} degrees"
+
+
+def pose_in(
+    path: Path, line: int, values: Sequence[str | float], *, translated: bool = False
+) -> Array:
+    """Return the pose (4, 4) of seven numbers: qw qx qy qz of R, then c or, if ``translated``, t.
+
+    The quaternion is normalised. Raises ``BadTable`` with ``path`` and ``line`` if a number is
+    invalid or the quaternion is zero.
+    """
+    numbers = np.array(numbers_in(path, line, values, 7))
+    norm = float(np.linalg.norm(numbers[:4]))
     if norm < 1e-9:
-        return None
-    w, x, y, z = np.asarray(quaternion, np.float64) / norm
-    return np.array([
+        raise BadTable(path, line, "its quaternion is zero")
+    w, x, y, z = numbers[:4] / norm
+    rotation = np.array([
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ])  # fmt: skip
-
-
-def from_centre(path: Path, line: int, values: Sequence[float]) -> Array:
-    """Return the pose (4, 4) of qw qx qy qz of R and the camera's centre c.
-
-    ``path`` and ``line`` locate the values for errors.
-    """
-    rotated = rotation(values[:4])
-    if rotated is None:
-        raise BadTable(path, line, "its quaternion is zero")
     pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotated.T, values[4:7]
-    return pose
-
-
-def from_translation(path: Path, line: int, values: Sequence[float]) -> Array:
-    """Return the pose (4, 4) of qw qx qy qz of R and the translation t."""
-    pose = from_centre(path, line, values)
-    pose[:3, 3] = -pose[:3, :3] @ np.asarray(values[4:7], np.float64)
+    pose[:3, :3] = rotation.T
+    pose[:3, 3] = -rotation.T @ numbers[4:] if translated else numbers[4:]
     return pose
 
 
@@ -68,6 +63,11 @@ def with_poses(photos: Photos, poses: Mapping[str, Array], prefix: str = "") -> 
         return photos
     matrices = np.stack([poses.get(prefix + name, NO_POSE) for name in photos.names])
     return with_points(replace(photos, poses=matrices), matrices[:, :3, 3].copy())
+
+
+def posed_photos(root: Path, poses: Mapping[str, Array], source: Path) -> Photos:
+    """Return the photos below ``root`` that the file ``source`` lists with their poses."""
+    return with_poses(listed_photos(root, list(poses), source), poses)
 
 
 def pose_positives(
@@ -87,35 +87,3 @@ def pose_positives(
         angle = np.degrees(np.arccos(np.clip((trace - 1) / 2, -1.0, 1.0)))
         positives.append(frozenset(rows[angle <= degrees].tolist()))
     return tuple(positives)
-
-
-def model_dataset(
-    protocol: str, folder: Path, poses: Mapping[str, Array], source: Path, overrides: Overrides
-) -> Dataset:
-    """Return ``database/`` and ``queries/`` with the poses that a model file ``source`` has.
-
-    The names in ``poses`` begin with ``database/`` and ``queries/``.
-    """
-    queries, database = sides(folder)
-    queries, database = with_poses(queries, poses, QUERIES), with_poses(database, poses, DATABASE)
-    return pose_dataset(protocol, folder.name, queries, database, source, overrides)
-
-
-def pose_dataset(
-    protocol: str, name: str, queries: Photos, database: Photos, source: Path,
-    overrides: Overrides,
-) -> Dataset:  # fmt: skip
-    """Return one search of a general protocol; the poses, read from ``source``, decide.
-
-    The ground truth is hidden if no query has a pose.
-    """
-    if database.poses is None:
-        raise NotFound(source, "it has no pose of a database photo", "check the names in it")
-    metres, degrees = overrides.radius or METRES, overrides.degrees or DEGREES
-    positives = pose_positives(queries, database, metres, degrees)
-    rule = Protocol(
-        overrides.protocol_name(protocol, f"{metres:g} m", f"{degrees:g} degrees"),
-        f"at most {metres:g} m apart, turned by at most {degrees:g} degrees",
-        overrides.panorama, hidden=queries.poses is None, poses=True,
-    )  # fmt: skip
-    return Dataset(name, rule, (Search(name, queries, database, positives),))

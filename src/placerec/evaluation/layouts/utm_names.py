@@ -3,14 +3,12 @@
 Source: G. Berton's tools ("Deep Visual Geo-localization Benchmark", CVPR 2022). They write 14
 fields, ``@UTM_east@UTM_north@zone@letter@lat@lon@pano@tile@heading@...@.jpg``, and read the first
 two of any number of fields. This reader uses the zone with its letter in all names, and the other
-fields only in names with 14. Photos are in ``database/`` and ``queries/`` of the folder or of its
-``images/test``.
+fields only in names with 14.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from placerec.errors import Damaged
 from placerec.evaluation.dataset import Dataset, Photos
 from placerec.evaluation.geometry import on_the_map, with_points
 from placerec.evaluation.layouts.coordinates import distance_dataset
-from placerec.evaluation.layouts.overrides import Overrides
+from placerec.evaluation.layouts.general import Overrides
 from placerec.evaluation.layouts.photo_lists import QUERIES, sides
 
 EAST, NORTH, ZONE, PANORAMA, HEADING = 1, 2, 3, 7, 9  # field numbers
@@ -47,30 +45,20 @@ def with_utm(*groups: Photos) -> tuple[Photos, ...]:
     Photos of different zones are on different maps. If some names have no zone, all others must
     have the same zone, which then applies to all.
     """
-    zones = {path: _zone(path) for photos in groups for path in photos.paths}
-    without = next((path for path, zone in zones.items() if zone == NO_ZONE), None)
-    if without is not None:
-        numbers = sorted(set(zones.values()) - {NO_ZONE})
-        if len(numbers) > 1:
+    paths = [path for photos in groups for path in photos.paths]
+    east, north, heading, zone = np.array([_numbers(path) for path in paths]).T
+    zones = np.unique(zone[zone != NO_ZONE]).astype(int)
+    if (zone == NO_ZONE).any():
+        if len(zones) > 1:
             raise Damaged(
-                f"{without}: its name has no zone, but other names have several "
-                f"({', '.join(map(str, numbers))}); write the zone in every name"
+                f"{paths[np.argmax(zone == NO_ZONE)]}: its name has no zone, but other names have "
+                f"several ({', '.join(map(str, zones))}); write the zone in every name"
             )
-        zones = dict.fromkeys(zones, NO_ZONE)
-    return tuple(_with_fields(photos, zones) for photos in groups)
-
-
-def _with_fields(photos: Photos, zones: Mapping[Path, int]) -> Photos:
-    rows = [(path, utm_fields(path)) for path in photos.paths]
-    east, north = (
-        np.array([_number(path, fields[at]) for path, fields in rows]) for at in (EAST, NORTH)
-    )
-    headings = [
-        _number(path, fields[HEADING]) % 360.0 if _full(fields) and fields[HEADING] else np.nan
-        for path, fields in rows
-    ]
-    regions = np.array([zones[path] for path in photos.paths])
-    return with_points(photos, on_the_map(east, north, regions), np.array(headings))
+        zone[:] = NO_ZONE
+    points = on_the_map(east, north, zone)
+    ends = np.cumsum([len(photos) for photos in groups])[:-1]
+    rows = zip(groups, np.split(points, ends), np.split(heading, ends), strict=True)
+    return tuple(with_points(*group) for group in rows)
 
 
 def has_utm(path: Path) -> bool:
@@ -85,18 +73,21 @@ def utm_fields(path: Path) -> list[str]:
     return path.name.split("@")
 
 
-def _full(fields: list[str]) -> bool:
-    return len(fields) == FULL + 2
-
-
-def _zone(path: Path) -> int:
-    """Return the zone in a name, or ``NO_ZONE``."""
+def _numbers(path: Path) -> tuple[float, float, float, int]:
+    """Return east, north, heading (or NaN) and zone (or ``NO_ZONE``) of a name."""
     fields = utm_fields(path)
-    if _full(fields):
-        return int(_number(path, fields[ZONE])) if fields[ZONE] else NO_ZONE
-    number, letter, *_ = (*fields[ZONE:-1], "", "")
-    valid = number.isdecimal() and 1 <= int(number) <= ZONES
-    return int(number) if valid and len(letter) == 1 and letter.isalpha() else NO_ZONE
+    heading = zone = ""
+    if len(fields) == FULL + 2:
+        heading, zone = fields[HEADING], fields[ZONE]
+    else:
+        number, letter, *_ = (*fields[ZONE:-1], "", "")
+        if number.isdecimal() and 1 <= int(number) <= ZONES and len(letter) == 1:
+            zone = number if letter.isalpha() else ""
+    return (
+        _number(path, fields[EAST]), _number(path, fields[NORTH]),
+        _number(path, heading) % 360.0 if heading else math.nan,
+        int(_number(path, zone)) if zone else NO_ZONE,
+    )  # fmt: skip
 
 
 def _number(path: Path, text: str) -> float:
