@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +40,11 @@ class Prediction:
     reranked: Ranking | None = field(default=None, repr=False)
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+
+    @property
+    def final(self) -> Ranking:
+        """The final ranking of the method."""
+        return self.retrieved if self.reranked is None else self.reranked
 
 
 class PredictionFile(AbstractContextManager["PredictionFile"]):
@@ -132,7 +137,7 @@ class PredictionFile(AbstractContextManager["PredictionFile"]):
         """Update the attributes with the content of one line."""
         if "begun" in line:
             self.begun[line["begun"]] = line["facts"]
-            self.spent[line["begun"]] = line.get("seconds", 0.0)
+            self.spent[line["begun"]] = line["seconds"]
         elif "paused" in line:
             self.spent[line["paused"]] = line["seconds"]
         elif "ended" in line:
@@ -224,12 +229,10 @@ def _brief(value: Any) -> str:
 def _as_json(prediction: Prediction) -> dict[str, Any]:
     reranked = prediction.reranked
     return {
-        "search": prediction.search,
-        "query": prediction.query,
+        **asdict(prediction),
         "retrieved": _short(prediction.retrieved),
         "reranked": None if reranked is None else _short(reranked),
         "milliseconds": {stage: round(ms, 3) for stage, ms in prediction.milliseconds.items()},
-        "error": prediction.error,
     }
 
 
