@@ -74,7 +74,7 @@ def add(
 
     In Python: placerec.add_photos.
     """
-    from placerec.index.update import add_photos
+    from placerec.index.build import add_photos
 
     with showing_progress(threads, device) as runtime:
         report = add_photos(index, photos, positions=positions, model=model, runtime=runtime)
@@ -89,7 +89,7 @@ def remove(index: Path, photos: tuple[str, ...]) -> int:
 
     In Python: placerec.remove_photos.
     """
-    from placerec.index.update import remove_photos
+    from placerec.index.build import remove_photos
 
     return _print_report(index, remove_photos(index, photos))
 
@@ -102,7 +102,7 @@ def refresh(index: Path, model: str, threads: int | None, device: str) -> int:
 
     In Python: placerec.refresh_index.
     """
-    from placerec.index.update import refresh_index
+    from placerec.index.build import refresh_index
 
     with showing_progress(threads, device) as runtime:
         report = refresh_index(index, model=model, runtime=runtime)
