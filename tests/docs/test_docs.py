@@ -70,7 +70,7 @@ def test_the_python_examples_of_a_page_run_in_their_order(page, demo_folder):
 
 
 def test_the_command_line_example_runs(demo_folder):
-    lines = [line for line in blocks("README.md", "sh")[0].splitlines() if line]
+    lines = [line for line in blocks("README.md", "sh")[1].splitlines() if line]
     assert lines
     for line in lines:
         program, *arguments = shlex.split(line)
@@ -83,7 +83,7 @@ def test_the_command_line_example_runs(demo_folder):
 
 
 def test_the_two_start_commands_are_targets():
-    for line in blocks("README.md", "sh")[1].splitlines():
+    for line in blocks("README.md", "sh")[0].splitlines():
         target = line.split()[1]
         assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE)
 
@@ -140,3 +140,14 @@ def test_links_lead_to_files(page):
 def test_no_page_names_a_home_folder():
     for page in PAGES:
         assert os.sep + "home" + os.sep not in page.read_text(encoding="utf-8")
+
+
+def test_the_front_page_and_the_summary_are_the_results_of_the_methods():
+    module = benchmark("methods")
+    rows = module.read_rows(module.TABLE)
+    assert module.front(rows) in module.FRONT_PAGE.read_text(encoding="utf-8")
+    assert module.summary(rows) in module.SUMMARY_PAGE.read_text(encoding="utf-8")
+
+
+def test_the_front_page_has_at_most_90_lines():
+    assert len(read("README.md").splitlines()) <= 90

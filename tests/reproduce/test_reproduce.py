@@ -21,8 +21,7 @@ from placerec.evaluation.layouts import open_dataset
 from placerec.models.model_file import load_model, read_settings, save_model
 from placerec.reproduce import TABLES, methods, reproduce, robustness, speed
 from placerec.reproduce.folder import ResultFolder
-from placerec.reproduce.opened_model import open_for_table
-from placerec.reproduce.parameters import Parameters
+from placerec.reproduce.parameters import Parameters, open_for_table
 from placerec.reproduce.study import Study, read_search
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from plain_methods import Darkest

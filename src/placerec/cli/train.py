@@ -57,7 +57,7 @@ def _schedule_options(command: Command) -> Command:
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="Schedule; default: by the layout of DATASET.",
+    help="Schedule; default: that of the layout.",
 )
 @_schedule_options
 @image_size_option
@@ -86,7 +86,7 @@ def train(
     from placerec.evaluation.query_lists import select_queries
     from placerec.training import loop
     from placerec.training.datasets import open_training_data
-    from placerec.training.start import starting_model
+    from placerec.training.model import starting_model
 
     data = open_training_data(dataset)
     chosen = {name: TYPES[name](value) for name, value in given(numbers).items()}
