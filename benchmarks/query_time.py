@@ -65,7 +65,7 @@ def ask(asked: PlaceRecognizer, path: Path, spent: dict[str, list[float]]) -> No
     model, settings = asked.model, asked.settings
     with single_threaded_blas():
         with timed(spent, "decode"):
-            image = prepare(model.read(path).pixels, model.preprocessing)
+            image = prepare(model.read(path).pixels, model.trunk.preprocessing(settings.image_size))
         with timed(spent, "trunk"):
             features = model.trunk(image).transpose(1, 2, 0).copy()
         with timed(spent, "descriptors"):

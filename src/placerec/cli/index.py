@@ -76,7 +76,7 @@ def add(index: Path, photos: tuple[Path, ...], **options: Any) -> int:
 
     In Python: placerec.add_photos.
     """
-    from placerec.index.update import add_photos
+    from placerec.index.build import add_photos
 
     return _change(add_photos, index, photos, **options)
 
@@ -89,7 +89,7 @@ def remove(index: Path, photos: tuple[str, ...]) -> int:
 
     In Python: placerec.remove_photos.
     """
-    from placerec.index.update import remove_photos
+    from placerec.index.build import remove_photos
 
     return _print_report(index, remove_photos(index, photos))
 
@@ -102,7 +102,7 @@ def refresh(index: Path, **options: Any) -> int:
 
     In Python: placerec.refresh_index.
     """
-    from placerec.index.update import refresh_index
+    from placerec.index.build import refresh_index
 
     return _change(refresh_index, index, **options)
 

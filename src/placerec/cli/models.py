@@ -32,8 +32,8 @@ def fit(
 
     In Python: placerec.fit_on_folder and placerec.save_model.
     """
-    from placerec.models.fit_on_folder import fit_on_folder
     from placerec.models.model_file import save_model
+    from placerec.models.photo_source import fit_on_folder
 
     _check_model_file(out)
     settings = chosen_settings(model, method, options)
@@ -53,12 +53,12 @@ def features(photo: Path, weights: Path, out: Path) -> None:
     """Write what the published method computes of PHOTO, all float32, for comparison.
 
     encoder (C,h,w), global_vlad, global_pca, patch2_pca, patch5_pca, patch8_pca (D,P). In Python:
-    placerec.models.features.published_features.
+    placerec.models.model.published_features.
     """
     import numpy as np
 
     from placerec.files import atomic_write
-    from placerec.models.features import published_features
+    from placerec.models.model import published_features
     from placerec.models.model_file import load_model
     from placerec.workers import single_threaded_blas
 
