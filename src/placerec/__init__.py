@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from placerec.recognise.pair import match_photos
     from placerec.recognise.picture import draw_match
     from placerec.recognise.recognizer import PlaceRecognizer
+    from placerec.runtime import Runtime
     from placerec.settings import Settings
 
 _HOMES = {
     "PlaceRecognizer": "placerec.recognise.recognizer",
+    "Runtime": "placerec.runtime",
     "Settings": "placerec.settings",
     "add_photos": "placerec.index.update",
     "build_index": "placerec.index.build",
@@ -47,6 +49,7 @@ _HOMES = {
 
 __all__ = [
     "PlaceRecognizer",
+    "Runtime",
     "Settings",
     "__version__",
     "add_photos",

@@ -70,7 +70,7 @@ def test_the_python_examples_of_a_page_run_in_their_order(page, demo_folder):
 
 
 def test_the_command_line_example_runs(demo_folder):
-    lines = [line for line in blocks("README.md", "sh")[0].splitlines() if line]
+    lines = [line for line in blocks("README.md", "sh")[1].splitlines() if line]
     assert lines
     for line in lines:
         program, *arguments = shlex.split(line)
@@ -83,7 +83,68 @@ def test_the_command_line_example_runs(demo_folder):
 
 
 def test_the_two_start_commands_are_targets():
-    for line in blocks("README.md", "sh")[1].splitlines():
+    for line in blocks("README.md", "sh")[0].splitlines():
+        target = line.split()[1]
+        assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE)
+
+
+def test_every_command_is_on_the_page_and_has_help():
+    page = read("docs/COMMANDS.md")
+    for name, command in cli.commands.items():
+        assert command.help
+        for child in getattr(command, "commands", {None: None}):
+            assert f"`{name}{' ' + child if child else ''}" in page, (name, child)
+
+
+def test_every_exit_code_is_on_the_page():
+    import placerec.errors as errors
+
+    codes = {e.exit_code for e in vars(errors).values() if hasattr(e, "exit_code")}
+    page = read("docs/PROMISES.md")
+    assert all(f"| {code} |" in page for code in codes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "table",
+        "choices",
+        "query_time",
+        "patch_sums",
+        "kmeans",
+        "training",
+        "training_export",
+        "methods",
+        "matching",
+    ],
+)
+def test_a_measured_table_on_a_page_is_its_results_file(name):
+    module = benchmark(MODULES.get(name, name))
+    with (ROOT / "results" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        table = module.markdown(list(csv.DictReader(file)))
+    assert table in module.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_PYTHON)
+def test_the_python_examples_of_a_page_run_in_their_order(page, demo_folder):
+    assert run_python("\n".join(blocks(page, "python")), demo_folder)
+
+
+def test_the_command_line_example_runs(demo_folder):
+    lines = [line for line in blocks("README.md", "sh")[1].splitlines() if line]
+    assert lines
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == ".venv/bin/placerec"
+        subprocess.run(
+            [sys.executable, "-m", "placerec", *arguments],
+            cwd=demo_folder, capture_output=True, check=True,
+        )  # fmt: skip
+    assert (demo_folder / "match.png").is_file()
+
+
+def test_the_two_start_commands_are_targets():
+    for line in blocks("README.md", "sh")[0].splitlines():
         target = line.split()[1]
         assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE)
 
@@ -140,3 +201,14 @@ def test_links_lead_to_files(page):
 def test_no_page_names_a_home_folder():
     for page in PAGES:
         assert os.sep + "home" + os.sep not in page.read_text(encoding="utf-8")
+
+
+def test_the_front_page_and_the_summary_are_the_results_of_the_methods():
+    module = benchmark("methods")
+    rows = module.read_rows(module.TABLE)
+    assert module.front(rows) in module.FRONT_PAGE.read_text(encoding="utf-8")
+    assert module.summary(rows) in module.SUMMARY_PAGE.read_text(encoding="utf-8")
+
+
+def test_the_front_page_has_at_most_90_lines():
+    assert len(read("README.md").splitlines()) <= 90

@@ -91,8 +91,8 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
 
     Both are folders of evaluate --out with the same protocol; others are refused.
     """
-    from placerec.evaluation.scoring.compare import compare as compare_runs
-    from placerec.evaluation.scoring.score_files import read_run
+    from placerec.evaluation.compare import compare as compare_runs
+    from placerec.evaluation.run_folder import read_run
 
     comparison = compare_runs(read_run(first), read_run(second))
     if as_json:

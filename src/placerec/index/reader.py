@@ -184,7 +184,7 @@ class IndexReader:
             "SELECT SUM(LENGTH(descriptor)) FROM photos",
             "SELECT SUM(LENGTH(descriptors)) FROM patches",
         )
-        return float(sum(self._read(one)[0][0] or 0 for one in sizes)) / len(self.entries)
+        return float(sum(self._read(query)[0][0] or 0 for query in sizes)) / len(self.entries)
 
     def weights(self) -> bytes:
         """Return the fitted model as it was given to ``IndexWriter.create``."""

@@ -47,26 +47,26 @@ def verify(path: Path | str) -> list[str]:
 
 def findings(connection: sqlite3.Connection, path: Path) -> list[str]:
     """Return what is wrong with the index of an open connection."""
-    found: list[str] = []
+    problems: list[str] = []
     for check in (_structure, _tables, _collection, _photos, _patches):
-        found += _guarded(check, connection, path)
-    return found[:MOST_FINDINGS]
+        problems += _guarded(check, connection, path)
+    return problems[:MOST_FINDINGS]
 
 
 def _guarded(check: _Check, connection: sqlite3.Connection, path: Path) -> list[str]:
     """Run one check to its end; an error that stops it is a finding too."""
-    found: list[str] = []
+    problems: list[str] = []
     try:
         with translated(path):
             for finding in check(connection, path):
-                found.append(finding)
-                if len(found) == MOST_FINDINGS:
+                problems.append(finding)
+                if len(problems) == MOST_FINDINGS:
                     break
     except Busy:
         raise
     except Damaged as error:
-        found.append(str(error))
-    return found
+        problems.append(str(error))
+    return problems
 
 
 def _structure(connection: sqlite3.Connection, _: Path) -> Iterator[str]:

@@ -19,9 +19,9 @@ from placerec.errors import UsageError
 from placerec.method.local import local_features
 from placerec.method.patches import patch_vlad
 from placerec.method.pca import Projection, fit_pca
-from placerec.method.sampling import evenly_spread
 from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise
 from placerec.models.model import Fitted, Model, global_descriptor
+from placerec.photos.find import evenly_spread
 from placerec.records import Array
 from placerec.settings import PublishedSettings, Settings
 from placerec.trunks.convert import SOURCES

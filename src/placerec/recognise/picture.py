@@ -30,13 +30,13 @@ def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> 
     canvas.paste(right, (offset, 0))
     layer = Image.new("RGBA", canvas.size, (0, 0, 0, 0))
     pen = ImageDraw.Draw(layer)
-    for mine, theirs in zip(*_drawn_boxes(place), strict=True):
-        here, there = _pixels(mine, left, 0), _pixels(theirs, right, offset)
-        red, green, blue = colorsys.hsv_to_rgb(0.85 * (mine[0] + mine[2]) / 2, 0.75, 1.0)
+    for query_box, database_box in zip(*_drawn_boxes(place), strict=True):
+        first, second = _pixels(query_box, left, 0), _pixels(database_box, right, offset)
+        red, green, blue = colorsys.hsv_to_rgb(0.85 * (query_box[0] + query_box[2]) / 2, 0.75, 1.0)
         colour = (round(255 * red), round(255 * green), round(255 * blue))
-        for box in (here, there):
+        for box in (first, second):
             pen.rectangle(box, outline=(*colour, 235), width=2)
-        pen.line((*_middle(here), *_middle(there)), fill=(*colour, 150), width=2)
+        pen.line((*_middle(first), *_middle(second)), fill=(*colour, 150), width=2)
     drawn = Image.alpha_composite(canvas.convert("RGBA"), layer).convert("RGB")
     with atomic_write(Path(out)) as partial:
         drawn.save(partial, "PNG")
@@ -56,16 +56,16 @@ def _drawn_boxes(place: Place) -> tuple[Array, Array]:
     fullest = [match for match in place.matches if match.inliers]
     if not fullest:
         return np.empty((0, 4)), np.empty((0, 4))
-    match = max(fullest, key=lambda one: one.query_grid.size)
-    mine = match.query_grid.boxes(match.pairs[:, 0])
-    theirs = match.database_grid.boxes(match.pairs[:, 1])
-    apart = (mine[0, 2:] - mine[0, :2]) * 0.9
+    match = max(fullest, key=lambda match: match.query_grid.size)
+    query_boxes = match.query_grid.boxes(match.pairs[:, 0])
+    database_boxes = match.database_grid.boxes(match.pairs[:, 1])
+    apart = (query_boxes[0, 2:] - query_boxes[0, :2]) * 0.9
     chosen: list[int] = []
-    for number, box in enumerate(mine):
-        near = np.abs(mine[chosen, :2] - box[:2]) < apart
+    for number, box in enumerate(query_boxes):
+        near = np.abs(query_boxes[chosen, :2] - box[:2]) < apart
         if len(chosen) < MOST_DRAWN and not near.all(axis=1).any():
             chosen.append(number)
-    return mine[chosen], theirs[chosen]
+    return query_boxes[chosen], database_boxes[chosen]
 
 
 def _pixels(box: Array, image: Image.Image, offset: int) -> tuple[float, float, float, float]:

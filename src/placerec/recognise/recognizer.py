@@ -91,9 +91,16 @@ class PlaceRecognizer:
         places = []
         for rank, (number, score) in enumerate(zip(order[:top], final[:top], strict=True), start=1):
             entry = self.index.entries[rows[number]]
-            found = matches[number] if number < len(matches) else ()
+            agreements = matches[number] if number < len(matches) else ()
             places.append(
-                Place(rank, entry.name, float(score), float(cosines[number]), entry.position, found)
+                Place(
+                    rank,
+                    entry.name,
+                    float(score),
+                    float(cosines[number]),
+                    entry.position,
+                    agreements,
+                )
             )
         return tuple(places)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from placerec.errors import NoRoom, UsageError
-from placerec.evaluation.machine import versions
 from placerec.evaluation.predictions import changed_values
+from placerec.evaluation.run import versions
 from placerec.files import write_text
 
 Row = dict[str, Any]

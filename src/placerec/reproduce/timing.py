@@ -108,7 +108,7 @@ def keypoint_rows(study: Study, reranker: Reranker) -> list[Row]:
     ``trunk_ms`` is the detector, ``match_ms`` matching and verification of all candidates.
     """
     threads = study.runtime.cores
-    verifier = LocalVerifier.open(study.search, reranker, study.cache, threads)
+    verifier = LocalVerifier(reranker, study.search.database.paths, study.cache, threads)
     lists, orders = study.shortlists(study.model, study.query_maps), []
     photos = study.search.queries.paths
     for photo, rows in zip(photos, lists, strict=True):
