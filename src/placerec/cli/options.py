@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from placerec.settings import CHOICES, METHODS, AnySettings, Settings
-from placerec.trunks import TRUNKS
 
 if TYPE_CHECKING:
     from placerec.evaluation.dataset import Dataset
@@ -61,6 +60,16 @@ HELP = {  # of the fields of Settings that are options
 }  # fmt: skip
 
 
+class _TrunksInHelp(click.Option):
+    """An option whose help lists the trunks; it imports them only to show the help."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from placerec.trunks import TRUNKS
+
+        self.help = (self.help or "").replace("{trunks}", ", ".join(TRUNKS))
+        return super().get_help_record(ctx)
+
+
 def field_option(
     name: str, text: str, kind: Any, choices: Sequence[Any] = (), flag: str = ""
 ) -> Callable[[Command], Command]:
@@ -100,7 +109,7 @@ runtime_options = together(
 )
 model_options = together(
     click.option("--model", default="auto", show_default=True,
-                 help=f"auto, generic, a trunk ({', '.join(TRUNKS)}), or a file (.safetensors "
+                 cls=_TrunksInHelp, help="auto, generic, a trunk ({trunks}), or a file (.safetensors "
                       "model, .onnx trunk)."),
     runtime_options,
 )

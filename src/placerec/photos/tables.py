@@ -95,7 +95,8 @@ def numbers_in(path: Path, line: int, texts: Sequence[str | float], count: int) 
     """Return ``texts`` as ``count`` finite numbers, or raise ``BadTable``."""
     numbers = [number for number in map(finite, texts) if number is not None]
     if len(texts) != count or len(numbers) != count:
-        raise BadTable(path, line, f"needs {count} finite numbers, not {' '.join(map(str, texts))!r:.200}")
+        given = " ".join(map(str, texts))
+        raise BadTable(path, line, f"needs {count} finite numbers, not {given!r:.200}")
     return numbers
 
 
