@@ -108,9 +108,9 @@ runtime_options = together(
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
 )
 model_options = together(
-    click.option("--model", default="auto", show_default=True,
-                 cls=_TrunksInHelp, help="auto, generic, a trunk ({trunks}), or a file (.safetensors "
-                      "model, .onnx trunk)."),
+    click.option("--model", default="auto", show_default=True, cls=_TrunksInHelp,
+                 help="auto, generic, a trunk ({trunks}), or a file (.safetensors model, .onnx "
+                      "trunk)."),
     runtime_options,
 )
 algorithm_options = together(_method_option, model_options, setting_options)
