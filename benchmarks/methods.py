@@ -1,20 +1,20 @@
-"""Every method with real weights on the real sets: recall with intervals, milliseconds, bytes.
+"""Measure every method with real weights on the real sets: recall, milliseconds, bytes.
 
     python benchmarks/methods.py DATA_FOLDER RUNS_FOLDER
 
-Each run is one of ``placerec evaluate --out RUNS_FOLDER/SET/METHOD``: it can be killed and goes on,
-and its report.html can be looked at. The answers do not depend on the ground truth, so one run is
-scored by several protocols of its set. Keypoint re-rankers take 10 candidates of the default
-method's shortlist. Slow methods answer a seeded list of 100 queries where there are more; rows say
-how many queries they are of, and the default method is scored on that list too.
+Each run is ``placerec evaluate --out RUNS_FOLDER/SET/METHOD``: a killed run resumes, and it has a
+report.html. The answers do not depend on the ground truth, so one run is scored by several
+protocols of its set. Keypoint re-rankers take 10 candidates of the default method's shortlist. Slow
+methods answer a seeded list of 100 queries if a set has more. Every row states its number of
+queries. The default method and NetVLAD are also scored on that list.
 
-Models are fitted on the database photos alone, distractors among them. Milliseconds are of one
-query on 2 threads, from the file to the answer, the median of each stage; other work on the machine
-lengthens them, so compare rows of one set roughly. Bytes are descriptors as they are kept, without
-the model.
+Models are fitted on the database photos alone, including distractors. Milliseconds are per query on
+2 threads, from the file to the answer, the sum of the medians of the stages. Other work on the
+machine makes them longer. Bytes are those of the stored descriptors, without the model.
 
-Writes results/methods.csv run by run (a run that is there is not asked or scored again: delete the
-file to start anew), then the table in docs/BASELINES.md and its summary in README.md.
+The script writes results/methods.csv run by run, then the table in docs/BASELINES.md, the summary
+in docs/MEASUREMENTS.md and the short table in README.md. It skips a run whose rows exist; delete
+these rows to run it again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from placerec.evaluation.scoring.outcomes import outcomes, scores
 from placerec.runtime import Runtime
 
 TABLE = ROOT / "results" / "methods.csv"
-PAGE, SUMMARY_PAGE = ROOT / "docs" / "BASELINES.md", ROOT / "README.md"
+PAGE, SUMMARY_PAGE = ROOT / "docs" / "BASELINES.md", ROOT / "docs" / "MEASUREMENTS.md"
+FRONT_PAGE, FRONT = ROOT / "README.md", ("netvlad", "patch-netvlad", "default")
 THREADS, LISTED = 2, 100
 AT, STAGES = (1, 5, 10), ("encode", "search", "rerank")
 
@@ -101,7 +102,7 @@ COLUMNS = ("set", "protocol", "hash", "queries", "method", "fitted_on", *MEASURE
 
 
 def rows_of(data: Path, runs: Path, one: Set, asked: Asked) -> Iterator[dict[str, object]]:
-    """The rows of one run: a protocol each; of the default also on the list of 100 queries."""
+    """Yield the rows of one run: one per protocol, and for FRONT also the list of 100 queries."""
     count = LISTED if asked.listed else None
     asks = sample_queries(open_all(data, one, next(iter(one.protocols.values()))), count)
     out = runs / one.name / asked.label
@@ -111,7 +112,7 @@ def rows_of(data: Path, runs: Path, one: Set, asked: Asked) -> Iterator[dict[str
     for protocol, options in one.protocols.items():
         judged = open_all(data, one, options)
         counts = [LISTED if asked.listed else judged.queries]
-        if asked.label == "default" and judged.queries > LISTED:
+        if asked.label in FRONT and not asked.listed and judged.queries > LISTED:
             counts.append(LISTED)
         for dataset in [sample_queries(judged, count) for count in counts]:
             yield {
@@ -155,8 +156,8 @@ def fitted_on(run: Run) -> str:
 
 def markdown(rows: list[dict[str, str]]) -> str:
     """The table as it stands on the page: the final ranking, and the global one before it."""
-    head = ("set", "queries", "method", "global R@1", "R@1", "R@5", "R@10", "ms a query",
-            "bytes a photo")  # fmt: skip
+    head = ("set", "queries", "method", "global R@1", "R@1", "R@5", "R@10", "ms per query",
+            "bytes per photo")  # fmt: skip
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
     order = [one.name for one in SETS]
     for row in sorted(rows, key=lambda row: (order.index(row["set"]), row["protocol"])):
@@ -175,7 +176,7 @@ def summary(rows: list[dict[str, str]]) -> str:
     first = [(one.name, next(iter(one.protocols))) for one in SETS if not one.only]
     shown = [row for row in rows if (row["set"], row["protocol"]) in first]
     listed = {asked.label for asked in METHODS if asked.listed}
-    head = ("method", *(title(*names) for names in first), "ms a query", "bytes a photo")
+    head = ("method", *(title(*names) for names in first), "ms per query", "bytes per photo")
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
     for some in (False, True):  # all queries, then the lists of 100
         for asked in METHODS:
@@ -192,6 +193,26 @@ def summary(rows: list[dict[str, str]]) -> str:
                 *(recall_cell(mine.get(names)) for names in first),
                 span(times[0], times[-1]), span(sizes[0], sizes[-1]),
             ]))  # fmt: skip
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def front(rows: list[dict[str, str]]) -> str:
+    """The README's table: recall@1 on the lists of 100 queries."""
+    own = [one for one in SETS if not one.only and not one.distractors]
+    sets = [(one.name, next(iter(one.protocols))) for one in own]
+    head = ("method", *(title(*names) for names in sets), "ms per query", "bytes per photo")
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    for label in FRONT:
+        by_set = {
+            (row["set"], row["protocol"]): row for row in rows
+            if row["method"] == label and int(row["queries"]) == LISTED
+        }  # fmt: skip
+        chosen = [by_set[names] for names in sets]
+        times = sorted(map(sum_of_stages, chosen))
+        sizes = sorted(int(row["bytes_per_photo"]) for row in chosen)
+        recalls = (interval(row, "final" if row["final_recall@1"] else "global") for row in chosen)
+        cells = [label, *recalls, span(times[0], times[-1]), span(sizes[0], sizes[-1])]
+        lines.append(" | ".join(cells))
     return "\n".join(f"| {line} |" for line in lines)
 
 
@@ -227,6 +248,13 @@ def interval(row: dict[str, str], part: str) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def write_pages() -> None:
+    rows = read_rows(TABLE)
+    write_page(PAGE, "methods", markdown(rows))
+    write_page(SUMMARY_PAGE, "methods", summary(rows))
+    write_page(FRONT_PAGE, "front", front(rows))
+
+
 def main() -> None:
     data, runs = Path(sys.argv[1]), Path(sys.argv[2])
     for asked in METHODS:  # the quick ones first
@@ -237,8 +265,7 @@ def main() -> None:
                 continue
             append_rows(TABLE, COLUMNS, list(rows_of(data, runs, one, asked)))
             print(one.name, asked.label, "done", flush=True)
-            write_page(PAGE, "methods", markdown(read_rows(TABLE)))
-            write_page(SUMMARY_PAGE, "methods", summary(read_rows(TABLE)))
+            write_pages()
 
 
 if __name__ == "__main__":

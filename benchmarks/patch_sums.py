@@ -26,7 +26,7 @@ from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary, normalise, soft_assign
 from placerec.photos.decode import decode
 from placerec.records import Array, PatchSet
-from placerec.settings import PATCH_SUMS
+from placerec.settings import CHOICES
 from placerec.trunks import feature_map
 from placerec.trunks.vgg16 import VGG16
 from placerec.workers import single_threaded_blas
@@ -82,7 +82,7 @@ def rows_of_size(
     """Yield a row for direct and for integral sums of one patch size, from float32 features."""
     maps = query, database
     exact = [exact_vlad(features, vocabulary, size) for features in maps]
-    for sums in PATCH_SUMS:
+    for sums in CHOICES["patch_sums"]:
         patches = [patch_vlad(normalise(features), vocabulary, None, (size, size), sums=sums)
                    for features in maps]  # fmt: skip
         values = normalise(patches[0].descriptors.astype(np.float64))

@@ -2,8 +2,8 @@
 
     python benchmarks/query_time.py PHOTOS_FOLDER
 
-Indexes the first 1000 photos of a folder, asks 100 of them, and takes the median of each stage.
-Writes results/query_time.csv and the table in README.md.
+The script indexes the first 1000 photos of a folder, asks 100 of them, and takes the median of
+each stage. It writes results/query_time.csv and the table in docs/MEASUREMENTS.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from table import ROOT, read_rows, write_page
 
 from placerec.index.build import build_index
-from placerec.method.ranking import shortlist
+from placerec.index.reader import StoredPatches
 from placerec.photos.find import find_photos
 from placerec.photos.prepare import prepare
 from placerec.recognise.recognizer import PlaceRecognizer
@@ -65,7 +65,7 @@ def ask(asked: PlaceRecognizer, path: Path, spent: dict[str, list[float]]) -> No
     model, settings = asked.model, asked.settings
     with single_threaded_blas():
         with timed(spent, "decode"):
-            image = prepare(model.read(path).pixels, model.preprocessing)
+            image = prepare(model.read(path).pixels, model.trunk.preprocessing(settings.image_size))
         with timed(spent, "trunk"):
             features = model.trunk(image).transpose(1, 2, 0).copy()
         with timed(spent, "descriptors"):

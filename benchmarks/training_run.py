@@ -25,7 +25,7 @@ from placerec.runtime import Runtime
 from placerec.schedule import PRESETS
 from placerec.training.datasets import open_training_data
 from placerec.training.loop import Options, train
-from placerec.training.start import starting_model
+from placerec.training.model import starting_model
 
 RESULTS = ROOT / "results" / "training.csv"
 PLOT = ROOT / "docs" / "training.png"

@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from placerec.version import __version__
 
 DOCS = Path(__file__).resolve().parent
-CREATED_BY_USERS = ("placerec.Settings", "placerec.runtime.Runtime")
+CREATED_BY_USERS = ("placerec.Settings", "placerec.settings.PublishedSettings", "placerec.Runtime")
 
 project = "placerec"
 author = "the placerec authors"

@@ -21,12 +21,12 @@ class MeanColour:
         self.described += 1
         rows = np.array_split(pixels.astype(np.float32), 4)
         boxes = [box.mean(axis=(0, 1)) for row in rows for box in np.array_split(row, 4, axis=1)]
-        found = np.concatenate(boxes) - np.mean(boxes)
-        return (found / np.linalg.norm(found)).astype(np.float32)
+        values = np.concatenate(boxes) - np.mean(boxes)
+        return (values / np.linalg.norm(values)).astype(np.float32)
 
 
 class Darkest:
-    """A re-ranker of no sense: the darker the better; keeps one number a photo."""
+    """A re-ranker of no sense: the darker the better; keeps one number per photo."""
 
     name, provenance, fingerprint = "darkest", Provenance("MIT", "none"), "b" * 64
 
@@ -34,7 +34,7 @@ class Darkest:
         return {"mean": np.array([pixels.mean()], np.float32)}
 
     def score(self, query, candidates):
-        return [Verified(-float(one["mean"][0]), np.zeros((0, 4))) for one in candidates]
+        return [Verified(-float(features["mean"][0]), np.zeros((0, 4))) for features in candidates]
 
 
 def write_onnx_trunk(path, seed=0):

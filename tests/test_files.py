@@ -66,9 +66,9 @@ def test_two_writers_at_once_leave_one_whole_file(tmp_path):
             partial.write_text(letter * 1000)
 
     writers = [threading.Thread(target=write, args=(letter,)) for letter in "ab"]
-    for one in writers:
-        one.start()
-    for one in writers:
-        one.join()
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
     assert path.read_text() in ("a" * 1000, "b" * 1000)
     assert names(tmp_path) == ["a.txt"]

@@ -4,21 +4,23 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "placerec"
 MOST_LINES = 400
 
 
-def layers() -> list[str]:
-    """The rooms in the order of the page: the first word of each line of its ``layers`` block."""
+def layers(block: str = "layers") -> list[str]:
+    """The first word of each line of a block of the page: rooms, or modules of a room, in order."""
     page = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    block = re.search(r"```layers\n(.*?)```", page, re.DOTALL)
-    assert block, "docs/ARCHITECTURE.md has no layers block"
-    return [line.split()[0].removesuffix("/") for line in block[1].splitlines() if line.strip()]
+    found = re.search(rf"```layers\n# {block}\n(.*?)```", page, re.DOTALL)
+    assert found, f"docs/ARCHITECTURE.md has no block {block}"
+    return [line.split()[0].removesuffix("/") for line in found[1].splitlines() if line.strip()]
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def room_of(path: Path, folder: Path = PACKAGE) -> str:
+    return path.relative_to(folder).parts[0].removesuffix(".py")
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -35,22 +37,27 @@ def imported_modules(path: Path) -> set[str]:
     return modules
 
 
-def imported_rooms(path: Path) -> set[str]:
-    return {module.split(".")[0] for module in imported_modules(path)}
+ROOMS = pytest.mark.parametrize(
+    ("block", "folder", "inside"),
+    [("layers", PACKAGE, ""), ("evaluation", PACKAGE / "evaluation", "evaluation.")],
+)
 
 
-def test_every_room_is_on_the_page_and_every_line_of_the_page_is_a_room():
-    rooms = {room_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__", "__main__"}
-    assert rooms == set(layers())
+@ROOMS
+def test_every_room_is_on_the_page_and_every_line_of_the_page_is_a_room(block, folder, inside):
+    rooms = {room_of(path, folder) for path in folder.rglob("*.py")} - {"__init__", "__main__"}
+    assert rooms == set(layers(block))
 
 
-def test_imports_point_only_to_a_line_above():
-    order = layers()
-    for path in PACKAGE.rglob("*.py"):
-        room = room_of(path)
+@ROOMS
+def test_imports_point_only_to_a_line_above(block, folder, inside):
+    order = layers(block)
+    for path in folder.rglob("*.py"):
+        room = room_of(path, folder)
         if room.startswith("__"):
             continue
-        for other in imported_rooms(path) - {room}:
+        modules = [name for name in imported_modules(path) if name.startswith(inside)]
+        for other in {name.removeprefix(inside).split(".")[0] for name in modules} - {room}:
             assert order.index(other) < order.index(room), f"{path} imports {other}"
 
 

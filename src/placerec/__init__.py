@@ -17,36 +17,44 @@ from placerec.version import __version__
 if TYPE_CHECKING:
     from placerec.evaluation.layouts import open_dataset
     from placerec.evaluation.runner import evaluate
-    from placerec.index.build import build_index, refit_index
-    from placerec.index.update import add_photos, refresh_index, remove_photos
+    from placerec.index.build import (
+        add_photos,
+        build_index,
+        refit_index,
+        refresh_index,
+        remove_photos,
+    )
     from placerec.index.verify import verify
-    from placerec.models.fit_on_folder import fit_on_folder
     from placerec.models.model_file import load_model, save_model
+    from placerec.models.photo_source import fit_on_folder
     from placerec.recognise.pair import match_photos
     from placerec.recognise.picture import draw_match
     from placerec.recognise.recognizer import PlaceRecognizer
+    from placerec.runtime import Runtime
     from placerec.settings import Settings
 
 _HOMES = {
     "PlaceRecognizer": "placerec.recognise.recognizer",
+    "Runtime": "placerec.runtime",
     "Settings": "placerec.settings",
-    "add_photos": "placerec.index.update",
+    "add_photos": "placerec.index.build",
     "build_index": "placerec.index.build",
     "draw_match": "placerec.recognise.picture",
     "evaluate": "placerec.evaluation.runner",
-    "fit_on_folder": "placerec.models.fit_on_folder",
+    "fit_on_folder": "placerec.models.photo_source",
     "load_model": "placerec.models.model_file",
     "match_photos": "placerec.recognise.pair",
     "open_dataset": "placerec.evaluation.layouts",
     "refit_index": "placerec.index.build",
-    "refresh_index": "placerec.index.update",
-    "remove_photos": "placerec.index.update",
+    "refresh_index": "placerec.index.build",
+    "remove_photos": "placerec.index.build",
     "save_model": "placerec.models.model_file",
     "verify": "placerec.index.verify",
 }
 
 __all__ = [
     "PlaceRecognizer",
+    "Runtime",
     "Settings",
     "__version__",
     "add_photos",

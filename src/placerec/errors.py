@@ -1,25 +1,4 @@
-"""Every error that placerec raises on purpose, as one tree.
-
-::
-
-    PlacerecError                 exit 1
-    ├── UsageError                     2   an invalid argument
-    │   ├── FixedByIndex               2   a setting that the index has fixed
-    │   └── MissingExtra               2   a command that needs an optional package
-    ├── NotFound                       3   a missing path
-    │   └── NotAnIndex                 3   a file that is not a placerec index
-    ├── Damaged                        4   a file with invalid content
-    │   ├── DamagedIndex               4   a changed, truncated or inconsistent index
-    │   ├── ModelMismatch              4   an index of another model or format
-    │   ├── UnsafeWeights              4   an invalid weight file
-    │   └── BadTable                   4   a table with an invalid row
-    ├── PhotoError                     5   a photo that cannot be read
-    │   ├── NotAPhoto                  5
-    │   ├── TruncatedPhoto             5
-    │   └── PhotoTooLarge              5
-    ├── NoRoom                         6   no space or no permission
-    └── Busy                           7   another process writes to the index
-        └── StaleIndex                 7   an index that has changed since it was opened
+"""Every error that placerec raises on purpose, as one tree below ``PlacerecError``.
 
 Every message says what is wrong, where, and what to do. ``exit_code`` is the exit code of the
 command line; the codes are part of the contract (docs/PROMISES.md). Code 5 is also the exit code
@@ -28,15 +7,24 @@ of a command that finished but skipped some photos of a folder.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 SKIPPED_PHOTOS_EXIT = 5
 
 
 class PlacerecError(Exception):
-    """Base of every error that placerec raises on purpose."""
+    """Base of every error that placerec raises on purpose.
+
+    ``path`` is the file or folder that the error is about, if there is one.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, path: Path | str = "") -> None:
+        self.path = Path(path)
+        super().__init__(message)
 
 
 class UsageError(PlacerecError):
@@ -48,10 +36,9 @@ class UsageError(PlacerecError):
 class FixedByIndex(UsageError):
     """A setting at query time that the index fixed when it was built."""
 
-    def __init__(self, option: str, fixed: object, given: object) -> None:
-        self.option, self.fixed, self.given = option, fixed, given
+    def __init__(self, setting: str, fixed: object, given: object) -> None:
         super().__init__(
-            f"{option}: the index was built with {fixed}, so {given} is not possible; omit the "
+            f"{setting}: the index was built with {fixed}, so {given} is not possible; omit the "
             f"setting, or build a new index with it"
         )
 
@@ -60,8 +47,15 @@ class MissingExtra(UsageError):
     """A command that needs an optional package which is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        self.extra = extra
         super().__init__(f'{what} needs an extra: pip install "placerec[{extra}]"')
+
+
+def import_extra(module: str, what: str, extra: str) -> Any:
+    """Import and return an optional ``module``; raise ``MissingExtra`` if it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtra(what, extra) from error
 
 
 class NotFound(PlacerecError):
@@ -70,8 +64,7 @@ class NotFound(PlacerecError):
     exit_code = 3
 
     def __init__(self, path: Path | str, what: str, remedy: str = "check the spelling") -> None:
-        self.path = Path(path)
-        super().__init__(f"{path}: {what}; {remedy}")
+        super().__init__(f"{path}: {what}; {remedy}", path)
 
 
 class NotAnIndex(NotFound):
@@ -91,34 +84,30 @@ class DamagedIndex(Damaged):
     """An index with changed, missing or inconsistent content."""
 
     def __init__(self, path: Path | str, why: str) -> None:
-        self.path = Path(path)
-        super().__init__(
-            f"{path}: damaged index ({why}); restore a copy, or build it again from the photos"
-        )
+        remedy = "restore a copy, or build it again from the photos"
+        super().__init__(f"{path}: damaged index ({why}); {remedy}", path)
 
 
 class ModelMismatch(Damaged):
     """An index of another model or of another format version."""
 
     def __init__(self, path: Path | str, made_by: str, asked: str, remedy: str) -> None:
-        self.path, self.made_by, self.asked = Path(path), made_by, asked
-        super().__init__(f"{path}: made by {made_by}, but asked for {asked}; {remedy}")
+        super().__init__(f"{path}: made by {made_by}, but asked for {asked}; {remedy}", path)
 
 
 class UnsafeWeights(Damaged):
     """A weight file that has another digest, is malformed, or could run code."""
 
     def __init__(self, path: Path | str, why: str, remedy: str) -> None:
-        self.path = Path(path)
-        super().__init__(f"{path}: invalid weights ({why}); {remedy}")
+        super().__init__(f"{path}: invalid weights ({why}); {remedy}", path)
 
 
 class BadTable(Damaged):
     """A table (positions, ground truth, query list) with an invalid row."""
 
     def __init__(self, path: Path | str, line: int, why: str) -> None:
-        self.path, self.line = Path(path), line
-        super().__init__(f"{path}, line {line}: {why}; correct the file")
+        self.line = line
+        super().__init__(f"{path}, line {line}: {why}; correct the file", path)
 
 
 class PhotoError(PlacerecError):
@@ -127,8 +116,8 @@ class PhotoError(PlacerecError):
     exit_code = 5
 
     def __init__(self, path: Path | str, reason: str) -> None:
-        self.path, self.reason = Path(path), reason
-        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+        super().__init__(f"{path}: {reason}", path)
 
 
 class NotAPhoto(PhotoError):
@@ -148,11 +137,11 @@ class NoRoom(PlacerecError):
 
     exit_code = 6
 
-    def __init__(self, path: Path | str, why: str) -> None:
-        self.path = Path(path)
-        super().__init__(
-            f"{path}: cannot write ({why}); free space, fix permissions, or choose another place"
-        )
+    def __init__(self, path: Path | str, why: str | OSError) -> None:
+        if isinstance(why, OSError):
+            why = why.strerror or str(why)
+        remedy = "free space, fix permissions, or choose another place"
+        super().__init__(f"{path}: cannot write ({why}); {remedy}", path)
 
 
 class Busy(PlacerecError):
@@ -161,13 +150,13 @@ class Busy(PlacerecError):
     exit_code = 7
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        super().__init__(f"{path}: another process is writing to this index; try again later")
+        message = f"{path}: another process is writing to this index; try again later"
+        super().__init__(message, path)
 
 
 class StaleIndex(Busy):
     """An index that another process has changed or replaced since it was opened."""
 
     def __init__(self, path: Path | str, why: str) -> None:
-        self.path = Path(path)
-        PlacerecError.__init__(self, f"{path}: {why} since the index was opened; open it again")
+        message = f"{path}: {why} since the index was opened; open it again"
+        PlacerecError.__init__(self, message, path)

@@ -1,4 +1,4 @@
-"""Files: written as a whole or not at all, named by their content, and the cache folder."""
+"""Files: atomic writes, digests of the content, and the cache folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise NoRoom(path, error.strerror or str(error)) from error
+        raise NoRoom(path, error) from error
     finally:
         with suppress(OSError):  # the parent may be a file
             partial.unlink(missing_ok=True)

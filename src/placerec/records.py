@@ -1,4 +1,4 @@
-"""The records that are handed from room to room, each frozen.
+"""The frozen records that pass between rooms.
 
 One photo becomes a ``Photo`` (photos), its ``Features`` (models), a row of the index, and, for a
 query, a list of ``Place`` in an ``Answer`` (recognise). Conventions used everywhere: images are
@@ -86,7 +86,7 @@ class PatchSet:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a model knows of one photo: global descriptor (G,) float32 and one set a patch size."""
+    """The descriptors of one photo: global (G,) float32, and one ``PatchSet`` per patch size."""
 
     global_descriptor: Array = field(repr=False)
     patches: tuple[PatchSet, ...] = ()
@@ -116,7 +116,7 @@ class Place:
     """One answer: a database photo with its scores.
 
     ``score`` orders the answers (its range depends on the scorer), ``global_score`` is the cosine
-    of the global descriptors, ``matches`` holds one ``Match`` a patch size, or nothing where only
+    of the global descriptors. ``matches`` holds one ``Match`` per patch size; it is empty if only
     the global descriptors were compared.
     """
 
@@ -139,9 +139,6 @@ class Answer:
 
     query: str
     places: tuple[Place, ...]
-
-    def __len__(self) -> int:
-        return len(self.places)
 
     @property
     def best(self) -> Place:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from placerec.errors import UsageError
+from placerec.settings import require
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "avoid": ("portion", "query"),
@@ -19,11 +19,6 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "best_by": (1, 5, 10),
     "precision": ("float32", "bf16", "fp16"),
 }
-
-
-def _require(holds: bool, name: str, what: str) -> None:
-    if not holds:
-        raise UsageError(f"{name}: must be {what}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +59,17 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("negatives", "batch", "portion", "pool", "epochs", "halve_every", "pca_dim"):
-            _require(getattr(self, name) >= 1, name, "at least 1")
+            require(getattr(self, name) >= 1, name, "at least 1")
         for name in ("queries", "patience", "seed", "momentum", "weight_decay"):
-            _require(getattr(self, name) >= 0, name, "at least 0")
+            require(getattr(self, name) >= 0, name, "at least 0")
         for name in ("learning_rate", "margin", "positive_metres"):
-            _require(getattr(self, name) > 0, name, "more than 0")
+            require(getattr(self, name) > 0, name, "more than 0")
         for name, choices in CHOICES.items():
-            _require(getattr(self, name) in choices, name, " or ".join(map(str, choices)))
-        _require(self.clusters >= 2, "clusters", "at least 2")
-        _require(min(self.image_size) >= 16, "image_size", "at least 16 pixels on each side")
+            require(getattr(self, name) in choices, name, " or ".join(map(str, choices)))
+        require(self.clusters >= 2, "clusters", "at least 2")
+        require(min(self.image_size) >= 16, "image_size", "at least 16 pixels on each side")
         near = self.positive_metres <= self.negative_metres
-        _require(near, "positive_metres", "at most negative_metres")
+        require(near, "positive_metres", "at most negative_metres")
 
     def learning_rate_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch (from 0), halved after every ``halve_every``."""
@@ -84,7 +79,7 @@ class Schedule:
         """Return a schedule with ``changes``; an unknown name raises ``UsageError``."""
         names = {field.name for field in dataclasses.fields(self)}
         for name in changes:
-            _require(name in names, name, f"one of {', '.join(sorted(names))}")
+            require(name in names, name, f"one of {', '.join(sorted(names))}")
         return dataclasses.replace(self, **changes)
 
 

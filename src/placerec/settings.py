@@ -1,24 +1,15 @@
 """Every number of the method, in two frozen records, and the named methods.
 
-``Settings`` is our form: the patches have a vocabulary and a PCA that differ from those of the
-global descriptor. ``PublishedSettings`` is the published form: one vocabulary and one PCA for the
-whole photo and its patches.
-
-Each setting belongs to a group, which its field metadata states:
-
-* ``global``: fixed by an index; it decides the global descriptor, and so the shortlist.
-* ``patches``: fixed by an index; it decides the patch descriptors.
-* ``query``: free at every query; it decides the re-ranking.
-* ``model``: which trunk ``--model auto`` means.
-
-A setting that is ``learnt`` is fixed when a model is fitted; the others can be changed for a fitted
-model. The defaults rest on measurements on validation halves (docs/MEASUREMENTS.md).
+``Settings`` is our form: the patches have a vocabulary and a PCA of their own.
+``PublishedSettings`` is the published form: one vocabulary and one PCA for the whole photo and its
+patches. The defaults rest on measurements on validation halves (docs/MEASUREMENTS.md).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -26,19 +17,32 @@ from placerec.errors import UsageError
 
 Size = tuple[int, int]
 
-SCORER_NAMES = ("displacement", "spatial", "ransac")
-FUSIONS = ("raw", "z-score")
-PATCH_SUMS = ("direct", "integral")
-SPATIAL_FORMS = ("program", "paper", "paper-absolute")
+CHOICES = {
+    "scorer": ("displacement", "spatial", "ransac"),
+    "fusion": ("raw", "z-score"),
+    "spatial_form": ("program", "paper", "paper-absolute"),
+    "patch_sums": ("direct", "integral"),
+}
 
 
 def _setting(group: str, default: Any, *, learnt: bool = False) -> Any:
+    """Return a field. Its ``group`` says what it decides, and when it can be changed.
+
+    ``global`` (the shortlist) and ``patches`` are fixed by an index, ``query`` is free at every
+    query, ``model`` names the trunk. A ``learnt`` setting is fixed when a model is fitted.
+    """
     return dataclasses.field(default=default, metadata={"group": group, "learnt": learnt})
 
 
-def _require(holds: bool, name: str, what: str) -> None:
+def require(holds: bool, name: str, what: str) -> None:
+    """Raise ``UsageError`` unless the setting ``name`` holds what it must be."""
     if not holds:
         raise UsageError(f"{name}: must be {what}")
+
+
+def require_choice(name: str, value: str) -> None:
+    """Raise ``UsageError`` unless ``value`` is one of the ``CHOICES`` of the setting ``name``."""
+    require(value in CHOICES[name], name, f"{' or '.join(CHOICES[name])}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,38 +67,29 @@ class _CommonSettings:
     trunk: str = _setting("model", "efficientnet-lite0", learnt=True)
 
     form: ClassVar[str]
+    may_be_zero: ClassVar[tuple[str, ...]]  # the whole numbers that may be 0
     aliases: ClassVar[dict[str, str]] = {}
 
-    def _check(self) -> None:
-        _require(len(self.image_size) == 2, "image_size", "two numbers, height and width")
-        self._check_numbers(("clusters", "stride"), 1)
-        self._check_numbers(("candidates",), 0)
-        self._check_shares("whitening")
-        _require(self.box >= 1 and self.box % 2 == 1, "box", "an odd number of cells")
-        sizes = self.patch_sizes
-        _require(all(min(size) >= 1 for size in sizes), "patch_sizes", "at least 1 cell")
-        _require(len(set(sizes)) == len(sizes), "patch_sizes", "different from each other")
-        for name, choices in (
-            ("scorer", SCORER_NAMES),
-            ("fusion", FUSIONS),
-            ("spatial_form", SPATIAL_FORMS),
-            ("patch_sums", PATCH_SUMS),
-        ):
-            _require(getattr(self, name) in choices, name, " or ".join(choices))
-        weights = self.scale_weights
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name in CHOICES:
+                require_choice(name, value)
+            elif isinstance(field.default, float):
+                require(0.0 <= value <= 1.0, name, "between 0 and 1")
+            elif isinstance(field.default, int):
+                least = 0 if name in self.may_be_zero else 1
+                require(value >= least, name, f"at least {least}")
+        require(len(self.image_size) == 2, "image_size", "two numbers, height and width")
+        require(self.box % 2 == 1, "box", "an odd number of cells")
+        sizes, weights = self.patch_sizes, self.scale_weights
+        require(all(min(size) >= 1 for size in sizes), "patch_sizes", "at least 1 cell")
+        require(len(set(sizes)) == len(sizes), "patch_sizes", "different from each other")
         if weights is not None:
             per_size = f"one per patch size, {len(sizes)} here"
-            _require(len(weights) == len(sizes), "scale_weights", per_size)
-            _require(min(weights, default=0.0) >= 0.0, "scale_weights", "at least 0")
-            _require(abs(sum(weights) - 1.0) < 1e-6, "scale_weights", "of sum 1")
-
-    def _check_numbers(self, names: tuple[str, ...], least: int) -> None:
-        for name in names:
-            _require(getattr(self, name) >= least, name, f"at least {least}")
-
-    def _check_shares(self, *names: str) -> None:
-        for name in names:
-            _require(0.0 <= getattr(self, name) <= 1.0, name, "between 0 and 1")
+            require(len(weights) == len(sizes), "scale_weights", per_size)
+            require(min(weights, default=0.0) >= 0.0, "scale_weights", "at least 0")
+            require(abs(sum(weights) - 1.0) < 1e-6, "scale_weights", "of sum 1")
 
     @property
     def reranks(self) -> bool:
@@ -103,19 +98,15 @@ class _CommonSettings:
 
     def group(self, *groups: str) -> dict[str, Any]:
         """Return the settings of these groups by name, in a fixed order."""
-        return {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.metadata["group"] in groups
-        }
+        return self._values(lambda metadata: metadata["group"] in groups)
 
     def open_after_fit(self) -> dict[str, Any]:
         """Return the settings that can still be changed for a fitted model, by name."""
-        return {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if not field.metadata["learnt"]
-        }
+        return self._values(lambda metadata: not metadata["learnt"])
+
+    def _values(self, wanted: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
+        fields = dataclasses.fields(self)
+        return {field.name: getattr(self, field.name) for field in fields if wanted(field.metadata)}
 
     def replace(self, **changes: Any) -> Self:
         """Return these settings with ``changes``; an unknown name is a ``UsageError``."""
@@ -123,9 +114,9 @@ class _CommonSettings:
         values: dict[str, Any] = {}
         for given, value in changes.items():
             name = self.aliases.get(given, given)
-            _require(name in names, given, f"one of {', '.join(sorted(names))}")
+            require(name in names, given, f"one of {', '.join(sorted(names))}")
             equal = values.setdefault(name, value) == value
-            _require(equal, given, f"equal to {name} in the published form")
+            require(equal, given, f"equal to {name} in the published form")
         return dataclasses.replace(self, **values)
 
     def to_json(self) -> str:
@@ -168,12 +159,7 @@ class Settings(_CommonSettings):
     patch_whitening: float = _setting("patches", 0.5, learnt=True)
 
     form: ClassVar[str] = "own"
-
-    def __post_init__(self) -> None:
-        self._check()
-        self._check_numbers(("pooling", "bands", "k_patch", "pca_dim"), 1)
-        self._check_numbers(("local_dim", "global_dim"), 0)
-        self._check_shares("image_centring", "local_whitening", "patch_whitening")
+    may_be_zero: ClassVar[tuple[str, ...]] = ("candidates", "local_dim", "global_dim")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,10 +186,7 @@ class PublishedSettings(_CommonSettings):
     pooling: ClassVar[int] = 1
     image_centring: ClassVar[float] = 0.0
     bands: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        self._check()
-        self._check_numbers(("pca_dim",), 0)
+    may_be_zero: ClassVar[tuple[str, ...]] = ("candidates", "pca_dim")
 
     @property
     def k_patch(self) -> int:
@@ -251,5 +234,5 @@ METHODS: dict[str, AnySettings] = {
 
 def named_settings(method: str) -> AnySettings:
     """Return the settings of a named method."""
-    _require(method in METHODS, f"method {method!r}", f"one of {', '.join(METHODS)}")
+    require(method in METHODS, f"method {method!r}", f"one of {', '.join(METHODS)}")
     return METHODS[method]

@@ -1,8 +1,7 @@
-"""Several threads, one result: map a function over items so that the outcome never depends on them.
+"""Map a function over items on several threads; no result depends on the number of threads.
 
 NumPy's matrix products may round differently with another number of BLAS threads. So BLAS runs on
-one thread here, and whole items (photos, candidates) are spread over threads instead. Results come
-in the order of the items.
+one thread here, and each thread processes one item (photo, candidate) at a time.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ def single_threaded_blas() -> AbstractContextManager[object]:
 def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Iterator[Result]:
-    """``function`` of each item in order, at most ``2 * threads`` items ahead of the consumer.
+    """Yield ``function(item)`` in the order of the items, reading at most ``2 * threads`` ahead.
 
-    An exception of an item is raised where its result would have come.
+    An exception of an item is raised in place of its result.
     """
     if threads <= 1:
         yield from map(function, items)

@@ -15,7 +15,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from placerec.baselines.ap_gem import ApGem, ap_gem, generalised_mean
+from placerec.baselines.ap_gem import ApGem, generalised_mean
 from placerec.baselines.ap_gem_checkpoint import convert
 from placerec.baselines.resnet import (
     CHANNELS,
@@ -24,7 +24,7 @@ from placerec.baselines.resnet import (
     feature_map,
     state_shapes,
 )
-from placerec.baselines.weights import read_weights, write_weights
+from placerec.baselines.weights import write_weights
 from placerec.errors import NotFound, UnsafeWeights
 from placerec.evaluation.methods import named_method
 
@@ -109,7 +109,7 @@ def opened(tmp_path):
 
     def make(path, **options):
         convert(path, tmp_path / "ap-gem.safetensors", real=False)
-        return ApGem(read_weights("ap-gem", "x", tmp_path / "ap-gem.safetensors"), **options)
+        return ApGem(tmp_path / "ap-gem.safetensors", **options)
 
     return make
 
@@ -324,15 +324,15 @@ def test_tensors_that_do_not_fit_are_refused_by_name(state, write, tmp_path):
             convert(path, tmp_path / "out")
     write_weights("ap-gem", {"fc.bias": np.zeros(3, np.float32)}, {}, tmp_path / "bad.safetensors")
     with pytest.raises(UnsafeWeights, match="is missing"):
-        ApGem(read_weights("ap-gem", "x", tmp_path / "bad.safetensors"))
+        ApGem(tmp_path / "bad.safetensors")
 
 
 def test_missing_weights_say_how_to_make_them(monkeypatch, tmp_path):
     monkeypatch.setenv("PLACEREC_CACHE", str(tmp_path))
     with pytest.raises(NotFound, match="weights convert ap-gem"):
-        ap_gem()
+        ApGem()
     with pytest.raises(NotFound, match=r"none\.safetensors.*weights convert ap-gem"):
-        ap_gem(weights=tmp_path / "none.safetensors")
+        ApGem(weights=tmp_path / "none.safetensors")
 
 
 def test_the_method_takes_a_weight_file_and_a_size(write, pca, monkeypatch, tmp_path):
@@ -345,4 +345,4 @@ def test_the_method_takes_a_weight_file_and_a_size(write, pca, monkeypatch, tmp_
     assert method.name == "ap-gem (96 px)"
     assert method.describe(photo()).shape == (OUTPUTS,)
     with pytest.raises(UnsafeWeights, match="again: placerec weights convert ap-gem"):
-        ap_gem(weights=path)  # the authors' file itself
+        ApGem(weights=path)  # the authors' file itself

@@ -5,9 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from placerec.baselines.densevlad import DenseVlad
 from placerec.baselines.rootsift import BIN_SIZES, dense_rootsift, keypoint_rootsift, rootsift
-from placerec.baselines.vlad import Vlad, residual_sums
+from placerec.baselines.vlad import DenseVlad, Vlad, residual_sums
 from placerec.demo import demo_pose, render
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
 

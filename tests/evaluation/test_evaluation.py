@@ -20,8 +20,10 @@ from plain_methods import Darkest, MeanColour, write_onnx_trunk
 
 
 def rankings(run):
-    found = run.predictions.predictions.values()
-    return {one.query: (one.retrieved, one.reranked) for one in found}
+    predictions = run.predictions.predictions.values()
+    return {
+        prediction.query: (prediction.retrieved, prediction.reranked) for prediction in predictions
+    }
 
 
 def recall_at_1(run):
@@ -168,7 +170,7 @@ def test_what_cannot_be_combined_is_named():
         named_method("netvald")
     with pytest.raises(UsageError, match="only retrieves"):
         named_method("default", "netvlad")
-    with pytest.raises(UsageError, match="keypoints: no option of this method"):
+    with pytest.raises(UsageError, match="keypoints: not an option of this method"):
         named_method("default", baseline={"keypoints": 512})
 
 

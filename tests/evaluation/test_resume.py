@@ -1,4 +1,4 @@
-"""A run is only gone on with, or shown again, where all that its answers rest on is as it was."""
+"""A run resumes only if everything that its answers depend on is unchanged."""
 
 import json
 import shutil
@@ -22,13 +22,15 @@ from plain_methods import Darkest, MeanColour, write_onnx_trunk
 
 @pytest.fixture
 def copy(town, tmp_path):
-    """The town, to be changed."""
+    """A copy of the town that a test may change."""
     return Path(shutil.copytree(town, tmp_path / "town"))
 
 
 def answered(run):
-    found = run.predictions.predictions.values()
-    return {one.query: (one.retrieved, one.reranked) for one in found}
+    predictions = run.predictions.predictions.values()
+    return {
+        prediction.query: (prediction.retrieved, prediction.reranked) for prediction in predictions
+    }
 
 
 def lines(out):
@@ -57,9 +59,7 @@ def test_another_model_file_of_the_same_name_is_refused_by_its_sha256(copy, tmp_
     centres = model.fitted.vocabulary.centres
     changed = replace(model.fitted.vocabulary, centres=np.roll(centres, 1, axis=0))
     save_model(replace(model, fitted=replace(model.fitted, vocabulary=changed)), path)
-    with pytest.raises(
-        UsageError, match=r"weights mine\.safetensors: .{12}, now .{12}.*output folder"
-    ):
+    with pytest.raises(UsageError, match=r"weights generic: .{12}, now .{12}.*output folder"):
         evaluate(dataset, asked(), out=out)
 
 
@@ -74,7 +74,7 @@ def test_another_onnx_trunk_of_the_same_name_is_refused(copy, tmp_path):
         evaluate(dataset, method, out=out)
 
 
-def test_changed_code_of_a_network_of_ones_own_is_refused(copy, tmp_path, monkeypatch):
+def test_changed_code_of_a_torch_module_is_refused(copy, tmp_path, monkeypatch):
     pytest.importorskip("torch")
     import sys
 
@@ -103,8 +103,8 @@ def test_changed_weights_or_options_of_a_baseline_are_refused(copy, tmp_path):
 
     dataset, out = open_dataset(copy), tmp_path / "run"
     evaluate(dataset, Method(MeanColour(), Recorded(), 3), out=out)
-    told = lines(out)[0]["header"]["method"]["reranking"]
-    assert told == {"method": "darkest", **Recorded().record, "fingerprint": "b" * 64}
+    recorded = lines(out)[0]["header"]["method"]["reranking"]
+    assert recorded == {"method": "darkest", **Recorded().record, "fingerprint": "b" * 64}
     for changed in ({"keypoints": 256}, {"weights": {"net.safetensors": "d" * 64}}):
         with pytest.raises(UsageError, match=f"method reranking {next(iter(changed))}"):
             evaluate(dataset, Method(MeanColour(), Recorded(**changed), 3), out=out)
@@ -114,7 +114,7 @@ def test_changed_weights_or_options_of_a_baseline_are_refused(copy, tmp_path):
         evaluate(dataset, Method(other, Recorded(), 3), out=out)
 
 
-def test_a_baseline_that_is_fitted_on_the_photos_needs_no_fingerprint_before(copy, tmp_path):
+def test_a_baseline_needs_no_fingerprint_before_its_fit(copy, tmp_path):
     class Fitted(MeanColour):
         @property
         def fingerprint(self):
@@ -131,36 +131,30 @@ def test_a_baseline_that_is_fitted_on_the_photos_needs_no_fingerprint_before(cop
 def test_named_and_shipped_models_are_recorded_by_their_contents():
     weights = named_method("netvlad").as_json()["retrieval"]["weights"]
     assert set(weights) == {"efficientnet-lite0", "generic"}
-    assert all(len(one) == 64 for one in weights.values())
+    assert all(len(digest) == 64 for digest in weights.values())
     trunk = named_method("netvlad", model="efficientnet-lite0").as_json()["retrieval"]["weights"]
     assert trunk == {"efficientnet-lite0": weights["efficientnet-lite0"]}
 
 
-def test_a_weight_file_is_read_once_a_run_though_two_parts_use_it(tmp_path, monkeypatch):
-    from placerec.evaluation import identity
-
+def test_two_parts_with_one_model_file_record_the_same_weights(tmp_path):
     path = tmp_path / "mine.safetensors"
     save_model(generic_model(), path)
-    read = []
-    known = identity.sha256_of
-    monkeypatch.setattr(identity, "sha256_of", lambda one: read.append(one) or known(one))
-    told = named_method("netvlad", "default", model=str(path)).as_json()
-    assert told["retrieval"]["weights"] == told["reranking"]["weights"]
-    assert read == [path]
+    record = named_method("netvlad", "default", model=str(path)).as_json()
+    assert record["retrieval"]["weights"] == record["reranking"]["weights"]
 
 
-def test_a_photo_that_was_replaced_since_is_refused(copy, tmp_path):
+def test_a_replaced_photo_is_refused(copy, tmp_path):
     out, method = tmp_path / "run", Method(MeanColour(), None, 0)
     evaluate(open_dataset(copy), method, out=out)
     elsewhere = Path(shutil.copytree(copy, tmp_path / "elsewhere" / "town"))
-    evaluate(open_dataset(elsewhere), method, out=out)  # where they lie does not matter
+    evaluate(open_dataset(elsewhere), method, out=out)  # the folder does not matter
     shutil.copy(copy / "queries" / "night_001.jpg", copy / "queries" / "night_000.jpg")
     with pytest.raises(UsageError, match="another photo_sizes"):
         evaluate(open_dataset(copy), method, out=out)
 
 
-def test_a_corrected_file_of_predictions_is_not_scored_as_the_old_one(copy, tmp_path):
-    dataset, out, path = open_dataset(copy), tmp_path / "run", tmp_path / "theirs.txt"
+def test_another_file_of_predictions_is_not_scored_in_the_same_folder(copy, tmp_path):
+    dataset, out, path = open_dataset(copy), tmp_path / "run", tmp_path / "imported.txt"
     wrong = "".join(f"night_00{n}.jpg place_00{(n + 1) % 6}.jpg\n" for n in range(6))
     path.write_text(wrong, "utf-8")
     first = scored_import(dataset, "hloc", path, None, out)
@@ -175,11 +169,11 @@ def test_a_corrected_file_of_predictions_is_not_scored_as_the_old_one(copy, tmp_
         .value
         == 1.0
     )
-    with pytest.raises(UsageError, match="method scorer: none, now theirs"):
+    with pytest.raises(UsageError, match="method scorer: none, now imported"):
         scored_import(dataset, "hloc", path, path, tmp_path / "new")
 
 
-def test_a_run_of_an_older_form_is_refused_and_said_to_be(copy, tmp_path):
+def test_a_run_of_another_format_is_refused_with_both_formats(copy, tmp_path):
     out, method = tmp_path / "run", Method(MeanColour(), None, 0)
     evaluate(open_dataset(copy), method, out=out)
     text = (out / PREDICTIONS).read_text("utf-8")
@@ -188,7 +182,7 @@ def test_a_run_of_an_older_form_is_refused_and_said_to_be(copy, tmp_path):
         evaluate(open_dataset(copy), method, out=out)
 
 
-def test_seconds_are_those_of_all_sessions(copy, tmp_path, monkeypatch):
+def test_seconds_are_those_of_all_starts(copy, tmp_path, monkeypatch):
     from placerec.evaluation import runner as room
 
     dataset, out, method = open_dataset(copy), tmp_path / "run", Method(MeanColour(), None, 0)
@@ -213,7 +207,7 @@ def test_seconds_are_those_of_all_sessions(copy, tmp_path, monkeypatch):
     assert evaluate(dataset, method, out=out).facts["seconds"] == 90.0
 
 
-def test_after_a_kill_the_seconds_up_to_the_last_answer_are_known(tmp_path):
+def test_the_seconds_up_to_the_last_answer_survive_a_kill(tmp_path):
     path = tmp_path / "predictions.jsonl"
     with PredictionFile({"a": 1}, path) as file:
         file.begin("all", {}, 5.0)
@@ -222,15 +216,15 @@ def test_after_a_kill_the_seconds_up_to_the_last_answer_are_known(tmp_path):
     assert read_predictions(path).spent == {"all": 7.25}
 
 
-def test_an_answer_that_was_lost_is_asked_again_though_the_run_had_ended(copy, tmp_path):
+def test_a_lost_answer_of_a_finished_run_is_asked_again(copy, tmp_path):
     dataset, out, method = open_dataset(copy), tmp_path / "run", Method(MeanColour(), None, 0)
-    whole = answered(evaluate(dataset, method, out=out))
-    kept = (out / PREDICTIONS).read_bytes().splitlines(keepends=True)
-    (out / PREDICTIONS).write_bytes(b"".join(line for line in kept if b"night_002" not in line))
-    assert answered(evaluate(dataset, method, out=out)) == whole
+    complete = answered(evaluate(dataset, method, out=out))
+    stored = (out / PREDICTIONS).read_bytes().splitlines(keepends=True)
+    (out / PREDICTIONS).write_bytes(b"".join(line for line in stored if b"night_002" not in line))
+    assert answered(evaluate(dataset, method, out=out)) == complete
 
 
-def test_what_a_deleted_run_of_other_photos_kept_is_not_taken(copy, tmp_path):
+def test_the_work_folder_of_a_deleted_run_with_other_photos_is_not_used(copy, tmp_path):
     out, method = tmp_path / "run", Method(MeanColour(), Darkest(), 3)
     evaluate(open_dataset(copy), method, out=out)
     (out / PREDICTIONS).unlink()  # but not its work folder
@@ -239,8 +233,8 @@ def test_what_a_deleted_run_of_other_photos_kept_is_not_taken(copy, tmp_path):
         shutil.copy(day / name, tmp_path / other)
     for name in ("place_000.jpg", "place_003.jpg"):
         shutil.copy(tmp_path / name, day / name)
-    found = answered(evaluate(open_dataset(copy), method, out=out))
-    assert found == answered(evaluate(open_dataset(copy), method))
+    answers = answered(evaluate(open_dataset(copy), method, out=out))
+    assert answers == answered(evaluate(open_dataset(copy), method))
 
 
 def test_a_run_is_written_by_one_process_at_a_time(copy, tmp_path):

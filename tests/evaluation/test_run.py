@@ -1,4 +1,4 @@
-"""What a run says of itself, as text, JSON and page alike; and what is handed in."""
+"""What a run states as text, as JSON and on its page; and the file to submit."""
 
 import csv
 import json
@@ -8,12 +8,18 @@ import pytest
 from PIL import Image
 
 from placerec.errors import UsageError
+from placerec.evaluation.compare import compare
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
 from placerec.evaluation.methods import Method
-from placerec.evaluation.run_folder import REPORT, SUBMISSION, write_run_folder
+from placerec.evaluation.run_folder import (
+    QUERIES,
+    REPORT,
+    SCORES,
+    SUBMISSION,
+    read_run,
+    write_run_folder,
+)
 from placerec.evaluation.runner import evaluate
-from placerec.evaluation.scoring.compare import compare
-from placerec.evaluation.scoring.score_files import QUERIES, SCORES, read_run
 from placerec.runtime import Runtime
 from plain_methods import Darkest, MeanColour
 
@@ -42,31 +48,31 @@ def hidden(tmp_path) -> Dataset:
     return a_set(tmp_path / "photos", hidden=True)
 
 
-def test_text_and_json_say_by_which_protocol_with_what_and_at_what_cost(tmp_path):
+def test_text_and_json_state_protocol_model_machine_and_cost(tmp_path):
     data = a_set(tmp_path / "photos")
     run = evaluate(data, METHOD, out=tmp_path / "run", runtime=Runtime(threads=1))
-    told = json.loads(json.dumps(run.as_json(), allow_nan=False))
-    assert (told["queries"], told["queries_with_positive"]) == (3, 2)
-    assert told["queries_without_positive"] == 1
-    assert told["protocol"] == {"name": "toy", "rule": "by hand", "hash": data.hash}
-    assert told["fingerprints"] == ["a" * 64, "b" * 64]
-    assert {"placerec", "numpy", "transformers"} <= set(told["versions"])
-    assert told["threads"] == 1
-    assert told["seconds"] > 0
-    assert "cores" in told["machine"]
-    assert told["notes"] == []
+    values = json.loads(json.dumps(run.as_json(), allow_nan=False))
+    assert (values["queries"], values["queries_with_positive"]) == (3, 2)
+    assert values["queries_without_positive"] == 1
+    assert values["protocol"] == {"name": "toy", "rule": "by hand", "hash": data.hash}
+    assert values["fingerprints"] == ["a" * 64, "b" * 64]
+    assert {"placerec", "numpy", "transformers"} <= set(values["versions"])
+    assert values["threads"] == 1
+    assert values["seconds"] > 0
+    assert "cores" in values["machine"]
+    assert values["notes"] == []
     text = "\n".join(run.as_text())
     for words in ("with a positive: 2, without: 1", "by hand", f"list {data.hash[:12]}",
                   "fingerprint aaaaaaaaaaaa + bbbbbbbbbbbb", "placerec ", "cores; 1 thread; ",
-                  " s in all", "ms a query", "bytes a photo"):  # fmt: skip
+                  " s in total", "ms per query", "bytes per photo"):  # fmt: skip
         assert words in text
     write_run_folder(tmp_path / "run", run, METHOD, Runtime(threads=1))
     page = (tmp_path / "run" / REPORT).read_text("utf-8")
-    for words in (data.hash, "a" * 64, told["machine"], "1 without a positive", "seconds"):
+    for words in (data.hash, "a" * 64, values["machine"], "1 without a positive", "seconds"):
         assert words in page
 
 
-def test_a_run_without_a_single_readable_query_still_has_its_text(tmp_path):
+def test_a_run_without_a_readable_query_still_has_a_text(tmp_path):
     data = a_set(tmp_path / "photos")
     for path in data.searches[0].queries.paths:
         path.write_bytes(b"")
@@ -75,15 +81,15 @@ def test_a_run_without_a_single_readable_query_still_has_its_text(tmp_path):
     assert run.as_json()["ms_per_query"] is None
 
 
-def test_where_the_owner_keeps_the_truth_there_is_no_measure_anywhere(hidden, tmp_path):
+def test_a_hidden_ground_truth_gives_no_measure_anywhere(hidden, tmp_path):
     run = evaluate(hidden, METHOD, out=tmp_path / "run")
     write_run_folder(tmp_path / "run", run, METHOD)
-    told = run.as_json()
-    assert (told["queries_with_positive"], told["queries_without_positive"]) == (None, None)
-    assert set(told["global"].values()) == set(told["reranked"].values()) == {None}
-    kept = json.loads((tmp_path / "run" / SCORES).read_text("utf-8"))
+    values = run.as_json()
+    assert (values["queries_with_positive"], values["queries_without_positive"]) == (None, None)
+    assert set(values["global"].values()) == set(values["reranked"].values()) == {None}
+    scores = json.loads((tmp_path / "run" / SCORES).read_text("utf-8"))
     for ranking in ("retrieved", "reranked"):
-        assert {one["value"] for one in kept["pooled"][ranking].values()} == {None}
+        assert {estimate["value"] for estimate in scores["pooled"][ranking].values()} == {None}
     with (tmp_path / "run" / QUERIES).open(encoding="utf-8", newline="") as file:
         assert [row["positives"] for row in csv.DictReader(file)] == ["", "", ""]
     assert read_run(tmp_path / "run").outcomes == run.outcomes
@@ -94,19 +100,19 @@ def test_where_the_owner_keeps_the_truth_there_is_no_measure_anywhere(hidden, tm
     assert "0.0 %" not in page
     assert "3 without a positive" not in page
     assert "the owner keeps the truth" in page
-    one = read_run(tmp_path / "run")
+    stored = read_run(tmp_path / "run")
     with pytest.raises(UsageError, match="no measure has a value in both"):
-        compare(one, one)
+        compare(stored, stored)
 
 
-def test_a_query_that_cannot_be_read_costs_neither_the_submission_nor_the_report(hidden, tmp_path):
+def test_an_unreadable_query_prevents_neither_the_submission_nor_the_report(hidden, tmp_path):
     hidden.searches[0].queries.paths[1].write_bytes(b"no photo")
     run = evaluate(hidden, METHOD, out=tmp_path / "run")
     write_run_folder(tmp_path / "run", run, METHOD)
     lines = [line.split() for line in (tmp_path / "run" / SUBMISSION).read_text().splitlines()]
     assert [line[0] for line in lines] == ["x", "y", "z"]
     assert {len(line) for line in lines} == {1 + 5}
-    assert lines[1][1:] == list("abcde")  # the database in its order: no answer, but known to it
+    assert lines[1][1:] == list("abcde")  # the database in its order: no answer, but valid photos
     assert (tmp_path / "run" / REPORT).is_file()
     (note,) = run.as_json()["notes"]
     assert "1 without an answer: the first photos of the database in it" in note
@@ -114,7 +120,7 @@ def test_a_query_that_cannot_be_read_costs_neither_the_submission_nor_the_report
     assert len(run.skipped) == 1
 
 
-def test_names_that_a_submission_cannot_carry_cost_no_report(tmp_path):
+def test_the_report_is_written_even_if_a_submission_cannot_express_a_name(tmp_path):
     data = a_set(tmp_path / "photos", hidden=True)
     shown = photos(tmp_path / "photos" / "more", "ab")
     names = ("one/a.png", "two/a.png")  # the same key
@@ -123,7 +129,7 @@ def test_names_that_a_submission_cannot_carry_cost_no_report(tmp_path):
     )
     data = Dataset("toy", data.protocol, (search,))
     run = evaluate(data, METHOD, out=tmp_path / "run")
-    with pytest.raises(UsageError, match="the same key"):
+    with pytest.raises(UsageError, match=r"two/a\.png and one/a\.png would both be a "):
         write_run_folder(tmp_path / "run", run, METHOD)
     assert (tmp_path / "run" / REPORT).is_file()
     assert not (tmp_path / "run" / SUBMISSION).exists()

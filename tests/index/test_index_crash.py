@@ -280,7 +280,7 @@ def test_a_file_size_limit_ends_an_update_with_the_committed_batches(tmp_path: P
 
 def test_a_writer_is_not_used_again_after_an_error(tmp_path: Path) -> None:
     path = build(tmp_path / "a.plr", range(2))
-    with pytest.raises(UsageError, match="ended with an error"), IndexWriter.open(path) as writer:
+    with pytest.raises(UsageError, match="earlier error"), IndexWriter.open(path) as writer:
         writer._connection.execute(f"PRAGMA max_page_count={path.stat().st_size // 4096}")
         with pytest.raises(NoRoom):
             for seed in range(2, 40):

@@ -352,7 +352,7 @@ def test_an_existing_path_is_refused_without_replace(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="replace"):
         create(path)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8 precious")
-    with pytest.raises(UsageError, match="not be replaced"):
+    with pytest.raises(UsageError, match="not replaced"):
         create(tmp_path / "photo.jpg", replace=True)
     assert (tmp_path / "photo.jpg").read_bytes() == b"\xff\xd8 precious"
     with pytest.raises(NotFound):

@@ -106,7 +106,7 @@ def test_pooled_patches_take_integral_sums_too():
 
 def test_unknown_sums_are_a_usage_error():
     features, vocabulary = features_and_words(MILD)
-    with pytest.raises(UsageError, match="direct, integral"):
+    with pytest.raises(UsageError, match="patch_sums: must be direct or integral"):
         patch_vlad(features, vocabulary, None, (2, 2), sums="float16")
 
 

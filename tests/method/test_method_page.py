@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from placerec.method.patches import patch_grid
-from placerec.settings import FORMS, FUSIONS, METHODS, PATCH_SUMS
+from placerec.settings import CHOICES, METHODS
 from placerec.trunks.vgg16 import layer_list
 
 ROOT = Path(__file__).parent.parent.parent
@@ -111,10 +111,11 @@ def test_a_cell_of_a_wide_photo_shows_more_width_than_height():
 
 def test_every_choice_is_on_the_page_and_the_presets_follow_the_program():
     for option, choices in (
-        ("patch-sums", PATCH_SUMS), ("spatial-form", ("paper",)), ("fusion", FUSIONS),
+        ("patch-sums", CHOICES["patch_sums"]), ("spatial-form", ("paper",)),
+        ("fusion", CHOICES["fusion"]),
     ):  # fmt: skip
         assert all(says(f"`--{option} {choice}`") for choice in choices)
-    assert all(says(f"| `{form}` ") for form in FORMS)
+    assert all(says(f"| `{form}` ") for form in CHOICES["spatial_form"])
     for name, settings in METHODS.items():
         if name.startswith("paper-"):
             chosen = settings.patch_sums, settings.spatial_form, settings.fusion

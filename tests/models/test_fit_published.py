@@ -8,8 +8,8 @@ from placerec.method.pca import fit_pca
 from placerec.method.vlad import Vocabulary
 from placerec.models import fit
 from placerec.models.fit import fit_model, more_photos_for_pca, photos_for_fit
-from placerec.models.fit_on_folder import fit_on_folder
 from placerec.models.model import Fitted, global_descriptor
+from placerec.models.photo_source import fit_on_folder
 from placerec.photos.prepare import Preprocessing
 from placerec.runtime import Runtime
 from placerec.settings import METHODS
@@ -175,7 +175,7 @@ def test_mirrored_photos_pass_the_trunk(many_photos, monkeypatch, tmp_path):
 def test_a_fitted_model_says_how_it_was_made_and_whose_it_is(vocabulary):
     model = fitted(maps(20), 4, vocabulary)
     assert model.provenance == f"fitted by placerec {__version__} with the trunk toy aaaaaaaaaaaa"
-    assert model.licence == "the trunk's weights: not stated; the fit belongs to who made it"
+    assert model.licence == "the trunk's weights: not stated; the fit belongs to its author"
     trunk = open_trunk("efficientnet-lite0")
     photos = [np.random.default_rng(2).standard_normal((8, 9, trunk.channels), np.float32)] * 3
     shipped = fit_model(trunk, METHODS["default"], photos, name="m", training_data="photos")

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from placerec.cli.models import weights as weights_command
 from placerec.errors import NotFound, UnsafeWeights, UsageError
-from placerec.models.fit_on_folder import fit_on_folder
 from placerec.models.model_file import (
     load_model,
     model_bytes,
@@ -19,6 +18,7 @@ from placerec.models.model_file import (
     read_settings,
     save_model,
 )
+from placerec.models.photo_source import fit_on_folder
 from placerec.models.resolve import generic_model, model_facts, resolve
 from placerec.runtime import Runtime
 from placerec.settings import METHODS, Settings

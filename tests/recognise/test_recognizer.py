@@ -15,8 +15,7 @@ from placerec.errors import (
     PhotoError,
     UsageError,
 )
-from placerec.index.build import build_index
-from placerec.index.update import add_photos
+from placerec.index.build import add_photos, build_index
 from placerec.method.ranking import shortlist
 from placerec.recognise.pair import match_photos
 from placerec.recognise.picture import draw_match
@@ -114,8 +113,8 @@ def test_an_unknown_setting_is_a_usage_error(town_index):
 
 
 def test_another_model_is_refused_with_both_names(town_index, many_photos, tmp_path):
-    from placerec.models.fit_on_folder import fit_on_folder
     from placerec.models.model_file import save_model
+    from placerec.models.photo_source import fit_on_folder
 
     model, _ = fit_on_folder(many_photos, settings=Settings(image_size=(160, 224)))
     save_model(model, tmp_path / "other.safetensors")
@@ -183,5 +182,5 @@ def test_two_photos_can_be_compared_and_drawn(town, tmp_path):
 
 def test_a_method_that_the_model_was_not_fitted_for_says_what_to_do(town):
     photo = town / "database" / "place_000.jpg"
-    with pytest.raises(UsageError, match="placerec fit PHOTOS"):
+    with pytest.raises(UsageError, match=r"k_patch 64.*placerec fit"):
         match_photos(photo, photo, settings=named_settings("patch-netvlad"))

@@ -21,8 +21,7 @@ from placerec.evaluation.layouts import open_dataset
 from placerec.models.model_file import load_model, read_settings, save_model
 from placerec.reproduce import TABLES, methods, reproduce, robustness, speed
 from placerec.reproduce.folder import ResultFolder
-from placerec.reproduce.opened_model import open_for_table
-from placerec.reproduce.parameters import Parameters
+from placerec.reproduce.parameters import Parameters, open_for_table
 from placerec.reproduce.study import Study, read_search
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from plain_methods import Darkest
@@ -245,7 +244,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_table(town, ablation, tmp_p
 
 def test_other_parameters_in_the_same_folder_are_refused(town, out, ablation):
     before = ablation.csv.read_bytes()
-    with pytest.raises(UsageError, match=r"candidates was 10, is now 11.*another output folder"):
+    with pytest.raises(UsageError, match=r"candidates: 10, now 11.*another output folder"):
         reproduce("ablation", [town], out, replace(TINY, candidates=11))
     assert ablation.csv.read_bytes() == before
 

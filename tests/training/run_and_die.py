@@ -12,7 +12,7 @@ from training_support import TINY, random_trunk, training_data
 
 from placerec.runtime import Runtime
 from placerec.training.loop import Options, train
-from placerec.training.start import start_from
+from placerec.training.model import start_from
 
 folder, validation, out, step = sys.argv[1:]
 steps = 0

@@ -14,8 +14,8 @@ from placerec.evaluation.geometry import on_the_map
 from placerec.schedule import PRESETS, Schedule
 from placerec.training.datasets import TrainingSet
 from placerec.training.mining import Miner, portions, violates
+from placerec.training.model import check_amounts
 from placerec.training.network import triplet_loss
-from placerec.training.start import check_amounts
 from placerec.training.validation import check_descriptors, check_loss
 
 MARGIN = math.sqrt(0.1)

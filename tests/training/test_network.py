@@ -11,8 +11,7 @@ from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise, vlad
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
 from placerec.runtime import Runtime
-from placerec.training.features import FrozenFeatures
-from placerec.training.network import NetVLAD, Network, conv5, trained_state
+from placerec.training.network import FrozenFeatures, NetVLAD, Network, conv5, trained_state
 from placerec.trunks.vgg16 import state_shapes
 
 TWO = Runtime(threads=2)

@@ -15,8 +15,8 @@ from placerec.runtime import Runtime
 from placerec.schedule import Schedule
 from placerec.training.datasets import TrainingSet, open_training_data
 from placerec.training.loop import Options, Session
+from placerec.training.model import start_from
 from placerec.training.processes import Processes
-from placerec.training.start import start_from
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
 
 SIZE = (48, 64)

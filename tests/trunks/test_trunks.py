@@ -72,9 +72,12 @@ def test_conversion_refuses_any_file_except_the_recorded_one(tool, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
 
 
-def test_a_changed_weight_file_is_refused():
+def test_a_changed_weight_file_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / WEIGHTS).write_bytes(shipped() + b"\0")
+    monkeypatch.setattr("placerec.trunks.efficientnet_lite.files", lambda _: tmp_path)
     with pytest.raises(UnsafeWeights, match="sha256"):
-        OnnxTrunk(shipped() + b"\0", name="changed", expected_sha256=SHA256)
+        EfficientNetLite0()
 
 
 def test_threads_do_not_change_a_bit():

@@ -54,9 +54,9 @@ KEYPOINTS = ("keypoints", "longer_side", "threads")
 
 RETRIEVERS: dict[str, Baseline[Retriever]] = {
     "vlad": Baseline(_lazy("vlad", "Vlad"), ("weights", "threads")),
-    "densevlad": Baseline(_lazy("densevlad", "DenseVlad"), ("weights", "threads")),
+    "densevlad": Baseline(_lazy("vlad", "DenseVlad"), ("weights", "threads")),
     "ap-gem": Baseline(
-        _lazy("ap_gem", "ap_gem"), ("longer_side", "weights"), _lazy("ap_gem_checkpoint", "convert")
+        _lazy("ap_gem", "ApGem"), ("longer_side", "weights"), _lazy("ap_gem_checkpoint", "convert")
     ),
 }
 RERANKERS: dict[str, Baseline[Reranker]] = {

@@ -20,7 +20,7 @@ import numpy as np
 from placerec.baselines.contract import Provenance
 from placerec.baselines.keypoints import fingerprint, name_with, use_torch, with_longer_side
 from placerec.baselines.resnet import CHANNELS, STRIDE, blocks_of, feature_map, state_shapes
-from placerec.baselines.weights import Weights, read_weights
+from placerec.baselines.weights import read_weights
 from placerec.errors import UnsafeWeights, UsageError
 from placerec.method.pca import Projection
 from placerec.method.vlad import normalise
@@ -35,24 +35,21 @@ LARGEST = 1024  # pixels of the longer side
 POOLING_FLOOR = 1e-6
 
 
-def ap_gem(*, weights: Path | None = None, longer_side: int = LARGEST) -> ApGem:
-    """Return AP-GeM with the converted checkpoint ``weights``, by default of the cache folder.
-
-    Photos have at most ``longer_side`` pixels.
-    """
-    return ApGem(read_weights(METHOD, HOW, weights), longer_side=longer_side)
-
-
 class ApGem:
-    """AP-GeM, a ``Retriever``: 2048 values per photo."""
+    """AP-GeM, a ``Retriever``: 2048 values per photo.
 
-    def __init__(self, weights: Weights, *, longer_side: int = LARGEST) -> None:
+    ``weights`` is the converted checkpoint, by default that of the cache folder. Photos have at
+    most ``longer_side`` pixels.
+    """
+
+    def __init__(self, weights: Path | None = None, longer_side: int = LARGEST) -> None:
         if longer_side < STRIDE:
             raise UsageError(f"longer_side: must be at least {STRIDE} pixels, not {longer_side}")
         torch = use_torch(METHOD)
-        check(weights.tensors, weights.path)
-        tensors = {key: np.asarray(value, np.float32) for key, value in weights.tensors.items()}
-        encoder = weights.part("encoder")
+        stored = read_weights(METHOD, HOW, weights)
+        check(stored.tensors, stored.path)
+        tensors = {key: np.asarray(value, np.float32) for key, value in stored.tensors.items()}
+        encoder = stored.part("encoder")
         self._state = {key: torch.from_numpy(np.array(value)) for key, value in encoder.items()}
         self._power = float(tensors["adpool.p"][0])
         self._layer = Projection(tensors["fc.weight"], tensors["fc.bias"])
@@ -67,10 +64,10 @@ class ApGem:
             "" if self._whitening else "not whitened",
             f"{longer_side} px" if longer_side != LARGEST else "",
         )
-        self.fingerprint = fingerprint(METHOD, weights.sha256, longer_side, POOLING_FLOOR)
-        weight_files = {weights.path.name: weights.sha256}
+        self.fingerprint = fingerprint(METHOD, stored.sha256, longer_side, POOLING_FLOOR)
+        weight_files = {stored.path.name: stored.sha256}
         self.record: dict[str, Any] = {"longer_side": longer_side, "weights": weight_files}
-        header = weights.metadata
+        header = stored.metadata
         real = header["real"] == "yes"
         self.provenance = Provenance(header["licence"], header["training_data"], real)
 

@@ -10,18 +10,16 @@ conversion does not import scikit-learn and runs no code of the file.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from placerec.baselines.ap_gem import METHOD, REMEDY, check
 from placerec.baselines.weights import write_weights
-from placerec.errors import MissingExtra, UnsafeWeights
+from placerec.errors import UnsafeWeights
 from placerec.records import Array
-from placerec.trunks.convert import RGB_MEAN, RGB_STD
+from placerec.trunks.convert import RGB_MEAN, RGB_STD, read_torch
 
 WHITENING = "Landmarks_clean"  # the PCA of the authors' evaluation
 POWER = 0.25  # of the variances; the authors' --whitenp
@@ -43,8 +41,9 @@ def convert(source: Path, out: Path, *, real: bool = True) -> str:
     ``source`` is not such a checkpoint; then nothing is written. ``real`` is false for seeded
     weights.
     """
-    content = _read(source)
-    state = content.get("state_dict")
+    classes = [(Pca, f"sklearn.decomposition.{module}.PCA") for module in ("pca", "_pca")]
+    content = read_torch(source, source, REMEDY, *classes)
+    state = content.get("state_dict") if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not state:
         raise UnsafeWeights(source, "it has no state_dict", REMEDY)
     _check_options(content.get("model_options"), source)
@@ -63,38 +62,6 @@ def convert(source: Path, out: Path, *, real: bool = True) -> str:
     header = {"licence": LICENCE, "training_data": TRAINING_DATA, "file": source.name,
               "real": "yes" if real else "no"}  # fmt: skip
     return write_weights(METHOD, tensors, header, out)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtra("weights convert ap-gem", "torch") from error
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed()):
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling can raise any exception
-        why = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
-        reason = why.splitlines()[0].split(". ")[0][:160]
-        raise UnsafeWeights(path, f"PyTorch's safe reader refuses it: {reason}", REMEDY) from error
-    if not isinstance(content, Mapping):
-        raise UnsafeWeights(path, "it is not a dictionary", REMEDY)
-    return content
-
-
-def _allowed() -> list[Any]:
-    """Return what the file may contain besides PyTorch's types: ``Pca``, and NumPy's plain data."""
-    allowed: list[Any] = [
-        (Pca, f"sklearn.decomposition.{module}.PCA") for module in ("pca", "_pca")
-    ]
-    rebuild = np.zeros(1).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    for core in ("core", "_core"):
-        allowed.append((rebuild, f"numpy.{core}.multiarray._reconstruct"))
-        allowed.append((scalar, f"numpy.{core}.multiarray.scalar"))
-    kinds = {type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)}
-    return [*allowed, np.ndarray, np.dtype, *kinds]
 
 
 def _check_options(options: object, path: Path) -> None:

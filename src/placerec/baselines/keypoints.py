@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from placerec.baselines.contract import Local, Provenance, Verified
-from placerec.errors import MissingExtra, UsageError
+from placerec.errors import UsageError, import_extra
 from placerec.records import Array
 from placerec.workers import map_in_order
 
@@ -152,16 +152,13 @@ def agreeing(points: Array) -> Array:
     """Return which matches (M, 4), pixels x y x y, agree with one homography: (M,) bool."""
     if len(points) < FEWEST_MATCHES:
         return np.zeros(len(points), bool)
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtra("keypoint re-ranking", "baselines") from error
+    cv2 = import_extra("cv2", "keypoint re-ranking", "baselines")
     _, mask = cv2.findHomography(
         np.ascontiguousarray(points[:, :2], np.float64),
         np.ascontiguousarray(points[:, 2:], np.float64),
         cv2.USAC_MAGSAC, TOLERANCE, confidence=CONFIDENCE, maxIters=TRIALS,
     )  # fmt: skip
-    return np.zeros(len(points), bool) if mask is None else mask.ravel().astype(bool)
+    return np.zeros(len(points), bool) if mask is None else np.asarray(mask, bool).ravel()
 
 
 def name_with(method: str, *changes: str) -> str:
@@ -177,10 +174,7 @@ def fingerprint(*parts: object) -> str:
 
 def use_torch(method: str) -> Any:
     """Return PyTorch on one thread; its own threads wait for each other on a busy machine."""
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtra(f"method {method}", "baselines") from error
+    torch = import_extra("torch", f"method {method}", "baselines")
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     return torch

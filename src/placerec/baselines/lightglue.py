@@ -17,8 +17,8 @@ import numpy as np
 
 from placerec.baselines.contract import Local, Provenance
 from placerec.baselines.keypoints import KeypointReranker, Network, fingerprint
-from placerec.baselines.weights import Weights, how_to_make, read_weights
-from placerec.errors import MissingExtra, UnsafeWeights
+from placerec.baselines.weights import SOURCES, Weights, read_weights
+from placerec.errors import UnsafeWeights, import_extra
 from placerec.records import Array
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def lightglue(name: str, **options: Any) -> KeypointReranker:
     ``options`` are those of ``KeypointReranker``.
     """
     network, provenance = NETWORKS[name]
-    weights = read_weights(name, how_to_make(name))
+    weights = read_weights(name, SOURCES[name]["extractor"].convert(name))
     return KeypointReranker(name, network(weights), provenance, **options)
 
 
@@ -66,15 +66,15 @@ class _KorniaNetwork:
         """
         import torch
 
-        images = [
-            {
+        images = {
+            name: {
                 "keypoints": torch.from_numpy(np.array(photo["keypoints"], np.float32))[None],
                 "descriptors": torch.from_numpy(np.array(photo["descriptors"], np.float32))[None],
                 "image_size": torch.from_numpy(np.array(photo["size"], np.int64))[None],
             }
-            for photo in (query, candidate)
-        ]
-        matches = self._matcher({"image0": images[0], "image1": images[1]})["matches"][0]
+            for name, photo in (("image0", query), ("image1", candidate))
+        }
+        matches = self._matcher(images)["matches"][0]
         return np.asarray(matches.numpy(), np.int64)
 
 
@@ -149,11 +149,7 @@ NETWORKS: dict[str, tuple[Callable[[Weights], Network], Provenance]] = {
 
 
 def _kornia_feature() -> Any:
-    try:
-        import kornia.feature
-    except ImportError as error:
-        raise MissingExtra("keypoint re-ranking", "baselines") from error
-    return kornia.feature
+    return import_extra("kornia.feature", "keypoint re-ranking", "baselines")
 
 
 def _loaded(module: Any, part: str, weights: Weights) -> Any:

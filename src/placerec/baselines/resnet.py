@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from placerec.errors import MissingExtra
-
 if TYPE_CHECKING:
     import torch
 
@@ -56,10 +54,7 @@ def state_shapes(blocks: tuple[int, ...] = RESNET101) -> dict[str, tuple[int, ..
 
 def feature_map(state: Mapping[str, torch.Tensor], image: torch.Tensor) -> torch.Tensor:
     """Return (1, 2048, H/32, W/32), at least 0, of a normalised RGB image (1, 3, H, W)."""
-    try:
-        from torch.nn import functional
-    except ImportError as error:
-        raise MissingExtra("ResNet", "torch") from error
+    from torch.nn import functional
 
     def layer(x: torch.Tensor, name: str, norm: str, stride: int = 1) -> torch.Tensor:
         weight = state[f"{name}.weight"]

@@ -3,7 +3,7 @@
 Sources: Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004 (OpenCV's
 SIFT); Arandjelovic and Zisserman, "Three things everyone should know to improve object retrieval",
 CVPR 2012 (RootSIFT). The dense form is that of the program of Torii et al., CVPR 2015, which calls
-PHOW of VLFeat 0.9.20 with its defaults. All its numbers are kept: bins of 4, 6, 8 and 10 pixels; a
+PHOW of VLFeat 0.9.20 with its defaults. All its numbers are used: bins of 4, 6, 8 and 10 pixels; a
 grid of 2 pixels; upright; the photo smoothed by a sixth of a bin; gradients summed under a triangle
 of two bins (VLFeat's fast, flat window); the mean of a Gaussian of 1.5 bins as weight of each bin;
 values clamped at .2 and kept in whole 512ths. OpenCV's SIFT at so many points takes seconds.
@@ -14,12 +14,10 @@ has no descriptor. Needs OpenCV (extra ``paper``).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
-from placerec.errors import MissingExtra
+from placerec.errors import import_extra
 from placerec.method.vlad import normalise
 from placerec.records import Array
 
@@ -48,7 +46,8 @@ def keypoint_rootsift(pixels: Array) -> Array:
 
     All keypoints above OpenCV's thresholds, each at its own scale and direction; N may be 0.
     """
-    _, histograms = _opencv("SIFT").SIFT_create().detectAndCompute(_grey(pixels), None)
+    cv2 = import_extra("cv2", "SIFT", "paper")
+    _, histograms = cv2.SIFT_create().detectAndCompute(_grey(pixels), None)
     return np.zeros((0, DEPTH), np.float32) if histograms is None else rootsift(histograms)
 
 
@@ -59,7 +58,7 @@ def dense_rootsift(pixels: Array, bin_size: int) -> tuple[Array, Array]:
     every bin size they begin at (15, 15) and are 2 apart. ``bin_size`` is in pixels, even, at most
     10. N is 0 if the photo is too small for the bins.
     """
-    cv2 = _opencv("dense SIFT")
+    cv2 = import_extra("cv2", "dense SIFT", "paper")
     photo = _grey(pixels).astype(np.float32) / 255
     sigma = bin_size / SMOOTHING
     reach = 2 * int(np.ceil(4 * sigma)) + 1
@@ -81,7 +80,9 @@ def dense_rootsift(pixels: Array, bin_size: int) -> tuple[Array, Array]:
     histograms = bins.reshape(-1, DEPTH)
     contrast = histograms.sum(axis=1) / (bin_size * (SIDE - 1) + 1) ** 2
     visible = contrast >= LEAST_CONTRAST
-    return rootsift(_quantised(histograms[visible])), centres[visible]
+    clamped = np.minimum(normalise(histograms[visible]), LARGEST_SHARE)
+    counts = np.floor(np.minimum(normalise(clamped) * LEVELS, MOST))
+    return rootsift(counts), centres[visible]
 
 
 def _grey(pixels: Array) -> Array:
@@ -118,18 +119,3 @@ def _window_weights(bin_size: int) -> Array:
     across = np.arange(1 - bin_size, bin_size) - offset[:, None]
     weights = np.exp(-0.5 * (across / (bin_size * WINDOW)) ** 2).mean(axis=1)
     return np.outer(weights, weights).astype(np.float32)
-
-
-def _quantised(histograms: Array) -> Array:
-    """Return unit length, clamped at .2, unit length again, as whole 512ths up to 255."""
-    clamped = np.minimum(normalise(histograms), LARGEST_SHARE)
-    counts: Array = np.floor(np.minimum(normalise(clamped) * LEVELS, MOST))
-    return counts
-
-
-def _opencv(what: str) -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtra(what, "paper") from error
-    return cv2

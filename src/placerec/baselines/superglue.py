@@ -18,7 +18,7 @@ import numpy as np
 
 from placerec.baselines.contract import Local, Provenance
 from placerec.baselines.keypoints import KeypointReranker, fingerprint
-from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
+from placerec.errors import NotFound, UnsafeWeights, UsageError, import_extra
 from placerec.files import file_sha256
 from placerec.records import Array
 
@@ -50,15 +50,11 @@ class SuperGlue:
 
     def __init__(self, folder: Path) -> None:
         config = _checked_config(folder)
+        transformers = import_extra("transformers", f"method {METHOD}", "superglue")
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
         try:
-            from transformers import SuperGlueForKeypointMatching
-            from transformers.utils import logging
-        except ImportError as error:
-            raise MissingExtra(f"method {METHOD}", "superglue") from error
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-        try:
-            module, faults = SuperGlueForKeypointMatching.from_pretrained(
+            module, faults = transformers.SuperGlueForKeypointMatching.from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False,
                 output_loading_info=True,
             )  # fmt: skip
@@ -131,9 +127,8 @@ def _checked_config(folder: Path) -> dict[str, Any]:
         config = dict(json.loads((folder / CONFIG).read_text("utf-8")))
         detector = config["keypoint_detector_config"]
         types = config["model_type"], detector["model_type"]
-        code = "auto_map" in config or "auto_map" in detector
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnsafeWeights(folder, f"its {CONFIG} is not of SuperGlue", HOW) from error
-    if types != ("superglue", "superpoint") or code:
-        raise UnsafeWeights(folder, f"its {CONFIG} is not of SuperPoint with SuperGlue", HOW)
-    return config
+        if types == ("superglue", "superpoint") and "auto_map" not in {**config, **detector}:
+            return config
+    except (ValueError, KeyError, TypeError):  # reported below
+        pass
+    raise UnsafeWeights(folder, f"its {CONFIG} is not of SuperPoint with SuperGlue", HOW)

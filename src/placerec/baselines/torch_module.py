@@ -17,37 +17,26 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from placerec.baselines.contract import Provenance
-from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
+from placerec.errors import UsageError, import_extra
 from placerec.method.vlad import normalise
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Progress, Runtime
 from placerec.settings import Settings
 from placerec.trunks.external import (
-    EXTERNAL_DATA,
-    OnnxTrunk,
-    TorchTrunk,
-    fixed_size,
-    module_digest,
-    onnx_output,
-    onnx_session,
+    Network,
+    NetworkTrunk,
+    OnnxNetwork,
+    TorchNetwork,
 )
-
-if TYPE_CHECKING:
-    import torch
-
-    from placerec.trunks import Trunk
-
-Network = Callable[[Array], Array]  # one image (1, 3, H, W) float32 to the output
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +72,10 @@ class About:
 class GlobalModule:
     """A ``Retriever`` with a network that gives a global descriptor (1, D); nothing is fitted."""
 
-    def __init__(self, name: str, network: Network, sha256: str, about: About) -> None:
-        self.name, self._network, self._about = name, network, about
+    def __init__(self, network: Network, about: About) -> None:
+        self.name, self._network, self._about = network.name, network, about
         self.provenance = Provenance(about.licence, about.training_data)
-        self.fingerprint = _fingerprint(name, sha256, about)
+        self.fingerprint = _fingerprint(network, about)
 
     def fit(self, photos: Callable[[], Iterator[Array]], count: int, progress: Progress) -> None:
         """Do nothing: the network is already trained."""
@@ -99,71 +88,41 @@ class GlobalModule:
         return normalise(_finite(output[0], self.name).astype(np.float32))
 
 
-class ModuleTrunk(TorchTrunk):
-    """A ``TorchTrunk`` of a module of the user's own, with its licence and training data.
+class ModuleTrunk(NetworkTrunk):
+    """A trunk of a module of the user's own, with its licence and training data.
 
     Its ``sha256`` covers the tensors of the module and ``about``.
     """
 
-    def __init__(
-        self, name: str, module: torch.nn.Module, sha256: str, about: About, runtime: Runtime
-    ) -> None:
+    def __init__(self, network: Network, about: About) -> None:
+        preparation = about.preprocessing
+        super().__init__(network, preparation.mean, preparation.std, about.probe_size)
         self.licence, self.training_data = about.licence, about.training_data
-        super().__init__(
-            module, name=name, mean=about.preprocessing.mean, std=about.preprocessing.std,
-            runtime=runtime, probe_size=about.probe_size,
-            sha256=_fingerprint(name, sha256, about),
-        )  # fmt: skip
+        self.sha256 = _fingerprint(network, about)
 
 
 def open_module(
     torch_module: str, runtime: Runtime = DEFAULT_RUNTIME
-) -> tuple[GlobalModule | Trunk, tuple[int, int]]:
+) -> tuple[GlobalModule | NetworkTrunk, tuple[int, int]]:
     """Open PACKAGE:FUNCTION or an ONNX file; return it with its image size (height, width).
 
     The network is a retriever or a trunk; its output for an image of noise decides. Raises
     ``UsageError`` if it cannot be imported or called or has an invalid output, and ``MissingExtra``
     without PyTorch.
     """
-    if torch_module.lower().endswith(".onnx"):
-        return _open_onnx(Path(torch_module), runtime)
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtra("a network of PyTorch", "torch") from error
-    if runtime.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
-    made = _made(torch_module)
-    about = _about(made, torch_module)
-    sha256 = module_digest(made if isinstance(made, torch.nn.Module) else torch.nn.Module())
-    module = _checked_module(made, torch_module)
-    torch.set_num_threads(runtime.cores)
-    module.eval().to(runtime.device)
-
-    def run(image: Array) -> Array:
-        with torch.inference_mode():
-            output = module(torch.from_numpy(image).to(runtime.device))
-        return np.asarray(output.float().cpu().numpy())
-
-    if _is_global(run, about, torch_module):
-        return GlobalModule(torch_module, run, sha256, about), about.image_size
-    return ModuleTrunk(torch_module, module, sha256, about, runtime), about.image_size
-
-
-def _open_onnx(path: Path, runtime: Runtime) -> tuple[GlobalModule | Trunk, tuple[int, int]]:
-    """Do the same for an ONNX file and its first output."""
-    if not path.is_file():
-        raise NotFound(path, "no such ONNX file")
-    data = path.read_bytes()
-    if EXTERNAL_DATA in data:
-        raise UnsafeWeights(path, "it refers to data in other files", "save it as one file")
-    session = onnx_session(data, path.name, runtime)
-    about = About(image_size=fixed_size(session) or About().image_size)
-    run = partial(onnx_output, session, path.name)
-    if _is_global(run, about, path.name):
-        sha256 = hashlib.sha256(data).hexdigest()
-        return GlobalModule(path.name, run, sha256, about), about.image_size
-    return OnnxTrunk.from_file(path, runtime), about.image_size
+    network: Network
+    if is_onnx := torch_module.lower().endswith(".onnx"):
+        network = OnnxNetwork.from_file(Path(torch_module), runtime)
+        about = About(image_size=network.fixed_size or About().image_size)
+    else:
+        import_extra("torch", "a network of PyTorch", "torch")
+        made = _made(torch_module)
+        about = _about(made, torch_module)
+        network = TorchNetwork(made, torch_module, runtime)
+    if _is_global(network, about):
+        return GlobalModule(network, about), about.image_size
+    trunk = NetworkTrunk(network) if is_onnx else ModuleTrunk(network, about)
+    return trunk, about.image_size
 
 
 def _made(spec: str) -> Any:
@@ -191,61 +150,33 @@ def _made(spec: str) -> Any:
 
 def _about(made: Any, spec: str) -> About:
     """Return the attributes of ``made`` that ``About`` defines, checked."""
-    stated: dict[str, Any] = {
-        item.name: getattr(made, item.name) for item in fields(About) if hasattr(made, item.name)
-    }
-    try:
-        if "image_size" in stated:
-            height, width = stated["image_size"]
-            stated["image_size"] = (int(height), int(width))
-        for name in {"mean", "std"} & set(stated):
-            red, green, blue = stated[name]
-            stated[name] = (float(red), float(green), float(blue))
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"torch_module {spec}: image_size must be (height, width), mean and std three "
-            f"numbers in 0..1 ({error})"
-        ) from error
-    for name in {"version", "licence", "training_data"} & set(stated):
-        stated[name] = str(stated[name])
+    stated: dict[str, Any] = {}
+    for name, default in asdict(About()).items():
+        value = getattr(made, name, default)
+        if isinstance(default, str):
+            stated[name] = str(value)
+            continue
+        try:
+            pairs = zip(default, value, strict=True)
+            stated[name] = tuple(type(number)(item) for number, item in pairs)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"torch_module {spec}: image_size must be (height, width), mean and std three "
+                f"numbers in 0..1 ({name}: {error})"
+            ) from error
     return About(**stated)
 
 
-def _checked_module(network: Callable[[Any], Any], spec: str) -> torch.nn.Module:
-    """Return ``network`` as a module that reports its failures as ``UsageError``."""
-    import torch
-
-    class Checked(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            try:
-                output = self.network(image)
-            except Exception as error:  # the user's code can raise any exception
-                raise UsageError(
-                    f"torch_module {spec}: it fails on an image {tuple(image.shape)} ({error}); "
-                    f"set its attribute image_size (height, width) to a size that it takes"
-                ) from error
-            if not isinstance(output, torch.Tensor):
-                kind = type(output).__name__
-                raise UsageError(f"torch_module {spec}: it returns a {kind}; return one tensor")
-            return output
-
-    return Checked()
-
-
-def _is_global(network: Network, about: About, name: str) -> bool:
+def _is_global(network: Network, about: About) -> bool:
     """Return whether the output for an image of noise is a global descriptor, not a map."""
     noise = np.random.default_rng(0).standard_normal((1, 3, *about.probe_size), np.float32)
     output = network(noise)
     if output.ndim not in (2, 3, 4) or len(output) != 1 or not output.size:
         raise UsageError(
-            f"{name}: its output has shape {output.shape} for one image; it must be (1, D) for a "
-            f"global descriptor, or (1, C, h, w) or (1, N, C) for a feature map"
+            f"{network.name}: its output has shape {output.shape} for one image; it must be (1, D) "
+            f"for a global descriptor, or (1, C, h, w) or (1, N, C) for a feature map"
         )
-    return bool(_finite(output, name).ndim == 2)
+    return bool(_finite(output, network.name).ndim == 2)
 
 
 def _finite(values: Array, name: str) -> Array:
@@ -254,5 +185,6 @@ def _finite(values: Array, name: str) -> Array:
     return values
 
 
-def _fingerprint(name: str, sha256: str, about: About) -> str:
-    return hashlib.sha256(f"{name} {sha256} {asdict(about)}".encode()).hexdigest()
+def _fingerprint(network: Network, about: About) -> str:
+    text = f"{network.name} {network.sha256} {asdict(about)}"
+    return hashlib.sha256(text.encode()).hexdigest()

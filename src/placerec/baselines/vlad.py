@@ -1,6 +1,6 @@
-"""VLAD: RootSIFT at keypoints, each assigned to its nearest centre, residuals summed.
+"""VLAD and DenseVLAD: RootSIFT, each assigned to its nearest centre, residuals summed.
 
-Source: Jegou, Douze, Schmid and Perez, "Aggregating local descriptors into a compact image
+Source of VLAD: Jegou, Douze, Schmid and Perez, "Aggregating local descriptors into a compact image
 representation", CVPR 2010, section 3. The vector is brought to unit length, and then there is
 optionally a PCA. The signed square root (2012) and intra-normalisation (2013) are later. Ours:
 RootSIFT in place of SIFT, OpenCV's keypoints in place of Hessian-affine ones, K = 64, and a
@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from placerec.baselines.contract import Provenance
-from placerec.baselines.rootsift import DEPTH, keypoint_rootsift
+from placerec.baselines.rootsift import BIN_SIZES, DEPTH, dense_rootsift, keypoint_rootsift
 from placerec.baselines.weights import read_weights, write_weights
 from placerec.errors import UnsafeWeights, UsageError
 from placerec.method.pca import Projection, fit_pca
-from placerec.method.sampling import evenly_spread
 from placerec.method.vlad import kmeans, normalise
+from placerec.photos.find import evenly_spread
 from placerec.records import Array
 from placerec.runtime import Progress
 from placerec.workers import map_in_order
@@ -115,15 +115,13 @@ class Vlad:
             data += f"; no PCA, which needs {self.fewest_photos_for_pca} photos"
         elif self.dimensions:
             chosen = _chosen(photos(), count, self.most_photos_for_pca, "PCA", progress)
-            digested = list(
-                map_in_order(
-                    lambda pixels: (_digest(pixels), self._vector(pixels, centres)),
-                    chosen,
-                    self._threads,
-                )
-            )
-            self._fit_vectors = dict(digested)
-            projection = self._pca(np.stack([vector for _, vector in digested]))
+
+            def describe(pixels: Array) -> tuple[bytes, Array]:
+                return _digest(pixels), self._vector(pixels, centres)
+
+            vectors = list(map_in_order(describe, chosen, self._threads))
+            self._fit_vectors = dict(vectors)
+            projection = self._pca(np.stack([vector for _, vector in vectors]))
         self._fit = Fit(centres, projection, data)
 
     def describe(self, pixels: Array) -> Array:
@@ -198,6 +196,46 @@ class Vlad:
         pca = fit_pca(vectors, dimensions, self.whitening)
         # The memory layout is that of a saved fit, so both give the same bits.
         return Projection(np.ascontiguousarray(pca.weight), pca.bias)
+
+
+class DenseVlad(Vlad):
+    """The method ``densevlad``: dense RootSIFT, intra-normalisation, PCA with whitening.
+
+    Source: Torii, Arandjelovic, Sivic, Okutomi and Pajdla, "24/7 place recognition by view
+    synthesis", CVPR 2015, and the MATLAB program of its authors, which is no longer online. From
+    the program: all numbers of the dense RootSIFT (``rootsift``); K = 128; centres of unit length;
+    hard assignment; each cluster's sum and then the full vector to unit length (Arandjelovic and
+    Zisserman, "All about VLAD", CVPR 2013); PCA with whitening to 4096; unit length. Photos have at
+    most 640 pixels, as others report of the paper; the program halves every photo.
+
+    Ours: vocabulary and PCA are fitted on the database, because those of the authors are not
+    available. The PCA keeps at most one dimension per four photos. Whitening amplifies the smallest
+    directions most, and with few photos they are noise (docs/BASELINES.md). With fewer than 33
+    photos there is no PCA. The mean is subtracted before the PCA, which the program does not do.
+    Patches without contrast are omitted; the program adds all of them to one cluster.
+
+    ``clusters`` (default: 128), ``dimensions`` (default: 4096; 0 means no PCA, 16384 values),
+    ``weights`` and ``threads`` as for ``Vlad``.
+    """
+
+    method = "densevlad"
+    default_clusters = 128
+    default_dimensions = 4096
+    whitening = 1.0
+    photos_per_dimension = 4
+    fewest_photos_for_pca = 33  # fewer span less than 32 dimensions, which distinguish too little
+    most_photos_for_pca = 4096  # 1024 dimensions at most; takes about 2 GB
+
+    def _local(self, pixels: Array) -> Iterator[Array]:
+        for bin_size in BIN_SIZES:
+            yield dense_rootsift(pixels, bin_size)[0]
+
+    def _centres(self, samples: Array) -> Array:
+        return normalise(super()._centres(samples))
+
+    def _vector(self, pixels: Array, centres: Array) -> Array:
+        sums = normalise(residual_sums(self._local(pixels), centres))
+        return normalise(sums.reshape(-1)).astype(np.float32)
 
 
 def residual_sums(parts: Iterable[Array], centres: Array) -> Array:

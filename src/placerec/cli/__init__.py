@@ -1,7 +1,7 @@
 """The command line: the only place that prints, exits or reads arguments.
 
-Every command is a thin wrapper of a library call that its help names. Data goes to stdout, talk
-(progress, skipped photos, errors) to stderr; exit codes are those of ``placerec.errors``.
+Every command is a thin wrapper of a library call that its help names. Data goes to stdout;
+progress, skipped photos and errors go to stderr. Exit codes are those of ``placerec.errors``.
 """
 
 from __future__ import annotations

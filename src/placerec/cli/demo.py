@@ -6,18 +6,16 @@ from pathlib import Path
 
 import click
 
+from placerec.cli.options import PATH
 from placerec.cli.progress import showing_progress
 from placerec.cli.query import draw_best, print_answer
 from placerec.errors import UsageError
 
-PLACES = 60
-OUT = click.option("--out", type=click.Path(path_type=Path), default=Path("demo"),
-                   show_default=True, help="The folder to write.")  # fmt: skip
-
 
 @click.command()
-@OUT
-@click.option("--places", type=click.IntRange(2), default=PLACES, show_default=True,
+@click.option("--out", type=PATH, default=Path("demo"), show_default=True,
+              help="The folder to write.")  # fmt: skip
+@click.option("--places", type=click.IntRange(2), default=60, show_default=True,
               help="How many places to draw.")  # fmt: skip
 def demo(out: Path, places: int) -> None:
     """Draw a town by day and by night, index the day, ask for a night photo, draw the answer.

@@ -10,9 +10,11 @@ import click
 
 from placerec.baselines import RERANKERS, RETRIEVERS
 from placerec.cli.options import (
+    PATH,
     chosen_dataset,
     dataset_options,
     given,
+    json_option,
     model_options,
     setting_options,
 )
@@ -32,7 +34,7 @@ METHOD_NAMES = f"{', '.join(METHODS)}, or a baseline: {', '.join((*RETRIEVERS, *
 
 # fmt: off
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @dataset_options
 @click.option("--method", metavar="NAME", help=METHOD_NAMES)
 @click.option("--rerank", metavar="NAME",
@@ -43,13 +45,13 @@ METHOD_NAMES = f"{', '.join(METHODS)}, or a baseline: {', '.join((*RETRIEVERS, *
               help="Keypoints of a keypoint re-ranker; default: 512.")
 @click.option("--longer-side", type=click.IntRange(32),
               help="Pixels of the longer side for a keypoint re-ranker; default: 640.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Weights of a baseline.")
-@click.option("--out", type=click.Path(path_type=Path),
+@click.option("--weights", type=PATH, help="Weights of a baseline.")
+@click.option("--out", type=PATH,
               help="Folder of the run: predictions, scores, report.html. A run that is started "
                    "again resumes there. Without it nothing is written.")
 @click.option("--check", is_flag=True,
               help="Only look for photos that are both query and database photo, or nearly equal.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 @model_options
 @setting_options
 def evaluate(
@@ -83,16 +85,16 @@ def evaluate(
 
 
 @click.command()
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
+@json_option
 def compare(first: Path, second: Path, as_json: bool) -> None:
     """Is run SECOND better than run FIRST? Differences with intervals, queries won and lost.
 
     Both are folders of evaluate --out with the same protocol; others are refused.
     """
-    from placerec.evaluation.scoring.compare import compare as compare_runs
-    from placerec.evaluation.scoring.score_files import read_run
+    from placerec.evaluation.compare import compare as compare_runs
+    from placerec.evaluation.run_folder import read_run
 
     comparison = compare_runs(read_run(first), read_run(second))
     if as_json:

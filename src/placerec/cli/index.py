@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from placerec.cli.options import chosen_settings, method_option, model_options, setting_options
+from placerec.cli.options import (
+    PATH,
+    algorithm_options,
+    chosen_settings,
+    json_option,
+    model_options,
+)
 from placerec.cli.output import list_skipped, print_facts
 from placerec.cli.progress import showing_progress
 from placerec.errors import Damaged, UsageError
@@ -16,11 +24,12 @@ from placerec.errors import Damaged, UsageError
 if TYPE_CHECKING:
     from placerec.index.build import Report
 
-INDEX = click.argument("index", type=click.Path(path_type=Path))
+INDEX = click.argument("index", type=PATH)
 POSITIONS = click.option(
-    "--positions", type=click.Path(path_type=Path),
+    "--positions",
+    type=PATH,
     help="CSV file image,latitude,longitude[,heading]; takes precedence over EXIF.",
-)  # fmt: skip
+)
 
 
 @click.group()
@@ -30,12 +39,10 @@ def index() -> None:
 
 @index.command()
 @INDEX
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @POSITIONS
 @click.option("--force", is_flag=True, help="Replace an existing index.")
-@method_option
-@model_options
-@setting_options
+@algorithm_options
 def build(
     index: Path, folder: Path, positions: Path | None, force: bool, method: str | None, model: str,
     threads: int | None, device: str, **options: Any,
@@ -53,32 +60,25 @@ def build(
     if index.exists() and not force:
         raise UsageError(f"{index}: already exists; use index add, or replace it with --force")
     settings = chosen_settings(model, method, options)
-    with showing_progress(threads, device) as runtime:
-        report = build_index(
-            index, folder, model=model, settings=settings, positions=positions, replace=force,
-            runtime=runtime,
-        )  # fmt: skip
-    return _print_report(index, report)
+    return _change(
+        build_index, index, folder, model=model, settings=settings, positions=positions,
+        replace=force, threads=threads, device=device,
+    )  # fmt: skip
 
 
 @index.command()
 @INDEX
-@click.argument("photos", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("photos", type=PATH, nargs=-1, required=True)
 @POSITIONS
 @model_options
-def add(
-    index: Path, photos: tuple[Path, ...], positions: Path | None, model: str,
-    threads: int | None, device: str,
-) -> int:  # fmt: skip
+def add(index: Path, photos: tuple[Path, ...], **options: Any) -> int:
     """Add PHOTOS (files or folders) to INDEX; unchanged photos stay as they are.
 
     In Python: placerec.add_photos.
     """
-    from placerec.index.update import add_photos
+    from placerec.index.build import add_photos
 
-    with showing_progress(threads, device) as runtime:
-        report = add_photos(index, photos, positions=positions, model=model, runtime=runtime)
-    return _print_report(index, report)
+    return _change(add_photos, index, photos, **options)
 
 
 @index.command()
@@ -89,7 +89,7 @@ def remove(index: Path, photos: tuple[str, ...]) -> int:
 
     In Python: placerec.remove_photos.
     """
-    from placerec.index.update import remove_photos
+    from placerec.index.build import remove_photos
 
     return _print_report(index, remove_photos(index, photos))
 
@@ -97,36 +97,32 @@ def remove(index: Path, photos: tuple[str, ...]) -> int:
 @index.command()
 @INDEX
 @model_options
-def refresh(index: Path, model: str, threads: int | None, device: str) -> int:
+def refresh(index: Path, **options: Any) -> int:
     """Bring INDEX up to date with its folder: new, changed and deleted photos.
 
     In Python: placerec.refresh_index.
     """
-    from placerec.index.update import refresh_index
+    from placerec.index.build import refresh_index
 
-    with showing_progress(threads, device) as runtime:
-        report = refresh_index(index, model=model, runtime=runtime)
-    return _print_report(index, report)
+    return _change(refresh_index, index, **options)
 
 
 @index.command()
 @INDEX
 @model_options
-def refit(index: Path, model: str, threads: int | None, device: str) -> int:
+def refit(index: Path, **options: Any) -> int:
     """Fit the model again on the photos of INDEX, and describe them all again.
 
     In Python: placerec.refit_index.
     """
     from placerec.index.build import refit_index
 
-    with showing_progress(threads, device) as runtime:
-        report = refit_index(index, model=model, runtime=runtime)
-    return _print_report(index, report)
+    return _change(refit_index, index, **options)
 
 
 @index.command()
 @INDEX
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 @click.option("--photos", is_flag=True, help="List the photos, one path per line.")
 def info(index: Path, as_json: bool, photos: bool) -> None:
     """Show what INDEX contains. In Python: placerec.index.IndexReader.open(INDEX).info."""
@@ -138,13 +134,8 @@ def info(index: Path, as_json: bool, photos: bool) -> None:
         click.echo("\n".join(entry.name for entry in entries))
         return
     located = sum(entry.position is not None for entry in entries)
-    facts = {
-        "photos": info.photos, "with_position": located, "bytes": info.bytes,
-        "bytes_per_photo": info.bytes_per_photo, "model": info.model,
-        "fingerprint": info.fingerprint, "folder": str(info.root),
-        "settings": json.loads(info.settings), "created_with": info.created_with,
-        "format": info.format,
-    }  # fmt: skip
+    facts = {"photos": info.photos, "with_position": located, **asdict(info)}
+    facts |= {"folder": str(facts.pop("root")), "settings": json.loads(info.settings)}
     print_facts(facts, as_json=as_json)
 
 
@@ -160,6 +151,16 @@ def verify(index: Path) -> None:
     if findings:
         raise Damaged(f"{index}: {len(findings)} findings; restore a copy or build it again")
     click.echo(f"{index}: sound")
+
+
+def _change(
+    change: Callable[..., Report], index: Path, *args: Any, threads: int | None, device: str,
+    **options: Any,
+) -> int:  # fmt: skip
+    """Call a library function that changes ``index``, with progress bars, and print its report."""
+    with showing_progress(threads, device) as runtime:
+        report = change(index, *args, runtime=runtime, **options)
+    return _print_report(index, report)
 
 
 def _print_report(index: Path, report: Report) -> int:

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from placerec.baselines import RERANKERS, RETRIEVERS
-from placerec.cli.options import chosen_settings, method_option, model_options, setting_options
+from placerec.baselines import CONVERTERS as BASELINE_CONVERTERS
+from placerec.cli.options import PATH, algorithm_options, chosen_settings, json_option
 from placerec.cli.output import list_skipped, print_facts
 from placerec.cli.progress import showing_progress
 from placerec.errors import NotFound, UsageError
+from placerec.trunks.convert import convert_vgg16
 
-MODEL_OUT = click.option("--out", type=click.Path(path_type=Path), required=True,
-                         help="The model file to write, MODEL.safetensors.")  # fmt: skip
-
-
-def _convert_vgg16(source: Path, out: Path) -> str:
-    from placerec.trunks.convert import convert_vgg16
-
-    return convert_vgg16(source, out)
-
-
-CONVERTERS: dict[str, Callable[[Path, Path], str]] = {"vgg16": _convert_vgg16}
-for registry in (RETRIEVERS, RERANKERS):
-    CONVERTERS |= {name: entry.convert for name, entry in registry.items() if entry.convert}
+CONVERTERS = {"vgg16": convert_vgg16, **BASELINE_CONVERTERS}
 
 
 @click.command()
-@click.argument("photos", type=click.Path(path_type=Path))
-@MODEL_OUT
-@method_option
-@model_options
-@setting_options
+@click.argument("photos", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The model file to write, MODEL.safetensors.")
+@algorithm_options
 def fit(
     photos: Path, out: Path, method: str | None, model: str, threads: int | None, device: str,
     **options: Any,
@@ -46,8 +32,8 @@ def fit(
 
     In Python: placerec.fit_on_folder and placerec.save_model.
     """
-    from placerec.models.fit_on_folder import fit_on_folder
     from placerec.models.model_file import save_model
+    from placerec.models.photo_source import fit_on_folder
 
     _check_model_file(out)
     settings = chosen_settings(model, method, options)
@@ -59,20 +45,20 @@ def fit(
 
 
 @click.command()
-@click.argument("photo", type=click.Path(path_type=Path))
-@click.option("--weights", type=click.Path(path_type=Path), required=True,
+@click.argument("photo", type=PATH)
+@click.option("--weights", type=PATH, required=True,
               help="A model file that placerec weights import wrote.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz to write.")
+@click.option("--out", type=PATH, required=True, help="The .npz to write.")
 def features(photo: Path, weights: Path, out: Path) -> None:
     """Write what the published method computes of PHOTO, all float32, for comparison.
 
     encoder (C,h,w), global_vlad, global_pca, patch2_pca, patch5_pca, patch8_pca (D,P). In Python:
-    placerec.models.features.published_features.
+    placerec.models.model.published_features.
     """
     import numpy as np
 
     from placerec.files import atomic_write
-    from placerec.models.features import published_features
+    from placerec.models.model import published_features
     from placerec.models.model_file import load_model
     from placerec.workers import single_threaded_blas
 
@@ -92,8 +78,8 @@ def weights() -> None:
 
 
 @weights.command(name="import")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=PATH)
+@click.argument("out", type=PATH)
 @click.option("--name", help="The name of the model; default: the file's name.")
 @click.option("--training-data", default="", help="What it was trained on, for the record.")
 @click.option("--licence", help="The licence of the weights, for the record.")
@@ -120,7 +106,7 @@ def import_(
 
 @weights.command()
 @click.argument("model")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 def info(model: str, as_json: bool) -> None:
     """Show what MODEL states: a model file, or generic, the model that ships.
 
@@ -136,8 +122,8 @@ def info(model: str, as_json: bool) -> None:
 
 
 @weights.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
+@click.argument("out", type=PATH)
 def export(model: Path, out: Path) -> None:
     """Write the model file MODEL as a checkpoint OUT (.pth.tar) of the published format.
 
@@ -153,9 +139,8 @@ def export(model: Path, out: Path) -> None:
 
 @weights.command()
 @click.argument("name", type=click.Choice(list(CONVERTERS)))
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path),
-              help="The file to write; default: in the cache folder.")  # fmt: skip
+@click.argument("source", type=PATH)
+@click.option("--out", type=PATH, help="The file to write; default: in the cache folder.")
 def convert(name: str, source: Path, out: Path | None) -> None:
     """Convert the weights NAME from SOURCE: a registry package file, or a weight file.
 

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from placerec.settings import (
-    FUSIONS,
-    METHODS,
-    PATCH_SUMS,
-    SCORER_NAMES,
-    SPATIAL_FORMS,
-    AnySettings,
-    Settings,
-)
-from placerec.trunks import TRUNKS
+from placerec.settings import CHOICES, METHODS, AnySettings, Settings
 
 if TYPE_CHECKING:
     from placerec.evaluation.dataset import Dataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
 
 
 class _Numbers(click.ParamType[tuple[Any, ...]]):
-    """A comma-separated list; ``read`` converts each item."""
+    """A comma-separated list of ``count`` items (or any number); ``read`` converts each item."""
 
-    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
-        self.name, self._read = name, read
+    def __init__(self, name: str, read: Callable[[str], Any], count: int | None = None) -> None:
+        self.name, self._read, self._count = name, read, count
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Any, ...]:
-        if isinstance(value, tuple):
-            return value
         try:
-            return tuple(self._read(part) for part in value.split(","))
+            numbers = tuple(self._read(part) for part in value.split(","))
         except ValueError:
+            numbers = ()
+        if not numbers or len(numbers) != (self._count or len(numbers)):
             self.fail(f"{value!r} does not have the form {self.name}", param, ctx)
+        return numbers
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -45,51 +38,89 @@ def _size(text: str) -> tuple[int, int]:
     return int(height), int(width or height)
 
 
-def _image_size(context: click.Context, param: click.Parameter, value: Any) -> Any:
-    if value is not None and len(value) != 2:
-        raise click.BadParameter("give two numbers, HEIGHT,WIDTH", context, param)
-    return value
+TYPES: dict[str, Any] = {  # of the settings that are neither a choice nor a number of at least 1
+    "image_size": _Numbers("480,640", int, count=2),
+    "patch_sizes": _Numbers("2,5,8 or 2x4", _size),
+    "scale_weights": _Numbers(".45,.15,.4", float),
+    "candidates": click.IntRange(0),
+}
+HELP = {  # of the fields of Settings that are options
+    "scorer": "How patch matches are scored.",
+    "patch_sizes": "Patch sizes in feature cells: 2,5,8 or HEIGHTxWIDTH.",
+    "stride": "Step between patches in cells.",
+    "scale_weights": "Weight of each patch size, sum 1.",
+    "k_patch": "Clusters per patch descriptor; 1 = pooled features.",
+    "pca_dim": "Dimensions of a patch descriptor.",
+    "fusion": "How the scores of several patch sizes are combined.",
+    "spatial_form": "The rapid spatial score of the published program or of the paper.",
+    "patch_sums": "integral: the published float32 integral image, for comparison only.",
+    "candidates": "Photos of the shortlist that are re-ranked; 0 = retrieval only. Default: "
+                  f"{Settings().candidates}; the paper's presets: 100.",
+    "image_size": "Height,width in pixels to which photos are resized; default: 480,640.",
+}  # fmt: skip
 
 
-image_size_option = click.option(
-    "--image-size", type=_Numbers("480,640", int), callback=_image_size,
-    help="Height,width in pixels to which photos are resized; default: 480,640.",
-)  # fmt: skip
-_SETTINGS = (
-    click.option("--scorer", type=click.Choice(SCORER_NAMES), help="How patch matches are scored."),
-    click.option("--patch-sizes", type=_Numbers("2,5,8 or 2x4", _size),
-                 help="Patch sizes in feature cells: 2,5,8 or HEIGHTxWIDTH."),
-    click.option("--stride", type=click.IntRange(1), help="Step between patches in cells."),
-    click.option("--scale-weights", type=_Numbers(".45,.15,.4", float),
-                 help="Weight of each patch size, sum 1."),
-    click.option("--k-patch", type=click.IntRange(1),
-                 help="Clusters per patch descriptor; 1 = pooled features."),
-    click.option("--pca-dim", type=click.IntRange(1), help="Dimensions of a patch descriptor."),
-    click.option("--fusion", type=click.Choice(FUSIONS),
-                 help="How the scores of several patch sizes are combined."),
-    click.option("--spatial-form", type=click.Choice(SPATIAL_FORMS),
-                 help="The rapid spatial score of the published program or of the paper."),
-    click.option("--patch-sums", type=click.Choice(PATCH_SUMS),
-                 help="integral: the published float32 integral image, for comparison only."),
-    click.option("--candidates", type=click.IntRange(0),
-                 help="Photos of the shortlist that are re-ranked; 0 = retrieval only. Default: "
-                      f"{Settings().candidates}; the paper's presets: 100."),
-    image_size_option,
-)  # fmt: skip
-_MODEL = (
-    click.option("--model", default="auto", show_default=True,
-                 help=f"auto, generic, a trunk ({', '.join(TRUNKS)}), or a file (.safetensors "
-                      "model, .onnx trunk)."),
+class _TrunksInHelp(click.Option):
+    """An option whose help lists the trunks; it imports them only to show the help."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from placerec.trunks import TRUNKS
+
+        self.help = (self.help or "").replace("{trunks}", ", ".join(TRUNKS))
+        return super().get_help_record(ctx)
+
+
+def field_option(
+    name: str, text: str, kind: Any, choices: Sequence[Any] = (), flag: str = ""
+) -> Callable[[Command], Command]:
+    """Return the option of a field of Settings or Schedule; its value is None if omitted."""
+    kind = click.Choice([str(choice) for choice in choices]) if choices else kind
+    return click.option(flag or f"--{name.replace('_', '-')}", name, type=kind, help=text)
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that adds all ``options`` to a command."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+image_size_option = field_option("image_size", HELP["image_size"], TYPES["image_size"])
+setting_options = together(
+    *(
+        field_option(name, text, TYPES.get(name, click.IntRange(1)), CHOICES.get(name, ()))
+        for name, text in HELP.items()
+    )
+)
+# fmt: off
+_method_option = click.option(
+    "--method", type=click.Choice(list(METHODS)),
+    help="The algorithm. Default: that of a model file, else default. netvlad: retrieval only; "
+         "paper-*: the published presets on VGG16.",
+)
+runtime_options = together(
     click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores."),
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
-)  # fmt: skip
-_QUERY_LIST = (
-    click.option("--queries-list", type=click.Path(path_type=Path),
+)
+model_options = together(
+    click.option("--model", default="auto", show_default=True, cls=_TrunksInHelp,
+                 help="auto, generic, a trunk ({trunks}), or a file (.safetensors model, .onnx "
+                      "trunk)."),
+    runtime_options,
+)
+algorithm_options = together(_method_option, model_options, setting_options)
+query_list_options = together(
+    click.option("--queries-list", type=PATH,
                  help="CSV file with a column query (and half): ask only these queries."),
     click.option("--half", type=click.Choice(["validation", "test"]),
                  help="Only this half of --queries-list."),
-)  # fmt: skip
-_DATASET = (
+)
+dataset_options = together(
     click.option("--protocol", metavar="NAME",
                  help="How the data set is read and scored (docs/DATASETS.md); required for a "
                       "published set; default: the general protocol that fits the folder."),
@@ -98,40 +129,15 @@ _DATASET = (
     click.option("--frames", type=int, help="Frames before and after the query that count."),
     click.option("--photos-a-panorama", type=int,
                  help="Only the best of this number of consecutive photos stays on a shortlist."),
-    click.option("--ground-truth", type=click.Path(path_type=Path),
+    click.option("--ground-truth", type=PATH,
                  help="CSV file query,database (or .npz of lists), in the data set or elsewhere."),
-    *_QUERY_LIST,
+    query_list_options,
     click.option("--queries", type=click.IntRange(1),
                  help="Ask this many queries, a seeded choice."),
-    click.option("--distractors", multiple=True, type=click.Path(path_type=Path), metavar="FOLDER",
+    click.option("--distractors", multiple=True, type=PATH, metavar="FOLDER",
                  help="Photos that join the database and are never correct; repeatable."),
-)  # fmt: skip
-_DATASET_NAMES = ("protocol", "radius", "degrees", "frames", "photos_a_panorama", "ground_truth")
-_METHOD = click.option(
-    "--method", type=click.Choice(list(METHODS)),
-    help="The algorithm. Default: that of a model file, else default. netvlad: retrieval only; "
-         "paper-*: the published presets on VGG16.",
-)  # fmt: skip
-
-
-def model_options(command: Command) -> Command:
-    """Add --model, --threads, --device."""
-    return _decorate(command, _MODEL)
-
-
-def setting_options(command: Command) -> Command:
-    """Add the settings that the command line offers."""
-    return _decorate(command, _SETTINGS)
-
-
-def method_option(command: Command) -> Command:
-    """Add --method."""
-    return _METHOD(command)
-
-
-def dataset_options(command: Command) -> Command:
-    """Add the options that say how a data set is read and judged."""
-    return _decorate(command, _DATASET)
+)
+# fmt: on
 
 
 def chosen_dataset(folder: Path, options: dict[str, Any]) -> Dataset:
@@ -139,16 +145,12 @@ def chosen_dataset(folder: Path, options: dict[str, Any]) -> Dataset:
     from placerec.evaluation.layouts import open_dataset
     from placerec.evaluation.query_lists import sample_queries, select_queries, with_distractors
 
-    dataset = open_dataset(folder, **{name: options.pop(name) for name in _DATASET_NAMES})
+    names = ("protocol", "radius", "degrees", "frames", "photos_a_panorama", "ground_truth")
+    dataset = open_dataset(folder, **{name: options.pop(name) for name in names})
     dataset = select_queries(dataset, options.pop("queries_list"), options.pop("half"))
     return with_distractors(
         sample_queries(dataset, options.pop("queries")), options.pop("distractors")
     )
-
-
-def query_list_options(command: Command) -> Command:
-    """Add --queries-list, --half."""
-    return _decorate(command, _QUERY_LIST)
 
 
 def chosen_settings(model: str, method: str | None, options: dict[str, Any]) -> AnySettings:
@@ -161,9 +163,3 @@ def chosen_settings(model: str, method: str | None, options: dict[str, Any]) -> 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that have a value."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _decorate(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command

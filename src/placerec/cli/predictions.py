@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from placerec.cli.options import chosen_dataset, dataset_options
+from placerec.cli.options import PATH, chosen_dataset, dataset_options
 from placerec.evaluation.exchange import FORMS, export_predictions
 
-_PATH = click.Path(path_type=Path)
 _FORM = click.option(
     "--form", required=True, type=click.Choice(list(FORMS)), help="See docs/EVALUATION.md."
 )
@@ -22,10 +21,10 @@ def predictions() -> None:
 
 
 @predictions.command("import")
-@click.argument("folder", type=_PATH)
-@click.argument("file", type=_PATH)
-@click.option("--reranked", type=_PATH, help="A second file: the same queries after re-ranking.")
-@click.option("--out", required=True, type=_PATH, help="Folder of the run.")
+@click.argument("folder", type=PATH)
+@click.argument("file", type=PATH)
+@click.option("--reranked", type=PATH, help="A second file: the same queries after re-ranking.")
+@click.option("--out", required=True, type=PATH, help="Folder of the run.")
 @_FORM
 @dataset_options
 def import_(
@@ -45,9 +44,9 @@ def import_(
 
 
 @predictions.command()
-@click.argument("folder", type=_PATH)
-@click.argument("run", type=_PATH)
-@click.argument("file", type=_PATH)
+@click.argument("folder", type=PATH)
+@click.argument("run", type=PATH)
+@click.argument("file", type=PATH)
 @click.option("--retrieved", is_flag=True, help="The global ranking instead of the final one.")
 @_FORM
 @dataset_options

@@ -18,30 +18,22 @@ from rich.progress import (
 from placerec.runtime import Runtime
 
 
-class _ProgressBars:
-    """A progress callback that shows one bar per stage."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` items of ``stage`` are done."""
-        if not self._tasks:
-            self._bars.start()
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)
-
-
 @contextmanager
 def showing_progress(threads: int | None = None, device: str = "cpu") -> Iterator[Runtime]:
-    """Yield a Runtime with progress bars, which end with the block."""
+    """Yield a Runtime with one progress bar per stage; the bars end with the block."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
     bars = Progress(*columns, console=Console(stderr=True))
+    tasks: dict[str, TaskID] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            bars.start()
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done, total=total)
+
     try:
-        yield Runtime(threads=threads, device=device, progress=_ProgressBars(bars))
+        yield Runtime(threads=threads, device=device, progress=show)
     finally:
         if bars.tasks:
             bars.stop()

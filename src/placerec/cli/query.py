@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from placerec.cli.options import (
+    PATH,
+    algorithm_options,
     chosen_settings,
     given,
-    method_option,
+    json_option,
     model_options,
     setting_options,
 )
@@ -29,13 +31,12 @@ COLUMNS = {"rank": True, "score": True, "global": True, "inliers": True, "photo"
 
 
 @click.command()
-@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("index", type=PATH)
 @click.argument("photos", metavar="PHOTO...", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Answers.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, one object per photo.")
-@click.option("--geojson", type=click.Path(path_type=Path), help="Write the places as GeoJSON.")
-@click.option("--picture", type=click.Path(path_type=Path),
-              help="Draw the best match of one photo as PNG.")  # fmt: skip
+@click.option("--geojson", type=PATH, help="Write the places as GeoJSON.")
+@click.option("--picture", type=PATH, help="Draw the best match of one photo as PNG.")
 @model_options
 @setting_options
 def query(
@@ -68,7 +69,7 @@ def query(
     if geojson:
         write_text(geojson, json.dumps(_as_geojson(answers), indent=2) + "\n")
     if as_json:
-        print_json([answer_as_json(answer) for answer in answers])
+        print_json([_answer_as_json(answer) for answer in answers])
     else:
         for answer in answers:
             print_answer(answer)
@@ -76,13 +77,11 @@ def query(
 
 
 @click.command()
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Draw the matches as PNG.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@method_option
-@model_options
-@setting_options
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
+@click.option("--out", type=PATH, help="Draw the matches as PNG.")
+@json_option
+@algorithm_options
 def match(
     first: Path, second: Path, out: Path | None, as_json: bool, method: str | None, model: str,
     threads: int | None, device: str, **options: Any,
@@ -100,28 +99,25 @@ def match(
     place = match_pixels(query, other, ready, str(second))
     if out:
         draw_match(query, other, place, out)
-    facts = {"first": str(first), "second": str(second), "score": place.score,
-             "global_score": place.global_score, "inliers": place.inliers,
-             "model": ready.name}  # fmt: skip
+    facts: dict[str, Any] = {"first": str(first), "second": str(second)}
+    facts |= {name: getattr(place, name) for name in ("score", "global_score", "inliers")}
+    facts["model"] = ready.name
     print_facts(facts, as_json=as_json)
 
 
-def answer_as_json(answer: Answer) -> dict[str, Any]:
+def _answer_as_json(answer: Answer) -> dict[str, Any]:
     """Return the documented JSON object of one query (docs/COMMANDS.md)."""
-    return {"query": answer.query, "places": [_place_as_json(place) for place in answer.places]}
+    places = [
+        _scores(place)
+        | {"inliers": place.inliers}
+        | {name: getattr(place.position, name, None) for name in ("latitude", "longitude")}
+        for place in answer.places
+    ]
+    return {"query": answer.query, "places": places}
 
 
-def _place_as_json(place: Place) -> dict[str, Any]:
-    position = place.position
-    return {
-        "rank": place.rank,
-        "path": place.path,
-        "score": place.score,
-        "global_score": place.global_score,
-        "inliers": place.inliers,
-        "latitude": position.latitude if position else None,
-        "longitude": position.longitude if position else None,
-    }
+def _scores(place: Place) -> dict[str, Any]:
+    return {name: getattr(place, name) for name in ("rank", "path", "score", "global_score")}
 
 
 def print_answer(answer: Answer) -> None:
@@ -144,10 +140,8 @@ def draw_best(recognizer: PlaceRecognizer, photo: Photo, answer: Answer, out: Pa
 
     path = recognizer.index.photo_path(answer.best.path)
     if not path.is_file():
-        raise NotFound(
-            path, "the indexed photo is missing, so it cannot be drawn",
-            "move the photos back beside the index",
-        )  # fmt: skip
+        problem = "the indexed photo is missing, so it cannot be drawn"
+        raise NotFound(path, problem, "move the photos back beside the index")
     draw_match(photo.pixels, recognizer.read(path).pixels, answer.best, out)
 
 
@@ -157,8 +151,7 @@ def _as_geojson(answers: list[Answer]) -> dict[str, Any]:
             "type": "Feature",
             "geometry": {"type": "Point",
                          "coordinates": [place.position.longitude, place.position.latitude]},
-            "properties": {"query": answer.query, "rank": place.rank, "path": place.path,
-                           "score": place.score, "global_score": place.global_score},
+            "properties": {"query": answer.query} | _scores(place),
         }
         for answer in answers
         for place in answer.places

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from placerec.cli.options import given, image_size_option, query_list_options
+from placerec.cli.options import PATH, given, image_size_option, query_list_options
 from placerec.cli.progress import showing_progress
 
 
@@ -31,12 +31,9 @@ class _TablesInHelp(click.Command):
 
 @click.command(cls=_TablesInHelp)
 @click.argument("name")
-@click.argument("datasets", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("datasets", nargs=-1, required=True, type=PATH)
 @click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder of the table; a stopped run resumes in it.",
+    "--out", required=True, type=PATH, help="Folder of the table; a stopped run resumes in it."
 )
 @click.option(
     "--model",
@@ -44,48 +41,35 @@ class _TablesInHelp(click.Command):
     "Default: vgg16; for k-patch: efficientnet-lite0.",
 )
 @click.option(
-    "--protocol",
-    metavar="NAME",
+    "--protocol", metavar="NAME",
     help="How the data sets are read and judged (docs/DATASETS.md); a published data set needs "
     "its name.",
-)
+)  # fmt: skip
 @click.option(
-    "--distractors",
-    multiple=True,
-    metavar="[SET=]FOLDER",
+    "--distractors", multiple=True, metavar="[SET=]FOLDER",
     help="Photos that join the database (with SET: of this data set only) and are never correct.",
-)
+)  # fmt: skip
 @click.option(
-    "--ground-truth",
-    type=click.Path(path_type=Path),
-    help="CSV file with the columns query,database, for one data set.",
+    "--ground-truth", type=PATH, help="CSV file with the columns query,database, for one data set."
 )
 @query_list_options
 @click.option(
-    "--queries",
-    callback=_queries,
-    metavar="N|all",
+    "--queries", callback=_queries, metavar="N|all",
     help="Number of queries, a seeded choice. Default: 100; for speed and methods: 50.",
-)
+)  # fmt: skip
 @click.option(
-    "--candidates",
-    type=click.IntRange(1),
-    default=20,
-    show_default=True,
+    "--candidates", type=click.IntRange(1), default=20, show_default=True,
     help="Number of photos of the shortlist that are re-ranked.",
-)
+)  # fmt: skip
 @image_size_option
 @click.option(
-    "--clusters",
-    type=click.IntRange(2),
-    help="Number of clusters if a trunk is fitted. Default: 16.",
+    "--clusters", type=click.IntRange(2), help="Clusters if a trunk is fitted. Default: 16."
 )
 @click.option(
-    "--pca-dim",
-    type=click.IntRange(1),
+    "--pca-dim", type=click.IntRange(1),
     help="Dimensions of the PCA if a trunk is fitted; smaller PCAs are its leading dimensions. "
     "Default: 4096.",
-)
+)  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores.")
 def reproduce(
     name: str, datasets: tuple[Path, ...], out: Path, model: str | None, queries: Any,

@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from placerec.cli.options import Command, given, image_size_option, query_list_options
+from placerec.cli.options import (
+    PATH,
+    field_option,
+    given,
+    image_size_option,
+    query_list_options,
+    runtime_options,
+    together,
+)
 from placerec.cli.progress import showing_progress
 from placerec.schedule import CHOICES, PRESETS, Schedule
 
@@ -31,16 +39,10 @@ HELP = {  # of the fields of Schedule that are options
     "seed": "The same seed gives the same run.",
 }
 TYPES: dict[str, Any] = {field.name: type(field.default) for field in fields(Schedule)}
-PATH = click.Path(path_type=Path)
-
-
-def _schedule_options(command: Command) -> Command:
-    for name in reversed(HELP):
-        flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
-        choices = [str(choice) for choice in CHOICES.get(name, ())]
-        kind: Any = click.Choice(choices) if choices else TYPES[name]
-        command = click.option(flag, name, type=kind, help=HELP[name])(command)
-    return command
+schedule_options = together(*(
+    field_option(name, text, TYPES[name], CHOICES.get(name, ()), FLAGS.get(name, ""))
+    for name, text in HELP.items()
+))  # fmt: skip
 
 
 @click.command()
@@ -57,9 +59,9 @@ def _schedule_options(command: Command) -> Command:
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="Schedule; default: by the layout of DATASET.",
+    help="Schedule; default: that of the layout.",
 )
-@_schedule_options
+@schedule_options
 @image_size_option
 @click.option(
     "--model", type=PATH, help="Start from VGG16 and clusters of a .safetensors model, not k-means."
@@ -68,8 +70,7 @@ def _schedule_options(command: Command) -> Command:
     "--cache/--no-cache", default=True, show_default=True,
     help="Keep the output of the frozen layers on disk (2.5 MB per photo of 480x640).",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@runtime_options
 def train(
     dataset: Path, out: Path, resume: bool, validation: Path | None,
     validation_protocol: str | None, queries_list: Path | None, half: str | None,
@@ -86,7 +87,7 @@ def train(
     from placerec.evaluation.query_lists import select_queries
     from placerec.training import loop
     from placerec.training.datasets import open_training_data
-    from placerec.training.start import starting_model
+    from placerec.training.model import starting_model
 
     data = open_training_data(dataset)
     chosen = {name: TYPES[name](value) for name, value in given(numbers).items()}

@@ -38,7 +38,7 @@ def write_demo_photos(folder: Path, places: int = 24, seed: int = 0) -> None:
         (folder / "ground_truth.csv").write_text(truth, encoding="utf-8", newline="\n")
         (folder / "poses.csv").write_text(poses, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise NoRoom(folder, error.strerror or str(error)) from error
+        raise NoRoom(folder, error) from error
 
 
 def demo_pose(seed: int, place: int, night: bool) -> Pose:

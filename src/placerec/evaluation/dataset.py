@@ -20,6 +20,8 @@ import numpy as np
 from placerec.errors import UsageError
 from placerec.records import Array
 
+ARRAYS = {"positions": (3,), "headings": (), "poses": (4, 4)}  # shapes of the values of a photo
+
 
 @dataclass(frozen=True)
 class Photos:
@@ -158,27 +160,18 @@ class Dataset:
 
 def joined(parts: Sequence[Photos]) -> Photos:
     """Join groups of photos; a value that only some groups have becomes NaN or an empty text."""
-
-    def array(name: str, shape: tuple[int, ...]) -> Array | None:
-        arrays = [getattr(part, name) for part in parts]
-        if all(values is None for values in arrays):
-            return None
-        return np.concatenate([
-            np.full((len(part), *shape), np.nan) if values is None else values
-            for part, values in zip(parts, arrays, strict=True)
-        ])  # fmt: skip
-
-    def labels(name: str) -> tuple[str, ...]:
-        if not any(getattr(part, name) for part in parts):
-            return ()
-        return tuple(chain.from_iterable(getattr(p, name) or [""] * len(p) for p in parts))
-
-    return Photos(
-        tuple(chain.from_iterable(part.names for part in parts)),
-        tuple(chain.from_iterable(part.paths for part in parts)),
-        array("positions", (3,)), array("headings", ()), array("poses", (4, 4)),
-        labels("place_labels"), labels("conditions"),
-    )  # fmt: skip
+    columns: dict[str, Any] = {"names": (), "paths": ()}
+    for column in fields(Photos):
+        name, values = column.name, [getattr(part, column.name) for part in parts]
+        if name not in ARRAYS and any(values):
+            texts = (text or [""] * len(part) for part, text in zip(parts, values, strict=True))
+            columns[name] = tuple(chain.from_iterable(texts))
+        elif name in ARRAYS and any(value is not None for value in values):
+            columns[name] = np.concatenate([
+                np.full((len(part), *ARRAYS[name]), np.nan) if value is None else value
+                for part, value in zip(parts, values, strict=True)
+            ])  # fmt: skip
+    return Photos(**columns)
 
 
 def _add(digest: hashlib._Hash, values: Iterable[object]) -> None:

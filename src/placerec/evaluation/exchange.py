@@ -30,7 +30,7 @@ RIG_CAMERAS = ("left", "rear", "right")  # RobotCar's folders, which a submissio
 
 Key = tuple[str, str]  # the names of a search and a query
 Line = tuple[str, list[tuple[str, float]]]  # a query, and its answers with scores
-Answers = Sequence[tuple["Search", Sequence[Ranking]]]  # one ranking per query, in their order
+Answers = Sequence[tuple["Search", dict[str, Ranking]]]  # one ranking per query, in their order
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,10 @@ def export_predictions(
     """
     answers = []
     for search in dataset.searches:
-        rankings: list[Ranking] = []
+        rankings: dict[str, Ranking] = {}
         for name in search.queries.names:
             prediction = predictions.get((search.name, name)) or Prediction(search.name, name, ())
-            final = prediction.retrieved if retrieved else prediction.reranked
-            rankings.append(prediction.retrieved if final is None else final)
+            rankings[name] = prediction.retrieved if retrieved else prediction.final
         answers.append((search, rankings))
     write_text(path, "".join(f"{line}\n" for line in _form(form).lines(answers)))
 
@@ -160,8 +159,8 @@ def _parse_pair(line: str) -> Line:
 
 def _named(answers: Answers) -> Iterator[tuple[str, Ranking]]:
     """Yield the name and the ranking of every query."""
-    for search, rankings in answers:
-        yield from zip(search.queries.names, rankings, strict=True)
+    for _, rankings in answers:
+        yield from rankings.items()
 
 
 def _in_tree(answers: Answers, *, kapture: bool = False) -> Iterator[tuple[str, Ranking]]:
@@ -175,10 +174,10 @@ def _in_tree(answers: Answers, *, kapture: bool = False) -> Iterator[tuple[str, 
         if kapture and all(
             path.endswith(RECORDS + name) for name, path in paths if not name.startswith("/")
         ):
-            queries, photos = {}, {}
-        for query, ranking in _named([(search, rankings)]):
-            answers_in_tree = tuple((photos.get(name, name), score) for name, score in ranking)
-            yield queries.get(query, query), answers_in_tree
+            yield from rankings.items()
+            continue
+        for query, ranking in rankings.items():
+            yield queries[query], tuple((photos[name], score) for name, score in ranking)
 
 
 def _kapture(answers: Answers) -> Iterator[str]:
@@ -222,7 +221,7 @@ def _msls(answers: Answers) -> Iterator[str]:
     rows: list[list[str]] = []
     for search, rankings in answers:
         keys = _unique(search.own_names, _msls_key)
-        for query, ranking in _named([(search, rankings)]):
+        for query, ranking in rankings.items():
             rows.append([queries[query], *(keys[name] for name, _ in ranking if name in keys)])
             if len(rows[-1]) == 1:
                 raise UsageError(f"{query}: has no answer, but this form needs one for each query")
@@ -245,7 +244,7 @@ def _poses(answers: Answers) -> Iterator[str]:
     names = _unique((query for query, _ in _named(answers)), _server_name)
     for search, rankings in answers:
         poses = _known_poses(search)
-        for query, ranking in _named([(search, rankings)]):
+        for query, ranking in rankings.items():
             pose = next((poses[answer] for answer, _ in ranking if answer in poses), None)
             if pose is not None:
                 rotation = pose[:3, :3].T

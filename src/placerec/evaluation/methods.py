@@ -8,6 +8,7 @@ named. Every retriever combines with every re-ranker. An option that changes not
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +19,6 @@ from placerec.baselines import RERANKERS, RETRIEVERS, Baseline, Made
 from placerec.baselines.contract import Recorded, Reranker, Retriever
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
-from placerec.evaluation.identity import code_of
 from placerec.evaluation.searchers import (
     DescriptorSearcher,
     IndexSearcher,
@@ -26,6 +26,7 @@ from placerec.evaluation.searchers import (
     Searcher,
     Verifier,
 )
+from placerec.files import file_sha256
 from placerec.models.resolve import AUTO, resolve, settings_for
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import METHODS, AnySettings
@@ -51,13 +52,11 @@ class Own:
         return {"method": self.name, "model": Path(model).name, "weights": weights,
                 "settings": asdict(self.settings)}  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Workplace:
-    """The folder where a search stores what takes long, and how it runs."""
-
-    work: Path
-    runtime: Runtime
+    def index(self, search: Search, work: Path, runtime: Runtime) -> IndexSearcher:
+        """Open the index of a search's database in the folder ``work``; build it if missing."""
+        digest = hashlib.sha256(self.settings.to_json().encode()).hexdigest()
+        path = work / f"{digest[:16]}.placerec"
+        return IndexSearcher.open(search, path, self.model, self.settings, runtime)
 
 
 @dataclass(frozen=True)
@@ -87,37 +86,33 @@ class Method:
             return self.reranking.settings.scorer
         return self.reranking.name if self.reranking else None
 
-    @property
-    def separate(self) -> bool:
-        """Whether the re-ranking describes and stores photos separately from the retrieval."""
-        return self.reranking is not self.retrieval
-
     def as_json(self) -> dict[str, Any]:
         """Return what a resumed run must have in common; this opens the weights of our methods."""
+        both = self.reranking is self.retrieval
         retrieval = _record(self.retrieval)
         return {"name": self.name, "scorer": self.scorer,
                 "candidates": self.candidates if self.reranking else 0,
                 "retrieval": retrieval,
-                "reranking": _record(self.reranking) if self.separate else retrieval,
+                "reranking": retrieval if both else _record(self.reranking),
                 "code": dict(self.code)}  # fmt: skip
 
-    def searcher(self, search: Search, place: Workplace) -> Searcher:
-        """Return what makes the shortlists of ``search``."""
+    def searcher(self, search: Search, work: Path, runtime: Runtime) -> Searcher:
+        """Return what makes the shortlists of ``search``; it stores its work in ``work``."""
         if isinstance(self.retrieval, Own):
-            return _index(self.retrieval, search, place)
-        return DescriptorSearcher.open(search, self.retrieval, place.work, place.runtime)
+            return self.retrieval.index(search, work, runtime)
+        return DescriptorSearcher.open(search, self.retrieval, work, runtime)
 
     def verifier(
-        self, search: Search, place: Workplace, searcher: Searcher | None = None
+        self, search: Search, work: Path, runtime: Runtime, searcher: Searcher | None = None
     ) -> Verifier | None:
         """Return what re-ranks the shortlists: the ``searcher`` itself if it does both."""
-        if self.reranking is None:
-            return None
         if self.reranking is self.retrieval and isinstance(searcher, IndexSearcher):
             return searcher
         if isinstance(self.reranking, Own):
-            return _index(self.reranking, search, place)
-        return LocalVerifier.open(search, self.reranking, place.work, place.runtime.cores)
+            return self.reranking.index(search, work, runtime)
+        if self.reranking is None:
+            return None
+        return LocalVerifier(self.reranking, search.database.paths, work, runtime.cores)
 
 
 def own_method(
@@ -201,7 +196,7 @@ def _first(
         from placerec.baselines.torch_module import GlobalModule, open_module
 
         network, size = open_module(torch_module, runtime)
-        code = code_of(torch_module)
+        code = _code_digests(torch_module)
         if isinstance(network, GlobalModule):
             return network, code
         return Own("netvlad", network, METHODS["netvlad"].replace(image_size=size)), code
@@ -253,12 +248,6 @@ def _own(name: str | None, model: str | Trunk, changes: Mapping[str, Any]) -> Ow
     return Own(name or "default", model, settings_for(model, name, **changes))
 
 
-def _index(own: Own, search: Search, place: Workplace) -> IndexSearcher:
-    digest = hashlib.sha256(own.settings.to_json().encode()).hexdigest()
-    path = place.work / f"{digest[:16]}.placerec"
-    return IndexSearcher.open(search, path, own.model, own.settings, place.runtime)
-
-
 def _record(part: Own | Retriever | Reranker | None) -> dict[str, Any] | None:
     if part is None:
         return None
@@ -268,3 +257,10 @@ def _record(part: Own | Retriever | Reranker | None) -> dict[str, Any] | None:
     with suppress(UsageError):  # a fit that does not exist yet
         record["fingerprint"] = part.fingerprint
     return record
+
+
+def _code_digests(spec: str) -> dict[str, str]:
+    """Return the sha256 (hex) by name of the file behind ``torch_module``, already imported."""
+    is_file = spec.lower().endswith(".onnx")
+    path = spec if is_file else getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
+    return {Path(path).name: file_sha256(Path(path))} if path else {}

@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +40,11 @@ class Prediction:
     reranked: Ranking | None = field(default=None, repr=False)
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+
+    @property
+    def final(self) -> Ranking:
+        """The final ranking of the method."""
+        return self.retrieved if self.reranked is None else self.reranked
 
 
 class PredictionFile(AbstractContextManager["PredictionFile"]):
@@ -86,7 +91,7 @@ class PredictionFile(AbstractContextManager["PredictionFile"]):
         if recorded is None:
             self._append({"begun": search, "facts": dict(facts), "seconds": seconds})
         elif recorded != facts:
-            changes = "; ".join(_differences(recorded, facts))
+            changes = "; ".join(changed_values(recorded, facts))
             raise UsageError(
                 f"{search}: not what this run began with ({changes}); choose another output folder"
             )
@@ -132,7 +137,7 @@ class PredictionFile(AbstractContextManager["PredictionFile"]):
         """Update the attributes with the content of one line."""
         if "begun" in line:
             self.begun[line["begun"]] = line["facts"]
-            self.spent[line["begun"]] = line.get("seconds", 0.0)
+            self.spent[line["begun"]] = line["seconds"]
         elif "paused" in line:
             self.spent[line["paused"]] = line["seconds"]
         elif "ended" in line:
@@ -176,7 +181,7 @@ def _check_header(recorded: dict[str, Any], header: dict[str, Any], path: Path) 
     if "format" in keys:
         keys = ["format"]  # the other differences follow from it
     differences = [
-        text for key in keys for text in _differences(recorded.get(key), header.get(key), key)
+        text for key in keys for text in changed_values(recorded.get(key), header.get(key), key)
     ]
     if differences:
         more = ", ..." if len(differences) > MAX_DIFFERENCES else ""
@@ -202,11 +207,11 @@ def _lock(file: BinaryIO, path: Path) -> None:
         ) from error
 
 
-def _differences(recorded: Any, value: Any, name: str = "") -> Iterator[str]:
+def changed_values(recorded: Any, value: Any, name: str = "") -> Iterator[str]:
     """Yield what differs in two JSON values, such as ``method model: a.onnx, now b.onnx``."""
     if isinstance(recorded, Mapping) and isinstance(value, Mapping):
         for key in {**recorded, **value}:
-            yield from _differences(recorded.get(key), value.get(key), f"{name} {key}".strip())
+            yield from changed_values(recorded.get(key), value.get(key), f"{name} {key}".strip())
     elif recorded != value:
         yield f"{name}: {_brief(recorded)}, now {_brief(value)}"
 
@@ -224,12 +229,10 @@ def _brief(value: Any) -> str:
 def _as_json(prediction: Prediction) -> dict[str, Any]:
     reranked = prediction.reranked
     return {
-        "search": prediction.search,
-        "query": prediction.query,
+        **asdict(prediction),
         "retrieved": _short(prediction.retrieved),
         "reranked": None if reranked is None else _short(reranked),
         "milliseconds": {stage: round(ms, 3) for stage, ms in prediction.milliseconds.items()},
-        "error": prediction.error,
     }
 
 

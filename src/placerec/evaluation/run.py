@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-import numpy as np
 
 from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.predictions import PredictionFile
@@ -16,6 +17,7 @@ from placerec.evaluation.scoring.outcomes import Group, Outcome, Scores
 from placerec.evaluation.searchers import SEEDED
 
 EXTERNAL = "of another program"
+PACKAGES = ("placerec", "numpy", "onnxruntime", "pillow", "opencv-python-headless")
 SHA_DIGITS = 12  # of a sha256, as a person reads it
 
 
@@ -80,6 +82,22 @@ class Run:
         return lines + list(_cost_lines(facts))
 
 
+def versions(*more: str) -> dict[str, str]:
+    """Return the versions of the packages that affect numbers; ``none`` if not installed."""
+    installed = {}
+    for package in (*PACKAGES, *more):
+        try:
+            installed[package] = version(package)
+        except PackageNotFoundError:
+            installed[package] = "none"
+    return installed
+
+
+def machine() -> str:
+    """Return the system, the processor family and the number of cores."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count() or 1} cores"
+
+
 def facts_of(dataset: Dataset, file: PredictionFile, pooled: Group) -> dict[str, Any]:
     """Return the header of a run, and the cost of its searches together."""
     facts = {key: value for key, value in file.header.items() if key != "format"}
@@ -93,41 +111,36 @@ def facts_of(dataset: Dataset, file: PredictionFile, pooled: Group) -> dict[str,
             "seconds": sum(search["seconds"] for search in ended),
             "machine": ended[-1]["machine"], "threads": ended[-1]["threads"],
         }  # fmt: skip
-    times = [p.milliseconds for p in file.predictions.values() if p.milliseconds]
-    stages = list(dict.fromkeys(stage for query in times for stage in query))
-    means = {
-        stage: float(np.mean([query[stage] for query in times if stage in query]))
-        for stage in stages
-    }
     parts = [part for search in list(file.begun.values())[:1] for part in search.values()]
     facts["model"] = " + ".join(dict.fromkeys(part["model"] for part in parts)) or EXTERNAL
     facts["seeded"] = [part["weights"] for part in parts if part.get("weights") == SEEDED]
     facts["scorer"] = file.header["method"].get("scorer")
-    if means:
-        facts |= {"milliseconds": means, "ms_per_query": sum(means.values())}
-    facts["notes"] = [f"weights: {text}" for text in facts["seeded"]] + _hidden(dataset, pooled)
+    times = pooled.milliseconds
+    if times:
+        facts |= {"milliseconds": times, "ms_per_query": sum(times.values())}
+    facts["notes"] = [f"weights: {text}" for text in facts["seeded"]]
+    if dataset.protocol.hidden:
+        facts["notes"].append(_submission_note(dataset, pooled))
     return facts
 
 
-def _hidden(dataset: Dataset, pooled: Group) -> list[str]:
-    """What to do if only the owner of the data set has the ground truth."""
-    if not dataset.protocol.hidden:
-        return []
+def _submission_note(dataset: Dataset, pooled: Group) -> str:
+    """Say what to do if only the owner of the data set has the ground truth."""
     note = "the owner keeps the ground truth: submit submission.txt of the run"
-    if pooled.unanswered and dataset.protocol.poses:
-        note += f"; {pooled.unanswered} queries without an answer have no line in it"
-    elif pooled.unanswered:
-        note += f"; {pooled.unanswered} without an answer: the first photos of the database in it"
-    return [note]
+    if not pooled.unanswered:
+        return note
+    if dataset.protocol.poses:
+        return f"{note}; {pooled.unanswered} queries without an answer have no line in it"
+    return f"{note}; {pooled.unanswered} without an answer: the first photos of the database in it"
 
 
 def _recall_lines(pooled: Group, scorer: str | None) -> list[str]:
-    rows = [("global", pooled.retrieved)]
+    rows = {"global": pooled.retrieved}
     if pooled.reranked is not None:
-        rows.append((scorer or "re-ranked", pooled.reranked))
-    width = max(len(name) for name, _ in rows)
+        rows[scorer or "re-ranked"] = pooled.reranked
+    width = max(map(len, rows))
     lines = []
-    for name, measures in rows:
+    for name, measures in rows.items():
         recalls = [f"recall@{n} {_estimate(measures[f'recall@{n}'])}" for n in RECALL_AT]
         lines.append(f"{name:{width}}  {'  '.join(recalls)}")
     return lines

@@ -8,10 +8,11 @@ only that file and the ground truth. A model is fitted on the database photos al
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,11 @@ import numpy as np
 from placerec.errors import PhotoError, UsageError
 from placerec.evaluation.dataset import Dataset, Search
 from placerec.evaluation.exchange import import_predictions
-from placerec.evaluation.identity import sizes_of
-from placerec.evaluation.machine import machine, versions
-from placerec.evaluation.methods import Method, Workplace, named_method
-from placerec.evaluation.predictions import Prediction, PredictionFile
-from placerec.evaluation.run import Run, facts_of
+from placerec.evaluation.methods import Method, named_method
+from placerec.evaluation.predictions import Prediction, PredictionFile, Ranking
+from placerec.evaluation.run import Run, facts_of, machine, versions
 from placerec.evaluation.scoring.outcomes import outcomes, scores
-from placerec.evaluation.searchers import Searcher, Verifier
+from placerec.evaluation.searchers import Part, Searcher, Verifier
 from placerec.files import file_sha256
 from placerec.method.ranking import rerank
 from placerec.records import Array
@@ -54,7 +53,7 @@ def evaluate(
     """
     chosen = method if isinstance(method, Method) else named_method(method)
     facts = header(dataset, chosen.as_json())
-    facts |= {"device": runtime.device, "photo_sizes": sizes_of(dataset)}
+    facts |= {"device": runtime.device, "photo_sizes": _photo_sizes(dataset)}
     with (
         PredictionFile(facts, out and out / PREDICTIONS) as file,
         _folder(out) as folder,
@@ -62,8 +61,8 @@ def evaluate(
     ):
         for number, search in enumerate(dataset.searches):
             if not _answered(search, file):
-                place = Workplace(work_of(folder, file, number), runtime)
-                _SearchRun.resume(dataset, search, chosen, place, file)
+                work = work_of(folder, file, number)
+                _answer_search(dataset, search, chosen, work, runtime, file)
     return scored(dataset, file)
 
 
@@ -128,6 +127,22 @@ def header(dataset: Dataset, method: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _photo_sizes(dataset: Dataset) -> str:
+    """Return the sha256 (hex) of the sizes in bytes of all photos, in their order.
+
+    It notices nearly every photo that was replaced or changed, and reads none: a large data set has
+    many gigabytes. A missing photo has no size.
+    """
+    digest = hashlib.sha256()
+    for search in dataset.searches:
+        for path in (*search.queries.paths, *search.database.paths):
+            size = None
+            with suppress(OSError):
+                size = path.stat().st_size
+            digest.update(f"{size}\n".encode("ascii"))
+    return digest.hexdigest()
+
+
 @contextmanager
 def _folder(out: Path | None) -> Iterator[Path]:
     if out is not None:
@@ -143,130 +158,103 @@ def _answered(search: Search, file: PredictionFile) -> bool:
     return search.name in file.ended and all((search.name, n) in file.predictions for n in names)
 
 
-@dataclass(frozen=True)
-class _SearchRun:
-    """One search of a run: asks the queries that have no answer yet.
+def _answer_search(
+    dataset: Dataset, search: Search, method: Method, work: Path, runtime: Runtime,
+    file: PredictionFile,
+) -> None:  # fmt: skip
+    """Answer the queries of one search that have no answer yet.
 
-    ``start`` is such that ``seconds`` includes the time before an interruption.
+    The seconds in ``file`` are those of all starts of the run, also if this one is interrupted.
     """
+    name, queries = search.name, search.queries
+    label = f"asking {name}" if len(dataset.searches) > 1 else "asking queries"
+    start = time.perf_counter() - file.spent.get(name, 0.0)
 
-    dataset: Dataset
-    search: Search
-    method: Method
-    place: Workplace
-    file: PredictionFile
-    start: float
+    def seconds() -> float:
+        return round(time.perf_counter() - start, 3)
 
-    @classmethod
-    def resume(
-        cls, dataset: Dataset, search: Search, method: Method, place: Workplace,
-        file: PredictionFile,
-    ) -> None:  # fmt: skip
-        """Answer the queries of one search; note the time if it is interrupted."""
-        start = time.perf_counter() - file.spent.get(search.name, 0.0)
-        run = cls(dataset, search, method, place, file, start)
-        try:
-            run._ask_all()
-        except (KeyboardInterrupt, SystemExit):  # the latter after SIGTERM
-            file.pause(search.name, run.seconds)
-            raise
-
-    @property
-    def seconds(self) -> float:
-        """The time of this search so far."""
-        return round(time.perf_counter() - self.start, 3)
-
-    def _ask_all(self) -> None:
-        self.place.work.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+    try:
         with ExitStack() as stack:
-            searcher = stack.enter_context(closing(self.method.searcher(self.search, self.place)))
-            verifier = self.method.verifier(self.search, self.place, searcher)
-            separate = verifier if self.method.separate else None
-            if separate is not None:
-                stack.enter_context(closing(separate))
+            searcher = stack.enter_context(closing(method.searcher(search, work, runtime)))
+            verifier = method.verifier(search, work, runtime, searcher)
             parts = {"retrieval": searcher.facts}
             if verifier is not None:
                 parts["reranking"] = verifier.facts
-            self.file.begin(self.search.name, parts, self.seconds)
-            panorama = self.dataset.protocol.photos_a_panorama
-            asker = _Asker(
-                panorama, self.search, searcher, verifier, self.method.candidates,
-                self.method.separate,
-            )  # fmt: skip
-            self._ask(asker)
+                stack.enter_context(closing(verifier))
+            file.begin(name, parts, seconds())
+            asker = _Asker(dataset, search, searcher, verifier, method.candidates)
+            for done, (query, path) in enumerate(zip(queries.names, queries.paths, strict=True), 1):
+                runtime.progress(label, done, len(queries))
+                if (name, query) not in file.predictions:
+                    file.add(asker.predict(query, path), seconds())
             stored = searcher.bytes_per_photo
-            stored += separate.bytes_per_photo if separate else 0.0
-            names = self.search.queries.names
-            answers = [self.file.predictions[self.search.name, name] for name in names]
+            if asker.separate is not None:
+                stored += asker.separate.bytes_per_photo
+            answers = [file.predictions[name, query] for query in queries.names]
             errors = [answer.error for answer in answers if answer.error]
-            self.file.end(self.search.name, {
-                "photos": len(self.search.database), "bytes_per_photo": stored,
-                "machine": machine(), "threads": self.place.runtime.cores,
-                "seconds": self.seconds, "skipped": [*map(str, searcher.skipped), *errors],
+            file.end(name, {
+                "photos": len(search.database), "bytes_per_photo": stored,
+                "machine": machine(), "threads": runtime.cores, "seconds": seconds(),
+                "skipped": [*map(str, searcher.skipped), *errors],
             })  # fmt: skip
-
-    def _ask(self, asker: _Asker) -> None:
-        name = self.search.name
-        label = f"asking {name}" if len(self.dataset.searches) > 1 else "asking queries"
-        queries = self.search.queries
-        for done, (query, path) in enumerate(zip(queries.names, queries.paths, strict=True), 1):
-            self.place.runtime.progress(label, done, len(queries))
-            if (name, query) in self.file.predictions:
-                continue
-            try:
-                self.file.add(asker(query, path), self.seconds)
-            except PhotoError as error:
-                self.file.add(Prediction(name, query, (), error=str(error)), self.seconds)
+    except (KeyboardInterrupt, SystemExit):  # the latter after SIGTERM
+        file.pause(name, seconds())
+        raise
 
 
 @dataclass(frozen=True)
 class _Asker:
     """One search, ready: turns a query photo into its prediction."""
 
-    panorama: int
+    dataset: Dataset
     search: Search
     searcher: Searcher
     verifier: Verifier | None
     candidates: int
-    separate: bool
 
-    def __call__(self, name: str, path: Path) -> Prediction:
+    @property
+    def separate(self) -> Part | None:
+        """The verifier, if it does not share what the searcher stores and encodes."""
+        part: Part | None = self.verifier
+        return None if part is self.searcher else part
+
+    def predict(self, name: str, path: Path) -> Prediction:
         """Shortlist and re-rank; the time of each stage is that of this query alone."""
-        length = max(SHORTLIST, self.candidates)
-        start = time.perf_counter()
-        query = local = self.searcher.encode(path)
-        if self.verifier is not None and self.separate:
-            local = self.verifier.encode(path)
-        encoded = time.perf_counter()
-        numbers, cosines = self._shortlist(query, length)
-        times = {"encode": encoded - start, "search": time.perf_counter() - encoded}
-        reranked = None
-        if self.verifier is not None:
-            candidates = numbers[: self.candidates]
-            self.verifier.prepare(candidates)
+        try:
             start = time.perf_counter()
-            verified = self.verifier.verify(local, candidates)
-            order, final = rerank(np.array([result.score for result in verified]), len(numbers))
-            times["rerank"] = time.perf_counter() - start
-            reranked = _ranking(self.search, [numbers[n] for n in order], final.tolist())
+            query = local = self.searcher.encode(path)
+            if self.separate is not None:
+                local = self.separate.encode(path)
+            encoded = time.perf_counter()
+            numbers, cosines = self._shortlist(query)
+            times = {"encode": encoded - start, "search": time.perf_counter() - encoded}
+            reranked = None
+            if self.verifier is not None:
+                candidates = numbers[: self.candidates]
+                self.verifier.prepare(candidates)
+                start = time.perf_counter()
+                verified = self.verifier.verify(local, candidates)
+                order, final = rerank(np.array([result.score for result in verified]), len(numbers))
+                times["rerank"] = time.perf_counter() - start
+                reranked = self._ranking([numbers[n] for n in order], final.tolist())
+        except PhotoError as error:
+            return Prediction(self.search.name, name, (), error=str(error))
         milliseconds = {stage: 1000 * seconds for stage, seconds in times.items()}
-        retrieved = _ranking(self.search, numbers, cosines)
+        retrieved = self._ranking(numbers, cosines)
         return Prediction(self.search.name, name, retrieved, reranked, milliseconds)
 
-    def _shortlist(self, query: Any, length: int) -> tuple[list[int], list[float]]:
-        """The first ``length`` photos; only the best of each panorama (Torii et al., 2015)."""
-        numbers, cosines = self.searcher.search(query, length * self.panorama)
-        own = len(self.search.database) - self.search.distractors
+    def _shortlist(self, query: Any) -> tuple[list[int], list[float]]:
+        """Return the first photos; only the best of each panorama (Torii et al., 2015)."""
+        length, size = max(SHORTLIST, self.candidates), self.dataset.protocol.photos_a_panorama
+        numbers, cosines = self.searcher.search(query, length * size)
+        own = len(self.search.own_names)
         best: dict[int, int] = {}  # panorama to its first position
         for position, number in enumerate(numbers):
-            panorama = number // self.panorama if number < own else -number
-            best.setdefault(panorama, position)
+            best.setdefault(number // size if number < own else -number, position)
         positions = list(best.values())[:length]
         return [numbers[n] for n in positions], [cosines[n] for n in positions]
 
-
-def _ranking(
-    search: Search, numbers: list[int], values: list[float]
-) -> tuple[tuple[str, float], ...]:
-    names = search.database.names
-    return tuple((names[n], value) for n, value in zip(numbers, values, strict=True))
+    def _ranking(self, numbers: list[int], values: list[float]) -> Ranking:
+        names = self.search.database.names
+        return tuple((names[n], value) for n, value in zip(numbers, values, strict=True))

@@ -34,53 +34,43 @@ SEEDED = "seeded: not trained, its recall says nothing about the method"
 BLOCK = 64  # photos whose descriptors are stored together: what a killed run may lose
 
 
-class Searcher(Protocol):
-    """Finds the database photos that are globally similar."""
+class Part(Protocol):
+    """What a ``Searcher`` and a ``Verifier`` have in common."""
 
     @property
     def bytes_per_photo(self) -> float:
         """The bytes that are stored per database photo."""
-
-    @property
-    def skipped(self) -> Sequence[PhotoError]:
-        """The database photos that cannot be read, and so are never found."""
 
     @property
     def facts(self) -> dict[str, str]:
         """``model``, ``fingerprint``, ``licence``, ``training_data`` of what answers."""
 
     def encode(self, photo: Path) -> Any:
-        """Return what ``search`` needs of a query photo."""
-
-    def search(self, query: Any, top: int) -> tuple[list[int], list[float]]:
-        """Return the ``top`` database numbers, best first, and their cosines."""
+        """Return what ``search`` or ``verify`` needs of a query photo."""
 
     def close(self) -> None:
         """Close the files."""
 
 
-class Verifier(Protocol):
+class Searcher(Part, Protocol):
+    """Finds the database photos that are globally similar."""
+
+    @property
+    def skipped(self) -> Sequence[PhotoError]:
+        """The database photos that cannot be read, and so are never found."""
+
+    def search(self, query: Any, top: int) -> tuple[list[int], list[float]]:
+        """Return the ``top`` database numbers, best first, and their cosines."""
+
+
+class Verifier(Part, Protocol):
     """Scores candidates of a shortlist."""
-
-    @property
-    def bytes_per_photo(self) -> float:
-        """The bytes that are stored per database photo."""
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """``model``, ``fingerprint``, ``licence``, ``training_data`` of what scores."""
-
-    def encode(self, photo: Path) -> Any:
-        """Return what ``verify`` needs of a query photo."""
 
     def prepare(self, numbers: Sequence[int]) -> None:
         """Make what is stored of these database photos; not part of a query's time."""
 
     def verify(self, query: Any, numbers: Sequence[int]) -> list[Verified]:
         """Return one result for each of the database ``numbers``, in their order."""
-
-    def close(self) -> None:
-        """Close the files."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +146,31 @@ class IndexSearcher:
 
 
 @dataclass(frozen=True)
-class DescriptorSearcher:
+class _BaselinePart:
+    """What is common to a retriever and a re-ranker at work."""
+
+    baseline: Retriever | Reranker
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The baseline; ``weights`` says whether they are trained."""
+        provenance = self.baseline.provenance
+        return {"model": self.baseline.name, "fingerprint": self.baseline.fingerprint,
+                "licence": provenance.licence, "training_data": provenance.training_data,
+                "weights": "real" if provenance.real else SEEDED}  # fmt: skip
+
+    def encode(self, photo: Path) -> Any:
+        """Return the descriptor or the local features of a photo."""
+        return self.baseline.describe(decode(photo).pixels)
+
+    def close(self) -> None:
+        """Do nothing: no file is open."""
+
+
+@dataclass(frozen=True)
+class DescriptorSearcher(_BaselinePart):
     """A retriever's descriptors of a database: (n, D) float32, NaN for a photo it cannot read."""
 
-    retriever: Retriever
     descriptors: Array = field(repr=False)
     skipped: tuple[PhotoError, ...] = field(default=(), repr=False)
 
@@ -169,17 +180,22 @@ class DescriptorSearcher:
         paths = search.database.paths
         retriever.fit(lambda: _readable(paths), len(paths), runtime.progress)
         folder = work / retriever.fingerprint[:16]
+
+        def describe(path: Path) -> Array:
+            try:
+                return retriever.describe(decode(path).pixels)
+            except PhotoError:
+                return np.empty(0, np.float32)
+
         rows: list[Array] = []
         for first in range(0, len(paths), BLOCK):
             file = folder / f"{first}.npy"
             if not file.is_file():
                 block = paths[first : first + BLOCK]
-                save_array(file, _describe(retriever, block, runtime.cores))
+                save_array(file, _padded(list(map_in_order(describe, block, runtime.cores))))
             rows.extend(np.load(file, allow_pickle=False))
             runtime.progress("describing photos", len(rows), len(paths))
-        descriptors = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
-        for number, row in enumerate(rows):
-            descriptors[number, : len(row)] = row
+        descriptors = _padded(rows)
         invalid = np.flatnonzero(np.isnan(descriptors[:, 0])).tolist()
         if len(invalid) == len(rows):
             raise PhotoError(common_folder(paths), f"none of its {len(rows)} photos can be read")
@@ -190,18 +206,6 @@ class DescriptorSearcher:
         """The size of a float32 descriptor."""
         return 4.0 * len(self.descriptors[0])
 
-    @property
-    def facts(self) -> dict[str, str]:
-        """The retriever."""
-        return _facts(self.retriever)
-
-    def close(self) -> None:
-        """Do nothing: no file is open."""
-
-    def encode(self, photo: Path) -> Array:
-        """Return the descriptor of a query."""
-        return self.retriever.describe(decode(photo).pixels)
-
     def search(self, query: Array, top: int) -> tuple[list[int], list[float]]:
         """Return the photos with the largest dot product; a photo without descriptor is none."""
         rows, cosines = shortlist(query, self.descriptors, top)
@@ -210,56 +214,38 @@ class DescriptorSearcher:
 
 
 @dataclass(frozen=True)
-class LocalVerifier:
-    """A re-ranker. Local features of a database photo are made when first needed, and stored."""
+class LocalVerifier(_BaselinePart):
+    """A re-ranker of the database photos ``paths``.
 
-    reranker: Reranker
+    Their local features are made when first needed, and stored in the folder ``work``.
+    """
+
+    baseline: Reranker
     paths: tuple[Path, ...] = field(repr=False)
-    folder: Path = field(repr=False)
+    work: Path = field(repr=False)
     threads: int = 1
-
-    @classmethod
-    def open(cls, search: Search, reranker: Reranker, work: Path, threads: int) -> Self:
-        """Return a verifier of the search's database."""
-        folder = work / reranker.fingerprint[:16]
-        return cls(reranker, search.database.paths, folder, threads)
 
     @property
     def bytes_per_photo(self) -> float:
         """The mean size of the stored local features."""
-        sizes = [file.stat().st_size for file in self.folder.glob("*.npz")]
+        sizes = [file.stat().st_size for file in self._file(0).parent.glob("*.npz")]
         return sum(sizes) / max(1, len(sizes))
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """The re-ranker."""
-        return _facts(self.reranker)
-
-    def close(self) -> None:
-        """Do nothing: no file is open."""
-
-    def encode(self, photo: Path) -> Local:
-        """Return the local features of a query."""
-        return self.reranker.describe(decode(photo).pixels)
 
     def prepare(self, numbers: Sequence[int]) -> None:
         """Describe the photos that are not described yet."""
         missing = [number for number in numbers if not self._file(number).is_file()]
-
-        def describe(number: int) -> Local:
-            return self.reranker.describe(decode(self.paths[number]).pixels)
-
-        described = map_in_order(describe, missing, self.threads)
+        photos = [self.paths[number] for number in missing]
+        described = map_in_order(self.encode, photos, self.threads)
         for number, local in zip(missing, described, strict=True):
             save_array(self._file(number), local)
 
     def verify(self, query: Local, numbers: Sequence[int]) -> list[Verified]:
         """Return the re-ranker's scores."""
         self.prepare(numbers)
-        return self.reranker.score(query, [_load(self._file(number)) for number in numbers])
+        return self.baseline.score(query, [_load(self._file(number)) for number in numbers])
 
     def _file(self, number: int) -> Path:
-        return self.folder / f"{number}.npz"
+        return self.work / self.baseline.fingerprint[:16] / f"{number}.npz"
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
@@ -286,23 +272,15 @@ def _readable(paths: Sequence[Path]) -> Iterator[Array]:
         try:
             yield decode(path).pixels
         except PhotoError:
-            continue  # ``_describe`` reports it
+            continue  # it is listed in ``skipped``
 
 
-def _describe(retriever: Retriever, paths: Sequence[Path], threads: int) -> Array:
-    """Return descriptors (n, D) float32, with a row of NaN for a photo that cannot be read."""
-
-    def describe(path: Path) -> Array:
-        try:
-            return retriever.describe(decode(path).pixels)
-        except PhotoError:
-            return np.empty(0, np.float32)
-
-    descriptors = list(map_in_order(describe, paths, threads))
-    rows = np.full((len(paths), max(1, *map(len, descriptors))), np.nan, np.float32)
-    for row, descriptor in zip(rows, descriptors, strict=True):
-        row[: len(descriptor)] = descriptor
-    return rows
+def _padded(rows: Sequence[Array]) -> Array:
+    """Return rows (n, D) float32 of the longest length; NaN fills a shorter row."""
+    padded = np.full((len(rows), max(1, *map(len, rows))), np.nan, np.float32)
+    for values, row in zip(padded, rows, strict=True):
+        values[: len(row)] = row
+    return padded
 
 
 def _reason(path: Path) -> PhotoError:
@@ -311,13 +289,6 @@ def _reason(path: Path) -> PhotoError:
     except PhotoError as error:
         return error
     return PhotoError(path, "it could not be described")
-
-
-def _facts(baseline: Retriever | Reranker) -> dict[str, str]:
-    provenance = baseline.provenance
-    return {"model": baseline.name, "fingerprint": baseline.fingerprint,
-            "licence": provenance.licence, "training_data": provenance.training_data,
-            "weights": "real" if provenance.real else SEEDED}  # fmt: skip
 
 
 def _points(sizes: Sequence[Match]) -> Array:

@@ -1,20 +1,24 @@
-"""Build a whole index at once, or build it again with a model fitted on all its photos.
+"""Build an index, build it again with a model fitted on all its photos, or change it.
 
-The index appears under its name only when it is complete. Until then an older index stays as it is.
+A new index appears under its name only when it is complete. Until then an older index stays as it
+is. A photo is identified by its path relative to the indexed folder (``../`` if it lies outside)
+and by the sha256 of its content. Adding the same photo twice changes nothing. A changed photo is
+described again, by the model inside the index.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from placerec.errors import NotFound, PhotoError, UsageError
-from placerec.index.reader import IndexReader
+from placerec.files import file_sha256
+from placerec.index.index_model import model_of_index
+from placerec.index.reader import Entry, IndexReader
 from placerec.index.writer import IndexWriter
 from placerec.models.fit import FEWEST_PHOTOS
-from placerec.models.model import Model
 from placerec.models.model_file import model_bytes, parse_settings
 from placerec.models.photo_source import Described, PhotoSource
 from placerec.models.resolve import AUTO, generic_model, resolve, settings_for
@@ -70,7 +74,7 @@ def build_index(
         raise UsageError(f"{index}: already exists; add photos to it, or replace it")
     settings = settings or settings_for(model)
     table = read_positions(Path(positions)) if positions else {}
-    return _Builder(Path(index), Path(folder), model, settings, table, runtime).run(names)
+    return _build(Path(index), Path(folder), names, model, settings, table, runtime)
 
 
 def refit_index(
@@ -85,68 +89,154 @@ def refit_index(
         positions = {entry.name: entry.position for entry in reader.entries if entry.position}
         names = [entry.name for entry in reader.entries]
     settings = parse_settings(info.settings, Path(index))
-    return _Builder(Path(index), info.root, model, settings, positions, runtime).run(names)
+    return _build(Path(index), info.root, names, model, settings, positions, runtime)
 
 
-@dataclass(frozen=True, slots=True)
-class _Builder:
-    index: Path
-    root: Path
-    model: str | Trunk
-    settings: AnySettings
-    positions: Mapping[str, Position]
-    runtime: Runtime
+def add_photos(
+    index: str | Path,
+    paths: Iterable[str | Path],
+    *,
+    positions: str | Path | None = None,
+    model: str | Trunk = AUTO,
+    runtime: Runtime = DEFAULT_RUNTIME,
+) -> Report:
+    """Add photos or folders of photos. Unchanged photos stay; changed ones are described again.
 
-    def run(self, names: Sequence[str]) -> Report:
-        resolved = resolve(self.model, self.settings, self.runtime.one_thread)
-        with (
-            single_threaded_blas(),
-            PhotoSource(self.root, resolved.trunk, self.settings, self.runtime) as source,
-        ):
-            model = resolved.model or self._fit(source, names, resolved.generic_if_few)
-            return self._write(source, names, model.with_settings(self.settings))
-
-    def _fit(self, source: PhotoSource, names: Sequence[str], generic_if_few: bool) -> Model:
-        fitted = None
-        if not generic_if_few or len(names) >= FEWEST_PHOTOS:
-            fitted = source.fit(names, FEWEST_PHOTOS if generic_if_few else 1)
-        if fitted is None and not generic_if_few:
-            raise _no_photo(self.root, source.skipped)
-        return fitted or generic_model(self.runtime.one_thread)
-
-    def _write(self, source: PhotoSource, names: Sequence[str], model: Model) -> Report:
-        report = Report(model=model.name)
-        with IndexWriter.create(
-            self.index, root=self.root.resolve(), model=model.name, fingerprint=model.fingerprint,
-            settings=model.settings.to_json(), weights=model_bytes(model),
-            exact=model.settings.form == "published", replace=True,
-        ) as writer:  # fmt: skip
-            for photo in source.describe(names, model):
-                if put_photo(writer, photo, self.positions, report):
-                    report.added += 1
-                    if report.added % BATCH == 0:
-                        writer.commit()
-            if not report.added:
-                raise _no_photo(self.root, report.skipped)
-        return report
+    ``model`` is only required for an index with a trunk from outside placerec.
+    """
+    table = read_positions(Path(positions)) if positions else {}
+    with IndexReader.open(Path(index)) as reader:
+        root = reader.info.root
+    names: list[str] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise NotFound(path, "no such photo or folder")
+        photos = [path / name for name in find_photos(path)] if path.is_dir() else [path]
+        names += [_name_in_index(photo, root) for photo in photos]
+    return _update(Path(index), names, [], table, model, runtime)
 
 
-def put_photo(
+def remove_photos(index: str | Path, photos: Iterable[str | Path]) -> Report:
+    """Remove photos, each named as in the index or by its path on disk."""
+    with IndexReader.open(Path(index)) as reader:
+        indexed, root = {entry.name for entry in reader.entries}, reader.info.root
+    chosen: dict[str, None] = {}
+    for photo in map(str, photos):
+        name = photo if photo in indexed else _name_in_index(Path(photo), root)
+        if name not in indexed:
+            raise NotFound(photo, "no such photo in the index", "see placerec index info")
+        chosen[name] = None
+    if len(chosen) == len(indexed):
+        raise UsageError(f"{index}: no photo would remain; delete the file instead")
+    with IndexWriter.open(Path(index)) as writer:
+        return Report(removed=sum(writer.remove(name) for name in chosen))
+
+
+def refresh_index(
+    index: str | Path, *, model: str | Trunk = AUTO, runtime: Runtime = DEFAULT_RUNTIME
+) -> Report:
+    """Bring an index up to date with its folder: new, changed and deleted photos."""
+    with IndexReader.open(Path(index)) as reader:
+        root, indexed = reader.info.root, [entry.name for entry in reader.entries]
+    outside = [name for name in indexed if name.startswith("../") and (root / name).is_file()]
+    names = sorted([*find_photos(root), *outside], key=os.fsencode)
+    deleted = sorted(set(indexed) - set(names), key=os.fsencode)
+    return _update(Path(index), names, deleted, {}, model, runtime)
+
+
+def _name_in_index(path: Path, root: Path) -> str:
+    """Return the name of the photo at ``path`` in an index of ``root``: a POSIX path."""
+    return Path(os.path.relpath(path.absolute(), root)).as_posix()
+
+
+def _store_photos(
     writer: IndexWriter,
-    photo: Described | PhotoError,
+    photos: Iterable[Described | PhotoError],
     positions: Mapping[str, Position],
     report: Report,
-) -> bool:
-    """Store a described photo; note an invalid one in ``report`` and return false."""
-    if isinstance(photo, PhotoError):
-        report.skipped.append(photo)
-        return False
-    position = positions.get(photo.name, photo.position)
-    writer.put(photo.name, photo.sha256, position, photo.features)
-    report.located += position is not None
-    return True
+    indexed: Container[str] = (),
+) -> None:
+    """Store described photos in batches, and note in ``report`` what happened to each.
+
+    ``indexed`` are the names that the index already has.
+    """
+    for photo in photos:
+        if isinstance(photo, PhotoError):
+            report.skipped.append(photo)
+            continue
+        position = positions.get(photo.name, photo.position)
+        writer.put(photo.name, photo.sha256, position, photo.features)
+        report.located += position is not None
+        report.changed += photo.name in indexed
+        report.added += photo.name not in indexed
+        if (report.added + report.changed) % BATCH == 0:
+            writer.commit()
+
+
+def _build(
+    index: Path,
+    root: Path,
+    names: Sequence[str],
+    model: str | Trunk,
+    settings: AnySettings,
+    positions: Mapping[str, Position],
+    runtime: Runtime,
+) -> Report:
+    resolved = resolve(model, settings, runtime.one_thread)
+    with single_threaded_blas(), PhotoSource(root, resolved.trunk, settings, runtime) as source:
+        fewest = FEWEST_PHOTOS if resolved.generic_if_few else 1
+        fitted = resolved.model or source.fit(names, fewest)
+        if fitted is None and resolved.generic_if_few:
+            fitted = generic_model(runtime.one_thread)
+        if fitted is None:
+            raise _no_photo(root, source.skipped)
+        fitted = fitted.with_settings(settings)
+        report = Report(model=fitted.name)
+        with IndexWriter.create(
+            index, root=root.resolve(), model=fitted.name, fingerprint=fitted.fingerprint,
+            settings=settings.to_json(), weights=model_bytes(fitted),
+            exact=settings.form == "published", replace=True,
+        ) as writer:  # fmt: skip
+            _store_photos(writer, source.describe(names, fitted), positions, report)
+            if not report.added:
+                raise _no_photo(root, report.skipped)
+        return report
 
 
 def _no_photo(root: Path, skipped: list[PhotoError]) -> PhotoError:
     reasons = "; ".join(str(error) for error in skipped[:3])
     return PhotoError(root, f"none of its {len(skipped)} photos can be read ({reasons}, ...)")
+
+
+def _update(
+    index: Path,
+    names: Sequence[str],
+    deleted: Sequence[str],
+    positions: Mapping[str, Position],
+    asked: str | Trunk,
+    runtime: Runtime,
+) -> Report:
+    with IndexReader.open(index) as reader:
+        model, root = model_of_index(reader, index, asked, runtime.one_thread), reader.info.root
+        indexed = {entry.name: entry for entry in reader.entries}
+    report = Report(model=model.name)
+    names = list(dict.fromkeys(names))
+    pending = [name for name in names if not _is_current(root / name, indexed.get(name), positions)]
+    report.unchanged = len(names) - len(pending)
+    with (
+        single_threaded_blas(),
+        PhotoSource(root, model.trunk, model.settings, runtime) as source,
+        IndexWriter.open(index) as writer,
+    ):
+        report.removed = sum(writer.remove(name) for name in deleted)
+        _store_photos(writer, source.describe(pending, model), positions, report, indexed)
+    return report
+
+
+def _is_current(path: Path, entry: Entry | None, positions: Mapping[str, Position]) -> bool:
+    if entry is None or positions.get(entry.name, entry.position) != entry.position:
+        return False
+    try:
+        return file_sha256(path) == entry.sha256
+    except NotFound:
+        return False

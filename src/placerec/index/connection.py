@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -42,6 +42,16 @@ _WRITE_FAULTS = {
 }
 
 
+@contextmanager
+def on_error(close: Callable[[], None]) -> Iterator[None]:
+    """Call ``close`` if the block raises."""
+    try:
+        yield
+    except BaseException:
+        close()
+        raise
+
+
 def connect(
     path: Path, mode: Literal["ro", "rw"], *, immutable: bool = False
 ) -> sqlite3.Connection:
@@ -50,12 +60,9 @@ def connect(
     connection = sqlite3.connect(
         address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
     )
-    try:
+    with on_error(connection.close):
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA cell_size_check=ON")
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
@@ -67,7 +74,7 @@ def open_checked(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
     before = look_at(path)
     with translated(path):
         connection = connect(path, mode)
-        try:
+        with on_error(connection.close):
             if mode == "rw":
                 _refuse_unwritable(path)
                 connection.execute("PRAGMA synchronous=FULL")
@@ -78,29 +85,31 @@ def open_checked(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
             check_header(connection, path)
             _check_length(connection, path, before)
             check_tables(connection, path)
-        except BaseException:
-            connection.close()
-            raise
     return connection
 
 
 def begin_reading(connection: sqlite3.Connection, path: Path) -> None:
     """Begin a snapshot; first undo the incomplete changes of a killed writer."""
-    for last in (False, True):
-        try:
-            connection.execute("BEGIN")
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            code = getattr(error, "sqlite_errorcode", None)
-            if last or code != sqlite3.SQLITE_READONLY_ROLLBACK:
-                raise
-            # Only a writable connection can roll a journal back; it does so at its first read.
-            with closing(connect(path, "rw")) as writer:
-                writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        else:
-            return
+    try:
+        _begin(connection)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+        # Only a writable connection can roll a journal back; it does so at its first read.
+        with closing(connect(path, "rw")) as writer:
+            _begin(writer)
+        _begin(connection)
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Begin a transaction; its first read takes the snapshot."""
+    try:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def look_at(path: Path) -> os.stat_result:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from placerec.errors import Busy, Damaged, NoRoom, NotAnIndex, NotFound, UsageError
-from placerec.index.connection import connect, look_at, primary_code, translated
+from placerec.errors import Busy, Damaged, NoRoom, NotFound, UsageError
+from placerec.index.connection import connect, look_at, on_error, primary_code, translated
 from placerec.index.schema import PAGE_BYTES
 
 CLAIM_TRIES = 8  # a failed try means that another build interfered
@@ -38,11 +38,12 @@ class Staging:
 
 def claim(path: Path, *, replace: bool) -> Staging:
     """Create and lock an empty ``NAME.partial``; raise Busy if another process builds there."""
-    refuse_existing(path, replace=replace)
+    _refuse_existing(path, replace=replace)
     partial = path.with_name(path.name + ".partial")
     with _disk_errors(path), translated(path):
         for _ in range(CLAIM_TRIES):
-            _refuse_stranger(partial)
+            if not (partial.is_file() and partial.stat().st_size == 0):
+                _refuse_other_file(partial)
             with suppress(FileExistsError):
                 os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             staging = _try_claim(path, partial, replace)
@@ -54,19 +55,14 @@ def claim(path: Path, *, replace: bool) -> Staging:
 def publish(staging: Staging) -> None:
     """Rename the partial file to the index; the caller has committed and synced it."""
     path, partial = staging.path, staging.partial
-    refuse_existing(path, replace=staging.replace)
-    with _disk_errors(path):
-        old = _hold(path) if path.exists() else None
-        try:
-            if not _is_ours(staging):
-                raise Busy(path)
-            # SQLite would apply a journal of the old index to the new one.
-            path.with_name(path.name + "-journal").unlink(missing_ok=True)
-            partial.replace(path)
-            _sync_folder(path.parent)
-        finally:
-            if old is not None:
-                old.close()
+    _refuse_existing(path, replace=staging.replace)
+    with _disk_errors(path), _held(path):
+        if not _is_ours(staging):
+            raise Busy(path)
+        # SQLite would apply a journal of the old index to the new one.
+        path.with_name(path.name + "-journal").unlink(missing_ok=True)
+        partial.replace(path)
+        _sync_folder(path.parent)
 
 
 def discard(staging: Staging) -> None:
@@ -76,18 +72,22 @@ def discard(staging: Staging) -> None:
             staging.partial.unlink()
 
 
-def refuse_existing(path: Path, *, replace: bool) -> None:
-    """Refuse to overwrite a file without ``replace``, or a file that is not an index."""
-    if not os.path.lexists(path):
-        return
-    if not replace:
+def _refuse_existing(path: Path, *, replace: bool) -> None:
+    if os.path.lexists(path) and not replace:
         raise UsageError(f"{path}: already exists; replace it, or add photos to it")
+    _refuse_other_file(path)
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Refuse to replace or delete a file that is not an index."""
     try:
         look_at(path)
     except Damaged:
         return  # an index of another format
-    except NotAnIndex as error:
-        raise UsageError(f"{error}; it is not replaced: choose another path") from error
+    except NotFound as error:
+        if os.path.lexists(path):
+            remedy = "it is not replaced: move it away, or choose another path"
+            raise UsageError(f"{error}; {remedy}") from error
 
 
 def _is_ours(staging: Staging) -> bool:
@@ -97,63 +97,43 @@ def _is_ours(staging: Staging) -> bool:
 
 def _try_claim(path: Path, partial: Path, replace: bool) -> Staging | None:
     """Lock the file at ``partial``; None if it was stale (then it is deleted) or replaced."""
-    try:
+    with suppress(FileNotFoundError):  # another build has just published or removed it
         before = partial.stat()
-    except FileNotFoundError:
-        return None
-    connection = connect(partial, "rw")
-    try:
-        try:
-            connection.execute("PRAGMA busy_timeout=0")
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode=MEMORY")
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.DatabaseError as error:
-            if primary_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise
-        after = partial.stat()
-        ours = after.st_ino == before.st_ino
-        if ours and after.st_size == 0 and connection.in_transaction:
-            return Staging(path, partial, after.st_ino, connection, replace)
-        if ours:
-            partial.unlink()
-    except FileNotFoundError:
-        pass  # another build has just published or removed it
-    except BaseException:
+        connection = connect(partial, "rw")
+        with on_error(connection.close):
+            try:
+                connection.execute("PRAGMA busy_timeout=0")
+                connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+                connection.execute("PRAGMA journal_mode=MEMORY")
+                connection.execute("PRAGMA synchronous=OFF")
+                connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+                connection.execute("BEGIN EXCLUSIVE")
+            except sqlite3.DatabaseError as error:
+                if primary_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                    raise
+            after = partial.stat()
+            ours = after.st_ino == before.st_ino
+            if ours and after.st_size == 0 and connection.in_transaction:
+                return Staging(path, partial, after.st_ino, connection, replace)
+            if ours:
+                partial.unlink()
         connection.close()
-        raise
-    connection.close()
     return None
 
 
-def _refuse_stranger(partial: Path) -> None:
-    """Refuse to delete a file of that name that no build has left."""
-    if not os.path.lexists(partial) or (partial.is_file() and partial.stat().st_size == 0):
-        return
-    try:
-        look_at(partial)
-    except Damaged:
-        return
-    except NotFound as error:
-        if os.path.lexists(partial):
-            raise UsageError(f"{error}; a build needs this name: move the file away") from error
-
-
-def _hold(path: Path) -> sqlite3.Connection | None:
-    """Take the write lock of the index that is replaced, so no process writes to it."""
-    connection = None
-    try:
-        connection = connect(path, "rw")
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.DatabaseError as error:
-        if connection is not None:
-            connection.close()
-        if primary_code(error) == sqlite3.SQLITE_BUSY:
-            raise Busy(path) from error
-        return None  # damaged or read-only: no process can write to it
-    return connection
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold the write lock of the index that is replaced, so no process writes to it."""
+    with ExitStack() as stack:
+        if path.exists():
+            try:
+                connection = stack.enter_context(closing(connect(path, "rw")))
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.DatabaseError as error:
+                if primary_code(error) == sqlite3.SQLITE_BUSY:
+                    raise Busy(path) from error
+                # Damaged or read-only: no process can write to it.
+        yield
 
 
 def _sync_folder(folder: Path) -> None:

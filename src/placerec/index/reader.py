@@ -17,23 +17,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
 from placerec.errors import DamagedIndex, StaleIndex, UsageError
-from placerec.index import codec
-from placerec.index.connection import begin_reading, open_checked, translated
-from placerec.index.rows import (
-    DIGEST_BYTES,
-    PHOTO_FIELDS,
-    Collection,
-    add_seal,
-    is_relative,
-    position_of,
-)
-from placerec.index.schema import FORMATS, format_of, patch_key, seal
+from placerec.index import codec, schema
+from placerec.index.connection import begin_reading, on_error, open_checked, translated
 from placerec.records import Array, PatchSet, Position
 
 READ_BYTES = 1 << 28  # at most about 256 MB of descriptors are read in one transaction
@@ -71,15 +61,6 @@ class IndexInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sealed:
-    """The name, seal and number of patch sets of an entry, to find and check its descriptors."""
-
-    name: bytes
-    seal: bytes
-    patch_sets: int
-
-
-@dataclass(frozen=True, slots=True)
 class StoredPatches:
     """The patch sets of one photo as they are stored; any thread may decode them."""
 
@@ -91,7 +72,7 @@ class StoredPatches:
     def decode(self) -> tuple[PatchSet, ...]:
         """Return the patch sets in the order in which they were stored, one per patch size."""
         return tuple(
-            codec.decode_patches(blob, patch_key(self.seal, ordinal), self.path, self.dtype)
+            codec.decode_patches(blob, schema.patch_key(self.seal, ordinal), self.path, self.dtype)
             for ordinal, blob in enumerate(self.blobs)
         )
 
@@ -99,23 +80,22 @@ class StoredPatches:
 class IndexReader:
     """The photos of an index as they were when it was opened; a context manager."""
 
-    def __init__(
-        self,
-        path: Path,
-        connection: sqlite3.Connection,
-        collection: Collection,
-        photos: list[tuple[Entry, _Sealed]],
-        version: int,
-    ) -> None:
-        self._path, self._connection, self._collection = path, connection, collection
-        self._sealed = tuple(sealed for _, sealed in photos)
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path, self._connection = path, connection
         self._lock, self._process, self._closed = threading.Lock(), os.getpid(), False
-        self.entries: tuple[Entry, ...] = tuple(entry for entry, _ in photos)
+        self._collection = collection = schema.Collection.read(connection, path)
+        self._photos = _intact_photos(connection, path, collection)
+        version = schema.format_of(connection)
+        connection.execute("COMMIT")
+        self._dtype = schema.FORMATS[version]
+        self.entries: tuple[Entry, ...] = tuple(
+            Entry(os.fsdecode(row.name), row.sha256, row.position) for _, _, row in self._photos
+        )
         size = path.stat().st_size
         self.info = IndexInfo(
-            photos=len(photos),
+            photos=len(self.entries),
             bytes=size,
-            bytes_per_photo=size / len(photos),
+            bytes_per_photo=size / len(self.entries),
             model=collection.model,
             fingerprint=collection.fingerprint,
             settings=collection.settings,
@@ -123,33 +103,24 @@ class IndexReader:
             created_with=collection.created_with,
             format=version,
         )
-        self._dtype = FORMATS[version]
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
         """Open an index and check all but its descriptors, which are checked when read."""
         path = Path(path)
         connection = open_checked(path, "ro")
-        try:
-            with translated(path):
-                collection = Collection.read(connection, path)
-                photos = _load(connection, path, collection)
-                version = format_of(connection)
-                connection.execute("COMMIT")
-            return cls(path, connection, collection, photos, version)
-        except BaseException:
-            connection.close()
-            raise
+        with on_error(connection.close), translated(path):
+            return cls(path, connection)
 
     def global_descriptors(self) -> Array:
         """Return the global descriptors (N, G) float32 in the order of ``entries``."""
         blobs: dict[Any, Any] = dict(self._read("SELECT seal, descriptor FROM photos"))
         rows: list[Array] = []
-        for number, sealed in enumerate(self._sealed):
-            if sealed.seal not in blobs:
-                raise self._missing(number)
-            blob = blobs.pop(sealed.seal)
-            rows.append(codec.stored_vector(blob, sealed.seal, self._path, self._dtype))
+        for photo in self._photos:
+            if photo.seal not in blobs:
+                raise self._missing(photo)
+            blob = blobs.pop(photo.seal)
+            rows.append(codec.stored_vector(blob, photo.seal, self._path, self._dtype))
             if len(rows[-1]) != len(rows[0]):
                 raise DamagedIndex(self._path, "global descriptors of different lengths")
         return codec.unit_rows(np.stack(rows))
@@ -169,22 +140,21 @@ class IndexReader:
         """
         at_once = max(1, READ_BYTES // max(1, int(self.info.bytes_per_photo)))
         for first in range(0, len(positions), at_once):
-            chosen = positions[first : first + at_once]
-            photos = [self._sealed[position] for position in chosen]
-            answers = self._read_all(_PATCHES, [(photo.name, photo.seal) for photo in photos])
-            for position, photo, rows in zip(chosen, photos, answers, strict=True):
-                if [ordinal for ordinal, _ in rows] != list(range(photo.patch_sets)):
-                    raise self._missing(position)
+            photos = [self._photos[position] for position in positions[first : first + at_once]]
+            answers = self._read_all(_PATCHES, [(photo.row.name, photo.seal) for photo in photos])
+            for photo, rows in zip(photos, answers, strict=True):
+                if [ordinal for ordinal, _ in rows] != list(range(photo.row.patch_sets)):
+                    raise self._missing(photo)
                 blobs = tuple(blob for _, blob in rows)
                 yield StoredPatches(blobs, photo.seal, self._path, self._dtype)
 
     def descriptor_bytes(self) -> float:
         """Return the mean size in bytes of a photo's stored descriptors, global and patches."""
-        sizes = (
-            "SELECT SUM(LENGTH(descriptor)) FROM photos",
-            "SELECT SUM(LENGTH(descriptors)) FROM patches",
+        ((total,),) = self._read(
+            "SELECT (SELECT TOTAL(LENGTH(descriptor)) FROM photos)"
+            " + (SELECT TOTAL(LENGTH(descriptors)) FROM patches)"
         )
-        return float(sum(self._read(one)[0][0] or 0 for one in sizes)) / len(self.entries)
+        return float(total) / len(self.entries)
 
     def weights(self) -> bytes:
         """Return the fitted model as it was given to ``IndexWriter.create``."""
@@ -201,9 +171,7 @@ class IndexReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _read(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -229,32 +197,21 @@ class IndexReader:
                 finally:
                     self._connection.execute("ROLLBACK")
 
-    def _missing(self, position: int) -> StaleIndex | DamagedIndex:
+    def _missing(self, photo: schema.StoredPhoto) -> StaleIndex | DamagedIndex:
         """Return the error for missing rows: another process changed them, or they are damaged."""
-        name = self.entries[position].name
+        name = os.fsdecode(photo.row.name)
         rows = self._read("SELECT digest FROM collection")
         if rows != [(self._collection.digest,)]:
             return StaleIndex(self._path, f"{name!r} or other photos were changed")
         return DamagedIndex(self._path, f"descriptors of {name!r} are missing")
 
 
-def _load(
-    connection: sqlite3.Connection, path: Path, collection: Collection
-) -> list[tuple[Entry, _Sealed]]:
-    """Return all photos, sorted by the bytes of their names and checked against the digest."""
-    photos, digest = [], bytes(DIGEST_BYTES)
-    for *values, mark in connection.execute(f"SELECT {PHOTO_FIELDS}, seal FROM photos"):  # noqa: S608
-        row: Any = tuple(values)
-        if seal(*row) != mark:
-            raise DamagedIndex(path, f"the row of photo {row[1]!r:.200} has changed")
-        if not is_relative(row[0]):
-            raise DamagedIndex(path, f"photo {row[1]!r:.200} has an invalid name")
-        digest = add_seal(digest, mark)
-        entry = Entry(os.fsdecode(row[0]), row[2], position_of(row))
-        photos.append((entry, _Sealed(row[0], mark, row[6])))
-    if len(photos) != collection.photos or digest != collection.digest:
-        why = f"{len(photos)} photos instead of {collection.photos}, or different photos"
-        raise DamagedIndex(path, why)
-    if not photos:
-        raise DamagedIndex(path, "it has no photo")
-    return sorted(photos, key=lambda photo: photo[1].name)
+def _intact_photos(
+    connection: sqlite3.Connection, path: Path, collection: schema.Collection
+) -> list[schema.StoredPhoto]:
+    """Return all photos, sorted by the bytes of their names; refuse a damaged row."""
+    photos = schema.stored_photos(connection)
+    damages = (photo.damage for photo in photos)
+    if damage := next(filter(None, damages), "") or collection.damage(photos):
+        raise DamagedIndex(path, damage)
+    return sorted(photos, key=lambda photo: photo.row.name)

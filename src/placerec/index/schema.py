@@ -1,4 +1,4 @@
-"""The tables of an index, and the check that a file has exactly these tables.
+"""The tables of an index, their rows as values, and the check that a file has these tables only.
 
 The tables are STRICT; without it SQLite stores NumPy scalars as blobs and NaN as NULL. A view, a
 trigger or an extra table can make SQLite run foreign expressions, so the stored schema is compared
@@ -15,16 +15,23 @@ the collection: it does not depend on the order, and one photo updates it in con
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import sqlite3
+from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
+from typing import NamedTuple, Self
 
-from placerec.errors import DamagedIndex, ModelMismatch, NotAnIndex
+from placerec.errors import DamagedIndex, ModelMismatch, NotAnIndex, UsageError
 from placerec.index.codec import Dtype
+from placerec.records import Position
 
 APPLICATION_ID = 0x504C5243  # "PLRC", at byte 68 of the file
 FORMATS = {1: Dtype.INT8, 2: Dtype.FLOAT32}  # user_version, and the dtype of descriptors
 PAGE_BYTES = 4096
 SEAL_BYTES = 16
+DIGEST_MODULUS = 2**128
 
 TABLES = {
     "collection": """CREATE TABLE collection (
@@ -116,3 +123,146 @@ def check_tables(connection: sqlite3.Connection, path: Path) -> None:
     if stored != _SCHEMA:
         names = sorted(str(name)[:60] for _, name, _, _ in stored ^ _SCHEMA)
         raise DamagedIndex(path, f"unexpected tables: {', '.join(names)}")
+
+
+class Collection(NamedTuple):
+    """The row about the whole index; ``root`` is relative to the folder of the index file."""
+
+    model: str
+    fingerprint: str
+    settings: str
+    root: bytes
+    created_with: str
+    photos: int = 0
+    digest: bytes = bytes(SEAL_BYTES)
+
+    @classmethod
+    def read(cls, connection: sqlite3.Connection, path: Path) -> Self:
+        """Return the row; raise DamagedIndex if it is missing or does not match its seal."""
+        query = f"SELECT seal, {', '.join(cls._fields)} FROM collection WHERE id = 1"  # noqa: S608
+        stored = connection.execute(query).fetchone()
+        if stored is None:
+            raise DamagedIndex(path, "the row about the collection is missing")
+        mark, *values = stored
+        if seal(*values) != mark:
+            raise DamagedIndex(path, "the row about the collection has changed")
+        return cls(*values)
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Store the row with its seal."""
+        connection.execute(
+            "INSERT OR REPLACE INTO collection VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*self, seal(*self)),
+        )
+
+    def with_photo(self, mark: bytes, count: int = 1) -> Self:
+        """Return the row with the photo that has this seal, or with ``count`` -1 without it."""
+        digest = _digest(_number(self.digest) + count * _number(mark))
+        return self._replace(photos=self.photos + count, digest=digest)
+
+    def damage(self, photos: Sequence[StoredPhoto]) -> str:
+        """Say why these intact photos are not those of the index; an empty text if they are."""
+        if not photos:
+            return "it has no photo"
+        digest = _digest(sum(_number(photo.seal) for photo in photos))
+        if (len(photos), digest) == (self.photos, self.digest):
+            return ""
+        return f"{len(photos)} intact photos instead of {self.photos}, or different photos"
+
+    def weights_key(self) -> bytes:
+        """Return the codec key of the fitted model with this fingerprint."""
+        return seal("weights", self.model, self.fingerprint)
+
+    def root_of(self, path: Path) -> Path:
+        """Return the absolute photo folder of the index at ``path``."""
+        return Path(os.path.normpath(path.resolve().parent / os.fsdecode(self.root)))
+
+
+class PhotoRow(NamedTuple):
+    """The sealed part of a photo's row."""
+
+    name: bytes
+    display: str
+    sha256: str
+    latitude: float | None
+    longitude: float | None
+    heading: float | None
+    patch_sets: int
+
+    @property
+    def position(self) -> Position | None:
+        """Where the photo was taken."""
+        if self.latitude is None or self.longitude is None:
+            return None
+        return Position(self.latitude, self.longitude, self.heading)
+
+
+PHOTO_FIELDS = ", ".join(PhotoRow._fields)
+
+
+class StoredPhoto(NamedTuple):
+    """A photo's row in a file. Its values can have any type if it is damaged."""
+
+    number: int
+    seal: bytes
+    row: PhotoRow
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with the row; an empty text if it is intact."""
+        if seal(*self.row) != self.seal:
+            return f"the row of photo {self.row.display!r:.200} has changed"
+        if not is_relative(self.row.name):
+            return f"photo {self.row.display!r:.200} has an invalid name"
+        return ""
+
+
+def stored_photos(connection: sqlite3.Connection, name: bytes | None = None) -> list[StoredPhoto]:
+    """Return the rows of all photos, or of the photo ``name``, unchecked."""
+    where, values = ("", ()) if name is None else ("WHERE name = ?", (name,))
+    rows = connection.execute(f"SELECT id, seal, {PHOTO_FIELDS} FROM photos {where}", values)  # noqa: S608
+    return [StoredPhoto(number, mark, PhotoRow(*row)) for number, mark, *row in rows]
+
+
+def relative_root(root: Path, path: Path) -> bytes:
+    """Return the photo folder relative to the folder of the index; both can be moved together."""
+    return os.fsencode(os.path.relpath(root.resolve(), path.parent.resolve()))
+
+
+def photo_row(name: str, sha256: str, position: Position | None, patch_sets: int) -> PhotoRow:
+    """Return the sealed part of a photo's row; raise UsageError for an invalid value."""
+    raw = name_bytes(name)
+    if not sha256:
+        raise UsageError(f"{name!r}: a photo needs the sha256 of its file")
+    degrees: list[float | None] = [None, None, None]
+    if position is not None:  # -0.0 becomes 0.0, as in SQLite
+        degrees = [value if value is None else float(value) + 0.0 for value in astuple(position)]
+    if not all(value is None or math.isfinite(value) for value in degrees):
+        raise UsageError(f"{name!r}: {position} is not finite; give degrees, or no position")
+    latitude, longitude, heading = degrees
+    display = raw.decode("utf-8", "replace")
+    return PhotoRow(raw, display, sha256, latitude, longitude, heading, patch_sets)
+
+
+def name_bytes(name: str) -> bytes:
+    """Return the raw bytes of a photo's name: a plain path relative to the photo folder."""
+    raw = os.fsencode(name)
+    if not is_relative(raw):
+        raise UsageError(f"{name!r}: give a photo's path relative to the photo folder")
+    return raw
+
+
+def is_relative(raw: bytes) -> bool:
+    """Whether a name is a normal relative path; ``..`` is only allowed at its start."""
+    parts = raw.split(b"/")
+    while len(parts) > 1 and parts[0] == b"..":
+        del parts[0]
+    return not {b"", b".", b".."}.intersection(parts) and b"\0" not in raw
+
+
+def _number(mark: bytes) -> int:
+    return int.from_bytes(mark, "little")
+
+
+def _digest(total: int) -> bytes:
+    return (total % DIGEST_MODULUS).to_bytes(SEAL_BYTES, "little")

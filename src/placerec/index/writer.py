@@ -18,20 +18,18 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from placerec.errors import DamagedIndex, UsageError
-from placerec.index import codec, publish
-from placerec.index.connection import open_checked, translated
-from placerec.index.rows import PHOTO_FIELDS, Collection, name_bytes, photo_row, relative_root
-from placerec.index.schema import FORMATS, create_tables, format_of, patch_key, seal
+from placerec.index import codec, publish, schema
+from placerec.index.connection import on_error, open_checked, translated
 from placerec.index.verify import findings
 from placerec.records import Features, Position
 from placerec.version import __version__
 
 _INSERT_PHOTO = (
-    f"INSERT INTO photos ({PHOTO_FIELDS}, seal, descriptor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+    f"INSERT INTO photos ({schema.PHOTO_FIELDS}, seal, descriptor)"  # noqa: S608
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_PATCHES = "INSERT INTO patches (photo, ordinal, descriptors) VALUES (?, ?, ?)"
 
@@ -48,10 +46,8 @@ class IndexWriter:
     ) -> None:
         self._path, self._connection, self._staged = path, connection, staged
         self._dtype = dtype
-        self._collection: Collection | None = None  # None: no batch is open
-        self._width: int | None = None  # length G of the global descriptors
-        self._failure: BaseException | None = None
-        self._closed = False
+        self._collection: schema.Collection | None = None  # None: no batch is open
+        self._ended = ""  # why it cannot be used any longer
 
     @classmethod
     def create(
@@ -75,20 +71,18 @@ class IndexWriter:
         path, root = Path(path), Path(root)
         if not (model and fingerprint and settings):
             raise UsageError("an index needs the name, fingerprint and settings of its model")
-        row = Collection(model, fingerprint, settings, relative_root(root, path), __version__)
+        row = schema.Collection(
+            model, fingerprint, settings, schema.relative_root(root, path), __version__
+        )
         blob = codec.encode_bytes(weights, row.weights_key())
         dtype = codec.Dtype.FLOAT32 if exact else codec.Dtype.INT8
         staged = publish.claim(path, replace=replace)
         writer = cls(path, staged.connection, dtype, staged)
-        try:
-            with translated(path):
-                create_tables(staged.connection, dtype)
-                row.write(staged.connection)
-                staged.connection.execute("INSERT INTO weights VALUES (1, ?)", (blob,))
-                staged.connection.execute("COMMIT")
-        except BaseException:
-            writer.close()
-            raise
+        with on_error(writer.close), translated(path):
+            schema.create_tables(staged.connection, dtype)
+            row.write(staged.connection)
+            staged.connection.execute("INSERT INTO weights VALUES (1, ?)", (blob,))
+            staged.connection.execute("COMMIT")
         return writer
 
     @classmethod
@@ -99,42 +93,39 @@ class IndexWriter:
         """
         path = Path(path)
         connection = open_checked(path, "rw")
-        writer = cls(path, connection, FORMATS[format_of(connection)])
-        try:
-            with translated(path):
-                writer._collection = Collection.read(writer._connection, path)
-        except BaseException:
-            writer.close()
-            raise
+        writer = cls(path, connection, schema.FORMATS[schema.format_of(connection)])
+        with on_error(writer.close), translated(path):
+            writer._collection = schema.Collection.read(connection, path)
         return writer
 
     def put(self, name: str, sha256: str, position: Position | None, features: Features) -> None:
         """Add one photo, or replace the photo of that name (its POSIX path below the root)."""
-        row = photo_row(name, sha256, position, len(features.patches))
-        mark = seal(*row)
+        row = schema.photo_row(name, sha256, position, len(features.patches))
+        mark = schema.seal(*row)
         descriptor = codec.encode_vector(features.global_descriptor, mark, self._dtype)
         sets = [
-            codec.encode_patches(patches, patch_key(mark, ordinal), self._dtype)
+            codec.encode_patches(patches, schema.patch_key(mark, ordinal), self._dtype)
             for ordinal, patches in enumerate(features.patches)
         ]
         with self._batch():
-            width = self._width_of_index() or len(descriptor)
+            query = "SELECT length(descriptor) FROM photos LIMIT 1"
+            first = self._connection.execute(query).fetchone()
+        width = first[0] if first and first[0] else len(descriptor)
         if len(descriptor) != width:
             raise UsageError(
                 f"{name!r}: its global descriptor has {len(descriptor)} bytes, those of the other "
                 f"photos {width}; describe all photos of an index with one model"
             )
         with self._batch() as collection:
-            collection = self._delete(row[0], collection)
+            collection = self._delete(row.name, collection)
             photo = self._connection.execute(_INSERT_PHOTO, (*row, mark, descriptor)).lastrowid
             rows = ((photo, ordinal, blob) for ordinal, blob in enumerate(sets))
             self._connection.executemany(_INSERT_PATCHES, rows)
             self._collection = collection.with_photo(mark)
-            self._width = width
 
     def remove(self, name: str) -> bool:
         """Remove a photo; return False if there is none of that name."""
-        raw = name_bytes(name)
+        raw = schema.name_bytes(name)
         with self._batch() as collection:
             self._collection = self._delete(raw, collection)
             return self._collection is not collection
@@ -147,25 +138,23 @@ class IndexWriter:
         if self._collection.photos == 0:
             raise UsageError(f"{self._path}: an index needs a photo; delete the file instead")
         with self._batch() as collection:
-            if collection != Collection.read(self._connection, self._path):
+            if collection != schema.Collection.read(self._connection, self._path):
                 collection.write(self._connection)
             self._connection.execute("COMMIT")
             self._collection = None
 
     def close(self) -> None:
         """Drop the open batch, and with ``create`` the unpublished index."""
-        if not self._closed:
-            self._closed = True
-            if self._staged is not None:
-                publish.discard(self._staged)  # while its lock is still held
-            self._connection.close()
+        self._ended = self._ended or "this writer is closed"
+        if self._staged is not None:
+            publish.discard(self._staged)  # while its lock is still held
+            self._staged = None
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self.commit()
@@ -191,47 +180,32 @@ class IndexWriter:
         publish.publish(staged)
 
     @contextmanager
-    def _batch(self) -> Iterator[Collection]:
+    def _batch(self) -> Iterator[schema.Collection]:
         """Open a batch if none is open; an exception inside ends the writer."""
         self._refuse_ended()
         try:
             with translated(self._path):
                 if self._collection is None:
                     self._connection.execute("BEGIN IMMEDIATE")
-                    self._collection = Collection.read(self._connection, self._path)
+                    self._collection = schema.Collection.read(self._connection, self._path)
                 yield self._collection
         except BaseException as error:
-            self._failure, self._collection = error, None
+            self._collection = None
+            self._ended = f"an earlier error has ended this writer ({error})"
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
 
     def _refuse_ended(self) -> None:
-        if self._closed:
-            raise UsageError(f"{self._path}: this writer is closed; open the index again")
-        if self._failure is not None:
-            raise UsageError(
-                f"{self._path}: an earlier error has ended this writer ({self._failure}); open the "
-                f"index again"
-            ) from self._failure
+        if self._ended:
+            raise UsageError(f"{self._path}: {self._ended}; open the index again")
 
-    def _delete(self, raw: bytes, collection: Collection) -> Collection:
+    def _delete(self, raw: bytes, collection: schema.Collection) -> schema.Collection:
         """Remove a photo's rows if there are any, and return the collection without it."""
-        query = f"SELECT id, seal, {PHOTO_FIELDS} FROM photos WHERE name = ?"  # noqa: S608
-        stored = self._connection.execute(query, (raw,)).fetchone()
-        if stored is None:
-            return collection
-        photo, mark, *row = stored
-        if seal(*row) != mark:
-            raise DamagedIndex(self._path, f"the row of photo {raw!r} has changed")
-        self._connection.execute("DELETE FROM patches WHERE photo = ?", (photo,))
-        self._connection.execute("DELETE FROM photos WHERE id = ?", (photo,))
-        return collection.without_photo(mark)
-
-    def _width_of_index(self) -> int | None:
-        """Return the size in bytes of a stored global descriptor; None before the first."""
-        if self._width is None:
-            query = "SELECT length(descriptor) FROM photos LIMIT 1"
-            row = self._connection.execute(query).fetchone()
-            self._width = int(row[0]) if row and row[0] else None
-        return self._width
+        for photo in schema.stored_photos(self._connection, raw):  # one at most: names are unique
+            if photo.damage:
+                raise DamagedIndex(self._path, photo.damage)
+            self._connection.execute("DELETE FROM patches WHERE photo = ?", (photo.number,))
+            self._connection.execute("DELETE FROM photos WHERE id = ?", (photo.number,))
+            collection = collection.with_photo(photo.seal, -1)
+        return collection

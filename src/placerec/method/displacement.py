@@ -1,14 +1,10 @@
 """Displacement voting: how many distinctive matches move by the same step?
 
-This scorer is not in the paper; it is the default in place of the paper's two scorers. Every mutual
-match votes for its displacement (database minus query position, in feature cells). A patch of sky
-or road has a similar patch in every photo, so its match says little. Therefore the mean similarity
-that a query patch reaches in the other candidates, its background, lowers the weight of its vote.
+This scorer is not in the paper; it is the default (docs/ARCHITECTURE.md has the measurements).
+Every mutual match votes for its displacement (database minus query position, in feature cells). A
+patch of sky or road has a similar patch in every photo, so its match says little. Therefore the
+mean similarity that a query patch reaches in the other candidates, its background, lowers its vote.
 The score is the largest sum of votes in a square box, as a share of the largest possible sum.
-
-Unlike the rapid spatial score, it does not average right and wrong matches. Unlike RANSAC, it does
-not need four matches that agree, so it works on night photos in which only a tenth of the matches
-are right. It also selects the matches to draw. docs/ARCHITECTURE.md has the measurements.
 """
 
 from __future__ import annotations
@@ -43,10 +39,10 @@ def backgrounds(best: Array) -> list[Background]:
 
     A candidate does not count in its own background. A single candidate has the background 0.
     """
-    others = best.sum(axis=0, dtype=np.float64) - best
-    others = np.clip(others / max(len(best) - 1, 1), 0.0, 1.0)
-    ceiling = float(votes(np.ones_like(others), others).mean(axis=1).max())
-    return [Background(row, ceiling) for row in others]
+    similarity = best.sum(axis=0, dtype=np.float64) - best
+    similarity = np.clip(similarity / max(len(best) - 1, 1), 0.0, 1.0)
+    ceiling = float(votes(np.ones_like(similarity), similarity).mean(axis=1).max())
+    return [Background(row, ceiling) for row in similarity]
 
 
 def votes(similarity: Array, background: Array) -> Array:

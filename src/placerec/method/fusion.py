@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from placerec.errors import UsageError
 from placerec.records import Array
-from placerec.settings import FUSIONS
+from placerec.settings import require_choice
 
 PUBLISHED_SIZES = ((2, 2), (5, 5), (8, 8))
 PUBLISHED_WEIGHTS = (0.45, 0.15, 0.4)
@@ -30,8 +29,7 @@ def fuse(scores: Array, weights: tuple[float, ...], fusion: str = "raw") -> Arra
 
     ``raw`` is the weighted sum of the scores, ``z-score`` that of ``standardise(scores)``.
     """
-    if fusion not in FUSIONS:
-        raise UsageError(f"fusion {fusion!r}: choose one of {', '.join(FUSIONS)}")
+    require_choice("fusion", fusion)
     values = np.asarray(scores, np.float64)
     fused: Array = (standardise(values) if fusion == "z-score" else values) @ np.asarray(weights)
     return fused

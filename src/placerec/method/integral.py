@@ -3,10 +3,7 @@
 Source: Patch-NetVLAD, section 3.3, and the published program. Number types and the order of
 operations are those of the program, so the rounding is too: each running sum is computed in
 float64 and rounded to float32, as PyTorch does on a CPU, and the four corners are added in float32.
-
-The entries of the table grow over the photo, but a window's sum stays small. So the result for a
-cluster of little weight is the rounding error of large numbers, and intra-normalisation scales this
-noise to unit length. docs/METHOD.md has a worked example and the measured noise.
+docs/METHOD.md shows that intra-normalisation turns the rounding errors into noise.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from placerec.method.integral import integral_sum
 from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary, normalise, soft_assign
 from placerec.records import Array, Grid, PatchSet
-from placerec.settings import PATCH_SUMS, Size
+from placerec.settings import Size, require_choice
 
 
 def patch_grid(map_size: tuple[int, int], size: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -104,6 +104,5 @@ def pooled_patches(
 
 
 def _window(sums: str) -> Callable[[Array, Size, int], Array]:
-    if sums not in PATCH_SUMS:
-        raise UsageError(f"patch sums {sums!r}: choose one of {', '.join(PATCH_SUMS)}")
+    require_choice("patch_sums", sums)
     return box_sum if sums == "direct" else integral_sum

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from placerec.errors import UsageError
 from placerec.method.matching import Matched
 from placerec.records import Match
-from placerec.settings import SPATIAL_FORMS
+from placerec.settings import require_choice
 
 
 def spatial_score(matched: Matched, form: str = "program") -> Match:
@@ -23,8 +22,7 @@ def spatial_score(matched: Matched, form: str = "program") -> Match:
     formula): the largest absolute displacement. The score is 0 without a match, and larger is
     better (the published program prints the negative). All matches count as inliers.
     """
-    if form not in SPATIAL_FORMS:
-        raise UsageError(f"spatial form {form!r}: choose one of {', '.join(SPATIAL_FORMS)}")
+    require_choice("spatial_form", form)
     if not len(matched.pairs):
         return matched.unscored()
     steps = matched.displacements().astype(np.float64)

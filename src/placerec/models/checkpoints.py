@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ import numpy as np
 from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
 from placerec.files import atomic_write, file_sha256
 from placerec.method.pca import Projection
-from placerec.method.vlad import Vocabulary
 from placerec.models.model import Fitted, Model
+from placerec.models.tensors import Tensors
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import METHODS, PublishedSettings
@@ -32,6 +31,9 @@ from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
 
 OLDEST_TORCH = (2, 10)
 DEPTH = VGG16.channels
+VOCABULARY_NAMES = ("pool.centroids", "pool.conv.weight", "pool.conv.bias")
+PROJECTION_NAMES = ("WPCA.0.weight", "WPCA.0.bias")
+REMEDY = "give an unchanged checkpoint of a VGG16 NetVLAD"
 UNNAMED_LICENCE = UNNAMED_DATA = "not stated in the file"
 
 
@@ -52,12 +54,17 @@ def import_checkpoint(
     path = Path(path)
     if not path.is_file():
         raise NotFound(path, "no such checkpoint")
-    checkpoint = _read(path)
-    state = {key: checkpoint.take(key, shape) for key, shape in state_shapes().items()}
-    vocabulary = _vocabulary(checkpoint)
-    projection = _projection(checkpoint, len(vocabulary))
-    if checkpoint.tensors:
-        raise checkpoint.refused(f"unknown tensor {min(checkpoint.tensors)}")
+    file, stated_dimensions = _read(path)
+    state = {key: file.take(key, shape) for key, shape in state_shapes().items()}
+    vocabulary = file.vocabulary(None, DEPTH)
+    projection = file.projection(len(vocabulary) * DEPTH)
+    if projection is None and stated_dimensions:
+        raise file.refused(f"num_pcs is {stated_dimensions}, but WPCA.0.weight is missing")
+    if projection and stated_dimensions not in (None, projection.dimensions):
+        raise file.refused(
+            f"WPCA.0.bias has {projection.dimensions} values, but num_pcs is {stated_dimensions}"
+        )
+    file.refuse_rest()
     return Model(
         name or path.name.removesuffix(".tar").removesuffix(".pth"),
         VGG16(state, state_sha256(state), runtime),
@@ -114,71 +121,36 @@ def _torch() -> Any:
     return torch
 
 
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
-    """The content of a checkpoint: torch tensors by key, and ``num_pcs`` if it is stated.
-
-    ``take`` removes a tensor from ``tensors``, so the remaining tensors are unknown.
-    """
-
-    path: Path
-    tensors: dict[str, Any]
-    stated_dimensions: int | None
-
-    def refused(self, why: str, remedy: str = "give a VGG16 NetVLAD checkpoint") -> UnsafeWeights:
-        """Return the error with the reason ``why``."""
-        return UnsafeWeights(self.path, why, remedy)
-
-    def count(self, key: str) -> int:
-        """Return the length of the tensor ``key``: its number of clusters or of dimensions."""
-        if key not in self.tensors:
-            raise self.refused(f"{key} is missing")
-        shape = tuple(self.tensors[key].shape)
-        if not shape or not shape[0]:
-            raise self.refused(f"{key} has shape {shape}: it is empty")
-        return int(shape[0])
-
-    def take(self, key: str, shape: tuple[int, ...]) -> Array:
-        """Remove the tensor ``key`` and return it as float32; a 1x1 convolution is flattened."""
-        if key not in self.tensors:
-            raise self.refused(f"{key} is missing")
-        tensor = self.tensors.pop(key)
-        stored = tuple(tensor.shape)
-        flat = stored[:2] if len(shape) == 2 and stored[2:] == (1, 1) else stored
-        if flat != shape:
-            raise self.refused(f"{key} has shape {stored}, not {shape}")
-        try:  # doubles beyond the range of float32 become infinite, and are refused below
-            values = tensor.detach().resolve_neg().float().contiguous().numpy()
-        except (RuntimeError, TypeError) as error:  # a type that PyTorch itself cannot convert
-            raise self.refused(f"{key} cannot be read as float32 ({tensor.dtype})") from error
-        array = np.asarray(values).reshape(shape)
-        if not np.isfinite(array).all():
-            raise self.refused(
-                f"{key} has values that are not finite", "train or download it again"
-            )
-        return array
-
-
-def _read(path: Path) -> _Checkpoint:
+def _read(path: Path) -> tuple[Tensors, int | None]:
+    """Return the tensors of a checkpoint, and ``num_pcs`` if it is stated."""
     torch = _torch()
     content = _unpickled(torch, path)
+    tensors: dict[str, Any] = {}
+    file = Tensors(path, tensors, VOCABULARY_NAMES, PROJECTION_NAMES, _float32, REMEDY)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not state:
-        raise UnsafeWeights(path, "it has no state_dict", "give a NetVLAD checkpoint")
+        raise file.refused("it has no state_dict")
     names: dict[str, str] = {}
-    tensors: dict[str, Any] = {}
     for name, tensor in state.items():
         # Data-parallel training adds parts named "module".
         key = ".".join(part for part in str(name).split(".") if part != "module")
         if key in tensors:
-            raise UnsafeWeights(
-                path, f"{names[key]} and {name} are the same tensor", "remove one of the two"
-            )
+            raise file.refused(f"{names[key]} and {name} are the same tensor")
         if problem := _problem(torch, tensor):
-            raise UnsafeWeights(path, f"{name} {problem}", "give a NetVLAD checkpoint")
-        names[key], tensors[key] = str(name), tensor
+            raise file.refused(f"{name} {problem}")
+        names[key] = str(name)
+        # A 1x1 convolution becomes a matrix.
+        tensors[key] = tensor[:, :, 0, 0] if tensor.shape[2:] == (1, 1) else tensor
     dimensions = content.get("num_pcs") if state is not content else None
-    return _Checkpoint(path, tensors, _whole_number(dimensions, path))
+    try:
+        return file, None if dimensions is None else _whole_number(dimensions)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise file.refused("num_pcs is not a whole number") from error
+
+
+def _float32(tensor: Any) -> Array:
+    values: Array = tensor.detach().resolve_neg().float().contiguous().numpy()
+    return values
 
 
 def _unpickled(torch: Any, path: Path) -> Any:
@@ -215,42 +187,12 @@ def _problem(torch: Any, tensor: Any) -> str:
     return ""
 
 
-def _whole_number(value: Any, path: Path) -> int | None:
+def _whole_number(value: Any) -> int:
     """Return ``num_pcs`` as an int; the file may state an int, a number or a tensor."""
-    if value is None:
-        return None
-    try:
-        number = int(value)
-        if number == value:
-            return number
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # text, a list, NaN, a tensor
-        pass
-    raise UnsafeWeights(path, "num_pcs is not a whole number", "download it again")
-
-
-def _vocabulary(checkpoint: _Checkpoint) -> Vocabulary:
-    clusters = checkpoint.count("pool.centroids")
-    centres = checkpoint.take("pool.centroids", (clusters, DEPTH))
-    weights = checkpoint.take("pool.conv.weight", (clusters, DEPTH))
-    bias = None
-    if "pool.conv.bias" in checkpoint.tensors:
-        bias = checkpoint.take("pool.conv.bias", (clusters,))
-    return Vocabulary(centres, weights, bias)
-
-
-def _projection(checkpoint: _Checkpoint, clusters: int) -> Projection | None:
-    stated = checkpoint.stated_dimensions
-    if not {"WPCA.0.weight", "WPCA.0.bias"} & checkpoint.tensors.keys():
-        if stated:
-            why = f"num_pcs is {stated}, but WPCA.0.weight and WPCA.0.bias are missing"
-            raise checkpoint.refused(why, "download it again")
-        return None
-    dimensions = checkpoint.count("WPCA.0.bias")
-    if stated is not None and stated != dimensions:
-        why = f"WPCA.0.bias has {dimensions} values, but num_pcs is {stated}"
-        raise checkpoint.refused(why, "download it again")
-    weight = checkpoint.take("WPCA.0.weight", (dimensions, clusters * DEPTH))
-    return Projection(weight, checkpoint.take("WPCA.0.bias", (dimensions,)))
+    number = int(value)
+    if number != value:  # also a text of digits
+        raise ValueError(value)
+    return number
 
 
 def _settings(clusters: int, projection: Projection | None) -> PublishedSettings:

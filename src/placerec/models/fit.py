@@ -7,6 +7,7 @@ threads, give the same model.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -19,9 +20,9 @@ from placerec.errors import UsageError
 from placerec.method.local import local_features
 from placerec.method.patches import patch_vlad
 from placerec.method.pca import Projection, fit_pca
-from placerec.method.sampling import evenly_spread
 from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise
 from placerec.models.model import Fitted, Model, global_descriptor
+from placerec.photos.find import evenly_spread
 from placerec.records import Array
 from placerec.settings import PublishedSettings, Settings
 from placerec.trunks.convert import SOURCES
@@ -129,17 +130,14 @@ def fit_model(
     progress(0, STEPS)
     if isinstance(settings, PublishedSettings):
         if vocabulary is None:
-            samples = _sample(maps, rng, local_features)
-            _require_samples(samples, settings.clusters)
-            vocabulary = fit_vocabulary(samples, settings.clusters, SEED)
+            vocabulary = _fit_clusters(_sample(maps, rng, local_features), settings.clusters)
         progress(1, STEPS)
         fitted = Fitted.shared(vocabulary, None)
         if settings.pca_dim:
             samples, added = _pca_samples(fitted, settings, maps, others, mirrored, rng)
             progress(2, STEPS)
-            fitted = Fitted.shared(
-                vocabulary, fit_pca(samples, settings.pca_dim, settings.whitening)
-            )
+            projection = fit_pca(samples, settings.pca_dim, settings.whitening)
+            fitted = Fitted.shared(vocabulary, projection)
             training_data += added
     else:
         fitted = _fit_own(settings, maps, rng, progress)
@@ -162,7 +160,16 @@ def _fit_own(
     progress: Callable[[int, int], None],
 ) -> Fitted:
     """The tensors of our form: global descriptor first, then patches."""
-    local, vocabulary = _fit_local(settings, maps, rng)
+
+    def prepare(features: Array) -> Array:
+        return local_features(features, settings.pooling, settings.image_centring)
+
+    samples = _sample(maps, rng, prepare)
+    local = None
+    if local_dim := min(settings.local_dim, samples.shape[1]):
+        local = fit_pca(samples, local_dim, settings.local_whitening)
+        samples = normalise(local(samples))
+    vocabulary = _fit_clusters(samples, settings.clusters)
     fitted = Fitted(local, vocabulary, None, None, None)
     progress(1, STEPS)
     dimensions = min(settings.global_dim, len(maps) - 1)
@@ -178,9 +185,10 @@ def _fit_own(
     return replace(fitted, patch_vocabulary=patch_vocabulary, patch_projection=patch_projection)
 
 
-def _require_samples(samples: Array, clusters: int) -> None:
+def _fit_clusters(samples: Array, clusters: int) -> Vocabulary:
     if len(samples) < clusters:
         raise UsageError(f"{clusters} clusters need as many features: give more photos")
+    return fit_vocabulary(samples, clusters, SEED)
 
 
 def _pca_samples(
@@ -218,12 +226,13 @@ def _pca_samples(
 
     with closing(vectors):
         further = describe(others, 0)
-        windows = min(MOST_WINDOWS, _share(needed - further, len(maps)) - 1)
+        per_photo = math.ceil((needed - further) / len(maps))
+        windows = max(0, min(MOST_WINDOWS, per_photo - 1))
         crops = describe(maps, windows) - len(maps)
         missing = needed - len(vectors)
         flips = 0
         if missing > 0 and mirrored is not None:
-            flips = describe(mirrored, _share(missing, len(maps)) - 1)
+            flips = describe(mirrored, math.ceil(missing / len(maps)) - 1)
         kinds = {
             "more photos": further,
             "windows of their feature maps": crops,
@@ -231,11 +240,6 @@ def _pca_samples(
         }
         added = " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
         return vectors.stacked(), f", {added} added for the PCA" if added else ""
-
-
-def _share(vectors: int, photos: int) -> int:
-    """How many vectors each photo gives for ``vectors`` in total, rounded up; at least 1."""
-    return max(1, -(-vectors // photos))
 
 
 def _windows(features: Array, count: int, rng: np.random.Generator) -> list[Array]:
@@ -247,24 +251,6 @@ def _windows(features: Array, count: int, rng: np.random.Generator) -> list[Arra
         top, left = rng.integers(0, size - shape + 1)
         windows.append(features[top : top + shape[0], left : left + shape[1]])
     return windows
-
-
-def _fit_local(
-    settings: Settings, maps: Sequence[Array], rng: np.random.Generator
-) -> tuple[Projection | None, Vocabulary]:
-    """The PCA of the local features, if there is one, and the vocabulary."""
-    samples = _sample(
-        maps,
-        rng,
-        lambda features: local_features(features, settings.pooling, settings.image_centring),
-    )
-    _require_samples(samples, settings.clusters)
-    local = None
-    dimensions = min(settings.local_dim, samples.shape[1])
-    if dimensions:
-        local = fit_pca(samples, dimensions, settings.local_whitening)
-        samples = normalise(local(samples))
-    return local, fit_vocabulary(samples, settings.clusters, SEED)
 
 
 def _fit_pooled(
@@ -282,7 +268,7 @@ def _fit_patch_vlad(
     settings: Settings, maps: Sequence[Array], rng: np.random.Generator
 ) -> tuple[Vocabulary, Projection]:
     """The paper's K: a vocabulary of unit features, and a PCA of patch descriptors of all sizes."""
-    vocabulary = fit_vocabulary(_sample(maps, rng, local_features), settings.k_patch, SEED)
+    vocabulary = _fit_clusters(_sample(maps, rng, local_features), settings.k_patch)
     per_size = max(1, PATCH_SAMPLES // (len(maps) * len(settings.patch_sizes)))
     rows: list[Array] = []
     for features in maps:
@@ -300,7 +286,7 @@ def _sample(
     maps: Sequence[Array], rng: np.random.Generator, prepare: Callable[[Array], Array]
 ) -> Array:
     """Return about 50,000 features (N, D) of the prepared maps (h, w, D), equally many per map."""
-    per_map = max(1, -(-VOCABULARY_SAMPLES // len(maps)))
+    per_map = math.ceil(VOCABULARY_SAMPLES / len(maps))
     rows = []
     for features in maps:
         prepared = prepare(np.asarray(features))

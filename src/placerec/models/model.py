@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placerec.errors import UsageError
+from placerec.method.fusion import PUBLISHED_SIZES
 from placerec.method.local import band_weights, local_features
 from placerec.method.patches import patch_grid, patch_vlad, pooled_patches
 from placerec.method.vlad import Vocabulary, normalise, vlad
 from placerec.photos.decode import decode
-from placerec.photos.prepare import Preprocessing
 from placerec.records import Array, Features, PatchSet, Photo
 from placerec.settings import AnySettings
 from placerec.trunks import feature_map
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from placerec.method.pca import Projection
     from placerec.trunks import Trunk
-
-OUT = "MODEL.safetensors"  # the file name in the remedies of messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +123,9 @@ class Model:
                     f"model with {asked}: placerec {command}"
                 )
 
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How a photo is prepared for the trunk."""
-        return self.trunk.preprocessing(self.settings.image_size)
-
     def read(self, path: Path, name: str | None = None) -> Photo:
         """Return the photo at ``path`` with as many pixels as the trunk uses; see ``decode``."""
-        return decode(path, name, self.preprocessing.shrink_to)
+        return decode(path, name, self.trunk.preprocessing(self.settings.image_size).shrink_to)
 
     def feature_map(self, pixels: Array) -> Array:
         """Return the trunk features (h, w, C) float32 of a photo (H, W, 3) uint8 RGB."""
@@ -205,3 +198,31 @@ def fitted_tensors(fitted: Fitted) -> dict[str, Array]:
             tensors[prefix + "pca.weight"] = projection.weight
             tensors[prefix + "pca.bias"] = projection.bias
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+def published_features(model: Model, pixels: Array) -> dict[str, Array]:
+    """Return every array that the published method computes of a photo (H, W, 3) uint8 RGB.
+
+    Names, shapes and order are those of the published program (Patch-NetVLAD, sections 3.1 to 3.3).
+    All arrays are float32:
+    ``encoder`` (C, h, w); ``global_vlad`` (K * C,); ``global_pca`` (D,); ``patch2_pca``,
+    ``patch5_pca``, ``patch8_pca`` (D, P), one column per patch, row by row, one cell apart.
+    ``model`` must have the published form (one PCA for the photo and its patches) and a PCA.
+    """
+    if model.settings.form != "published" or model.fitted.projection is None:
+        raise UsageError(
+            f"model {model.name}: it does not have the published form with a PCA; import a "
+            f"checkpoint that has one: placerec weights import"
+        )
+    settings = model.settings.replace(patch_sizes=PUBLISHED_SIZES, scale_weights=None, stride=1)
+    features = model.feature_map(pixels)
+    local = normalise(features).reshape(-1, features.shape[2])
+    described = model.with_settings(settings).describe_map(features)
+    arrays = {
+        "encoder": features.transpose(2, 0, 1),
+        "global_vlad": vlad(local, model.fitted.vocabulary),
+        "global_pca": described.global_descriptor,
+    }
+    for patches in described.patches:
+        arrays[f"patch{patches.grid.size[0]}_pca"] = patches.descriptors.T
+    return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}

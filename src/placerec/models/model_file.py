@@ -11,16 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from placerec.errors import NotFound, UnsafeWeights, UsageError
 from placerec.files import atomic_write
-from placerec.method.pca import Projection
-from placerec.method.vlad import Vocabulary
 from placerec.models.model import Fitted, Model, fitted_tensors
+from placerec.models.tensors import Tensors
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import AnySettings, settings_from_json
@@ -33,6 +32,9 @@ REQUIRED = ("format", "name", "trunk", "trunk_sha256", "settings", "training_dat
 CHECKPOINT_ENDINGS = (".pth", ".pt", ".tar", ".ckpt")  # of what ``weights import`` reads
 CHECKPOINT_STARTS = (b"PK", b"\x80")  # a zip archive, a pickle
 REMEDY = "make the file again"
+VOCABULARY_NAMES = ("vocabulary.centres", "vocabulary.weights", "vocabulary.bias")
+PROJECTION_NAMES = ("pca.weight", "pca.bias")
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # JSON content
 
 
 def save_model(model: Model, path: str | Path) -> None:
@@ -66,7 +68,7 @@ def parse_header(data: bytes, origin: Path) -> dict[str, str]:
     try:
         length = int.from_bytes(data[:8], "little")
         header = dict(json.loads(data[8 : 8 + length]).get("__metadata__", {}))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except MALFORMED as error:
         raise _not_safetensors(data, origin, error) from error
     missing = [key for key in REQUIRED if not isinstance(header.get(key), str)]
     if missing or header["format"] != FORMAT:
@@ -79,21 +81,11 @@ def parse_settings(text: str, origin: Path) -> AnySettings:
     """Return the settings in JSON ``text``; invalid ones are ``UnsafeWeights`` of ``origin``."""
     try:
         settings = settings_from_json(text)
-        problem = _wrong_type(settings)
-    except (
-        UsageError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        problem = str(error) or type(error).__name__
-    else:
-        if not problem:
-            return settings
-    why = f"its settings cannot be read: {problem:.200}"
-    raise UnsafeWeights(origin, why, "make it again with this version")
+        _check_types(settings)
+    except (UsageError, *MALFORMED) as error:
+        why = f"its settings cannot be read: {str(error) or type(error).__name__:.200}"
+        raise UnsafeWeights(origin, why, "make it again with this version") from error
+    return settings
 
 
 def model_bytes(model: Model) -> bytes:
@@ -125,8 +117,10 @@ def model_from_bytes(
     tensors, header = _parse(data, origin)
     settings = parse_settings(header["settings"], origin)
     digest = tensors_sha256(tensors)
+    file = Tensors(origin, tensors, VOCABULARY_NAMES, PROJECTION_NAMES)
     if any(name.startswith("encoder.") for name in tensors):
-        trunk = _own_vgg16(tensors, origin, runtime)
+        state = {name: file.take(name, shape) for name, shape in state_shapes().items()}
+        trunk = VGG16(state, state_sha256(state), runtime)
     if trunk is None:
         if header["trunk"] not in TRUNKS:
             raise UsageError(
@@ -141,7 +135,7 @@ def model_from_bytes(
             f"{trunk.name} {trunk.sha256[:12]}",
             "use the trunk that it was made with, or fit it again",
         )
-    fitted = _Tensors(tensors, origin).fitted(settings, trunk.channels)
+    fitted = _fitted(file, settings, trunk.channels)
     if header.get("sha256", digest) != digest:
         raise UnsafeWeights(origin, "its tensors do not have the sha256 that it states", REMEDY)
     return Model(
@@ -174,30 +168,37 @@ def _parse(data: bytes, origin: Path) -> tuple[dict[str, Array], dict[str, str]]
         tensors = load(data)
     except Exception as error:  # safetensors' own exception is not public
         raise _not_safetensors(data, origin, error) from error
-    header = parse_header(data, origin)
-    for name, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
-            raise UnsafeWeights(origin, f"tensor {name} is not finite", REMEDY)
-    return tensors, header
+    return tensors, parse_header(data, origin)
 
 
-def _own_vgg16(tensors: dict[str, Array], origin: Path, runtime: Runtime) -> VGG16:
-    """Take the VGG16 out of ``tensors``."""
-    taken = _Tensors(tensors, origin)
-    state = {name: taken.take(name, shape) for name, shape in state_shapes().items()}
-    return VGG16(state, state_sha256(state), runtime)
+def _fitted(tensors: Tensors, settings: AnySettings, channels: int) -> Fitted:
+    """Take everything that a fit for ``settings`` has; nothing may remain."""
+    local = tensors.projection(channels, "local_")
+    depth = local.dimensions if local else channels
+    vocabulary = tensors.vocabulary(settings.clusters, depth)
+    projection = tensors.projection(settings.bands * settings.clusters * depth)
+    fitted = Fitted(local, vocabulary, projection, None, None)
+    if settings.form == "published":
+        fitted = Fitted.shared(vocabulary, projection)
+    elif "patch_vocabulary.centres" in tensors.tensors:
+        fitted = replace(
+            fitted,
+            patch_vocabulary=tensors.vocabulary(settings.k_patch, channels, "patch_"),
+            patch_projection=tensors.projection(settings.k_patch * channels, "patch_"),
+        )
+    tensors.refuse_rest()
+    return fitted
 
 
-def _wrong_type(settings: AnySettings) -> str:
-    """Name a setting whose type is wrong; an empty text if all are right."""
+def _check_types(settings: AnySettings) -> None:
+    """Raise ``TypeError`` with the name of a setting whose type is wrong."""
     for field in fields(settings):
         value = getattr(settings, field.name)
         if type(field.default) in (int, bool, str) and type(value) is not type(field.default):
-            return f"{field.name} is {value!r:.40}, not of type {field.type}"
+            raise TypeError(f"{field.name} is {value!r:.40}, not of type {field.type}")
     sizes = (settings.image_size, *settings.patch_sizes)
     if not all(len(size) == 2 and all(type(side) is int for side in size) for size in sizes):
-        return "image_size and patch_sizes must have two whole numbers each"
-    return ""
+        raise TypeError("image_size and patch_sizes must have two whole numbers each")
 
 
 def _not_safetensors(data: bytes, origin: Path, error: Exception) -> UnsafeWeights:
@@ -205,55 +206,3 @@ def _not_safetensors(data: bytes, origin: Path, error: Exception) -> UnsafeWeigh
         remedy = f"import it first: placerec weights import {origin} MODEL.safetensors"
         return UnsafeWeights(origin, "a PyTorch checkpoint, not a model file", remedy)
     return UnsafeWeights(origin, f"not a safetensors file: {error!s:.200}", REMEDY)
-
-
-class _Tensors:
-    """The tensors of a file, taken one by one with their expected shapes."""
-
-    def __init__(self, tensors: dict[str, Array], origin: Path) -> None:
-        self._tensors, self._origin = tensors, origin
-
-    def take(self, name: str, shape: tuple[int | None, ...]) -> Array:
-        """Remove a tensor and return it as float32; ``None`` in ``shape`` allows any length."""
-        tensor = self._tensors.pop(name, None)
-        if tensor is None:
-            raise UnsafeWeights(self._origin, f"tensor {name} is missing", REMEDY)
-        fits = len(tensor.shape) == len(shape) and all(
-            expected in (None, length) for expected, length in zip(shape, tensor.shape, strict=True)
-        )
-        if not fits:
-            raise UnsafeWeights(self._origin, f"tensor {name} has shape {tensor.shape}", REMEDY)
-        return np.asarray(tensor, np.float32)
-
-    def vocabulary(self, prefix: str, clusters: int, depth: int) -> Vocabulary:
-        """Take a vocabulary; its bias is optional."""
-        centres = self.take(f"{prefix}vocabulary.centres", (clusters, depth))
-        weights = self.take(f"{prefix}vocabulary.weights", (clusters, depth))
-        bias = f"{prefix}vocabulary.bias"
-        biased = bias in self._tensors
-        return Vocabulary(centres, weights, self.take(bias, (clusters,)) if biased else None)
-
-    def projection(self, prefix: str, width: int) -> Projection | None:
-        """Take a PCA of vectors of ``width`` values, if there is one."""
-        if f"{prefix}pca.weight" not in self._tensors:
-            return None
-        weight = self.take(f"{prefix}pca.weight", (None, width))
-        return Projection(weight, self.take(f"{prefix}pca.bias", (len(weight),)))
-
-    def fitted(self, settings: AnySettings, channels: int) -> Fitted:
-        """Take everything that a fit for ``settings`` has; nothing may remain."""
-        local = self.projection("local_", channels)
-        depth = local.dimensions if local else channels
-        vocabulary = self.vocabulary("", settings.clusters, depth)
-        projection = self.projection("", settings.bands * settings.clusters * depth)
-        if settings.form == "published":
-            fitted = Fitted.shared(vocabulary, projection)
-        elif "patch_vocabulary.centres" in self._tensors:
-            patch_vocabulary = self.vocabulary("patch_", settings.k_patch, channels)
-            patch_projection = self.projection("patch_", settings.k_patch * channels)
-            fitted = Fitted(local, vocabulary, projection, patch_vocabulary, patch_projection)
-        else:
-            fitted = Fitted(local, vocabulary, projection, None, None)
-        if self._tensors:
-            raise UnsafeWeights(self._origin, f"unknown tensor {min(self._tensors)}", REMEDY)
-        return fitted

@@ -6,43 +6,43 @@ not stop a run, and no photo is dropped in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from placerec.errors import NotFound, PhotoError
+from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.method.vlad import Vocabulary
 from placerec.models.fit import FeatureMaps, fit_model, more_photos_for_pca, photos_for_fit
 from placerec.models.model import Model
+from placerec.models.resolve import AUTO, resolve, settings_for
 from placerec.photos.decode import decode
+from placerec.photos.find import find_photos
 from placerec.records import Array, Features, Position
-from placerec.runtime import Runtime
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import AnySettings
 from placerec.trunks import Trunk, feature_map
-from placerec.workers import map_in_order
+from placerec.workers import map_in_order, single_threaded_blas
+
+Result = TypeVar("Result")
+Content = TypeVar("Content", Features, Array)
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """One photo as an index stores it."""
+class SourcePhoto(Generic[Content]):
+    """One photo as it was read, with its features or its feature map (h, w, C)."""
 
     name: str
     sha256: str
     position: Position | None
-    features: Features = field(repr=False)
+    features: Content = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """One photo with its feature map (h, w, C)."""
-
-    name: str
-    sha256: str
-    position: Position | None
-    features: Array = field(repr=False)
+Described = SourcePhoto[Features]
+Mapped = SourcePhoto[Array]
 
 
 class PhotoSource:
@@ -66,18 +66,18 @@ class PhotoSource:
         The PCA of the published form takes up to 10,000 photos; the feature maps beyond the first
         1000 are not stored. With a ``vocabulary`` only that PCA is fitted.
         """
+        if len(names) < fewest:
+            return None
         chosen = photos_for_fit(names)
-        for done, photo in enumerate(map_in_order(self._map, chosen, self._threads), start=1):
-            name = chosen[done - 1]
+        for name, photo in self._each(self._map, chosen, "reading photos"):
             self._read[name] = photo
-            if isinstance(photo, Mapped):
+            if not isinstance(photo, PhotoError):
                 row = self._maps.append(photo.features)
-                self._read[name] = Mapped(name, photo.sha256, photo.position, self._maps[row])
-            self._progress("reading photos", done, len(chosen))
-        if len(self._maps) < max(fewest, 1):
+                self._read[name] = replace(photo, features=self._maps[row])
+        if len(self._maps) < fewest:
             return None
         folder, count = "/".join(self._root.resolve().parts[-2:]), len(self._maps)
-        usable = [name for name in chosen if isinstance(self._read[name], Mapped)]
+        usable = [name for name in chosen if not isinstance(self._read[name], PhotoError)]
         others = more_photos_for_pca(names, chosen)
         return fit_model(
             self._trunk, self._settings, self._maps,
@@ -97,10 +97,9 @@ class PhotoSource:
             if isinstance(photo, PhotoError):
                 return photo
             features = model.describe_map(np.asarray(photo.features))
-            return Described(name, photo.sha256, photo.position, features)
+            return SourcePhoto(name, photo.sha256, photo.position, features)
 
-        for done, photo in enumerate(map_in_order(describe, names, self._threads), start=1):
-            self._progress("describing photos", done, len(names))
+        for _, photo in self._each(describe, names, "describing photos"):
             yield photo
 
     @property
@@ -123,13 +122,20 @@ class PhotoSource:
         self, names: Sequence[str], stage: str, *, mirrored: bool = False
     ) -> Iterator[Array]:
         """Yield the feature maps of the valid photos, one at a time; none is stored."""
-        photos = map_in_order(partial(self._map, mirrored=mirrored), names, self._threads)
-        for done, (name, photo) in enumerate(zip(names, photos, strict=True), start=1):
-            self._progress(stage, done, len(names))
-            if isinstance(photo, Mapped):
-                yield photo.features
-            else:
+        for name, photo in self._each(partial(self._map, mirrored=mirrored), names, stage):
+            if isinstance(photo, PhotoError):
                 self._read.setdefault(name, photo)
+            else:
+                yield photo.features
+
+    def _each(
+        self, function: Callable[[str], Result], names: Sequence[str], stage: str
+    ) -> Iterator[tuple[str, Result]]:
+        """Yield each name with the result of ``function``, and report the progress."""
+        results = map_in_order(function, names, self._threads)
+        for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
+            self._progress(stage, done, len(names))
+            yield name, result
 
     def _map(self, name: str, *, mirrored: bool = False) -> Mapped | PhotoError:
         size = self._settings.image_size
@@ -141,4 +147,45 @@ class PhotoSource:
             return type(error)(name, error.reason)
         pixels = photo.pixels[:, ::-1] if mirrored else photo.pixels
         features = feature_map(self._trunk, pixels, size)
-        return Mapped(name, photo.sha256, photo.position, features)
+        return SourcePhoto(name, photo.sha256, photo.position, features)
+
+
+def fit_on_folder(
+    photos: str | Path,
+    *,
+    model: str | Trunk = AUTO,
+    settings: AnySettings | None = None,
+    runtime: Runtime = DEFAULT_RUNTIME,
+) -> tuple[Model, list[PhotoError]]:
+    """Return a model of the trunk ``model`` fitted on at most 1000 photos below ``photos``.
+
+    The PCA of the published form takes up to 10,000 photos. With too few photos it also takes
+    windows of their feature maps and mirrored photos; the model's training data state how many.
+    Of an imported or trained model (``.safetensors``) only the PCA is fitted.
+
+    Also returns the photos that were skipped. ``save_model`` writes the model to a file, which is
+    valid as ``model`` everywhere. Raises ``PhotoError`` if no photo can be read.
+    """
+    settings = settings or settings_for(model)
+    resolved = resolve(settings.trunk if model == AUTO else model, settings, runtime.one_thread)
+    start = resolved.model
+    if start:
+        if start.settings.form != "published":
+            raise UsageError(f"model {model!r}: already fitted; name a trunk or an .onnx file")
+        start.check_form(settings)
+    vocabulary = start.fitted.vocabulary if start else None
+    with (
+        PhotoSource(Path(photos), resolved.trunk, settings, runtime) as source,
+        single_threaded_blas(),
+    ):
+        fitted = source.fit(find_photos(Path(photos)), vocabulary=vocabulary)
+        if fitted is None:
+            raise PhotoError(photos, "no photo in it can be read; give a folder of photos")
+        if start:
+            fitted = replace(
+                fitted, name=f"{start.name}, {fitted.name}",
+                provenance=f"{start.provenance}; the PCA: {fitted.provenance}",
+                licence=f"{start.licence}; the PCA belongs to its author",
+                training_data=f"{start.training_data}; the PCA: {fitted.training_data}",
+            )  # fmt: skip
+        return fitted, source.skipped

@@ -75,7 +75,13 @@ def resolve(
         return Resolved(model)
     if model == AUTO:
         settings = settings or Settings()
-        _check_auto(settings)
+        if settings.trunk != DEFAULT_TRUNK and settings.global_dim > LARGEST_AUTO_DIM:
+            raise UsageError(
+                f"PCA to {settings.global_dim} dimensions: no model is named, and a PCA of this "
+                f"size neither ships nor is fitted while an index is built; fit a model with "
+                f"placerec fit, or import one with placerec weights import, and give its file as "
+                f"model"
+            )
         trunk = open_trunk(settings.trunk, runtime)
         return Resolved(trunk, generic_if_few=settings.trunk == DEFAULT_TRUNK)
     ending = Path(model.lower()).suffix
@@ -131,9 +137,9 @@ def model_facts(model: str) -> dict[str, str]:
     ``name``, ``provenance``, ``training_data``, ``licence``, ``sha256`` (of its tensors), ``trunk``
     and ``trunk_sha256``, ``settings`` (JSON), ``format``; an empty text for a missing entry.
     """
-    header = parse_header(_generic_bytes(), _GENERIC_PATH) if model == GENERIC else None
-    header = header or read_header(Path(model))
-    parse_settings(header["settings"], Path(model))
+    generic = model == GENERIC
+    header = parse_header(_generic_bytes(), _GENERIC_PATH) if generic else read_header(model)
+    parse_settings(header["settings"], Path(model))  # refuses invalid settings
     return {name: header.get(name, "") for name in FACTS}
 
 
@@ -148,12 +154,3 @@ _GENERIC_PATH = Path("generic.safetensors")
 
 def _generic_bytes() -> bytes:
     return (files("placerec.models") / "weights" / _GENERIC_PATH.name).read_bytes()
-
-
-def _check_auto(settings: AnySettings) -> None:
-    if settings.trunk != DEFAULT_TRUNK and settings.global_dim > LARGEST_AUTO_DIM:
-        raise UsageError(
-            f"PCA to {settings.global_dim} dimensions: no model is named, and a PCA of this size "
-            f"neither ships nor is fitted while an index is built; fit a model with placerec fit, "
-            f"or import one with placerec weights import, and give its file as model"
-        )

@@ -1,13 +1,8 @@
 """From a folder to upright pixels: the photos, their pixels, their positions, a trunk's input.
 
-Read in this order:
-
-1. ``find``      a folder -> the names of its photos, always in the same order
-2. ``decode``    one file -> upright RGB pixels and its sha256, or one error with a reason
-3. ``colour``    how each colour mode becomes 8-bit RGB
-4. ``position``  EXIF tags, or a CSV file -> latitude, longitude, heading
-5. ``tables``    CSV files and lists that name photos, row by row
-6. ``prepare``   pixels -> the normalised tensor that a trunk takes
+Reading order: ``find`` (a folder to the names of its photos), ``decode`` (one file to upright RGB
+pixels) with ``colour``, ``position`` (EXIF tags or a CSV file to latitude, longitude, heading) with
+``tables``, and ``prepare`` (pixels to the normalised tensor that a trunk takes).
 """
 
 from placerec.photos.decode import decode

@@ -1,13 +1,9 @@
 """Decode one photo file to upright RGB pixels, or raise one error that gives the reason.
 
-The file is read once, so the sha256 is that of the decoded bytes even if the file is replaced
-meanwhile. The first bytes decide the format; the file name does not. The EXIF orientation is always
-applied. A photo that Pillow decodes only partly is an error.
-
-Pillow's loaders raise many types of error on damaged bytes (OSError, SyntaxError, ValueError,
-struct.error and others: Pillow issue 9814), so all of them are translated here. ``decode`` may be
-called from several threads; they share only a filter for Pillow's warnings. libtiff, which is in C,
-may still write a line about a damaged compressed TIFF to stderr.
+The file is read once, so the sha256 is that of the decoded bytes. The first bytes decide the
+format; the file name does not. A photo that Pillow decodes only partly is an error. Pillow raises
+many types of error on damaged bytes (Pillow issue 9814); all of them are translated here.
+``decode`` may be called from several threads; they share only a filter for Pillow's warnings.
 """
 
 from __future__ import annotations
@@ -108,8 +104,10 @@ def _decode(
     if image.format == "PNG" and b"IEND" not in data:  # Pillow does not detect this cut
         raise TruncatedPhoto(path, "cut off (no end mark)")
     exif = _exif(image)
-    upright = _turn(to_rgb(image), exif)
-    return np.array(upright, dtype=np.uint8, order="C"), position_from_exif(exif)
+    rgb, orientation = to_rgb(image), exif.get(ORIENTATION_TAG)
+    if isinstance(orientation, int) and orientation in UPRIGHT:
+        rgb = rgb.transpose(UPRIGHT[orientation])  # Pillow itself does this for TIFF
+    return np.array(rgb, dtype=np.uint8, order="C"), position_from_exif(exif)
 
 
 def _open(path: Path, data: bytes) -> Image.Image:
@@ -155,13 +153,6 @@ def _exif(image: Image.Image) -> Image.Exif:
         return image.getexif()
     except Exception:
         return Image.Exif()
-
-
-def _turn(image: Image.Image, exif: Image.Exif) -> Image.Image:
-    """Turn the image upright. Pillow itself does this for TIFF and removes the tag."""
-    orientation = exif.get(ORIENTATION_TAG)
-    turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
 
 
 _lock = threading.Lock()

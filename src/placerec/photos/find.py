@@ -43,6 +43,15 @@ def find_photos(folder: Path) -> list[str]:
     return sorted(photos, key=os.fsencode)
 
 
+def evenly_spread(count: int, most: int) -> list[int]:
+    """Return at most ``most`` numbers below ``count``, evenly spread, in rising order.
+
+    They choose the photos that a fit reads if there are too many.
+    """
+    chosen = min(count, most)
+    return [number * count // chosen for number in range(chosen)]
+
+
 def _has_photo_name(name: str) -> bool:
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - Path costs more per name
     return not name.startswith(".") and suffix in DECODED_SUFFIXES | UNDECODED_SUFFIXES

@@ -8,15 +8,13 @@ place 0 N, 0 E is valid.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
 
 from placerec.errors import BadTable
-from placerec.photos.tables import number_in, read_table
+from placerec.photos.tables import finite, number_in, read_table
 from placerec.records import Position
 
 COLUMNS = ("image", "latitude", "longitude")  # and optionally "heading"
@@ -31,14 +29,13 @@ def position_from_exif(exif: Image.Exif) -> Position | None:
     except Exception:
         return None  # Pillow raises many types of error on damaged tags
     tag = ExifTags.GPS
-    latitude = _angle(gps, tag.GPSLatitude, tag.GPSLatitudeRef, "NS", MAX_LATITUDE)
-    longitude = _angle(gps, tag.GPSLongitude, tag.GPSLongitudeRef, "EW", MAX_LONGITUDE)
+    latitude = _angle(gps.get(tag.GPSLatitude), gps.get(tag.GPSLatitudeRef), "NS", MAX_LATITUDE)
+    longitude = _angle(gps.get(tag.GPSLongitude), gps.get(tag.GPSLongitudeRef), "EW", MAX_LONGITUDE)
     if latitude is None or longitude is None:
         return None
-    heading = None
-    if _letter(gps, tag.GPSImgDirectionRef, "TM"):
-        heading = _number(gps.get(tag.GPSImgDirection))
-    return Position(latitude, longitude, None if heading is None else _full_circle(heading))
+    reference = _letter(gps.get(tag.GPSImgDirectionRef), "TM")
+    heading = finite(gps.get(tag.GPSImgDirection)) if reference else None
+    return Position(latitude, longitude, _full_circle(heading))
 
 
 def read_positions(path: Path) -> dict[str, Position]:
@@ -52,25 +49,19 @@ def read_positions(path: Path) -> dict[str, Position]:
         image = row["image"]
         if not image:
             raise BadTable(path, line, "no image name")
-        position = Position(
-            number_in(path, line, row, "latitude", MAX_LATITUDE),
-            number_in(path, line, row, "longitude", MAX_LONGITUDE),
-            _full_circle(number_in(path, line, row, "heading"))
-            if row.get("heading", "").strip()
-            else None,
-        )
+        latitude = number_in(path, line, row, "latitude", MAX_LATITUDE)
+        longitude = number_in(path, line, row, "longitude", MAX_LONGITUDE)
+        heading = number_in(path, line, row, "heading") if row.get("heading", "").strip() else None
+        position = Position(latitude, longitude, _full_circle(heading))
         if positions.setdefault(image, position) != position:
             raise BadTable(path, line, f"{image!r} has two rows with different positions")
     return positions
 
 
-def _angle(
-    gps: Mapping[int, Any], tag: int, letter_tag: int, letters: str, limit: float
-) -> float | None:
+def _angle(value: Any, hemisphere: Any, letters: str, limit: float) -> float | None:
     """Return signed degrees; the second of the two ``letters`` is the negative side."""
-    letter = _letter(gps, letter_tag, letters)
-    value = gps.get(tag)
-    parts = [_number(part) for part in (value if isinstance(value, tuple) else (value,))]
+    letter = _letter(hemisphere, letters)
+    parts = [finite(part) for part in (value if isinstance(value, tuple) else (value,))]
     if letter is None or len(parts) not in (1, 2, 3):
         return None
     degrees = 0.0
@@ -83,22 +74,12 @@ def _angle(
     return -degrees if letter == letters[1] and degrees else degrees
 
 
-def _letter(gps: Mapping[int, Any], tag: int, allowed: str) -> str | None:
-    value = gps.get(tag)
+def _letter(value: Any, allowed: str) -> str | None:
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
     letter = text.strip(" \0").upper()
     return letter if len(letter) == 1 and letter in allowed else None
 
 
-def _number(value: Any) -> float | None:
-    """Return a finite number, or ``None`` (a rational with denominator 0 reads as NaN)."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _full_circle(heading: float) -> float:
+def _full_circle(heading: float | None) -> float | None:
     """Return degrees in [0, 360); the first remainder of a tiny negative number is 360."""
-    return heading % 360.0 % 360.0
+    return None if heading is None else heading % 360.0 % 360.0

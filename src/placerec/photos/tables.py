@@ -11,7 +11,7 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from placerec.errors import BadTable, NotFound
 
@@ -25,24 +25,20 @@ def read_table(
 
     A column of ``optional`` may be missing, but must not appear twice.
     """
-    with _open_table(path, ", ".join(columns)) as stream:
-        reader = csv.reader(stream, strict=True)
-        try:
-            header = _cells(next(reader, []))
-            wrong = [name for name in columns if header.count(name) != 1]
-            wrong += [name for name in optional if header.count(name) > 1]
-            if wrong:
-                reason = f"the header, separated by commas, needs one {', '.join(wrong)}"
-                raise BadTable(path, 1, reason)
-            for values in map(_cells, reader):
-                if values in ([], [""]):
-                    continue  # an empty line
-                if len(values) != len(header):
-                    reason = f"{len(values)} values for {len(header)} columns (a decimal comma?)"
-                    raise BadTable(path, reader.line_num, reason)
-                yield reader.line_num, dict(zip(header, values, strict=True))
-        except csv.Error as error:
-            raise BadTable(path, reader.line_num, f"not a CSV row ({error})") from error
+    rows = _rows(path, ", ".join(columns))
+    _, header = next(rows, (1, []))
+    wrong = [name for name in columns if header.count(name) != 1]
+    wrong += [name for name in optional if header.count(name) > 1]
+    if wrong:
+        reason = f"the header, separated by commas, needs one {', '.join(wrong)}"
+        raise BadTable(path, 1, reason)
+    for line, values in rows:
+        if values in ([], [""]):
+            continue  # an empty line
+        if len(values) != len(header):
+            reason = f"{len(values)} values for {len(header)} columns (a decimal comma?)"
+            raise BadTable(path, line, reason)
+        yield line, dict(zip(header, values, strict=True))
 
 
 def read_header(path: Path, columns: str) -> list[str]:
@@ -50,22 +46,35 @@ def read_header(path: Path, columns: str) -> list[str]:
 
     ``columns`` names the expected columns in the message for a missing file.
     """
-    with _open_table(path, columns) as stream:
+    return next(_rows(path, columns), (1, []))[1]
+
+
+def _rows(path: Path, columns: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and the cells of each row, the header included."""
+    with _open(path, f"a CSV file with the columns {columns}", newline="") as stream:
+        reader = csv.reader(stream, strict=True)
         try:
-            return _cells(next(csv.reader(stream, strict=True), []))
+            for values in reader:
+                yield reader.line_num, [value.strip(BLANKS) for value in values]
         except csv.Error as error:
-            raise BadTable(path, 1, f"not a CSV row ({error})") from error
+            raise BadTable(path, reader.line_num, f"not a CSV row ({error})") from error
+
+
+def finite(value: Any) -> float | None:
+    """Return ``value`` as a finite number, or ``None`` if it is not one."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def number_in(
     path: Path, line: int, row: Mapping[str, str], column: str, limit: float = math.inf
 ) -> float:
     """Return the finite number in ``column``, from ``-limit`` to ``limit``."""
-    try:
-        number = float(row[column])
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or abs(number) > limit:
+    number = finite(row[column])
+    if number is None or abs(number) > limit:
         expected = "a number" if limit == math.inf else f"a number from {-limit:g} to {limit:g}"
         raise BadTable(path, line, f"{column} is {row[column]!r}, not {expected}")
     return number
@@ -84,17 +93,11 @@ def read_lines(path: Path, form: str) -> Iterator[tuple[int, str]]:
 
 def numbers_in(path: Path, line: int, texts: Sequence[str | float], count: int) -> list[float]:
     """Return ``texts`` as ``count`` finite numbers, or raise ``BadTable``."""
-    try:
-        numbers = [float(text) for text in texts]
-    except ValueError as error:
-        raise BadTable(path, line, f"not {count} numbers ({error})") from error
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise BadTable(path, line, f"needs {count} finite numbers")
+    numbers = [number for number in map(finite, texts) if number is not None]
+    if len(texts) != count or len(numbers) != count:
+        given = " ".join(map(str, texts))
+        raise BadTable(path, line, f"needs {count} finite numbers, not {given!r:.200}")
     return numbers
-
-
-def _open_table(path: Path, columns: str) -> TextIO:
-    return _open(path, f"a CSV file with the columns {columns}", newline="")
 
 
 def _open(path: Path, form: str, newline: str | None = None) -> TextIO:
@@ -104,7 +107,3 @@ def _open(path: Path, form: str, newline: str | None = None) -> TextIO:
         missing = isinstance(error, FileNotFoundError)
         problem = "no such file" if missing else f"cannot be read ({error.strerror})"
         raise NotFound(path, problem, f"{form} is needed") from error
-
-
-def _cells(values: Sequence[str]) -> list[str]:
-    return [value.strip(BLANKS) for value in values]

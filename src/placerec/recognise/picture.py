@@ -20,8 +20,8 @@ BACKGROUND = (24, 24, 28)
 def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> None:
     """Write a PNG of ``query`` and ``database`` pixels (H, W, 3) uint8 with ``place``'s matches.
 
-    At most 40 matches are drawn, spread over the photo, each in a colour of its own that runs from
-    left to right in the query: parallel lines of ordered colours are a good sign.
+    At most 40 matches are drawn, spread over the photo, each in its own colour. The colours run
+    from left to right in the query: parallel lines in the order of colours are a good sign.
     """
     left, right = _panel(query), _panel(database)
     offset = left.width + GAP
@@ -30,13 +30,14 @@ def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> 
     canvas.paste(right, (offset, 0))
     layer = Image.new("RGBA", canvas.size, (0, 0, 0, 0))
     pen = ImageDraw.Draw(layer)
-    for mine, theirs in zip(*_drawn_boxes(place), strict=True):
-        here, there = _pixels(mine, left, 0), _pixels(theirs, right, offset)
-        red, green, blue = colorsys.hsv_to_rgb(0.85 * (mine[0] + mine[2]) / 2, 0.75, 1.0)
-        colour = (round(255 * red), round(255 * green), round(255 * blue))
-        for box in (here, there):
-            pen.rectangle(box, outline=(*colour, 235), width=2)
-        pen.line((*_middle(here), *_middle(there)), fill=(*colour, 150), width=2)
+    for query_box, database_box in zip(*_drawn_boxes(place), strict=True):
+        boxes = _pixels(query_box, left, 0), _pixels(database_box, right, offset)
+        hue = 0.85 * (query_box[0] + query_box[2]) / 2
+        red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.75, 1.0))
+        for box in boxes:
+            pen.rectangle(box, outline=(red, green, blue, 235), width=2)
+        middles = [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes]
+        pen.line(middles, fill=(red, green, blue, 150), width=2)
     drawn = Image.alpha_composite(canvas.convert("RGBA"), layer).convert("RGB")
     with atomic_write(Path(out)) as partial:
         drawn.save(partial, "PNG")
@@ -49,23 +50,22 @@ def _panel(pixels: Array) -> Image.Image:
 
 
 def _drawn_boxes(place: Place) -> tuple[Array, Array]:
-    """Boxes (n, 4) in query and database, as fractions: the matches of the largest patch size.
+    """Return boxes (n, 4) in query and database, as fractions: matches of the largest patch size.
 
-    Taken greedily so that the drawn patches of the query hardly overlap.
+    They are chosen greedily so that the drawn patches of the query hardly overlap.
     """
-    fullest = [match for match in place.matches if match.inliers]
-    if not fullest:
+    matches = [match for match in place.matches if match.inliers]
+    if not matches:
         return np.empty((0, 4)), np.empty((0, 4))
-    match = max(fullest, key=lambda one: one.query_grid.size)
-    mine = match.query_grid.boxes(match.pairs[:, 0])
-    theirs = match.database_grid.boxes(match.pairs[:, 1])
-    apart = (mine[0, 2:] - mine[0, :2]) * 0.9
+    match = max(matches, key=lambda match: match.query_grid.size)
+    boxes = match.query_grid.boxes(match.pairs[:, 0])
+    apart = (boxes[0, 2:] - boxes[0, :2]) * 0.9
     chosen: list[int] = []
-    for number, box in enumerate(mine):
-        near = np.abs(mine[chosen, :2] - box[:2]) < apart
+    for number, box in enumerate(boxes):
+        near = np.abs(boxes[chosen, :2] - box[:2]) < apart
         if len(chosen) < MOST_DRAWN and not near.all(axis=1).any():
             chosen.append(number)
-    return mine[chosen], theirs[chosen]
+    return boxes[chosen], match.database_grid.boxes(match.pairs[chosen, 1])
 
 
 def _pixels(box: Array, image: Image.Image, offset: int) -> tuple[float, float, float, float]:
@@ -74,7 +74,3 @@ def _pixels(box: Array, image: Image.Image, offset: int) -> tuple[float, float, 
         offset + left * image.width, top * image.height,
         offset + right * image.width - 1, bottom * image.height - 1,
     )  # fmt: skip
-
-
-def _middle(box: tuple[float, float, float, float]) -> tuple[float, float]:
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2

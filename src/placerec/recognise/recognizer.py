@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from placerec.errors import FixedByIndex
+from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
 from placerec.method.ranking import rerank, shortlist
@@ -57,13 +58,10 @@ class PlaceRecognizer:
         """
         path = Path(index)
         reader = IndexReader.open(path)
-        try:
+        with on_error(reader.close):
             inside = model_of_index(reader, path, model, runtime)
             settings = _query_settings(inside.settings, changes)
             return cls(reader, inside, settings, reader.global_descriptors(), runtime.cores)
-        except BaseException:
-            reader.close()
-            raise
 
     def read(self, path: str | Path) -> Photo:
         """Return the photo at ``path`` with as many pixels as the model uses."""
@@ -91,10 +89,9 @@ class PlaceRecognizer:
         places = []
         for rank, (number, score) in enumerate(zip(order[:top], final[:top], strict=True), start=1):
             entry = self.index.entries[rows[number]]
-            found = matches[number] if number < len(matches) else ()
-            places.append(
-                Place(rank, entry.name, float(score), float(cosines[number]), entry.position, found)
-            )
+            agreeing = matches[number] if number < len(matches) else ()
+            cosine = float(cosines[number])
+            places.append(Place(rank, entry.name, float(score), cosine, entry.position, agreeing))
         return tuple(places)
 
     def shortlist(self, query: Features, count: int) -> tuple[Array, Array]:
@@ -119,7 +116,7 @@ class PlaceRecognizer:
 
 
 def _query_settings(fixed: AnySettings, changes: dict[str, Any]) -> AnySettings:
-    """The settings of an index with ``changes``; a setting that the index fixes is refused."""
+    """Return the settings of an index with ``changes``; refuse those that the index fixes."""
     settings = fixed.replace(**changes)
     for name, value in fixed.group("global", "patches").items():
         if getattr(settings, name) != value:

@@ -2,9 +2,9 @@
 
 ``reproduce(NAME, folders, out, parameters)`` checks the parameters, computes the rows of each data
 set, and writes the table, its notes and its plot. Reading order: ``parameters``, ``folder`` (what
-is written, and how a run resumes), ``opened_model``, ``feature_maps``, ``matches`` (stored matches
-and their scores), ``study`` (one data set), ``table``, then one file per table. To add a table, add
-one file and one line in ``TABLES``. docs/REPRODUCE.md lists the tables.
+is written, and how a run resumes), ``matches`` (stored matches and their scores), ``study`` (one
+data set), ``table``, then one file per table. To add a table, add one file and one line in
+``TABLES``. docs/REPRODUCE.md lists the tables.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from pathlib import Path
 from placerec.errors import MissingExtra, UsageError
 from placerec.reproduce import ablation, grid, k_patch, methods, pictures, robustness, sizes, speed
 from placerec.reproduce.folder import ResultFolder, Row
-from placerec.reproduce.opened_model import open_for_table
-from placerec.reproduce.parameters import Parameters
+from placerec.reproduce.parameters import Parameters, open_for_table
 from placerec.reproduce.plots import draw
 from placerec.reproduce.study import Study, read_search
 from placerec.reproduce.table import LABEL_COLUMNS, Table

@@ -19,7 +19,7 @@ from placerec.reproduce.table import (
     cell,
     highest,
     lowest,
-    verdict,
+    verdicts,
 )
 
 # Table 2 on MSLS validation, from the lowest recall@1 to the highest.
@@ -56,7 +56,7 @@ def notes(written: list[TextRow]) -> list[str]:
         both = highest(*(variants[sizes, scorer] for scorer in PUBLISHED_SCORERS))
         claim = f"Displacement (ours) above both published scorers, sizes {sizes}"
         claims.append((claim, variants[sizes, "displacement"], both))
-    return [ORDER_NOTE, *(verdict(claim, written, more, less) for claim, more, less in claims)]
+    return [ORDER_NOTE, *verdicts(written, claims)]
 
 
 def panel(axes: Axes, rows: list[TextRow]) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from placerec.errors import NoRoom, UsageError
-from placerec.evaluation.machine import versions
+from placerec.evaluation.predictions import changed_values
+from placerec.evaluation.run import versions
 from placerec.files import write_text
 
 Row = dict[str, Any]
@@ -104,19 +105,12 @@ class ResultFolder:
         return list(dict.fromkeys(lines))
 
     def _check_same(self, what: str, stored: object, value: object) -> None:
-        if stored == value:
-            return
-        changes = f"was {stored}, is now {value}"
-        if isinstance(stored, dict) and isinstance(value, dict):
-            changes = "; ".join(
-                f"{key} was {stored.get(key)}, is now {value.get(key)}"
-                for key in {**stored, **value}
-                if stored.get(key) != value.get(key)
+        changes = "; ".join(changed_values(stored, value, what))
+        if changes:
+            raise UsageError(
+                f"{self._json}: this folder holds {self.name} with other values ({changes}); "
+                f"choose another output folder, or the stored values"
             )
-        raise UsageError(
-            f"{self._json}: this folder holds {self.name} with other {what} ({changes}); choose "
-            f"another output folder, or the stored values"
-        )
 
 
 def digest(items: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from placerec.method.fusion import PUBLISHED_WEIGHTS, standardise
 from placerec.method.ranking import best_first
 from placerec.records import Array
 from placerec.reproduce.folder import Row, TextRow
-from placerec.reproduce.matches import Matches, kinds_of
+from placerec.reproduce.matches import Matches
 from placerec.reproduce.plots import Axes, bars, series_of
 from placerec.reproduce.sizes import SQUARES
 from placerec.reproduce.study import Study
@@ -38,8 +38,7 @@ def rows(study: Study) -> list[Row]:
     """For each scorer: the best weights of the ten best sizes, and the published point."""
     dim = study.dim
     variants = [((size,), dim, scorer) for size in SQUARES for scorer in SCORERS]
-    matches = study.matches(kinds_of(variants))
-    matches.score_all(variants)
+    matches = study.matches(variants)
     answerable, correct = _correct(study, matches)
     table = []
     for scorer in SCORERS:

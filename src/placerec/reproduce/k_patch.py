@@ -9,9 +9,9 @@ from __future__ import annotations
 from placerec.index.codec import encode_patches, encode_vector
 from placerec.models.model import Model
 from placerec.reproduce.folder import Row, TextRow
-from placerec.reproduce.plots import Axes, recall_axis, style
+from placerec.reproduce.plots import Axes, bars
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import RECALLS, Table, cell, verdict
+from placerec.reproduce.table import RECALLS, Table, cell, verdicts
 from placerec.reproduce.timing import query_times
 from placerec.settings import METHODS
 
@@ -26,20 +26,19 @@ NOTE = (
 
 def rows(study: Study) -> list[Row]:
     """The default's retrieval, then its re-ranking with each number of clusters."""
-    sizes, dim, scorer = DEFAULT.patch_sizes, DEFAULT.pca_dim, DEFAULT.scorer
-    kinds = [(size, dim) for size in sizes]
+    variant = (DEFAULT.patch_sizes, DEFAULT.pca_dim, DEFAULT.scorer)
     table: list[Row] = []
     for clusters in CLUSTERS:
         model = study.fitted(DEFAULT.replace(k_patch=clusters))
         study.remember(model, f" {clusters}")
-        matches = study.matches(kinds, model)
+        matches = study.matches([variant], model)
         if not table:
             size = _bytes(model, study, patches=False)
             table.append(study.row(matches.lists, method="retrieval", bytes=size))
-        (times,) = query_times(study, model, matches.lists[0], [(sizes, dim, scorer)])
+        (times,) = query_times(study, model, matches.lists[0], [variant])
         table.append(study.row(
-            matches.orders(sizes, dim, scorer), method="re-ranked", k_patch=clusters, scorer=scorer,
-            dim=dim, **times, total_ms=sum(times.values()), bytes=_bytes(model, study),
+            matches.orders(*variant), method="re-ranked", k_patch=clusters, scorer=DEFAULT.scorer,
+            dim=DEFAULT.pca_dim, **times, total_ms=sum(times.values()), bytes=_bytes(model, study),
         ))  # fmt: skip
     return table
 
@@ -54,27 +53,19 @@ def _bytes(model: Model, study: Study, patches: bool = True) -> int:
 def notes(written: list[TextRow]) -> list[str]:
     """Check whether more clusters increase the recall."""
     reranked = [row for row in written if row["k_patch"]]
-    return [NOTE] + [
-        verdict(f"K_patch {clusters} above K_patch 1 (recall@1)", reranked,
-                cell(k_patch=str(clusters)), cell(k_patch="1"))
+    single = cell(k_patch="1")
+    claims = [
+        (f"K_patch {clusters} above K_patch 1 (recall@1)", cell(k_patch=str(clusters)), single)
         for clusters in CLUSTERS[1:]
-    ]  # fmt: skip
+    ]
+    return [NOTE, *verdicts(reranked, claims)]
 
 
 def panel(axes: Axes, rows: list[TextRow]) -> None:
-    """recall@1 and @5 against the number of clusters; retrieval dashed."""
-    values = []
-    for number, column in enumerate(("recall@1", "recall@5")):
-        retrieval, *recalls = (float(row[column]) for row in rows)
-        axes.plot(CLUSTERS, recalls, label=column, **style(number))
-        axes.axhline(retrieval, color=style(number)["color"], linestyle="--",
-                     label=f"{column}, retrieval")  # fmt: skip
-        values += [retrieval, *recalls]
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(CLUSTERS, [str(clusters) for clusters in CLUSTERS])
-    recall_axis(
-        axes, values, "K_patch (clusters per patch descriptor)", "recall (share of queries)"
-    )
+    """recall@1 and @5 of retrieval and of each number of clusters."""
+    series = {name: [float(row[name]) for row in rows] for name in ("recall@1", "recall@5")}
+    bars(axes, [row["k_patch"] or "retrieval" for row in rows], series,
+         "K_patch (clusters per patch descriptor)", "recall (share of queries)")  # fmt: skip
 
 
 TABLE = Table(

@@ -1,4 +1,4 @@
-"""Matches of many queries with their candidates, stored on disk without descriptors.
+"""Feature maps on disk, and the matches of many queries with their candidates.
 
 Descriptors of 4096 dimensions take 46 MB per photo, so those of a data set do not fit into memory.
 Therefore the loop runs over the database photos. Each candidate is described once, and matched with
@@ -10,10 +10,11 @@ stored. Every scorer, weighting and fusion is computed from them.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,13 +27,46 @@ from placerec.method.vlad import normalise
 from placerec.models.model import Model
 from placerec.recognise.scores import score_matches
 from placerec.records import Array, Grid, Match, PatchSet
-from placerec.reproduce.feature_maps import map_reported
+from placerec.reproduce.folder import digest
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import Settings, Size
+from placerec.workers import map_in_order
 
 FUSION = "z-score"  # of the published program, for every scorer
 Kind = tuple[Size, int]  # patch size, dimensions
 Variant = tuple[tuple[Size, ...], int, str]  # patch sizes, dimensions, scorer
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_reported(
+    function: Callable[[Item], Result], items: Sequence[Item], stage: str, runtime: Runtime
+) -> list[Result]:
+    """Return ``function`` of each item, in order; each result is one step of ``stage``."""
+    results: list[Result] = []
+    for result in map_in_order(function, items, runtime.cores):
+        results.append(result)
+        runtime.progress(stage, len(results), len(items))
+    return results
+
+
+class FeatureMapFiles(Sequence[Array]):
+    """Feature maps (h, w, C) float32, read from disk one at a time."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Array:  # type: ignore[override]
+        features: Array = np.load(self.files[index], allow_pickle=False)
+        return features
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits that identify trunk, image size, photos and the changes of their pixels."""
+        return digest(f"{file.parent.name}/{file.stem}" for file in self.files)
 
 
 def kinds_of(variants: Iterable[Variant]) -> list[Kind]:

@@ -14,11 +14,10 @@ from placerec.evaluation.methods import Method, Own, named_method, own_method
 from placerec.evaluation.runner import evaluate
 from placerec.evaluation.scoring.metrics import recalls
 from placerec.reproduce.folder import Row, TextRow
-from placerec.reproduce.keypoints import NAME as KEYPOINTS
-from placerec.reproduce.keypoints import keypoint_reranker
 from placerec.reproduce.plots import Axes, bars
 from placerec.reproduce.study import Study
 from placerec.reproduce.table import MULTI, RECALLS, Table, cell, verdict
+from placerec.reproduce.timing import KEYPOINTS, keypoint_reranker
 from placerec.settings import METHODS
 
 INDEXED = ("netvlad", "default", "patch-netvlad")  # answered by an index, as in `evaluate`

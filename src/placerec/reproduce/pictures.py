@@ -42,7 +42,7 @@ NOTE = (
 def rows(study: Study) -> list[Row]:
     """One row per query that has a positive; the drawn ones name their picture."""
     dim, names = study.dim, study.search.database.names
-    matches = study.matches([(size, dim) for size in MULTI])
+    matches = study.matches([(MULTI, dim, SCORER)])
     orders = matches.orders(MULTI, dim, SCORER)
     table: list[Row] = []
     for number, (query, correct) in enumerate(study.search.answers.items()):
@@ -77,11 +77,9 @@ def _draw(study: Study, row: Row, matches: dict[str, tuple[Match, ...]]) -> str:
         pixels = decode(database.paths[database.names.index(name)]).pixels
         place = Place(1, name, 0.0, 0.0, None, matches[name])
         strips.append(_strip(query, pixels, place, f"query  |  {answer}: {right}"))
-    top, bottom = strips
-    size = max(top.width, bottom.width), top.height + bottom.height
-    canvas = Image.new("RGB", size, DARK)
-    canvas.paste(top, (0, 0))
-    canvas.paste(bottom, (0, top.height))
+    width = max(strip.width for strip in strips)
+    padded = [ImageOps.expand(strip, (0, 0, width - strip.width, 0), DARK) for strip in strips]
+    canvas = Image.fromarray(np.concatenate([np.asarray(strip) for strip in padded]))
     name = file_name(f"{study.name}-{row['outcome']}-{row['query']}.png")
     with atomic_write(study.result.path / "pictures" / name) as partial:
         canvas.save(partial, "PNG")

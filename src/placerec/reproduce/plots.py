@@ -51,13 +51,9 @@ def style(number: int) -> dict[str, Any]:
 
 
 def bars(
-    axes: Axes,
-    groups: Sequence[str],
-    series: Mapping[str, Sequence[float | None]],
-    label: str,
-    unit: str = RECALL_1,
-    top: float = 1.02,
-) -> None:
+    axes: Axes, groups: Sequence[str], series: Mapping[str, Sequence[float | None]], label: str,
+    unit: str = RECALL_1, top: float = 1.02,
+) -> None:  # fmt: skip
     """Draw bars side by side: one group per name, one colour per series; ``None`` is a gap.
 
     ``label`` and ``unit`` are the labels of the axes. The axis starts at 0, so the length of a bar
@@ -66,22 +62,14 @@ def bars(
     width = 0.8 / max(len(series), 1)
     for number, (name, values) in enumerate(series.items()):
         shift = (number - (len(series) - 1) / 2) * width
-        heights = {i + shift: value for i, value in enumerate(values) if value is not None}
-        colour = style(number)["color"]
-        axes.bar(list(heights), list(heights.values()), width, label=name, color=colour)
+        heights = [float("nan") if value is None else value for value in values]
+        places = [place + shift for place in range(len(groups))]
+        axes.bar(places, heights, width, label=name, color=style(number)["color"])
     slanted = sum(map(len, groups)) > 30
     axes.set_xticks(range(len(groups)), groups, fontsize=8, rotation=35 if slanted else 0,
                     ha="right" if slanted else "center")  # fmt: skip
     axes.set_ylim(0.0, top)
-    axes.set_xlabel(label)
-    axes.set_ylabel(unit)
-
-
-def recall_axis(axes: Axes, values: Sequence[float], label: str, unit: str = RECALL_1) -> None:
-    """Label both axes, and end the recall axis a little below and above ``values``."""
-    axes.set_ylim(max(0.0, min(values) - 0.1), min(1.02, max(values) + 0.05))
-    axes.set_xlabel(label)
-    axes.set_ylabel(unit)
+    axes.set(xlabel=label, ylabel=unit)
 
 
 def series_of(rows: Iterable[TextRow], key: str) -> dict[str, list[TextRow]]:

@@ -7,7 +7,7 @@ size (5) at 512 dimensions.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 
 from placerec.records import Array
-from placerec.reproduce.feature_maps import FeatureMapFiles
 from placerec.reproduce.folder import Row, TextRow
-from placerec.reproduce.plots import RECALL_1, Axes, series_of, style
+from placerec.reproduce.matches import FeatureMapFiles
+from placerec.reproduce.plots import Axes, bars, series_of
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import RECALLS, SINGLE, Table, Value, cell, lowest, verdict
+from placerec.reproduce.table import RECALLS, SINGLE, Table, verdict
 
 NOISE_SEED = 0
 SCORERS = ("spatial", "displacement")
@@ -70,9 +70,8 @@ def _noisy(pixels: Array, level: float) -> Array:
     return _brighter(pixels + noise, 1.0)
 
 
-NONE = "none"
 DISTURBANCES = {
-    NONE: Disturbance(lambda pixels, **_: pixels, (0.0,), ""),
+    "none": Disturbance(lambda pixels, **_: pixels, (0.0,), ""),
     "rotation": Disturbance(_rotated, (5.0, 10.0, 20.0), "degrees clockwise"),
     "shift": Disturbance(_shifted, (0.15, 0.3), "share of the width"),
     "scale": Disturbance(_scaled, (0.8, 1.25), "zoom"),
@@ -89,9 +88,10 @@ def rows(study: Study) -> list[Row]:
     for kind, level in levels:
         name, change = f"{kind} {level:g}", partial(DISTURBANCES[kind].change, level=level)
         files += study.feature_maps(queries, f"queries, {name}", change, folder / name).files
-    matches = study.matches([(SINGLE[0], dim)], queries=FeatureMapFiles(files))
+    variants = [(SINGLE, dim, scorer) for scorer in SCORERS]
+    matches = study.matches(variants, queries=FeatureMapFiles(files))
     orders = {"NetVLAD": matches.lists}
-    orders |= {scorer: matches.orders(SINGLE, dim, scorer) for scorer in SCORERS}
+    orders |= {variant[2]: matches.orders(*variant) for variant in variants}
     table = []
     for number, (kind, level) in enumerate(levels):
         part = slice(number * len(queries), (number + 1) * len(queries))
@@ -106,31 +106,25 @@ def notes(written: list[TextRow]) -> list[str]:
     answers = ["Each disturbance is applied alone; 'none' is the original query."]
     for kind, rows in series_of(written, "disturbance").items():
         for method in SCORERS:
-            lead = lowest(*(_lead(method, level) for level in series_of(rows, "level")))
             claim = f"{kind}: {method} stays above NetVLAD at every level"
-            answers.append(verdict(claim, rows, lead, lambda _: 0.0))
+            answers.append(verdict(claim, rows, partial(_smallest_lead, method), lambda _: 0.0))
     return answers
 
 
-def _lead(method: str, level: str) -> Value:
-    ours, netvlad = cell(method=method, level=level), cell(method="NetVLAD", level=level)
-    return lambda rows: ours(rows) - netvlad(rows)
+def _smallest_lead(method: str, rows: Sequence[TextRow]) -> float:
+    recalls = {(row["level"], row["method"]): float(row["recall@1"]) for row in rows}
+    return min(recalls[row["level"], method] - recalls[row["level"], "NetVLAD"] for row in rows)
 
 
 def panel(axes: Axes, rows: list[TextRow]) -> None:
     """recall@1 by disturbance and level."""
-    places = list(dict.fromkeys((row["disturbance"], row["level"]) for row in rows))
-    for number, (method, by_method) in enumerate(series_of(rows, "method").items()):
-        for kind, line in series_of(by_method, "disturbance").items():
-            x = [places.index((kind, row["level"])) for row in line]
-            y = [float(row["recall@1"]) for row in line]
-            axes.plot(x, y, label=method if kind == NONE else None, **style(number))
-    axes.set_xticks(range(len(places)), [f"{kind} {level}" for kind, level in places],
-                    fontsize=7, rotation=70, ha="right")  # fmt: skip
-    axes.set_ylim(0.0, 1.02)
+    methods = series_of(rows, "method")
+    levels = [f"{row['disturbance']} {row['level']}" for row in methods["NetVLAD"]]
+    recalls = {name: [float(row["recall@1"]) for row in line] for name, line in methods.items()}
     units = ", ".join(f"{kind}: {unit}" for kind, (*_, unit) in DISTURBANCES.items() if unit)
-    axes.set_xlabel(f"disturbance of the query\n({units})", fontsize=6)
-    axes.set_ylabel(RECALL_1)
+    bars(axes, levels, recalls, f"disturbance of the query\n({units})")
+    axes.xaxis.label.set_fontsize(6)
+    axes.tick_params(axis="x", labelsize=7, labelrotation=70)
 
 
 TABLE = Table(

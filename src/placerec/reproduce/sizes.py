@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import math
-
 from placerec.reproduce.folder import Row, TextRow
-from placerec.reproduce.plots import Axes, recall_axis, series_of, style
+from placerec.reproduce.plots import Axes, bars
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import RECALLS, THREE, Table, best, cell, highest, size_label, verdict
+from placerec.reproduce.table import (
+    MULTI,
+    RECALLS,
+    THREE,
+    Table,
+    best,
+    cell,
+    highest,
+    size_label,
+    verdicts,
+)
 from placerec.settings import Size
 
 SCORERS = ("spatial", "displacement")
 SQUARES: tuple[Size, ...] = tuple((n, n) for n in range(1, 11))
 RECTANGLES: tuple[Size, ...] = ((2, 5), (5, 2), (4, 6), (6, 4), (3, 8), (8, 3))
+SEVERAL = ((2, 5), (5, 8), (2, 8), (2, 5, 8), (3, 5, 7), (1, 4, 7), (4, 6, 8, 10))
 SETS: dict[str, tuple[tuple[Size, ...], ...]] = {
     "square": tuple((size,) for size in SQUARES),
     "rectangle": tuple((size,) for size in RECTANGLES),
-    "several square": tuple(
-        tuple((n, n) for n in sizes)
-        for sizes in ((2, 5), (5, 8), (2, 8), (2, 5, 8), (3, 5, 7), (1, 4, 7), (4, 6, 8, 10))
-    ),
+    "several square": tuple(tuple((n, n) for n in sizes) for sizes in SEVERAL),
     "several rectangles": (((2, 5), (5, 2)), ((4, 6), (6, 4)), ((2, 5), (5, 2), (3, 8), (8, 3))),
 }
 
@@ -51,28 +57,19 @@ def notes(written: list[TextRow]) -> list[str]:
         ("the best of several square sizes beats the best of several rectangles", several,
          rectangles),
     )  # fmt: skip
-    answers = [
-        verdict(f"{scorer}: {claim}", [r for r in written if r["scorer"] == scorer], more, less)
-        for scorer in SCORERS for claim, more, less in claims
-    ]  # fmt: skip
+    answers = []
+    for scorer in SCORERS:
+        named = [(f"{scorer}: {claim}", more, less) for claim, more, less in claims]
+        answers += verdicts([row for row in written if row["scorer"] == scorer], named)
     return [*answers, "The best of several sets is chosen on the same queries, which favours it."]
 
 
 def panel(axes: Axes, rows: list[TextRow]) -> None:
-    """recall@1 against the side of a square patch; the published three sizes dashed."""
-    values = []
-    for number, (scorer, scored) in enumerate(series_of(rows[1:], "scorer").items()):
-        square, rectangle, several = (
-            {row["sizes"]: float(row["recall@1"]) for row in scored if row["shape"] == shape}
-            for shape in ("square", "rectangle", "several square")
-        )
-        look, sides = style(number), [math.sqrt(height * width) for height, width in RECTANGLES]
-        axes.plot([int(size) for size in square], list(square.values()), label=scorer, **look)
-        axes.axhline(several[THREE], color=look["color"], linestyle="--", label=f"{scorer}, 2,5,8")
-        axes.scatter(sides, list(rectangle.values()), marker="_", s=80, color=look["color"],
-                     label=f"{scorer}, rectangles")  # fmt: skip
-        values += [*square.values(), *rectangle.values(), several[THREE]]
-    recall_axis(axes, values, "patch size (cells; of a rectangle the root of its area)")
+    """recall@1 by patch size: squares, rectangles, and the published three sizes."""
+    labels = [size_label(sizes) for sizes in (*SETS["square"], *SETS["rectangle"], MULTI)]
+    recall = {(row["scorer"], row["sizes"]): float(row["recall@1"]) for row in rows}
+    series = {scorer: [recall[scorer, label] for label in labels] for scorer in SCORERS}
+    bars(axes, labels, series, "patch size (cells)")
 
 
 TABLE = Table(

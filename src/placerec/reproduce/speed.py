@@ -10,10 +10,8 @@ from functools import partial
 from itertools import product
 
 from placerec.reproduce.folder import Row, TextRow
-from placerec.reproduce.keypoints import NAME as KEYPOINTS
-from placerec.reproduce.keypoints import keypoint_reranker, keypoint_rows
 from placerec.reproduce.matches import Variant
-from placerec.reproduce.plots import Axes, recall_axis, style
+from placerec.reproduce.plots import RECALL_1, Axes, series_of, style
 from placerec.reproduce.study import Study
 from placerec.reproduce.table import (
     MULTI,
@@ -25,9 +23,16 @@ from placerec.reproduce.table import (
     Table,
     Value,
     cell,
-    verdict,
+    verdicts,
 )
-from placerec.reproduce.timing import fastest_ms, query_times, trunk_ms
+from placerec.reproduce.timing import (
+    KEYPOINTS,
+    fastest_ms,
+    keypoint_reranker,
+    keypoint_rows,
+    query_times,
+    trunk_ms,
+)
 
 DIMS = (128, 512, 2048, 4096)
 # Seconds for 100 candidates of the published program (PyTorch, 2 threads, same class of machine).
@@ -96,24 +101,22 @@ def notes(written: list[TextRow]) -> list[str]:
     ransac = _extreme(max, THREE, "ransac")
     claims = [
         (f"More dimensions, more recall (sizes {THREE}, RANSAC; the most above the fewest)",
-         ours, ransac, _extreme(min, THREE, "ransac")),
-        *((f"Three sizes above one size ({scorer}, most dimensions)", ours,
+         ransac, _extreme(min, THREE, "ransac")),
+        *((f"Three sizes above one size ({scorer}, most dimensions)",
            _extreme(max, THREE, scorer), _extreme(max, ONE, scorer)) for scorer in SCORERS),
-        ("Spatial takes less time to verify than RANSAC (three sizes, most dimensions)", ours,
+        ("Spatial takes less time to verify than RANSAC (three sizes, most dimensions)",
          _extreme(max, THREE, "ransac", "verify_ms"), _extreme(max, THREE, "spatial", "verify_ms")),
     ]  # fmt: skip
     rivals = {row["set"] for row in written if row["method"] == KEYPOINTS and row["recall@1"]}
     both = [row for row in written if row["set"] in rivals]
     name = "4096-d three sizes RANSAC (most dimensions)"
     rival_claims = [
-        (f"{name} above {KEYPOINTS}", both, ransac, cell(method=KEYPOINTS)),
-        (f"{name} in less time than {KEYPOINTS}", both, cell("total_ms", method=KEYPOINTS),
+        (f"{name} above {KEYPOINTS}", ransac, cell(method=KEYPOINTS)),
+        (f"{name} in less time than {KEYPOINTS}", cell("total_ms", method=KEYPOINTS),
          _extreme(max, THREE, "ransac", "total_ms")),
     ]  # fmt: skip
-    return [
-        LOAD_NOTE, *_published_times(ours), *(verdict(*claim) for claim in claims), KEYPOINTS_NOTE,
-        *(verdict(*claim) for claim in rival_claims if rivals),
-    ]  # fmt: skip
+    lines = [LOAD_NOTE, *_published_times(ours), *verdicts(ours, claims), KEYPOINTS_NOTE]
+    return [*lines, *verdicts(both, rival_claims)] if rivals else lines
 
 
 def _extreme(
@@ -149,22 +152,20 @@ def _published_times(rows: list[TextRow]) -> list[str]:
 
 def panel(axes: Axes, rows: list[TextRow]) -> None:
     """recall@1 against milliseconds; a line joins the dimensions of one variant."""
-    values = []
-    lines: dict[str, list[TextRow]] = {}
-    for row in rows:
-        if row["recall@1"]:
-            name = f"{row['scorer']}, {row['sizes']}" if row["scorer"] else row["method"]
-            lines.setdefault(name, []).append(row)
-    for number, (name, line) in enumerate(lines.items()):
-        x = [float(row["total_ms"]) for row in line]
-        y = [float(row["recall@1"]) for row in line]
-        values += y
-        axes.plot(x, y, label=name, linewidth=1, **style(number))
-        for row, left, up in zip(line, x, y, strict=True):
-            axes.annotate(row["dim"], (left, up), fontsize=6, xytext=(2, 3),
+    shown = [
+        {**row, "name": f"{row['scorer']}, {row['sizes']}" if row["scorer"] else row["method"]}
+        for row in rows if row["recall@1"]
+    ]  # fmt: skip
+    for number, (name, line) in enumerate(series_of(shown, "name").items()):
+        points = [(float(row["total_ms"]), float(row["recall@1"])) for row in line]
+        axes.plot(*zip(*points, strict=True), label=name, linewidth=1, **style(number))
+        for row, point in zip(line, points, strict=True):
+            axes.annotate(row["dim"], point, fontsize=6, xytext=(2, 3),
                           textcoords="offset points")  # fmt: skip
-    axes.set_xscale("log")
-    recall_axis(axes, values, f"ms per query, {rows[0]['candidates']} candidates (log scale)")
+    recalls = [float(row["recall@1"]) for row in shown]
+    label = f"ms per query, {rows[0]['candidates']} candidates (log scale)"
+    axes.set_ylim(max(0.0, min(recalls) - 0.1), min(1.02, max(recalls) + 0.05))
+    axes.set(xscale="log", xlabel=label, ylabel=RECALL_1)
 
 
 TABLE = Table(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +15,22 @@ from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.query_lists import sample_queries, select_queries, with_distractors
 from placerec.evaluation.scoring.metrics import recalls
 from placerec.evaluation.searchers import save_array
+from placerec.files import file_sha256
 from placerec.method.ranking import shortlist
 from placerec.models.fit import MOST_WINDOWS, VECTORS_PER_DIMENSION, fit_model, photos_for_fit
 from placerec.models.model import Model
 from placerec.models.model_file import model_from_bytes, save_model
 from placerec.models.resolve import Resolved
+from placerec.photos.decode import decode
 from placerec.records import Array
-from placerec.reproduce.feature_maps import FeatureMapFiles, compute_feature_maps, map_reported
 from placerec.reproduce.folder import ResultFolder, Row, digest, file_name
-from placerec.reproduce.matches import Kind, Matches, Variant, kinds_of
+from placerec.reproduce.matches import FeatureMapFiles, Matches, Variant, kinds_of, map_reported
 from placerec.reproduce.parameters import CLUSTERS, DIM, PCA_DIM, RETRIEVAL_DIM, Parameters
 from placerec.reproduce.table import size_label
 from placerec.runtime import Runtime
 from placerec.settings import METHODS, AnySettings
+from placerec.trunks import feature_map
+from placerec.trunks.map_cache import map_folder, stored_map
 from placerec.workers import map_in_order
 
 
@@ -79,22 +82,38 @@ class Study:
 
     def variant_rows(self, variants: Sequence[Variant]) -> list[Row]:
         """Return the row of the shortlist, and a row per variant with its re-ranked candidates."""
-        kinds = kinds_of(variants)
-        matches = self.matches(kinds)
-        matches.score_all(variants)
-        return [self.row(matches.lists, method="NetVLAD")] + [
-            self.row(
-                matches.orders(sizes, dim, scorer),
-                method="re-ranked", sizes=size_label(sizes), dim=dim, scorer=scorer,
-            )
-            for sizes, dim, scorer in variants
-        ]  # fmt: skip
+        matches = self.matches(variants)
+        rows = [self.row(matches.lists, method="NetVLAD")]
+        for sizes, dim, scorer in variants:
+            cells = {"sizes": size_label(sizes), "dim": dim, "scorer": scorer}
+            rows.append(self.row(matches.orders(sizes, dim, scorer), method="re-ranked", **cells))
+        return rows
 
-    @property
-    def feature_maps(self) -> partial[FeatureMapFiles]:
-        """``compute_feature_maps`` with the trunk, the image size and the runtime of this study."""
-        size = self.parameters.image_size
-        return partial(compute_feature_maps, self.opened.trunk, size, self.runtime)
+    def feature_maps(
+        self, photos: Sequence[Path], stage: str, change: Callable[[Array], Array] | None = None,
+        folder: Path | None = None,
+    ) -> FeatureMapFiles:  # fmt: skip
+        """Return the feature maps of ``photos``; compute those that are not stored yet.
+
+        If there is a ``change``, the trunk sees the pixels that it returns, and these maps need
+        their own ``folder``.
+        """
+        trunk, size = self.opened.trunk, self.parameters.image_size
+        folder = folder or map_folder(trunk.sha256, size)
+        files = [folder / f"{file_sha256(photo)}.npy" for photo in photos]
+        shrink_to = trunk.preprocessing(size).shrink_to
+
+        def compute(item: tuple[Path, Path]) -> None:
+            def features() -> Array:
+                pixels = decode(item[1], shrink_to=shrink_to).pixels
+                return feature_map(trunk, change(pixels) if change else pixels, size)
+
+            stored_map(item[0], features)
+
+        photo_of = dict(zip(files, photos, strict=True))  # equal photos share a file
+        missing = [item for item in photo_of.items() if not item[0].is_file()]
+        map_reported(compute, missing, stage, self.runtime)
+        return FeatureMapFiles(files)
 
     @cached_property
     def database_maps(self) -> FeatureMapFiles:
@@ -190,17 +209,21 @@ class Study:
         return [shortlist(vector, database, self.candidates)[0] for vector in described]
 
     def matches(
-        self, kinds: Sequence[Kind], model: Model | None = None,
+        self, variants: Sequence[Variant], model: Model | None = None,
         queries: FeatureMapFiles | None = None,
     ) -> Matches:  # fmt: skip
-        """Match queries with their candidates; by default all queries, with the study's model."""
+        """Match queries with their candidates, and compute the scores that ``variants`` need.
+
+        By default all queries of the list are matched, with the study's model.
+        """
         model = self.model if model is None else model
         queries = self.query_maps if queries is None else queries
         lists = self.shortlists(model, queries)
         rows = [str(row.tolist()) for row in lists]
         folder = self.cache / f"matches-{digest((queries.digest, model.fingerprint, *rows))}"
         matches = Matches(folder, lists, self.runtime)
-        matches.compute(model, queries, self.database_maps, kinds)
+        matches.compute(model, queries, self.database_maps, kinds_of(variants))
+        matches.score_all(variants)
         return matches
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,11 @@ def verdict(claim: str, rows: Sequence[TextRow], more: Value, less: Value) -> st
         sets[answer].append(name)
     parts = [f"{answer} {' and '.join(names)}" for answer, names in sets.items() if names]
     return f"{claim}: {', '.join(parts)}."
+
+
+def verdicts(rows: Sequence[TextRow], claims: Iterable[tuple[str, Value, Value]]) -> list[str]:
+    """Return the verdict on each claim (text, more, less)."""
+    return [verdict(claim, rows, more, less) for claim, more, less in claims]
 
 
 def cell(column: str = "recall@1", **cells: str) -> Value:

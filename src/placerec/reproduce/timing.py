@@ -1,8 +1,11 @@
-"""The time of one query: describe, match, verify, each by the code that answers a query.
+"""The time of one query, of ours and of a keypoint re-ranker, by the code that answers a query.
 
 The first query of the list is timed with its candidates. The fastest of a few runs counts, because
 other work on the machine disturbs it least. The time to read files and to describe database photos
 is not included.
+
+The paper compares with SuperPoint + SuperGlue, whose weights are not free. ALIKED + LightGlue is
+a free method of the same kind. It takes part if its weights are in the cache folder.
 """
 
 from __future__ import annotations
@@ -13,16 +16,31 @@ from functools import cache, partial
 
 import numpy as np
 
+from placerec.baselines import RERANKERS
+from placerec.baselines.contract import Reranker
+from placerec.errors import MissingExtra
+from placerec.evaluation.searchers import LocalVerifier
+from placerec.files import cache_folder
+from placerec.method.ranking import rerank
 from placerec.models.model import Model
 from placerec.models.resolve import resolve
 from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Array, PatchSet
-from placerec.reproduce.feature_maps import map_reported
-from placerec.reproduce.matches import FUSION, Kind, Variant, describe, kinds_of, with_patches
+from placerec.reproduce.folder import Row
+from placerec.reproduce.matches import (
+    FUSION,
+    Kind,
+    Variant,
+    describe,
+    kinds_of,
+    map_reported,
+    with_patches,
+)
 from placerec.reproduce.study import Study
 from placerec.settings import Size
 
 REPEATS = 3
+KEYPOINTS = "aliked-lightglue"
 
 
 def query_times(
@@ -72,3 +90,38 @@ def fastest_ms(work: Callable[[], object]) -> float:
         work()
         seconds.append(time.perf_counter() - start)
     return 1000 * min(seconds)
+
+
+def keypoint_reranker(threads: int) -> Reranker | None:
+    """Return the re-ranker; ``None`` without its converted weights or its package."""
+    if not (cache_folder() / f"{KEYPOINTS}.safetensors").is_file():
+        return None
+    try:
+        return RERANKERS[KEYPOINTS].make(threads=threads)
+    except MissingExtra:
+        return None
+
+
+def keypoint_rows(study: Study, reranker: Reranker) -> list[Row]:
+    """Return one row: the recall on the query list, and the times of its first query.
+
+    ``trunk_ms`` is the detector, ``match_ms`` matching and verification of all candidates.
+    """
+    threads = study.runtime.cores
+    verifier = LocalVerifier(reranker, study.search.database.paths, study.cache, threads)
+    lists, orders = study.shortlists(study.model, study.query_maps), []
+    photos = study.search.queries.paths
+    for photo, rows in zip(photos, lists, strict=True):
+        verifier.prepare(rows.tolist())
+        verified = verifier.verify(verifier.encode(photo), rows.tolist())
+        order, _ = rerank(np.array([candidate.score for candidate in verified]), len(rows))
+        orders.append(rows[order])
+        study.runtime.progress(f"matching by {KEYPOINTS}", len(orders), len(photos))
+    query, first = verifier.encode(photos[0]), lists[0].tolist()
+    times = {
+        "trunk_ms": fastest_ms(lambda: verifier.encode(photos[0])), "describe_ms": 0.0,
+        "match_ms": fastest_ms(lambda: verifier.verify(query, first)), "verify_ms": 0.0,
+    }  # fmt: skip
+    return [
+        study.row(orders, method=KEYPOINTS, threads=threads, **times, total_ms=sum(times.values()))
+    ]

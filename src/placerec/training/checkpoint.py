@@ -100,7 +100,15 @@ def load(folder: Path, learner: Learner) -> None:
     """
     path = folder / CHECKPOINT
     content = _read(path)
-    _check_same(path, content, learner)
+    stored = {**json.loads(content["schedule"]), **content}
+    current = json.loads(json.dumps(dataclasses.asdict(learner.schedule)))
+    current |= {"photos": learner.photos, "trunk": learner.trunk}
+    for name, value in current.items():
+        if name not in MAY_CHANGE and stored.get(name) != value:
+            raise UsageError(
+                f"{path}: the run started with {name} {stored.get(name)}, not {value}; use the "
+                f"same, or train into another folder"
+            )
     for part in PARTS:
         getattr(learner, part).load_state_dict(content[part])
     learner.rng.bit_generator.state = json.loads(content["numpy_rng"])
@@ -136,15 +144,3 @@ def _read(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises many types of errors for a damaged file
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise Damaged(f"{path}: not a checkpoint of this program ({why}); train into another folder")
-
-
-def _check_same(path: Path, content: dict[str, Any], learner: Learner) -> None:
-    stored = {**json.loads(content["schedule"]), **content}
-    current = json.loads(json.dumps(dataclasses.asdict(learner.schedule)))
-    current |= {"photos": learner.photos, "trunk": learner.trunk}
-    for name, value in current.items():
-        if name not in MAY_CHANGE and stored.get(name) != value:
-            raise UsageError(
-                f"{path}: the run started with {name} {stored.get(name)}, not {value}; use the "
-                f"same, or train into another folder"
-            )

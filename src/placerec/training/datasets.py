@@ -26,13 +26,12 @@ from placerec.evaluation.geometry import positions_of
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.layouts.coordinates import (
     COORDINATES,
-    PointAndHeading,
     read_coordinates,
     with_exif,
     with_positions,
 )
 from placerec.evaluation.layouts.msls import TRAIN_CITIES, VALIDATION_CITIES, read_side
-from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, sides
+from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, photos_below
 from placerec.evaluation.layouts.utm_names import has_utm, with_utm
 from placerec.photos.find import find_photos
 from placerec.records import Array
@@ -98,23 +97,23 @@ def _read_msls(folder: Path) -> TrainingSet:
             root, f"it contains none of the {len(TRAIN_CITIES)} training cities",
             "unpack at least one",
         )  # fmt: skip
-    queries, database = (
+    query_sides, database_sides = (
         [read_side(folder, city, side, region) for region, city in enumerate(cities)]
         for side in ("query", "database")
     )
-    weights = np.ones(sum(len(side.photos) for side in queries))
-    for rare in ([side.night for side in queries], [side.sideways for side in queries]):
+    queries, database = (
+        replace(joined([side.photos for side in sides]), headings=None)
+        for sides in (query_sides, database_sides)
+    )
+    weights = np.ones(len(queries))
+    for rare in ([side.night for side in query_sides], [side.sideways for side in query_sides]):
         chosen = np.concatenate(rare)
         if chosen.any():
             weights[chosen] += len(chosen) / np.count_nonzero(chosen)
-    query_photos, database_photos = (
-        replace(joined([side.photos for side in sides_of_cities]), headings=None)
-        for sides_of_cities in (queries, database)
-    )
     name = f"Mapillary SLS, {len(cities)} of {len(TRAIN_CITIES)} training cities"
     validates = any((root / city).is_dir() for city in VALIDATION_CITIES)
     validation = open_dataset(folder, "msls-val-all").searches if validates else ()
-    return TrainingSet(name, query_photos, database_photos, weights, validation, "mapillary")
+    return TrainingSet(name, queries, database, weights, validation, "mapillary")
 
 
 def _read_pittsburgh(folder: Path) -> TrainingSet:
@@ -132,40 +131,29 @@ def _read_pittsburgh(folder: Path) -> TrainingSet:
 
 def _read_evaluation_format(folder: Path) -> TrainingSet:
     root = folder if (folder / DATABASE).is_dir() else folder / IMAGES
-    if (root / COORDINATES).is_file():
-        table = read_coordinates(root / COORDINATES)
-        queries, database = (
-            _listed_photos(root, {name: table[name] for name in table if name.startswith(side)})
-            for side in (QUERIES, DATABASE)
-        )
-    else:
-        queries, database = map(_placed, sides(root))
-    return TrainingSet(folder.name, queries, database)
+    return TrainingSet(folder.name, _read_photos(root, QUERIES), _read_photos(root, DATABASE))
 
 
 def _read_folder(folder: Path) -> TrainingSet:
-    if (folder / COORDINATES).is_file():
-        photos = _listed_photos(folder, read_coordinates(folder / COORDINATES))
-    else:
-        names = find_photos(folder)
-        photos = _placed(Photos(tuple(names), tuple(folder / name for name in names)))
+    photos = _read_photos(folder)
     return TrainingSet(folder.name, photos, photos)
 
 
-def _placed(photos: Photos) -> Photos:
-    """Return ``photos`` with the positions in their names or EXIF tags."""
-    return with_utm(photos)[0] if has_utm(photos.paths[0]) else with_exif(photos)
-
-
-def _listed_photos(folder: Path, table: dict[str, PointAndHeading]) -> Photos:
-    """Return the photos that ``table`` lists, with its positions."""
-    if not table:
-        raise NotFound(folder / COORDINATES, "it lists no photo", "list the photos to train on")
-    for name in table:
-        if not (folder / name).is_file():
-            raise NotFound(folder / name, f"no such photo, but {COORDINATES} lists it")
-    names = tuple(sorted(table))
-    return with_positions(Photos(names, tuple(folder / name for name in names)), table)
+def _read_photos(root: Path, side: str = "") -> Photos:
+    """Return the photos below ``side``, with positions of a table, of their names or EXIF tags."""
+    source = root / COORDINATES
+    if not source.is_file():
+        photos = photos_below(root, side)
+        return with_utm(photos)[0] if has_utm(photos.paths[0]) else with_exif(photos)
+    table = read_coordinates(source)
+    names = tuple(sorted(name for name in table if name.startswith(side)))
+    if not names:
+        raise NotFound(source, "it lists no photo", "list the photos to train on")
+    photos = Photos(names, tuple(root / name for name in names))
+    for path in photos.paths:
+        if not path.is_file():
+            raise NotFound(path, f"no such photo, but {COORDINATES} lists it")
+    return with_positions(photos, table)
 
 
 LAYOUTS: dict[str, Callable[[Path], TrainingSet]] = {

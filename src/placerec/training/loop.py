@@ -1,6 +1,6 @@
 """The training: draw queries, mine triplets, take steps, validate, keep the best network.
 
-    placerec train DATASET --out DIR                       one process
+    placerec train ...                                     one process
     torchrun --nproc-per-node 4 -m placerec train ...      one process per GPU
 
 Source: NetVLAD, CVPR 2016, section 4, with the schedule of the Patch-NetVLAD program
@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from placerec.errors import NoRoom, UsageError
 from placerec.method.vlad import Vocabulary
@@ -28,13 +27,11 @@ from placerec.runtime import DEFAULT_RUNTIME, Runtime, no_progress
 from placerec.schedule import Schedule
 from placerec.training import checkpoint
 from placerec.training.datasets import TrainingSet
-from placerec.training.features import FrozenFeatures
-from placerec.training.finish import MODEL, pca_vectors, trained_model
 from placerec.training.journal import Journal, Say
 from placerec.training.mining import Miner, portions
-from placerec.training.network import Network, conv5, triplet_loss
+from placerec.training.model import MODEL, Start, check_amounts, start_vocabulary, trained_model
+from placerec.training.network import FrozenFeatures, Network, conv5, triplet_loss
 from placerec.training.processes import Processes, joined_processes
-from placerec.training.start import Start, check_amounts, start_vocabulary
 from placerec.training.validation import check_loss, validate
 from placerec.workers import single_threaded_blas
 
@@ -63,12 +60,9 @@ DEFAULT_OPTIONS = Options()
 
 
 def train(
-    data: TrainingSet,
-    out: Path,
-    schedule: Schedule,
-    start: Start,
+    data: TrainingSet, out: Path, schedule: Schedule, start: Start,
     options: Options = DEFAULT_OPTIONS,
-) -> Path:
+) -> Path:  # fmt: skip
     """Train on ``data`` into the folder ``out``, and return the path of the model file in it.
 
     ``start`` gives the frozen layers and the initial weights of the trained layers. Without
@@ -90,14 +84,9 @@ class Session:
     """
 
     def __init__(
-        self,
-        data: TrainingSet,
-        out: Path,
-        schedule: Schedule,
-        start: Start,
-        options: Options,
+        self, data: TrainingSet, out: Path, schedule: Schedule, start: Start, options: Options,
         processes: Processes,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.data, self.out, self.schedule, self.start = data, out, schedule, start
         self.processes, self.saved_every = processes, options.saved_every
         self.progress = options.runtime.progress if processes.first else no_progress
@@ -118,7 +107,7 @@ class Session:
         self.learner = self._learner(self._network(resumed))
         if resumed:
             checkpoint.load(out, self.learner)
-        self.parallel = _parallel(self.learner.network, processes)
+        self.parallel = processes.parallel(self.learner.network)
         self.journal = Journal(out if processes.first else None, self.learner.run, options.say)
 
     def run_epochs(self) -> None:
@@ -141,9 +130,8 @@ class Session:
 
     def mine(self, queries: Array) -> Array:
         """Return the triplets of one portion, mined with the current network."""
-        triplets = self.miner.mine(
-            queries, self.learner.rng, lambda paths: self.describe(paths, "mining")
-        )
+        describe = partial(self.describe, stage="mining")
+        triplets = self.miner.mine(queries, self.learner.rng, describe)
         self.journal.say(f"mined {len(triplets)} triplets for {len(queries)} queries")
         return triplets
 
@@ -176,7 +164,7 @@ class Session:
     def backward(self, triplets: Array) -> float:
         """Compute the gradients of the loss over ``triplets``, in all processes together."""
         processes, queries, database = self.processes, self.data.queries, self.data.database
-        share = triplets[processes.rank :: processes.count]
+        share = triplets[processes.share]
         idle = not len(share)  # with fewer queries than processes, join with a weight of 0
         share = triplets[:1] if idle else share
         paths = []
@@ -191,7 +179,7 @@ class Session:
 
     def describe(self, paths: Sequence[Path], stage: str) -> Array:
         """Return global vectors (n, K * 512) float32 of photos, by the current network."""
-        share = self.processes.share(paths)
+        share = paths[self.processes.share]
         network = self.learner.network
         vectors = np.zeros((len(share), network.pool.centroids.numel()), np.float32)
         for first in range(0, len(share), DESCRIBED_AT_ONCE):
@@ -206,14 +194,12 @@ class Session:
         """Compute the recall, save the network if it is the best so far, and write a checkpoint."""
         run, schedule = self.learner.run, self.schedule
         if self.data.validation:
-            recalls = validate(
-                self.data.validation, lambda paths: self.describe(paths, "validation")
-            )
+            recalls = validate(self.data.validation, partial(self.describe, stage="validation"))
             self.journal.validated(schedule.learning_rate_at(run.epoch), recalls)
             score = (recalls[f"recall@{schedule.best_by}"], recalls["recall@1"])
-            run.not_improved = 0 if score > run.best else run.not_improved + 1
+            run.not_improved += 1
             if score > run.best:
-                run.best, run.best_epoch = score, run.epoch
+                run.best, run.best_epoch, run.not_improved = score, run.epoch, 0
                 if self.processes.first:
                     checkpoint.save_best(self.out, self.learner.network)
         run.validated = True
@@ -231,11 +217,9 @@ class Session:
         self.processes.wait()
         if self.data.validation:
             checkpoint.load_best(self.out, network)
-        vectors = pca_vectors(
-            self.data, self.schedule, lambda paths: self.describe(paths, "the PCA")
-        )
         epoch = run.best_epoch if self.data.validation else run.epoch
-        model = trained_model(network, self.start, vectors, self.schedule, self.data, epoch)
+        describe = partial(self.describe, stage="the PCA")
+        model = trained_model(network, self.start, describe, self.schedule, self.data, epoch)
         if self.processes.first:
             save_model(model, self.out / MODEL)
         self.processes.wait()
@@ -252,25 +236,22 @@ class Session:
             raise UsageError(
                 "precision fp16: needs device cuda; bf16 and float32 run on every device"
             )
-        if vocabulary is not None and vocabulary.centres.shape != self._shape:
+        if vocabulary is not None and len(vocabulary) != schedule.clusters:
             raise UsageError(
-                f"clusters {self._shape}: the model to start from has {vocabulary.centres.shape}; "
+                f"clusters {schedule.clusters}: the model to start from has {len(vocabulary)}; "
                 f"use the same number of clusters"
             )
         check_amounts(schedule, len(self.data.database))
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self.schedule.clusters, self.start.trunk.channels
 
     def _network(self, resumed: bool) -> Network:
         encoder = conv5(self.start.trunk.state).to(self.processes.device)
         vocabulary = self.start.vocabulary
         if vocabulary is None and resumed:  # the checkpoint has the values; only the shape counts
-            vocabulary = Vocabulary(*np.zeros((2, *self._shape), np.float32))
+            shape = self.schedule.clusters, self.start.trunk.channels
+            vocabulary = Vocabulary(*np.zeros((2, *shape), np.float32))
         if vocabulary is None:
             vocabulary = start_vocabulary(
-                self.data.database, self.features, encoder, self.schedule, self.progress
+                self.data, self.features, encoder, self.schedule, self.progress
             )
         return Network(encoder, vocabulary, self.schedule.precision).to(self.processes.device)
 
@@ -289,10 +270,3 @@ class Session:
     def _frozen(self, paths: Sequence[Path]) -> torch.Tensor:
         batch = torch.from_numpy(self.features.batch(paths))
         return batch.to(self.processes.device).permute(0, 3, 1, 2)
-
-
-def _parallel(network: Network, processes: Processes) -> nn.Module:
-    if processes.count == 1:
-        return network
-    gpus = [torch.device(processes.device)] if processes.device.startswith("cuda") else None
-    return DistributedDataParallel(network, device_ids=gpus)

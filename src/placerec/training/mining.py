@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.evaluation.geometry import headings_of, neighbours, positions_of, similar_headings
+from placerec.evaluation.geometry import neighbours, positions_of, within
 from placerec.method.ranking import best_first
 from placerec.records import Array
 from placerec.schedule import Schedule
@@ -33,7 +33,13 @@ class Miner:
         self.near = neighbours(
             positions_of(data.queries), positions_of(data.database), schedule.negative_metres
         )
-        self.positives = self._positives()
+        positives = within(
+            data.queries, data.database, schedule.positive_metres, schedule.heading_degrees
+        )
+        self.positives = [
+            np.array([n for n in sorted(rows) if data.database.paths[n] != path], np.int64)
+            for path, rows in zip(data.queries.paths, positives, strict=True)
+        ]
         self.usable = np.array([q for q, rows in enumerate(self.positives) if len(rows)], np.int64)
         if not len(self.usable):
             raise UsageError(
@@ -123,20 +129,6 @@ class Miner:
                 hardest = best_first(similarity)[: schedule.negatives]
                 triplets.append([query, positives[closest], *pool[far][hardest]])
         return np.array(triplets, np.int64).reshape(-1, 2 + schedule.negatives)
-
-    def _positives(self) -> list[Array]:
-        queries, database = self._data.queries, self._data.database
-        query_points, points = positions_of(queries), positions_of(database)
-        query_headings, headings = headings_of(queries), headings_of(database)
-        positives = []
-        for query, rows in enumerate(self.near):
-            distance = np.sqrt(np.square(points[rows] - query_points[query]).sum(axis=1))
-            alike = similar_headings(
-                query_headings[query], headings[rows], self._schedule.heading_degrees
-            )
-            another = np.array([database.paths[n] != queries.paths[query] for n in rows], bool)
-            positives.append(rows[(distance <= self._schedule.positive_metres) & alike & another])
-        return positives
 
 
 def portions(order: Array, portion: int) -> list[Array]:

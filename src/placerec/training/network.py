@@ -1,26 +1,95 @@
-"""The trained part as a torch module (conv5 of VGG16 and the NetVLAD layer), and its loss.
+"""The network as two parts: the frozen layers of VGG16, and conv5 and NetVLAD, which are trained.
 
 Sources: NetVLAD, CVPR 2016, equations 1-4 (the layer) and 7 (the loss); Patch-NetVLAD, section 4:
-conv5_1 to conv5_3 and the NetVLAD layer are trained, all earlier layers are frozen. The layer
-computes the numbers of ``method.vlad`` (a test compares them). The parameters have the published
-names: ``encoder.24.weight``, ..., ``pool.centroids``, ``pool.conv.weight``.
+conv5_1 to conv5_3 and the NetVLAD layer are trained, all earlier layers are frozen.
+
+The frozen layers are nine tenths of the multiplications, and their output never changes, so it is
+cached on disk (``trunks.map_cache``). Each photo runs alone through ONNX Runtime (PyTorch on a
+GPU), so its features have the same bits for any batch and any number of threads.
+
+The layer computes the numbers of ``method.vlad`` (a test compares them). The parameters have the
+published names: ``encoder.24.weight``, ..., ``pool.centroids``, ``pool.conv.weight``.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from placerec.errors import UsageError
+from placerec.files import file_sha256
 from placerec.method.vlad import NORM_FLOOR, Vocabulary
+from placerec.photos.decode import decode
 from placerec.records import Array
-from placerec.trunks.vgg16 import state_shapes, vgg16_module
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.trunks import Trunk, feature_map
+from placerec.trunks.external import OnnxTrunk, TorchTrunk
+from placerec.trunks.map_cache import map_folder, stored_map
+from placerec.trunks.vgg16 import VGG16, state_shapes, vgg16_module, vgg16_onnx
+from placerec.workers import map_in_order
 
-FIRST_TRAINED = 24  # conv5_1, the layer after the last max-pooling
+FIRST_TRAINED = 24  # conv5_1, the layer after the max-pooling after conv4_3
+CELL = 16  # pixels per feature cell
+FROZEN = "vgg16 to conv4"
+
+
+class FrozenFeatures:
+    """The frozen layers of ``trunk`` at one image size, with or without a cache on disk."""
+
+    def __init__(
+        self,
+        trunk: VGG16,
+        size: tuple[int, int],
+        *,
+        cached: bool = True,
+        runtime: Runtime = DEFAULT_RUNTIME,
+    ) -> None:
+        self._size, self._threads = size, runtime.cores
+        self.shape = (size[0] // CELL, size[1] // CELL, trunk.channels)
+        self.folder = map_folder(trunk.sha256, size, "-frozen") if cached else None
+        self._sha256 = cache(file_sha256)
+        self._layers: Trunk
+        if runtime.device.startswith("cuda"):
+            module = vgg16_module(trunk.state)[:FIRST_TRAINED]
+            self._layers = TorchTrunk(module, name=FROZEN, runtime=runtime)
+        else:
+            data = vgg16_onnx(trunk.state, FIRST_TRAINED)
+            self._layers = OnnxTrunk(data, name=FROZEN, runtime=Runtime(threads=1))
+
+    def batch(self, paths: Sequence[Path]) -> Array:
+        """Return features (n, h, w, 512) float32, in the order of ``paths``."""
+        return np.stack(list(map_in_order(self._features, paths, self._threads)))
+
+    def check_space(self, photos: int) -> None:
+        """Raise ``UsageError`` if the cached features of ``photos`` photos do not fit the disk."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stored = sum(1 for _ in self.folder.glob("*.npy"))
+        needed = max(photos - stored, 0) * int(np.prod(self.shape)) * 4
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise UsageError(
+                f"{self.folder}: the frozen features of {photos} photos need "
+                f"{needed / 1e9:.0f} GB more, and {free / 1e9:.0f} GB are free; turn off cached, "
+                f"or set PLACEREC_CACHE to a folder on a larger disk"
+            )
+
+    def _features(self, photo: Path) -> Array:
+        def compute() -> Array:
+            return feature_map(self._layers, decode(photo).pixels, self._size)
+
+        if self.folder is None:
+            return compute()
+        return stored_map(self.folder / f"{self._sha256(photo)}.npy", compute)
 
 
 def conv5(state: Mapping[str, Array]) -> nn.Sequential:

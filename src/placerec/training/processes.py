@@ -8,18 +8,16 @@ triplets, because they have the same seed and the same descriptors. Only the fir
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
-from torch import distributed
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from placerec.errors import UsageError
 from placerec.records import Array
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +33,31 @@ class Processes:
         """Whether this process writes files and messages."""
         return self.rank == 0
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return the part of ``items`` for this process: every ``count``-th item."""
-        return items[self.rank :: self.count]
+    @property
+    def share(self) -> slice:
+        """The part of a list that this process works on: every ``count``-th item."""
+        return slice(self.rank, None, self.count)
 
-    def gather(self, share: Array, total: int) -> Array:
-        """Return the rows (total, D) of all processes in order; ``share`` are this one's rows.
+    def gather(self, rows_of_share: Array, total: int) -> Array:
+        """Return the rows (total, D) of all processes in order.
 
         The rows are added, and all but one addend are zero, so nothing is rounded.
         """
         if self.count == 1:
-            return share
-        rows = torch.zeros((total, share.shape[1]), dtype=torch.float32)
-        rows[self.rank :: self.count] = torch.from_numpy(share)
+            return rows_of_share
+        rows = torch.zeros((total, rows_of_share.shape[1]), dtype=torch.float32)
+        rows[self.share] = torch.from_numpy(rows_of_share)
         rows = rows.to(self.device)
         distributed.all_reduce(rows)
         gathered: Array = rows.cpu().numpy()
         return gathered
+
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """Return ``network`` with gradients that are averaged over the processes."""
+        if self.count == 1:
+            return network
+        gpus = [torch.device(self.device)] if self.device.startswith("cuda") else None
+        return DistributedDataParallel(network, device_ids=gpus)
 
     def wait(self) -> None:
         """Wait until every process has called this."""

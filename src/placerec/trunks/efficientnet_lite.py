@@ -6,10 +6,12 @@ and the licence text are next to the file in ``weights/``.
 
 from __future__ import annotations
 
+import hashlib
 from importlib.resources import files
 
+from placerec.errors import UnsafeWeights
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
-from placerec.trunks.external import OnnxTrunk
+from placerec.trunks.external import NetworkTrunk, OnnxNetwork
 
 WEIGHTS = "efficientnet-lite0.onnx"
 SHA256 = "3efef6e9afa4229b124068a3d23d2c1d1f4161ee8ba7f726f6693f0d96ac3bce"
@@ -17,12 +19,11 @@ MEAN = (127.0, 127.0, 127.0)
 STD = (128.0, 128.0, 128.0)
 
 
-class EfficientNetLite0(OnnxTrunk):
+class EfficientNetLite0(NetworkTrunk):
     """EfficientNet-Lite0, blocks 0-10. The input is (x - 127) / 128 with x in 0..255 RGB."""
 
     def __init__(self, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         data = (files("placerec.trunks") / "weights" / WEIGHTS).read_bytes()
-        super().__init__(
-            data, name="efficientnet-lite0", mean=MEAN, std=STD, runtime=runtime,
-            expected_sha256=SHA256,
-        )  # fmt: skip
+        if hashlib.sha256(data).hexdigest() != SHA256:
+            raise UnsafeWeights(WEIGHTS, "its sha256 has changed", "install placerec again")
+        super().__init__(OnnxNetwork(data, "efficientnet-lite0", runtime), MEAN, STD)

@@ -8,12 +8,13 @@ data. A file that refers to data in other files is refused.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
+from placerec.errors import NotFound, UnsafeWeights, UsageError, import_extra
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
@@ -34,74 +35,143 @@ EXTERNAL_DATA = b"\x0a\x08location"
 ONE_THREAD = Runtime(threads=1)
 
 
-class _NetworkTrunk:
-    """The common part of ``OnnxTrunk`` and ``TorchTrunk``; ``_run`` calls the network."""
+class OnnxNetwork:
+    """A network that ONNX Runtime runs, from the bytes of one ONNX file.
 
-    def __init__(self, name: str, mean: Channels, std: Channels, size: tuple[int, int]) -> None:
-        self.name, self._mean, self._std = name, mean, std
-        features = self(np.zeros((1, 3, *size), np.float32))
-        self.channels, self.stride = features.shape[0], round(size[0] / features.shape[1])
+    ``fixed_size`` is the (height, width) that the file fixes, or ``None``. Its results do not
+    depend on the number of threads. Raises ``UnsafeWeights`` for an invalid file.
+    """
 
-    def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
-        """Return the input at ``size`` (height, width) with this trunk's mean and deviation."""
-        return Preprocessing(size, self._mean, self._std, shrink=True)
+    def __init__(self, data: bytes, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
+        import onnxruntime
+
+        self.name, self.sha256 = name, hashlib.sha256(data).hexdigest()
+        if EXTERNAL_DATA in data:
+            raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
+        providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+        provider = providers.get(runtime.device.partition(":")[0])
+        if provider not in onnxruntime.get_available_providers():
+            raise UsageError(f"device {runtime.device!r}: ONNX Runtime has no such device; use cpu")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = runtime.cores, 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(data, options, providers=[provider])
+        except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+            raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
+        shape = self._session.get_inputs()[0].shape
+        fixed = len(shape) == 4 and all(isinstance(side, int) for side in shape[2:])
+        self.fixed_size: tuple[int, int] | None = (shape[2], shape[3]) if fixed else None
+
+    @classmethod
+    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxNetwork:
+        """Return the network in the ONNX file ``path``."""
+        if not path.is_file():
+            raise NotFound(path, "no such ONNX file")
+        return cls(path.read_bytes(), path.name, runtime)
 
     def __call__(self, image: Array) -> Array:
-        """Return the feature map (C, h, w) float32 of an image (1, 3, H, W) float32."""
-        return as_feature_map(self._run(image), image.shape[2:])
+        """Return the first output for an image (1, 3, H, W) float32."""
+        try:
+            output = self._session.run(None, {self._session.get_inputs()[0].name: image})
+            return np.asarray(output[0])
+        except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+            raise UsageError(
+                f"{self.name}: it fails on a float32 image {image.shape}: {error}; save it for "
+                f"such images"
+            ) from error
 
-    def _run(self, image: Array) -> Array:
-        raise NotImplementedError
+
+class TorchNetwork:
+    """A network that PyTorch runs: a module, in evaluation mode, or another callable.
+
+    ``sha256`` covers the tensors of a module; all other callables have the same.
+    """
+
+    fixed_size = None
+
+    def __init__(self, network: Callable[[Any], Any], name: str, runtime: Runtime) -> None:
+        self._torch = torch = import_extra("torch", f"network {name}", "torch")
+        torch.set_num_threads(runtime.cores)
+        self._device = torch.device(runtime.device)
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
+        module = network if isinstance(network, torch.nn.Module) else torch.nn.Module()
+        module.eval().to(self._device)
+        self.name, self.sha256, self._network = name, module_digest(module), network
+
+    def __call__(self, image: Array) -> Array:
+        """Return the output, as float32, for an image (1, 3, H, W) float32."""
+        with self._torch.inference_mode():
+            try:
+                output = self._network(self._torch.from_numpy(image).to(self._device))
+            except Exception as error:  # the user's code can raise any exception
+                raise UsageError(
+                    f"{self.name}: it fails on an image {image.shape} ({error}); set its "
+                    f"attribute image_size (height, width) to a size that it takes"
+                ) from error
+        if not isinstance(output, self._torch.Tensor):
+            kind = type(output).__name__
+            raise UsageError(f"{self.name}: it returns a {kind}; return one tensor")
+        return np.asarray(output.float().cpu().numpy())
 
 
-class OnnxTrunk(_NetworkTrunk):
-    """A trunk that ONNX Runtime runs, from the bytes of one ONNX file."""
+Network = OnnxNetwork | TorchNetwork
+
+
+class NetworkTrunk:
+    """A trunk of a network whose output is a feature map or tokens.
+
+    ``mean`` and ``std`` of red, green and blue are in 0..255. ``probe_size`` (height, width) is a
+    size of images that the network takes.
+    """
 
     def __init__(
         self,
-        data: bytes,
-        *,
-        name: str,
+        network: Network,
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
-        runtime: Runtime = DEFAULT_RUNTIME,
-        expected_sha256: str | None = None,
+        probe_size: tuple[int, int] = PROBE_SIZE,
     ) -> None:
-        self.sha256 = hashlib.sha256(data).hexdigest()
-        if expected_sha256 not in (None, self.sha256):
-            raise UnsafeWeights(name, "its sha256 has changed", "install placerec again")
-        if EXTERNAL_DATA in data:
-            raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
-        self._session = onnx_session(data, name, runtime)
-        self._fixed = fixed_size(self._session)
-        super().__init__(name, mean, std, self._fixed or PROBE_SIZE)
-
-    @classmethod
-    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxTrunk:
-        """Return the trunk in the ONNX file ``path``, with ImageNet's mean and deviation."""
-        if not path.is_file():
-            raise NotFound(path, "no such ONNX file")
-        return cls(path.read_bytes(), name=path.name, runtime=runtime)
+        self.name, self.sha256, self._network = network.name, network.sha256, network
+        self._mean, self._std = mean, std
+        size = network.fixed_size or probe_size
+        features = self(np.zeros((1, 3, *size), np.float32))
+        self.channels, self.stride = features.shape[0], round(size[0] / features.shape[1])
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
         """Return the input at ``size`` (height, width) with this trunk's mean and deviation.
 
         Raises ``UsageError`` if the file has a fixed input size and ``size`` is different.
         """
-        if self._fixed not in (None, size):
-            height, width = self._fixed
+        fixed = self._network.fixed_size
+        if fixed not in (None, size):
             raise UsageError(
-                f"{self.name}: image_size: must be {height},{width}, the fixed input size of the "
-                f"file, not {size[0]},{size[1]}; or save the file with free axes"
+                f"{self.name}: image_size: must be {fixed[0]},{fixed[1]}, the fixed input size of "
+                f"the file, not {size[0]},{size[1]}; or save the file with free axes"
             )
-        return super().preprocessing(size)
+        return Preprocessing(size, self._mean, self._std, shrink=True)
 
-    def _run(self, image: Array) -> Array:
-        return onnx_output(self._session, self.name, image)
+    def __call__(self, image: Array) -> Array:
+        """Return the feature map (C, h, w) float32 of an image (1, 3, H, W) float32."""
+        return as_feature_map(self._network(image), image.shape[2:])
 
 
-class TorchTrunk(_NetworkTrunk):
-    """A trunk that PyTorch runs, from a module, in evaluation mode."""
+class OnnxTrunk(NetworkTrunk):
+    """A trunk of the bytes of one ONNX file, with ImageNet's mean and deviation."""
+
+    def __init__(self, data: bytes, *, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
+        super().__init__(OnnxNetwork(data, name, runtime))
+
+    @classmethod
+    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> NetworkTrunk:
+        """Return the trunk in the ONNX file ``path``."""
+        return NetworkTrunk(OnnxNetwork.from_file(path, runtime))
+
+
+class TorchTrunk(NetworkTrunk):
+    """A trunk of a PyTorch module, in evaluation mode."""
 
     def __init__(
         self,
@@ -111,27 +181,9 @@ class TorchTrunk(_NetworkTrunk):
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
         runtime: Runtime = ONE_THREAD,
-        sha256: str | None = None,
         probe_size: tuple[int, int] = PROBE_SIZE,
     ) -> None:
-        try:
-            import torch
-        except ImportError as error:
-            raise MissingExtra(f"trunk {name}", "torch") from error
-        self._torch = torch
-        torch.set_num_threads(runtime.cores)
-        self._device = torch.device(runtime.device)
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
-        self._module = module.eval().to(self._device)
-        self.sha256 = sha256 or module_digest(module)
-        super().__init__(name, mean, std, probe_size)
-
-    def _run(self, image: Array) -> Array:
-        with self._torch.inference_mode():
-            output = self._module(self._torch.from_numpy(image).to(self._device))
-        features: Array = output.float().cpu().numpy()
-        return features
+        super().__init__(TorchNetwork(module, name, runtime), mean, std, probe_size)
 
 
 def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
@@ -152,42 +204,6 @@ def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
         f"the network turns an image of {size[0]}x{size[1]} into shape {output.shape}; it must "
         f"give a feature map (1, C, h, w) or tokens (1, N, C) of stride {TOKEN_STRIDES}"
     )
-
-
-def onnx_session(data: bytes, name: str, runtime: Runtime) -> Any:
-    """Return an ONNX Runtime session; its results do not depend on the number of threads."""
-    import onnxruntime
-
-    providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-    provider = providers.get(runtime.device.partition(":")[0])
-    if provider not in onnxruntime.get_available_providers():
-        raise UsageError(f"device {runtime.device!r}: ONNX Runtime has no such device; use cpu")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = runtime.cores, 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=[provider])
-    except Exception as error:  # ONNX Runtime's own exceptions have no common public base
-        raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
-
-
-def fixed_size(session: Any) -> tuple[int, int] | None:
-    """Return the fixed input (height, width) of an ONNX session, or ``None`` if it is free."""
-    shape = session.get_inputs()[0].shape
-    sides = shape[2:] if len(shape) == 4 else []
-    fixed = len(sides) == 2 and all(isinstance(side, int) for side in sides)
-    return (sides[0], sides[1]) if fixed else None
-
-
-def onnx_output(session: Any, name: str, image: Array) -> Array:
-    """Return the first output of an ONNX session for an image (1, 3, H, W) float32."""
-    try:
-        return np.asarray(session.run(None, {session.get_inputs()[0].name: image})[0])
-    except Exception as error:  # ONNX Runtime's own exceptions have no common public base
-        raise UsageError(
-            f"{name}: it fails on a float32 image {image.shape}: {error}; save it for such images"
-        ) from error
 
 
 def module_digest(module: torch.nn.Module) -> str:

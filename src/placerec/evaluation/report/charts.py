@@ -77,10 +77,10 @@ def _chart(lines: Sequence[Line], x_ticks: Ticks, **labels: str) -> dict[str, ob
         has_interval = values.shape[1] == 4
         # The outline of the interval: along its highest values, then back along its lowest.
         band = np.concatenate((values[:, [0, -1]], values[::-1, [0, -2]]))
-        complete = has_interval and np.isfinite(band).all()
+        is_complete = has_interval and np.isfinite(band).all()
         drawn.append({
             "label": column.label, "kind": column.kind, "points": points,
-            "band": list(zip(x(band[:, 0]), y(band[:, 1]), strict=True)) if complete else [],
+            "band": list(zip(x(band[:, 0]), y(band[:, 1]), strict=True)) if is_complete else [],
             "dots": points if has_interval or len(points) == 1 else [],
         })  # fmt: skip
     return {

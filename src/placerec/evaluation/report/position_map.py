@@ -95,18 +95,17 @@ def on_plane(queries: Array, *others: Array) -> list[Array]:
     from the middle, otherwise in another region than most queries. A query must be known.
     """
     groups = [queries, *others]
-    points, valid_queries = np.concatenate(groups), queries[_valid(queries)]
-    radii = np.linalg.norm(points[_valid(points)], axis=1)
+    points, located = np.concatenate(groups), queries[_known(queries)]
+    radii = np.linalg.norm(points[_known(points)], axis=1)
     if (np.abs(radii - EARTH_RADIUS) < 1.0).all():
-        middle = valid_queries.mean(axis=0)
-        up = middle / np.linalg.norm(middle)
+        up = located.mean(axis=0) / np.linalg.norm(located.mean(axis=0))
         longitude = np.arctan2(up[1], up[0])
         east = np.array((-np.sin(longitude), np.cos(longitude), 0.0))
         axes = np.stack((east, np.cross(up, east)))
         inside = points @ up > EARTH_RADIUS / 2
     else:
         axes = np.eye(2, 3)
-        regions, counts = np.unique(_regions(valid_queries), return_counts=True)
+        regions, counts = np.unique(_regions(located), return_counts=True)
         inside = _regions(points) == regions[counts.argmax()]
     flat = np.where(inside[:, None], points @ axes.T, np.nan)
     return np.split(flat, np.cumsum([len(group) for group in groups])[:-1])

@@ -1,6 +1,5 @@
 """The second phase of an evaluation: predictions against the ground truth.
 
 ``outcomes`` describes what happened to each query and computes the scores, ``metrics`` defines
-every measure, ``intervals`` estimates its uncertainty, ``score_files`` stores a scored run, and
-``compare`` compares two runs.
+every measure, and ``intervals`` estimates its uncertainty.
 """

@@ -8,8 +8,8 @@ without a prediction counts as not found. ``scores`` reads these records only (`
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -99,14 +99,9 @@ class Scores:
 
     def as_json(self) -> dict[str, Any]:
         """Return the documented JSON object (docs/EVALUATION.md)."""
-        labels = {key: getattr(self, key) for key in ("dataset", "protocol", "rule", "hash")}
-        return labels | {
-            "interval": intervals.SETTINGS,
-            "pooled": _group_json(self.pooled),
-            "searches": {name: _group_json(group) for name, group in self.searches.items()},
-            "conditions": {name: _group_json(group) for name, group in self.conditions.items()},
-            "curves": {name: _curve_json(curve) for name, curve in self.curves.items()},
-        }
+        values: dict[str, Any] = rounded(replace(self, curves={}))
+        curves = {name: _curve_json(curve) for name, curve in self.curves.items()}
+        return {**values, "interval": intervals.SETTINGS, "curves": curves}
 
 
 def outcomes(dataset: Dataset, predictions: Predictions) -> list[Outcome]:
@@ -132,32 +127,27 @@ def outcomes(dataset: Dataset, predictions: Predictions) -> list[Outcome]:
 
 def scores(dataset: Dataset, outcomes: Sequence[Outcome]) -> Scores:
     """Return all measures with intervals: of all queries, by search, and by condition."""
-    pairs = product(dataset.searches, RANKINGS)
-    reach = {(search.name, name): _reach(dataset, search, outcomes, name) for search, name in pairs}
+    reach = {
+        (search.name, ranking): _reach(dataset, search, outcomes, ranking)
+        for search, ranking in product(dataset.searches, RANKINGS)
+    }
     several = len(dataset.searches) > 1
-    searches = _split(outcomes, lambda outcome: outcome.search) if several else {}
-    conditions = _split(outcomes, lambda outcome: outcome.condition)
-    if set(conditions) <= {""}:
-        conditions = {}
-    protocol = dataset.protocol
-    results = {name: _results(outcomes, name) for name in RANKINGS}
+    has_conditions = any(outcome.condition for outcome in outcomes)
+    rankings = {name: _results(outcomes, name) for name in RANKINGS}
     return Scores(
         dataset=dataset.name,
-        protocol=protocol.name,
-        rule=protocol.rule,
+        protocol=dataset.protocol.name,
+        rule=dataset.protocol.rule,
         hash=dataset.hash,
         pooled=_group(outcomes, reach),
-        searches={name: _group(part, reach) for name, part in searches.items()},
-        conditions={name: _group(part, reach) for name, part in conditions.items()},
+        searches=_groups(outcomes, "search", reach) if several else {},
+        conditions=_groups(outcomes, "condition", reach) if has_conditions else {},
         curves={
-            name: measures_of(outcomes, rows).curve() for name, rows in results.items() if rows
+            name: measures_of(outcomes, results).curve()
+            for name, results in rankings.items()
+            if results
         },
     )
-
-
-def positives_of(outcomes: Sequence[Outcome]) -> Array:
-    """Return the number of positives per query, (Q,) float64; NaN if the owner keeps the truth."""
-    return np.array([outcome.positives for outcome in outcomes], np.float64)  # None becomes NaN
 
 
 def places_of(outcomes: Sequence[Outcome]) -> Array:
@@ -169,16 +159,20 @@ def places_of(outcomes: Sequence[Outcome]) -> Array:
 
 def measures_of(outcomes: Sequence[Outcome], results: Sequence[RankingResult]) -> Measures:
     """Return the measures of ``results``, which has one ranking per outcome."""
+    positives = np.array([outcome.positives for outcome in outcomes], np.float64)  # None is NaN
     posed = np.array([outcome.posed for outcome in outcomes], np.bool_)
-    return Measures(results, positives_of(outcomes), posed)
+    return Measures(results, positives, posed)
 
 
-def rounded(record: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass as JSON values, floats rounded to ``DIGITS``."""
-    return {
-        name: round(value, DIGITS) if isinstance(value, float) else value
-        for name, value in asdict(record).items()
-    }
+def rounded(value: Any) -> Any:
+    """Return a dataclass, with all that it contains, as JSON values; floats have ``DIGITS``."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item) for item in value]
+    return round(value, DIGITS) if isinstance(value, float) else value
 
 
 def _of_search(
@@ -200,7 +194,7 @@ def _of_search(
             place=place,
             condition=condition,
             positives=None if dataset.protocol.hidden else len(_positives(search, row)),
-            posed=dataset.protocol.poses and _known(queries.poses, row) is not None,
+            posed=dataset.protocol.poses and _valid(queries.poses, row) is not None,
             retrieved=_result(search, numbers, row, prediction.retrieved),
             reranked=_result(search, numbers, row, reranked or ()) if reranks else None,
             milliseconds=dict(prediction.milliseconds),
@@ -248,7 +242,7 @@ def _distance(search: Search, row: int, number: int) -> tuple[float | None, floa
     queries, database = search.queries, search.database
     if number >= len(search.own_names):
         return None, None
-    pose, other = _known(queries.poses, row), _known(database.poses, number)
+    pose, other = _valid(queries.poses, row), _valid(database.poses, number)
     if pose is not None:
         if other is None:
             return None, None
@@ -256,15 +250,15 @@ def _distance(search: Search, row: int, number: int) -> tuple[float | None, floa
         # |A - B| of two rotations is sqrt(8) sin(angle / 2), which is exact for small angles too.
         chord = float(np.linalg.norm(pose[:3, :3] - other[:3, :3])) / np.sqrt(8.0)
         return apart, float(np.degrees(2.0 * np.arcsin(min(chord, 1.0))))
-    start, end = _known(queries.positions, row), _known(database.positions, number)
+    start, end = _valid(queries.positions, row), _valid(database.positions, number)
     metres = None if start is None or end is None else float(np.linalg.norm(start - end))
-    heading, facing = _known(queries.headings, row), _known(database.headings, number)
+    heading, facing = _valid(queries.headings, row), _valid(database.headings, number)
     if heading is None or facing is None:
         return metres, None
     return metres, abs(float(heading - facing + 180.0) % 360.0 - 180.0)
 
 
-def _known(values: Array | None, row: int) -> Array | None:
+def _valid(values: Array | None, row: int) -> Array | None:
     """Return one row of optional values; ``None`` if it is not known (NaN)."""
     if values is None or np.any(np.isnan(values[row])):
         return None
@@ -277,11 +271,12 @@ def _results(outcomes: Sequence[Outcome], ranking: str) -> list[RankingResult]:
     return [] if None in results else results
 
 
-def _split(outcomes: Sequence[Outcome], key: Callable[[Outcome], str]) -> dict[str, list[Outcome]]:
+def _groups(outcomes: Sequence[Outcome], label: str, reach: Reach) -> dict[str, Group]:
+    """Return the scores by the value of the attribute ``label``."""
     parts: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
-        parts[key(outcome)].append(outcome)
-    return parts
+        parts[getattr(outcome, label)].append(outcome)
+    return {value: _group(part, reach) for value, part in parts.items()}
 
 
 def _reach(dataset: Dataset, search: Search, outcomes: Sequence[Outcome], ranking: str) -> float:
@@ -309,7 +304,7 @@ def _group(outcomes: Sequence[Outcome], reach: Reach) -> Group:
         without_positive=None if with_positive is None else len(outcomes) - with_positive,
         unanswered=sum(not outcome.final.answers for outcome in outcomes),
         places=len(set(places_of(outcomes).tolist())),
-        milliseconds={stage: float(np.mean(values)) for stage, values in sorted(times.items())},
+        milliseconds={stage: round(float(np.mean(values)), 3) for stage, values in times.items()},
         retrieved=_estimates(outcomes, "retrieved", reach),
         reranked=_estimates(outcomes, "reranked", reach) if reranks else None,
     )
@@ -330,15 +325,6 @@ def _estimates(outcomes: Sequence[Outcome], ranking: str, reach: Reach) -> dict[
     }
 
 
-def _group_json(group: Group) -> dict[str, Any]:
-    values = asdict(group)
-    values["milliseconds"] = {stage: round(ms, 3) for stage, ms in group.milliseconds.items()}
-    for name in RANKINGS:
-        estimates = getattr(group, name)
-        values[name] = estimates and {key: rounded(value) for key, value in estimates.items()}
-    return values
-
-
 def _curve_json(curve: Curve | None) -> list[list[float]] | None:
     """Return at most ``CURVE_POINTS`` points (confidence, precision, recall), with both ends."""
     if curve is None:
@@ -346,4 +332,5 @@ def _curve_json(curve: Curve | None) -> list[list[float]] | None:
     count = len(curve.confidence)
     rows = np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(np.int64))
     points = np.stack(curve, axis=1)[rows]
-    return [[round(value, DIGITS) for value in point] for point in points.tolist()]
+    values: list[list[float]] = rounded(points.tolist())
+    return values

@@ -1,8 +1,9 @@
-"""The model that a training begins from, and the clusters of its NetVLAD layer.
+"""The model before and after a training: its start, the first clusters, the PCA, the model file.
 
-Source: NetVLAD, CVPR 2016, section 3.1, as in the published program: 100 features of each of 500
+Clusters: NetVLAD, CVPR 2016, section 3.1, as in the published program: 100 features of each of 500
 random database photos, then k-means. Alpha is set so that on average the best cluster gets 100
-times the weight of the second (``method.vlad.fit_vocabulary``).
+times the weight of the second (``method.vlad.fit_vocabulary``). PCA: Patch-NetVLAD, section 3.1,
+with whitening of global vectors of random database photos; it also serves the patch descriptors.
 """
 
 from __future__ import annotations
@@ -15,18 +16,27 @@ import torch
 from torch import nn
 
 from placerec.errors import UsageError
-from placerec.evaluation.dataset import Photos
+from placerec.method.pca import fit_pca
 from placerec.method.vlad import Vocabulary, fit_vocabulary, normalise
+from placerec.models.model import Fitted, Model
 from placerec.models.model_file import load_model
 from placerec.records import Array
 from placerec.runtime import Progress, no_progress
 from placerec.schedule import Schedule
-from placerec.training.features import CELL, FrozenFeatures
+from placerec.settings import METHODS
+from placerec.training.datasets import TrainingSet
+from placerec.training.network import CELL, FrozenFeatures, Network, trained_state
+from placerec.training.validation import Describe
 from placerec.trunks.convert import SOURCES
-from placerec.trunks.vgg16 import VGG16
+from placerec.trunks.vgg16 import VGG16, state_sha256
+from placerec.version import __version__
 
-PHOTOS = 500
+METHOD = METHODS["paper-speed"]
+MODEL = "model.safetensors"
+PHOTOS = 500  # for the clusters
 FEATURES_PER_PHOTO = 100
+# Added to the licence of the weights.
+TERMS = "; the training photos may bring terms of their own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +100,56 @@ def check_amounts(schedule: Schedule, photos: int) -> None:
 
 
 def start_vocabulary(
-    database: Photos,
+    data: TrainingSet,
     features: FrozenFeatures,
     encoder: nn.Sequential,
     schedule: Schedule,
     progress: Progress = no_progress,
 ) -> Vocabulary:
-    """Return K clusters of the unit conv5_3 features of random ``database`` photos."""
+    """Return K clusters of the unit conv5_3 features of random database photos."""
     rng = np.random.default_rng(schedule.seed)
-    count = min(PHOTOS, len(database))
-    chosen = np.sort(rng.choice(len(database), count, replace=False))
+    photos = _random_photos(data, PHOTOS, rng)
     device = next(encoder.parameters()).device
     samples: list[Array] = []
-    for done, number in enumerate(chosen.tolist(), start=1):
-        frozen = torch.from_numpy(features.batch([database.paths[number]])).to(device)
+    for done, photo in enumerate(photos, start=1):
+        frozen = torch.from_numpy(features.batch([photo])).to(device)
         with torch.inference_mode():
             maps = encoder(frozen.permute(0, 3, 1, 2))
         cells = maps[0].flatten(1).T.cpu().numpy()
         samples.append(cells[rng.permutation(len(cells))[:FEATURES_PER_PHOTO]])
-        progress("reading photos for the clusters", done, count)
+        progress("reading photos for the clusters", done, len(photos))
     unit = normalise(np.ascontiguousarray(np.concatenate(samples)))
     return fit_vocabulary(unit, schedule.clusters, schedule.seed)
+
+
+def trained_model(
+    network: Network, start: Start, describe: Describe, schedule: Schedule, data: TrainingSet,
+    epoch: int,
+) -> Model:  # fmt: skip
+    """Return a model of the trained trunk: the speed setting of the paper with this K and PCA.
+
+    The PCA is fitted on the global vectors of at most ``pca_photos`` random database photos.
+    """
+    photos = _random_photos(data, schedule.pca_photos, np.random.default_rng(schedule.seed))
+    projection = fit_pca(describe(photos), schedule.pca_dim)
+    vocabulary = network.pool.vocabulary()
+    state = trained_state(start.trunk.state, network)
+    settings = METHOD.replace(
+        clusters=schedule.clusters, k_patch=schedule.clusters, global_dim=schedule.pca_dim,
+        pca_dim=schedule.pca_dim, image_size=schedule.image_size,
+    )  # fmt: skip
+    return Model(
+        f"vgg16 trained on {data.name}", VGG16(state, state_sha256(state)),
+        Fitted.shared(vocabulary, projection), settings,
+        f"{len(data.queries)} queries and {len(data.database)} database photos of {data.name}, "
+        f"epoch {epoch}; PCA fitted on {len(photos)} of the database photos",
+        f"trained by placerec {__version__} from {start.provenance}",
+        start.licence.removesuffix(TERMS) + TERMS,
+    )  # fmt: skip
+
+
+def _random_photos(data: TrainingSet, count: int, rng: np.random.Generator) -> list[Path]:
+    """Return at most ``count`` database photos, in the order of the database."""
+    photos = data.database.paths
+    chosen = rng.choice(len(photos), min(count, len(photos)), replace=False)
+    return [photos[n] for n in np.sort(chosen).tolist()]

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from placerec.errors import UsageError
+from placerec.evaluation.run_folder import ScoredRun
 from placerec.evaluation.scoring import intervals
 from placerec.evaluation.scoring.metrics import RankingResult
-from placerec.evaluation.scoring.outcomes import Outcome, measures_of, places_of, rounded
-from placerec.evaluation.scoring.score_files import ScoredRun
+from placerec.evaluation.scoring.outcomes import measures_of, places_of, rounded
 
 Query = tuple[str, str]  # the names of the search and the query
 Results = Sequence[RankingResult]
@@ -71,13 +71,9 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """Return the same as one JSON object (docs/EVALUATION.md)."""
-        measures = [rounded(difference) for difference in self.differences]
-        names = ("first", "second", "protocol", "hash", "queries")
-        return {name: getattr(self, name) for name in names} | {
-            "won": [list(query) for query in self.won],
-            "lost": [list(query) for query in self.lost],
-            "measures": {values.pop("measure"): values for values in measures},
-        }
+        values: dict[str, Any] = rounded(self)
+        differences = values.pop("differences")
+        return {**values, "measures": {row.pop("measure"): row for row in differences}}
 
 
 def compare(first: ScoredRun, second: ScoredRun) -> Comparison:
@@ -120,42 +116,36 @@ def gain(run: ScoredRun) -> Comparison | None:
 def _comparison(
     first: str, second: str, run: ScoredRun, before: Results, after: Results, defined: set[str]
 ) -> Comparison:
-    pairs = list(zip(_queries(run), before, after, strict=True))
-    return Comparison(
-        first=first,
-        second=second,
-        protocol=run.protocol,
-        hash=run.hash,
-        queries=len(pairs),
-        differences=tuple(_differences(run.outcomes, before, after, defined)),
-        won=tuple(query for query, old, new in pairs if new.correct and not old.correct),
-        lost=tuple(query for query, old, new in pairs if old.correct and not new.correct),
-    )
-
-
-def _differences(
-    outcomes: Sequence[Outcome], before: Results, after: Results, defined: set[str]
-) -> list[Difference]:
-    first, second = measures_of(outcomes, before), measures_of(outcomes, after)
+    old_measures, new_measures = measures_of(run.outcomes, before), measures_of(run.outcomes, after)
     estimates = intervals.estimates(
-        places_of(outcomes),
-        lambda weights: second.weighted(weights) - first.weighted(weights),
-        [first.counted(name) for name in first.names],
+        places_of(run.outcomes),
+        lambda weights: new_measures.weighted(weights) - old_measures.weighted(weights),
+        [old_measures.counted(name) for name in old_measures.names],
     )
-    all_once = np.ones((1, len(outcomes)))
-    values = (measures.weighted(all_once)[0].tolist() for measures in (first, second))
-    rises = [*(second.values - first.values).T, None, None]  # the curve has no value per query
+    all_once = np.ones((1, len(before)))
+    values = (part.weighted(all_once)[0].tolist() for part in (old_measures, new_measures))
+    rises = [
+        *(new_measures.values - old_measures.values).T,
+        None,
+        None,
+    ]  # the curve has no value per query
     differences = []
-    for name, old, new, rise, estimate in zip(first.names, *values, rises, estimates, strict=True):
+    for name, old, new, rise, estimate in zip(
+        old_measures.names, *values, rises, estimates, strict=True
+    ):
         value, low, high = estimate.value, estimate.low, estimate.high
         if name in defined and value is not None and low is not None and high is not None:
             # A query that does not count has NaN, which is neither won nor lost.
             won = None if rise is None else int((rise > 0).sum())
             lost = None if rise is None else int((rise < 0).sum())
-            differences.append(
-                Difference(name, old, new, value, low, high, won, lost, estimate.doubt)
-            )
-    return differences
+            row = Difference(name, old, new, value, low, high, won, lost, estimate.doubt)
+            differences.append(row)
+    pairs = list(zip(_queries(run), before, after, strict=True))
+    return Comparison(
+        first, second, run.protocol, run.hash, len(pairs), tuple(differences),
+        won=tuple(query for query, old, new in pairs if new.correct and not old.correct),
+        lost=tuple(query for query, old, new in pairs if old.correct and not new.correct),
+    )  # fmt: skip
 
 
 def _queries(run: ScoredRun) -> list[Query]:
