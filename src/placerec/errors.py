@@ -11,8 +11,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-SKIPPED_PHOTOS_EXIT = 5
-
 
 class PlacerecError(Exception):
     """Base of every error that placerec raises on purpose.

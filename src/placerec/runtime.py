@@ -13,11 +13,6 @@ def no_progress(stage: str, done: int, total: int) -> None:
     """Ignore a progress report: the stage, the items done, and the items in total."""
 
 
-def available_threads() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """How a call runs. No result depends on ``threads`` or ``progress``.
@@ -33,8 +28,10 @@ class Runtime:
 
     @property
     def cores(self) -> int:
-        """The number of threads to use."""
-        return self.threads or available_threads()
+        """The number of threads to use: ``threads``, or the cores that this process may use."""
+        if self.threads is None and hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return self.threads or os.cpu_count() or 1
 
     @property
     def one_thread(self) -> Runtime:

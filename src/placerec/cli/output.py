@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from placerec.errors import SKIPPED_PHOTOS_EXIT, PhotoError
+from placerec.errors import PhotoError
 
 UNLIMITED = 100_000  # columns: a file or a pipe has no width, so nothing is cut or wrapped
 
@@ -50,4 +50,4 @@ def list_skipped(skipped: Sequence[PhotoError | str]) -> int:
     click.echo(f"skipped {len(skipped)} photo{'s' if len(skipped) > 1 else ''}:", err=True)
     for error in skipped:
         click.echo(f"  {error}", err=True)
-    return SKIPPED_PHOTOS_EXIT
+    return PhotoError.exit_code
