@@ -149,8 +149,10 @@ def test_check_names_a_query_that_is_in_the_database_too(placerec, town, tmp_pat
 def test_an_unknown_protocol_or_method_is_named_with_the_choices(placerec, town):
     assert "folder" in placerec("evaluate", town, "--protocol", "fodler", code=2).stderr
     assert "netvlad" in placerec("evaluate", town, "--method", "netvald", code=2).stderr
-    refused = placerec("evaluate", town, "--radius", 10, "--ground-truth", "x.csv", code=3)
-    assert "ground_truth" in refused.stderr or "radius" in refused.stderr
+    truth = town / "ground_truth.csv"
+    refused = placerec("evaluate", town, "--radius", 10, "--ground-truth", truth, code=3)
+    assert "ground_truth, radius" in refused.stderr
+    assert "x.csv" in placerec("evaluate", town, "--ground-truth", "x.csv", code=3).stderr
 
 
 def test_options_that_change_nothing_are_refused_by_name(placerec, town):
