@@ -13,9 +13,15 @@ from placerec.cli.options import PATH, algorithm_options, chosen_settings, json_
 from placerec.cli.output import list_skipped, print_facts
 from placerec.cli.progress import showing_progress
 from placerec.errors import NotFound, UsageError
-from placerec.trunks.convert import convert_vgg16
 
-CONVERTERS = {"vgg16": convert_vgg16, **BASELINE_CONVERTERS}
+
+def _convert_vgg16(source: Path, out: Path) -> str:
+    from placerec.trunks.convert import convert_vgg16
+
+    return convert_vgg16(source, out)
+
+
+CONVERTERS = {"vgg16": _convert_vgg16, **BASELINE_CONVERTERS}
 
 
 @click.command()
