@@ -95,8 +95,8 @@ def on_plane(queries: Array, *others: Array) -> list[Array]:
     from the middle, otherwise in another region than most queries. A query must be known.
     """
     groups = [queries, *others]
-    points, located = np.concatenate(groups), queries[_known(queries)]
-    radii = np.linalg.norm(points[_known(points)], axis=1)
+    points, located = np.concatenate(groups), queries[_valid(queries)]
+    radii = np.linalg.norm(points[_valid(points)], axis=1)
     if (np.abs(radii - EARTH_RADIUS) < 1.0).all():
         up = located.mean(axis=0) / np.linalg.norm(located.mean(axis=0))
         longitude = np.arctan2(up[1], up[0])
