@@ -140,6 +140,9 @@ class Answer:
     query: str
     places: tuple[Place, ...]
 
+    def __len__(self) -> int:
+        return len(self.places)
+
     @property
     def best(self) -> Place:
         """The first place (an index that can be opened always has at least one)."""

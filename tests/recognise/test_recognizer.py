@@ -91,6 +91,7 @@ def test_an_index_of_one_photo_works(town, tmp_path):
     with PlaceRecognizer.open(tmp_path / "one.placerec") as recognizer:
         answer = recognizer.query(town / "queries" / "night_000.jpg")
     assert [p.path for p in answer.places] == ["place_000.jpg"]
+    assert len(answer) == 1
 
 
 def test_a_blank_photo_is_answered_with_low_finite_scores(town_index):
