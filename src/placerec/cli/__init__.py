@@ -14,6 +14,7 @@ from types import FrameType
 
 import click
 
+from placerec.cli.commands import Group
 from placerec.cli.demo import demo
 from placerec.cli.evaluate import compare, evaluate
 from placerec.cli.index import index
@@ -29,7 +30,7 @@ from placerec.version import __version__
 BUG, NO_ROOM, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 6, 130, 141, 143
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="placerec %(version)s")
 def cli() -> None:
     """Visual place recognition: index a folder of photos, ask where a new one was taken."""
