@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from types import FrameType
 
 import click
 
+from placerec.cli.commands import Group
 from placerec.cli.demo import demo
 from placerec.cli.evaluate import compare, evaluate
 from placerec.cli.index import index
 from placerec.cli.models import features, fit, weights
+from placerec.cli.output import warn
 from placerec.cli.predictions import predictions
 from placerec.cli.query import match, query
 from placerec.cli.reproduce import reproduce
@@ -27,7 +30,7 @@ from placerec.version import __version__
 BUG, NO_ROOM, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 6, 130, 141, 143
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="placerec %(version)s")
 def cli() -> None:
     """Visual place recognition: index a folder of photos, ask where a new one was taken."""
@@ -43,6 +46,8 @@ for command in (
 def main() -> None:
     """Run the command line and exit with a documented code; no traceback reaches a user."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal of an old encoding shows \u6771
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_run())
 
 
@@ -56,9 +61,11 @@ def _run() -> int:
         return end.exit_code
     except PlacerecError as error:
         return _fail(str(error), error.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
+    except click.ClickException as error:
+        return _fail(_usage_problem(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -83,8 +90,15 @@ def _run() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"error: {message}", err=True)
+    warn(f"error: {message}")
     return code
+
+
+def _usage_problem(error: click.ClickException) -> str:
+    """Return click's message on one line, with the command whose help says more."""
+    message = error.format_message().replace("\n\t", " ")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message} (see {context.command_path} --help)" if context else message
 
 
 def _silence_stdout() -> None:

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from placerec.cli.commands import Command
 from placerec.cli.options import PATH
+from placerec.cli.output import say
 from placerec.cli.progress import showing_progress
 from placerec.cli.query import draw_best, print_answer
 from placerec.errors import UsageError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--out", type=PATH, default=Path("demo"), show_default=True,
               help="The folder to write.")  # fmt: skip
 @click.option("--places", type=click.IntRange(2), default=60, show_default=True,
@@ -39,5 +41,5 @@ def demo(out: Path, places: int) -> None:
             print_answer(answer)
             if number == 0:
                 draw_best(recognizer, photo, answer, picture)
-    click.echo(f"index: {index}")
-    click.echo(f"picture: {picture}")
+    say(f"index: {index}")
+    say(f"picture: {picture}")

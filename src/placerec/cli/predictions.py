@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from placerec.cli.commands import Group
 from placerec.cli.options import PATH, chosen_dataset, dataset_options
+from placerec.cli.output import say
 from placerec.evaluation.exchange import FORMS, export_predictions
 
 _FORM = click.option(
@@ -15,7 +17,7 @@ _FORM = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def predictions() -> None:
     """Import predictions of other programs, and export ours."""
 
@@ -39,8 +41,7 @@ def import_(
 
     run = scored_import(chosen_dataset(folder, options), form, file, reranked, out)
     write_run_folder(out, run)
-    for line in run.as_text():
-        click.echo(line)
+    say(*run.as_text())
 
 
 @predictions.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from placerec.cli.commands import Command
 from placerec.cli.options import (
     PATH,
     algorithm_options,
@@ -17,7 +18,7 @@ from placerec.cli.options import (
     model_options,
     setting_options,
 )
-from placerec.cli.output import list_skipped, print_facts, print_json, print_table
+from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say
 from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.files import write_text
 from placerec.runtime import Runtime
@@ -30,7 +31,7 @@ COLUMNS = {"rank": True, "score": True, "global": True, "inliers": True, "photo"
            "position": False}  # fmt: skip
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("index", type=PATH)
 @click.argument("photos", metavar="PHOTO...", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Answers.")
@@ -76,7 +77,7 @@ def query(
     return list_skipped(skipped)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
 @click.option("--out", type=PATH, help="Draw the matches as PNG.")
@@ -122,7 +123,7 @@ def _scores(place: Place) -> dict[str, Any]:
 
 def print_answer(answer: Answer) -> None:
     """Print the places of one query as a table."""
-    click.echo(answer.query)
+    say(answer.query)
     rows = []
     for place in answer.places:
         position = place.position
