@@ -68,7 +68,8 @@ def small_trunk(runtime):
 
 def run(folder, out, runtime, schedule=TINY, **options):
     start = start_from(random_trunk())
-    return train(open_training_data(folder), out, schedule, start, Options(runtime, **options))
+    data = open_training_data(str(folder))
+    return train(data, str(out), schedule, start, Options(runtime, **options))
 
 
 def test_frozen_layers_take_sixteen_photos_in_one_pass_with_equal_results(

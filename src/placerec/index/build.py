@@ -183,6 +183,7 @@ def _build(
     runtime: Runtime,
 ) -> Report:
     resolved = resolve(model, settings, runtime.one_thread)
+    resolved.check_photos(settings, len(names))
     with single_threaded_blas(), PhotoSource(root, resolved.trunk, settings, runtime) as source:
         fewest = FEWEST_PHOTOS if resolved.generic_if_few else 1
         fitted = resolved.model or source.fit(names, fewest)

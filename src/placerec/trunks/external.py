@@ -70,8 +70,9 @@ class OnnxNetwork:
         self.fixed_size: tuple[int, int] | None = (shape[2], shape[3]) if fixed else None
 
     @classmethod
-    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxNetwork:
+    def from_file(cls, path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxNetwork:
         """Return the network in the ONNX file ``path``."""
+        path = Path(path)
         if not path.is_file():
             raise NotFound(path, "no such ONNX file")
         return cls(path.read_bytes(), path.name, runtime)
@@ -195,7 +196,7 @@ class OnnxTrunk(NetworkTrunk):
         super().__init__(OnnxNetwork(data, name, runtime))
 
     @classmethod
-    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> NetworkTrunk:
+    def from_file(cls, path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> NetworkTrunk:
         """Return the trunk in the ONNX file ``path``."""
         return NetworkTrunk(OnnxNetwork.from_file(path, runtime))
 
