@@ -23,10 +23,9 @@ from placerec.models.model_file import model_from_bytes, save_model
 from placerec.models.resolve import Resolved
 from placerec.photos.decode import decode
 from placerec.records import Array
-from placerec.reproduce.folder import ResultFolder, Row, digest, file_name
+from placerec.reproduce.folder import ResultFolder, Row, digest, file_name, size_label
 from placerec.reproduce.matches import FeatureMapFiles, Matches, Variant, kinds_of, map_reported
 from placerec.reproduce.parameters import CLUSTERS, DIM, PCA_DIM, RETRIEVAL_DIM, Parameters
-from placerec.reproduce.table import size_label
 from placerec.runtime import Runtime
 from placerec.settings import METHODS, AnySettings
 from placerec.trunks import feature_map
