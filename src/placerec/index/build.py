@@ -73,7 +73,7 @@ def build_index(
     if Path(index).exists() and not replace:
         raise UsageError(f"{index}: already exists; add photos to it, or replace it")
     settings = settings or settings_for(model)
-    table = read_positions(Path(positions)) if positions else {}
+    table = read_positions(positions).by_name if positions else {}
     return _build(Path(index), Path(folder), names, model, settings, table, runtime)
 
 
@@ -104,7 +104,7 @@ def add_photos(
 
     ``model`` is only required for an index with a trunk from outside placerec.
     """
-    table = read_positions(Path(positions)) if positions else {}
+    table = read_positions(positions).by_name if positions else {}
     with IndexReader.open(Path(index)) as reader:
         root = reader.info.root
     names: list[str] = []
