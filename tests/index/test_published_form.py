@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from placerec.index import IndexReader
-from placerec.index.build import add_photos, build_index
+from placerec.index.build import build_index
+from placerec.index.update import add_photos
 from placerec.method.pca import Projection
 from placerec.method.vlad import Vocabulary
 from placerec.models.model import Fitted, Model
