@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from placerec.cli.commands import Command
 from placerec.cli.options import (
     PATH,
     field_option,
@@ -46,7 +47,7 @@ schedule_options = together(*(
 ))  # fmt: skip
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("dataset", type=PATH)
 @click.option("--out", type=PATH, required=True, help="Folder of the run: log, checkpoint, model.")
 @click.option("--resume", is_flag=True, help="Resume the run in --out; it gives the same bits.")
