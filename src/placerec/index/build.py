@@ -79,10 +79,8 @@ def build_index(
     ``NotFound`` for a folder without photos and ``PhotoError`` if no photo can be read.
     """
     index, folder = Path(index), Path(folder)
-    if names is None:
-        found = look_through(folder)
-    else:
-        found = Found(sorted(names, key=os.fsencode), {})
+    given = None if names is None else Found(sorted(names, key=os.fsencode), {})
+    found = given or look_through(folder)
     if not found.photos:
         ignored = "; ".join(["no photo in this folder", *left_out(found.left_out)])
         raise NotFound(folder, ignored, "give a folder with .jpg or .png files")
