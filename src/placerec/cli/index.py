@@ -33,7 +33,7 @@ POSITIONS = together(
                  help="Table image,latitude,longitude[,heading], or GPX track; takes precedence "
                       "over EXIF."),
     click.option("--time-offset", type=float, default=0.0, metavar="SECONDS",
-                 help="Seconds to add to the time of a photo that is looked up in a track."),
+                 help="Seconds to add to the camera's clock to give UTC; for a track."),
 )  # fmt: skip
 LEFTOVERS = {  # how the name of a file ends that a killed program leaves beside an index
     "-journal": "belongs to the index, so copy both files; a program writes to the index or was "

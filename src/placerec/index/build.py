@@ -74,9 +74,9 @@ def build_index(
 
     ``names`` are the photos to take, relative to ``folder`` (``../`` is allowed); default: all.
     ``positions`` is a table (image,latitude,longitude[,heading]) or a GPX track, and takes
-    precedence over EXIF; ``time_offset`` are the seconds to add to the times of the photos when
-    they are looked up in a track. An existing index is only replaced if ``replace`` is true. Raises
-    ``NotFound`` for a folder without photos and ``PhotoError`` if no photo can be read.
+    precedence over EXIF; ``time_offset`` are the seconds that are added to the camera's clock to
+    give UTC, for photos in a track. An existing index is only replaced if ``replace`` is true.
+    Raises ``NotFound`` for a folder without photos and ``PhotoError`` if no photo can be read.
     """
     index, folder = Path(index), Path(folder)
     given = None if names is None else Found(sorted(names, key=os.fsencode), {})
@@ -88,9 +88,10 @@ def build_index(
         raise UsageError(f"{index}: already exists; add photos to it, or replace it")
     settings = settings or settings_for(model)
     resolved = resolve(model, settings, runtime.one_thread)
-    plan = _Plan(index, folder, found.photos, settings, positions_of(positions, time_offset))
+    table = positions_of(positions, time_offset, folder)
+    plan = _Plan(index, folder, found.photos, settings, table)
     report = _build(plan, resolved, None, runtime)
-    report.note("rows_without_photo", plan.positions.unmatched(found.photos))
+    report.note("rows_without_photo", table.unmatched(found.photos))
     report.note("left_out", left_out(found.left_out))
     return report
 
@@ -121,9 +122,9 @@ def refit_index(
     return report
 
 
-def positions_of(positions: str | Path | None, time_offset: float) -> Positions:
-    """Return the positions of a file, or none without a file."""
-    return read_positions(positions, time_offset) if positions else Positions()
+def positions_of(file: str | Path | None, time_offset: float, root: Path) -> Positions:
+    """Return the positions of a file for the photos below ``root``, or none without a file."""
+    return Positions() if file is None else read_positions(file, time_offset, root)
 
 
 def store_photos(

@@ -43,9 +43,9 @@ def add_photos(
     ``positions`` and ``time_offset`` as in ``build_index``; a track gives positions to the photos
     that are described. ``model`` is only required for an index with a trunk from outside placerec.
     """
-    table = positions_of(positions, time_offset)
     with IndexReader.open(index) as reader:
         root, indexed = reader.info.root, [entry.name for entry in reader.entries]
+    table = positions_of(positions, time_offset, root)
     names: list[str] = []
     ignored: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths_of(photos):
@@ -144,10 +144,11 @@ def _compared(entries: Sequence[Entry], photos: list[str], old: Path, root: Path
         by_content[_digest(root / name)].append(name)
     moves: dict[str, str] = {}
     for name, digest in gone.items():
+        place = Path(os.path.normpath(old / name))
         if by_content[digest]:
             moves[name] = by_content[digest].pop(0)
-        elif _is_outside(name) and (old / name).is_file():  # it stays where it is
-            moves[name] = _name_in_index(old / name, root)
+        elif _is_outside(name) and place.is_file():  # it stays where it is
+            moves[name] = _name_in_index(place, root)
             names.append(moves[name])
     deleted = [name for name in gone if name not in moves]
     return _Changes(root, names, moves, deleted)
