@@ -1,100 +1,18 @@
-"""Positions: from EXIF tags and from CSV files."""
+"""Positions from tables."""
 
-import math
 import os
 
 import pytest
-from PIL import ExifTags, Image
-from PIL.TiffImagePlugin import IFDRational
 
 from placerec.errors import BadTable, NotFound
-from placerec.photos import position_from_exif, read_positions
+from placerec.photos import read_positions
 from placerec.records import Position
-
-TAG = ExifTags.GPS
-
-
-def exif_of(**changes):
-    """Return tags of 48°30'36" N, 2°15'0" W, heading 270.5°; ``None`` removes a tag."""
-    gps = {
-        "GPSLatitudeRef": "N",
-        "GPSLatitude": (IFDRational(48), IFDRational(30), IFDRational(360, 10)),
-        "GPSLongitudeRef": "W",
-        "GPSLongitude": (IFDRational(2), IFDRational(15), IFDRational(0)),
-        "GPSImgDirectionRef": "T",
-        "GPSImgDirection": IFDRational(541, 2),
-    } | changes
-    return Tags({TAG[k]: v for k, v in gps.items() if v is not None})
-
-
-class Tags(Image.Exif):
-    """Tags that may have values that no file can contain."""
-
-    def __init__(self, gps):
-        super().__init__()
-        self.gps = gps
-
-    def get_ifd(self, tag):
-        return self.gps if tag == ExifTags.IFD.GPSInfo else {}
-
-
-def test_degrees_minutes_seconds_and_hemispheres_are_read():
-    assert position_from_exif(exif_of()) == Position(48.51, -2.25, 270.5)
-    south_east = exif_of(GPSLatitudeRef="S\0", GPSLongitudeRef=b"e")
-    assert position_from_exif(south_east) == Position(-48.51, 2.25, 270.5)
-
-
-def test_zero_north_zero_east_is_a_place():
-    zero = (IFDRational(0), IFDRational(0), IFDRational(0))
-    position = position_from_exif(exif_of(GPSLatitude=zero, GPSLongitude=zero))
-    assert position is not None
-    assert (position.latitude, position.longitude) == (0, 0)
-    assert math.copysign(1, position.longitude) == 1
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"GPSLatitudeRef": None},
-        {"GPSLongitudeRef": "X"},
-        {"GPSLongitudeRef": ""},
-        {"GPSLatitude": None},
-        {"GPSLatitude": (IFDRational(48), IFDRational(30), IFDRational(1, 0))},
-        {"GPSLatitude": (IFDRational(0, 0), IFDRational(0, 0), IFDRational(0, 0))},
-        {"GPSLatitude": (IFDRational(91), IFDRational(0), IFDRational(0))},
-        {"GPSLatitude": (IFDRational(-4), IFDRational(0), IFDRational(0))},
-        {"GPSLongitude": (IFDRational(180), IFDRational(0), IFDRational(1))},
-        {"GPSLongitude": (math.nan, 0.0, 0.0)},
-        {"GPSLongitude": "east of here"},
-        {"GPSLongitude": ()},
-    ],
-)
-def test_invalid_tags_give_no_position(changes):
-    assert position_from_exif(exif_of(**changes)) is None
-
-
-@pytest.mark.parametrize("changes", [{"GPSImgDirectionRef": None}, {"GPSImgDirectionRef": "Q"},
-                                     {"GPSImgDirection": IFDRational(1, 0)}])  # fmt: skip
-def test_an_invalid_direction_removes_only_the_heading(changes):
-    assert position_from_exif(exif_of(**changes)) == Position(48.51, -2.25, None)
-
-
-def test_magnetic_headings_count_and_360_becomes_0():
-    magnetic = exif_of(GPSImgDirectionRef="M", GPSImgDirection=IFDRational(360))
-    assert position_from_exif(magnetic) == Position(48.51, -2.25, 0.0)
-
-
-def test_missing_and_damaged_exif_give_no_position():
-    assert position_from_exif(Image.Exif()) is None
-    exif = Image.Exif()
-    exif[ExifTags.IFD.GPSInfo] = 12345  # an offset into nothing
-    assert position_from_exif(exif) is None
 
 
 def read(tmp_path, text: str | bytes):
     path = tmp_path / "positions.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_positions(path)
+    return read_positions(path).by_name
 
 
 def test_columns_may_have_any_order_and_others_are_ignored(tmp_path):
@@ -131,7 +49,7 @@ def test_a_row_may_be_repeated_but_not_contradicted(tmp_path):
         ("x.jpg,north,2", "latitude is 'north'"),
         ("x.jpg,nan,2", "latitude is 'nan'"),
         ("x.jpg,inf,2", "latitude is 'inf'"),
-        ("x.jpg,,2", "latitude is ''"),
+        ("x.jpg,,2", "latitude is empty; fill it, or empty both"),
         ("x.jpg,90.01,2", "latitude is '90.01', not a number from -90 to 90"),
         ("x.jpg,0,-180.5", "longitude is '-180.5', not a number from -180 to 180"),
         ("x.jpg,48,5,2,5", "5 values for 3 columns .a decimal comma"),
@@ -154,10 +72,10 @@ def test_the_error_for_an_invalid_heading_names_it(tmp_path):
 
 @pytest.mark.parametrize(
     "header",
-    ["", "image,latitude\n", "image;latitude;longitude\n", "image,image,latitude,longitude"],
+    ["", "image,latitude\n", "image|latitude|longitude\n", "image,image,latitude,longitude"],
 )
 def test_the_error_names_a_missing_or_repeated_column(tmp_path, header):
-    with pytest.raises(BadTable, match=r"line 1: the header, separated by commas, needs one"):
+    with pytest.raises(BadTable, match=r"line 1: the header needs one (image|longitude) or "):
         read(tmp_path, header)
 
 

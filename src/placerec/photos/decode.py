@@ -25,9 +25,9 @@ from PIL.Image import Transpose
 
 from placerec.errors import NotAPhoto, NotFound, PhotoError, PhotoTooLarge, TruncatedPhoto
 from placerec.photos.colour import to_rgb
+from placerec.photos.exif import gps_from_exif, time_from_exif
 from placerec.photos.find import CAMERA_RAW_SUFFIXES
-from placerec.photos.position import position_from_exif
-from placerec.records import Array, Photo, Position
+from placerec.records import Array, Photo
 
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB; Pillow warns of more
 MAX_BYTES = 1 << 30  # twice the size of MAX_PIXELS as uncompressed 16-bit RGB
@@ -69,14 +69,16 @@ def decode(path: Path, name: str | None = None, shrink_to: tuple[int, int] | Non
     data = _read(path)
     try:
         with _quiet_pillow():
-            pixels, position = _decode(path, data, shrink_to)
+            pixels, exif = _decode(path, data, shrink_to)
+            gps, taken = gps_from_exif(exif), time_from_exif(exif)
     except PhotoError:
         raise
     except (Image.DecompressionBombError, MemoryError) as error:
         raise PhotoTooLarge(path, f"too large to decode ({error})") from error
     except Exception as error:
         raise TruncatedPhoto(path, f"damaged or cut off ({error})") from error
-    return Photo(name or str(path), hashlib.sha256(data).hexdigest(), pixels, position)
+    digest = hashlib.sha256(data).hexdigest()
+    return Photo(name or str(path), digest, pixels, gps.position, taken, gps.damaged)
 
 
 def _read(path: Path) -> bytes:
@@ -95,9 +97,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _decode(
-    path: Path, data: bytes, shrink_to: tuple[int, int] | None
-) -> tuple[Array, Position | None]:
+def _decode(path: Path, data: bytes, shrink_to: tuple[int, int] | None) -> tuple[Array, Image.Exif]:
     image = _open(path, data)
     _shrink(image, shrink_to)
     image.load()
@@ -107,7 +107,7 @@ def _decode(
     rgb, orientation = to_rgb(image), exif.get(ORIENTATION_TAG)
     if isinstance(orientation, int) and orientation in UPRIGHT:
         rgb = rgb.transpose(UPRIGHT[orientation])  # Pillow itself does this for TIFF
-    return np.array(rgb, dtype=np.uint8, order="C"), position_from_exif(exif)
+    return np.array(rgb, dtype=np.uint8, order="C"), exif
 
 
 def _open(path: Path, data: bytes) -> Image.Image:
