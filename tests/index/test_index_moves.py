@@ -62,9 +62,19 @@ def test_a_rename_replaces_the_photo_of_that_name(tmp_path: Path) -> None:
     assert verify(path) == []
 
 
-def test_a_damaged_photo_is_not_renamed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE patches SET descriptors = zeroblob(400) WHERE photo = 2",
+        "UPDATE patches SET ordinal = -1 WHERE photo = 2 AND ordinal = 0",
+        "DELETE FROM patches WHERE photo = 2",
+        "UPDATE photos SET descriptor = x'00' WHERE id = 2",
+        "UPDATE photos SET blank = 1 WHERE id = 2",
+    ],
+)
+def test_a_damaged_photo_is_not_renamed(tmp_path: Path, statement: str) -> None:
     path = build(tmp_path / "a.plr", range(3))
-    edit(path, "UPDATE patches SET descriptors = zeroblob(400) WHERE photo = 2")
+    edit(path, statement)
     before = path.read_bytes()
     with pytest.raises(DamagedIndex), IndexWriter.open(path) as writer:
         writer.rename("street/001.jpg", "y.jpg")

@@ -136,7 +136,7 @@ def test_a_track_gives_positions_by_time(collection) -> None:
     exif[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: "2024:05:01 12:00:00"}
     image.save(path, exif=exif)
     track = collection.folder / "walk.gpx"
-    points = ((52.5, "09:59:00"), (52.7, "10:01:00"))
+    points = ((52.5, "09:59:40"), (52.7, "10:00:20"))
     track.write_text(
         '<gpx xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg>'
         + "".join(
@@ -150,6 +150,8 @@ def test_a_track_gives_positions_by_time(collection) -> None:
     with IndexReader.open(collection.index) as reader:
         (position,) = (e.position for e in reader.entries if e.name == "timed.jpg")
     assert position.latitude == pytest.approx(52.6)
+    other = add_photos(collection.index, draw(collection.photos / "new.png", 6), positions=track)
+    assert names_of(other, "outside_track") == ("new.png",)
 
 
 def test_blank_photos_take_no_part_in_a_fit(many_photos, tmp_path) -> None:

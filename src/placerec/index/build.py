@@ -80,19 +80,19 @@ def build_index(
     """
     index, folder = Path(index), Path(folder)
     given = None if names is None else Found(sorted(names, key=os.fsencode), {})
-    found = given or look_through(folder)
-    if not found.photos:
-        ignored = "; ".join(["no photo in this folder", *left_out(found.left_out)])
+    content = given or look_through(folder)
+    if not content.photos:
+        ignored = "; ".join(["no photo in this folder", *left_out(content.left_out)])
         raise NotFound(folder, ignored, "give a folder with .jpg or .png files")
     if index.exists() and not replace:
         raise UsageError(f"{index}: already exists; add photos to it, or replace it")
     settings = settings or settings_for(model)
     resolved = resolve(model, settings, runtime.one_thread)
     table = positions_of(positions, time_offset, folder)
-    plan = _Plan(index, folder, found.photos, settings, table)
+    plan = _Plan(index, folder, content.photos, settings, table)
     report = _build(plan, resolved, None, runtime)
-    report.note("rows_without_photo", table.unmatched(found.photos))
-    report.note("left_out", left_out(found.left_out))
+    report.note("rows_without_photo", table.unmatched(content.photos))
+    report.note("left_out", left_out(content.left_out))
     return report
 
 
@@ -139,7 +139,7 @@ def store_photos(
     ``digests`` are the sha256 of the photos that the index already has, by name.
     """
     stored: dict[str, str] = {}
-    damaged, blank, far = [], [], []
+    damaged, blank, far, outside = [], [], [], []
     for photo in photos:
         if isinstance(photo, PhotoError):
             report.skipped.append(photo)
@@ -154,6 +154,8 @@ def store_photos(
         blank += [photo.name] * photo.blank
         if given and photo.position and distance(given, photo.position) > FAR:
             far.append(photo.name)
+        if positions.track and not given:
+            outside.append(photo.name)
         report.located += position is not None
         report.changed += photo.name in digests
         report.added += photo.name not in digests
@@ -161,6 +163,7 @@ def store_photos(
         if len(stored) % BATCH == 0:
             writer.commit()
     report.note("far_from_exif", far)
+    report.note("outside_track", outside)
     report.note("gps_damaged", damaged)
     report.note("blank", blank)
     report.note("equal_files", copies(digests | stored, stored))

@@ -34,6 +34,10 @@ KINDS = {
         "{count} photos are more than 1 km from the position in their files; the given positions "
         "were taken",
     ),
+    "outside_track": Kind(
+        "1 photo has no position in the track (taken at another time, or without a time)",
+        "{count} photos have no position in the track (taken at another time, or without a time)",
+    ),
     "gps_damaged": Kind(
         "1 photo has a GPS tag that cannot be right",
         "{count} photos have a GPS tag that cannot be right",

@@ -254,8 +254,10 @@ def photo_row(
         degrees = [value if value is None else float(value) + 0.0 for value in astuple(position)]
     if not all(value is None or math.isfinite(value) for value in degrees):
         raise UsageError(f"{name!r}: {position} is not finite; give degrees, or no position")
-    facts = (int(gps_damaged), int(blank), patch_sets)
-    return PhotoRow(b"", "", sha256, *degrees, *facts).renamed(raw)
+    latitude, longitude, heading = degrees
+    return PhotoRow(
+        b"", "", sha256, latitude, longitude, heading, int(gps_damaged), int(blank), patch_sets
+    ).renamed(raw)
 
 
 def name_bytes(name: str) -> bytes:

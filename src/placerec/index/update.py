@@ -52,9 +52,9 @@ def add_photos(
         if not path.exists():
             raise NotFound(path, "no such photo or folder")
         if path.is_dir():
-            found = look_through(path)
-            names += [_name_in_index(path / name, root) for name in found.photos]
-            for kind, files in found.left_out.items():
+            content = look_through(path)
+            names += [_name_in_index(path / name, root) for name in content.photos]
+            for kind, files in content.left_out.items():
                 ignored[kind] += files
         else:
             names.append(_name_in_index(path, root))
@@ -101,15 +101,15 @@ def refresh_index(
     if folder is None and not old.is_dir():
         raise FolderGone(old)
     root = old if folder is None else Path(folder).resolve()
-    found = look_through(root)
-    changes = _compared(entries, found.photos, old, root)
+    content = look_through(root)
+    changes = _compared(entries, content.photos, old, root)
     if folder is not None and not changes.has_one_of(entries):
         raise UsageError(
-            f"{root}: none of its {len(found.photos)} photos is one of the {len(entries)} photos "
+            f"{root}: none of its {len(content.photos)} photos is one of the {len(entries)} photos "
             f"of the index; give the folder to which they were moved"
         )
     report = _update(Path(index), changes, Positions(), model, runtime)
-    report.note("left_out", left_out(found.left_out))
+    report.note("left_out", left_out(content.left_out))
     return report
 
 

@@ -170,11 +170,14 @@ class IndexWriter:
         run(
             "UPDATE photos SET name = ?, display = ?, seal = ?, descriptor = ? WHERE id = ?", values
         )
-        query = "SELECT id, ordinal, descriptors FROM patches WHERE photo = ?"
-        for patches, ordinal, blob in run(query, (number,)).fetchall():
-            keys = (schema.patch_key(mark, ordinal) for mark in (old, new))
-            changed = codec.with_key(blob, *keys, path)
-            run("UPDATE patches SET descriptors = ? WHERE id = ?", (changed, patches))
+        query = "SELECT ordinal, id, descriptors FROM patches WHERE photo = ? ORDER BY ordinal"
+        sets = run(query, (number,)).fetchall()
+        if [ordinal for ordinal, _, _ in sets] != list(range(row.patch_sets)):
+            raise DamagedIndex(path, f"descriptors of {row.display!r} are missing")
+        for ordinal, patches, blob in sets:
+            key, new_key = schema.patch_key(old, ordinal), schema.patch_key(new, ordinal)
+            blob = codec.with_key(blob, key, new_key, path)
+            run("UPDATE patches SET descriptors = ? WHERE id = ?", (blob, patches))
         return new
 
     def move_root(self, root: Path) -> None:

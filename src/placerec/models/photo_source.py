@@ -110,7 +110,10 @@ class PhotoSource:
             features = model.describe_map(np.asarray(photo.features))
             if photo.blank and model.settings.form == "own":
                 features = model.blank(features)
-            return replace(photo, features=features)
+            return SourcePhoto(
+                name, photo.sha256, photo.position, photo.taken, photo.gps_damaged, photo.blank,
+                features,
+            )  # fmt: skip
 
         for _, photo in self._each(describe, names, "describing photos"):
             yield photo
