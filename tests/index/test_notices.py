@@ -10,6 +10,7 @@ from index_support import draw
 from PIL import ExifTags, Image
 
 from placerec import add_photos, build_index
+from placerec.errors import UsageError
 from placerec.index import IndexReader
 from placerec.index.build import Report
 from placerec.index.notices import KINDS, Notice
@@ -152,6 +153,14 @@ def test_a_track_gives_positions_by_time(collection) -> None:
     assert position.latitude == pytest.approx(52.6)
     other = add_photos(collection.index, draw(collection.photos / "new.png", 6), positions=track)
     assert names_of(other, "outside_track") == ("new.png",)
+
+
+@pytest.mark.parametrize("seconds", [7200.0, float("nan"), float("inf"), 1e300])
+def test_a_time_offset_that_means_nothing_is_refused(collection, seconds: float) -> None:
+    before = collection.index.read_bytes()
+    with pytest.raises(UsageError, match="time_offset"):
+        add_photos(collection.index, collection.photos, time_offset=seconds)
+    assert collection.index.read_bytes() == before
 
 
 def test_blank_photos_take_no_part_in_a_fit(many_photos, tmp_path) -> None:

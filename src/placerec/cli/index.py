@@ -216,7 +216,7 @@ def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
     if not info.root.is_dir():
         say(f"the folder is gone: {remedy} --folder NEW")
     elif facts["missing"]:
-        say(f"{len(facts['missing'])} of {info.photos} photos are not in the folder: {remedy}")
+        say(f"not in the folder: {len(facts['missing'])} of {info.photos} photos; {remedy}")
     for kind in ("gps_damaged", "blank"):
         if facts[kind]:
             say(Notice(kind, tuple(facts[kind])).text)

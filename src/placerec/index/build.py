@@ -30,6 +30,7 @@ from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
 BATCH = 32  # photos per transaction
+MOST_SECONDS = 1e9  # of a clock that was never set, about 30 years
 FAR = 1000.0  # metres between two positions of one photo that are worth a notice
 
 
@@ -117,14 +118,18 @@ def refit_index(
         return _build(plan, resolved, None, runtime)
     given = bool(getattr(inside.trunk, "own", False))
     report = _build(plan, Resolved(inside.trunk, inside if given else None), inside, runtime)
-    if report.model == inside.name:
-        report.note("given_model" if given else "too_few_for_fit", [inside.name])
+    report.note("given_model", [inside.name] * given)
     return report
 
 
 def positions_of(file: str | Path | None, time_offset: float, root: Path) -> Positions:
     """Return the positions of a file for the photos below ``root``, or none without a file."""
-    return Positions() if file is None else read_positions(file, time_offset, root)
+    if not abs(time_offset) <= MOST_SECONDS:
+        raise UsageError(f"time_offset {time_offset:g}: give at most {MOST_SECONDS:g} seconds")
+    positions = Positions() if file is None else read_positions(file, time_offset, root)
+    if time_offset and not positions.track:
+        raise UsageError("time_offset is for a GPX track; give one as positions, or omit it")
+    return positions
 
 
 def store_photos(
@@ -185,13 +190,15 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
     root, names, settings = plan.root, plan.names, plan.settings
     with single_threaded_blas(), PhotoSource(root, resolved.trunk, settings, runtime) as source:
         fewest = FEWEST_PHOTOS if resolved.generic_if_few or inside else 1
-        fitted = resolved.model or source.fit(names, fewest) or inside
-        if fitted is None and resolved.generic_if_few:
-            fitted = generic_model(runtime.one_thread)
+        fitted = resolved.model or source.fit(names, fewest)
+        too_few = fitted is None
+        if too_few:
+            fitted = generic_model(runtime.one_thread) if resolved.generic_if_few else inside
         if fitted is None:
             raise _no_photo(root, source.skipped)
         fitted = fitted.with_settings(settings)
         report = Report(model=fitted.name)
+        report.note("too_few_for_fit", [fitted.name] * bool(too_few and inside))
         with IndexWriter.create(
             plan.index, root=root.resolve(), model=fitted.name, fingerprint=fitted.fingerprint,
             settings=settings.to_json(), weights=model_bytes(fitted),
