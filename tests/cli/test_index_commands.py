@@ -197,9 +197,9 @@ def test_info_is_for_people(placerec, photos):
     assert lines[:2] == ["photos: 6, 6 with a position", f"folder: {photos}"]
     assert lines[3].startswith("size: ")
     assert lines[3].count(" kB") == 2
-    table = dict(line.split(maxsplit=1) for line in lines[5:] if len(line.split()) == 2)
+    table = dict(line.split() for line in lines[5:] if len(line.split()) == 2)
     assert (table["image_size"], table["patch_sizes"]) == ("480,640", "2x2")
-    assert lines[-2] == ("1 of 6 photos are not in the folder: placerec index refresh a.placerec")
+    assert lines[-2] == "not in the folder: 1 of 6 photos; placerec index refresh a.placerec"
     assert lines[-1].startswith("a.placerec.partial: ")
 
 

@@ -189,7 +189,8 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
     """Build an index; ``inside`` is the model that takes the place of a fit on too few photos."""
     root, names, settings = plan.root, plan.names, plan.settings
     with single_threaded_blas(), PhotoSource(root, resolved.trunk, settings, runtime) as source:
-        fewest = FEWEST_PHOTOS if resolved.generic_if_few or inside else 1
+        few_fit = settings.form == "published" or not (inside or resolved.generic_if_few)
+        fewest = 1 if few_fit else FEWEST_PHOTOS
         fitted = resolved.model or source.fit(names, fewest)
         too_few = fitted is None
         if too_few:
