@@ -158,8 +158,12 @@ def test_a_track_gives_positions_by_time(collection) -> None:
 @pytest.mark.parametrize("seconds", [7200.0, float("nan"), float("inf"), 1e300])
 def test_a_time_offset_that_means_nothing_is_refused(collection, seconds: float) -> None:
     before = collection.index.read_bytes()
-    with pytest.raises(UsageError, match="time_offset"):
+    with pytest.raises(UsageError, match=r"time.offset"):
         add_photos(collection.index, collection.photos, time_offset=seconds)
+    table = collection.folder / "positions.csv"
+    table.write_text("image,latitude,longitude\n0.png,1,2\n")
+    with pytest.raises(UsageError, match=r"time.offset"):
+        add_photos(collection.index, collection.photos, positions=table, time_offset=seconds)
     assert collection.index.read_bytes() == before
 
 

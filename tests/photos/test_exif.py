@@ -1,12 +1,14 @@
 """What EXIF says: where and when a photo was taken."""
 
 import math
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from photo_support import SMOOTH, encode
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
-from placerec.photos.exif import Gps, gps_from_exif, position_from_exif
+from placerec.photos.exif import Gps, gps_from_exif, position_from_exif, time_from_exif
 from placerec.records import Position
 
 TAG = ExifTags.GPS
@@ -99,3 +101,48 @@ def test_missing_and_damaged_exif_give_no_position():
     exif = Image.Exif()
     exif[ExifTags.IFD.GPSInfo] = 12345  # an offset into nothing
     assert position_from_exif(exif) is None
+
+
+# --- the capture time --------------------------------------------------------------------------
+def taken(original, fraction=None, offset=None):
+    exif = Image.Exif()
+    tags = {0x9003: original, 0x9291: fraction, 0x9011: offset}
+    exif.get_ifd(ExifTags.IFD.Exif).update({k: v for k, v in tags.items() if v is not None})
+    return time_from_exif(exif)
+
+
+def test_the_capture_time_has_a_zone_only_if_the_camera_stored_one():
+    assert taken("2024:05:01 12:30:45") == datetime(2024, 5, 1, 12, 30, 45)
+    assert taken("2024:05:01 12:30:45\0", "25 ") == datetime(2024, 5, 1, 12, 30, 45, 250_000)
+    aware = taken("2024:05:01 00:30:45", "5", "+02:00")
+    assert aware.isoformat() == "2024-05-01T00:30:45.500000+02:00"
+    assert aware == datetime(2024, 4, 30, 22, 30, 45, 500_000, UTC)
+    assert taken("2024:05:01 12:30:45", None, "-03:30").utcoffset() == timedelta(hours=-3.5)
+
+
+@pytest.mark.parametrize(
+    "original", [None, "", "    :  :     :  :  ", "0000:00:00 00:00:00", "2024:13:01 00:00:00", 7]
+)
+def test_a_time_that_cannot_be_right_is_none(original):
+    assert taken(original) is None
+
+
+@pytest.mark.parametrize("fraction", ["12e9", "-1", "x", "²", b"\xff"])
+def test_a_fraction_that_is_no_digits_and_an_unknown_zone_are_ignored(fraction):
+    assert taken("2024:05:01 12:30:45", fraction, "local") == datetime(2024, 5, 1, 12, 30, 45)
+
+
+def test_a_photo_has_the_time_the_position_and_the_damage_of_its_tags(decoded):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "camera"  # Pillow writes no tags if the first directory is empty
+    exif.get_ifd(ExifTags.IFD.Exif)[0x9003] = "2024:05:01 12:30:45"
+    gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    gps.update({1: "N", 2: (52.0, 75.0, 0.0), 3: "E", 4: (0.0, 7.0, 0.0)})
+    for kind in ("JPEG", "PNG", "WEBP", "AVIF", "HEIC"):
+        photo = decoded(encode(SMOOTH, kind, exif=exif))
+        assert (photo.taken, photo.position) == (datetime(2024, 5, 1, 12, 30, 45), None), kind
+        assert photo.gps_damaged, kind
+    gps[2] = (52.0, 15.0, 36.0)
+    photo = decoded(encode(SMOOTH, "JPEG", exif=exif))
+    assert photo.position == Position(pytest.approx(52.26), pytest.approx(7 / 60))
+    assert not photo.gps_damaged

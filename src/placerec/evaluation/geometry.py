@@ -16,7 +16,7 @@ import numpy as np
 
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Photos
-from placerec.photos.position import EARTH_RADIUS
+from placerec.photos.sphere import EARTH_RADIUS
 from placerec.records import Array, Position
 
 REGIONS_APART = 1e8  # metres: larger than any map coordinate

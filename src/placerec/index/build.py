@@ -23,14 +23,14 @@ from placerec.models.model_file import model_bytes
 from placerec.models.photo_source import Described, PhotoSource
 from placerec.models.resolve import AUTO, Resolved, generic_model, resolve, settings_for
 from placerec.photos.find import Found, look_through
-from placerec.photos.position import Positions, distance, read_positions
+from placerec.photos.position import Positions, read_positions
+from placerec.photos.sphere import distance
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import AnySettings
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
 BATCH = 32  # photos per transaction
-MOST_SECONDS = 1e9  # of a clock that was never set, about 30 years
 FAR = 1000.0  # metres between two positions of one photo that are worth a notice
 
 
@@ -124,8 +124,6 @@ def refit_index(
 
 def positions_of(file: str | Path | None, time_offset: float, root: Path) -> Positions:
     """Return the positions of a file for the photos below ``root``, or none without a file."""
-    if not abs(time_offset) <= MOST_SECONDS:
-        raise UsageError(f"time_offset {time_offset:g}: give at most {MOST_SECONDS:g} seconds")
     positions = Positions() if file is None else read_positions(file, time_offset, root)
     if time_offset and not positions.track:
         raise UsageError("time_offset is for a GPX track; give one as positions, or omit it")

@@ -16,10 +16,10 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from placerec.photos.angles import MAX_LATITUDE, MAX_LONGITUDE, full_circle, signed_angle
 from placerec.photos.tables import finite
 from placerec.records import Position
 
-MAX_LATITUDE, MAX_LONGITUDE = 90.0, 180.0  # degrees
 TIME = re.compile(r"(\d{4})\D(\d\d)\D(\d\d)\D(\d\d)\D(\d\d)\D(\d\d)")
 OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
 
@@ -71,30 +71,6 @@ def gps_from_parts(
     if angles[0] is None or angles[1] is None:
         return Gps(damaged=True)
     return Gps(Position(angles[0], angles[1], full_circle(finite(heading))))
-
-
-def signed_angle(parts: Sequence[Any], letter: str, letters: str, limit: float) -> float | None:
-    """Return degrees, minutes, seconds as degrees, or ``None`` if they cannot be right.
-
-    The second of the two ``letters`` is the negative side. Minutes and seconds may be missing.
-    """
-    letter = letter.upper()
-    numbers = [finite(part) for part in parts]
-    if len(numbers) not in (1, 2, 3) or len(letter) != 1 or letter not in letters:
-        return None
-    degrees = 0.0
-    for part, unit in zip(numbers, (1.0, 60.0, 3600.0), strict=False):
-        if part is None or part < 0 or (unit > 1 and part >= 60):
-            return None
-        degrees += part / unit
-    if degrees > limit:
-        return None
-    return -degrees if letter == letters[1] and degrees else degrees
-
-
-def full_circle(heading: float | None) -> float | None:
-    """Return degrees in [0, 360); the first remainder of a tiny negative number is 360."""
-    return None if heading is None else heading % 360.0 % 360.0
 
 
 def time_from_exif(exif: Image.Exif) -> datetime | None:

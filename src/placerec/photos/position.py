@@ -6,18 +6,16 @@ photo by its capture time. docs/PHOTOS.md lists the accepted columns and forms o
 
 from __future__ import annotations
 
-import math
 import os
 import posixpath
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from placerec.errors import BadTable, import_extra
-from placerec.photos.exif import MAX_LATITUDE, MAX_LONGITUDE, full_circle, signed_angle
-from placerec.photos.tables import number_in, read_header, read_table
+from placerec.errors import BadTable, UsageError
+from placerec.photos.angles import degrees_in, full_circle, utm_in
+from placerec.photos.tables import finite, number_in, read_header, read_table
 from placerec.photos.track import Track, read_track
 from placerec.records import Position
 
@@ -30,16 +28,8 @@ OTHER_NAMES = {  # of the programs that write such tables; the first one that a 
     "longitude": ("lon", "lng", "long", "GPSLongitude"),
     "heading": ("bearing", "GPSImgDirection"),
 }
+MOST_SECONDS = 10**9  # of a time offset: 31 years, a clock that was never set
 MOST_TURNS = 999.0  # degrees of a heading, before it is converted to [0, 360)
-ANGLE = re.compile(
-    r"(?P<before>[NSEW]?)\s*(?P<sign>[+-]?)(?P<degrees>\d+(?:\.\d+)?)\s*(?:deg|[°º])?\s*"
-    r"(?:(?P<minutes>\d+(?:\.\d+)?)\s*['′’]?\s*(?:(?P<seconds>\d+(?:\.\d+)?)\s*(?:[\"″”]|'')?)?)?\s*"
-    r"(?P<after>[NSEW]?)",
-    re.IGNORECASE,
-)
-EARTH_RADIUS = 6_371_008.8  # metres, mean
-ZONE = re.compile(r"(?P<number>\d{1,2})\s*(?P<side>[A-Z]|north|south)", re.IGNORECASE)
-SIDES = {"n": True, "north": True, "south": False}  # "S" is a band of the north, or the south
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +72,10 @@ class Positions:
         if self.track is None or taken is None:
             return None
         if taken.tzinfo is None:
-            taken = taken.replace(tzinfo=UTC) + timedelta(seconds=self.time_offset)
+            try:
+                taken = taken.replace(tzinfo=UTC) + timedelta(seconds=self.time_offset)
+            except OverflowError:
+                return None  # a date at the end of the calendar
         return self.track.at(taken)
 
     def unmatched(self, names: Iterable[str]) -> list[str]:
@@ -106,6 +99,8 @@ def read_positions(
     Raises ``BadTable`` with the line of an invalid row, and ``MissingExtra`` for UTM columns
     without the package that converts them.
     """
+    if finite(time_offset) is None or abs(time_offset) > MOST_SECONDS:
+        raise UsageError(f"time offset: at most {MOST_SECONDS} seconds, not {time_offset}")
     path = Path(path)
     if path.suffix.lower() == ".gpx":
         return Positions(track=read_track(path), time_offset=time_offset)
@@ -123,7 +118,8 @@ def read_positions(
 def _table_rows(path: Path) -> Iterator[tuple[int, str, Position | None]]:
     """Yield line, name and position of each row."""
     header = read_header(path, ", ".join(COLUMNS))
-    utm = "easting" in header and not {"latitude", *OTHER_NAMES["latitude"]} & set(header)
+    latitudes = {name.lower() for name in ("latitude", *OTHER_NAMES["latitude"])}
+    utm = "easting" in header and latitudes.isdisjoint(header)
     columns, optional = (UTM_COLUMNS, ("heading", "hemisphere")) if utm else (COLUMNS, OPTIONAL)
     for line, row in read_table(path, columns, optional, OTHER_NAMES):
         if not row["image"]:
@@ -135,56 +131,8 @@ def _table_rows(path: Path) -> Iterator[tuple[int, str, Position | None]]:
             yield line, row["image"], None
             continue
         heading = number_in(path, line, row, "heading", MOST_TURNS) if row.get("heading") else None
-        latitude, longitude = (_from_utm if utm else _degrees)(path, line, row)
+        latitude, longitude = (utm_in if utm else degrees_in)(path, line, row)
         yield line, row["image"], Position(latitude, longitude, full_circle(heading))
-
-
-def _degrees(path: Path, line: int, row: Mapping[str, str]) -> tuple[float, float]:
-    return (
-        _angle(path, line, row, "latitude", "NS", MAX_LATITUDE),
-        _angle(path, line, row, "longitude", "EW", MAX_LONGITUDE),
-    )
-
-
-def _angle(
-    path: Path, line: int, row: Mapping[str, str], column: str, letters: str, limit: float
-) -> float:
-    """Return signed degrees of a decimal number, or of degrees, minutes and seconds."""
-    reference = row.get(f"GPS{column.capitalize()}Ref", "")[:1]
-    angle = ANGLE.fullmatch(row[column])
-    if not reference and (angle is None or not any(angle.group("before", "after", "minutes"))):
-        return number_in(path, line, row, column, limit)
-    text = f"{row[column]} {reference}".strip()
-    if angle:
-        sides = {side.upper() for side in (*angle.group("before", "after"), reference) if side}
-        if angle["sign"] == "-":
-            sides.add(letters[1])
-        parts = [part for part in angle.group("degrees", "minutes", "seconds") if part]
-        side = sides.pop() if sides else letters[0]
-        degrees = None if sides else signed_angle(parts, side, letters, limit)
-        if degrees is not None:
-            return degrees
-    raise BadTable(path, line, f"{column} is {text!r}, not an angle up to {limit:g} {letters}")
-
-
-def _from_utm(path: Path, line: int, row: Mapping[str, str]) -> tuple[float, float]:
-    """Return latitude and longitude of UTM coordinates (WGS 84)."""
-    utm = import_extra("utm", "a table with UTM coordinates", "utm")
-    zone = ZONE.fullmatch(f"{row['zone']} {row.get('hemisphere', '')}".strip())
-    text = zone["side"].lower() if zone else ""
-    if zone and row.get("hemisphere"):
-        north = text[0] == "n" if text in ("n", "s", "north", "south") else None
-    else:
-        north = SIDES.get(text, text > "n" if len(text) == 1 and text != "s" else None)
-    if zone is None or north is None:
-        reason = "write the zone with its hemisphere, such as 30 north or 30 south"
-        raise BadTable(path, line, f"zone is {row['zone']!r}: {reason}")
-    east, north_metres = (number_in(path, line, row, name) for name in UTM_COLUMNS[1:3])
-    try:
-        latitude, longitude = utm.to_latlon(east, north_metres, int(zone["number"]), northern=north)
-    except ValueError as error:
-        raise BadTable(path, line, f"not UTM coordinates ({error})") from error
-    return float(latitude), float(longitude)
 
 
 def _normal(name: str) -> str:
@@ -193,17 +141,15 @@ def _normal(name: str) -> str:
 
 
 def _relative(name: str, root: Path) -> str:
-    """Return ``name`` relative to ``root`` if it is an absolute path, or one of this folder."""
-    here = Path(name.replace("\\", "/"))
-    if not here.is_absolute() and ((root / here).exists() or not here.exists()):
+    """Return ``name`` relative to ``root`` if it is absolute, or a path from the current folder."""
+    path = Path(name.replace("\\", "/"))
+    if not path.is_absolute() and (_exists(root / path) or not _exists(path)):
         return name
-    inside = os.path.relpath(here.absolute(), root.absolute())
-    return name if inside.startswith("..") and not here.is_absolute() else inside
+    inside = os.path.relpath(path.absolute(), root.absolute())
+    if inside.startswith(".."):  # a link in one of the two paths?
+        inside = os.path.relpath(path.parent.resolve() / path.name, root.resolve())
+    return inside
 
 
-def distance(first: Position, second: Position) -> float:
-    """Return the metres between two positions on the sphere (haversine)."""
-    one, two = math.radians(first.latitude), math.radians(second.latitude)
-    east = math.radians(second.longitude - first.longitude)
-    half = math.sin((two - one) / 2) ** 2 + math.cos(one) * math.cos(two) * math.sin(east / 2) ** 2
-    return 2 * EARTH_RADIUS * math.asin(min(1.0, math.sqrt(half)))
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises an error for some names

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from placerec.errors import Damaged, NotFound
-from placerec.photos.exif import MAX_LATITUDE, MAX_LONGITUDE
+from placerec.photos.angles import MAX_LATITUDE, MAX_LONGITUDE
 from placerec.photos.markup import MarkupError, parse
 from placerec.photos.tables import finite
 from placerec.records import Position
 
-MOST_BYTES = 1 << 28  # a day of one point a second is 10 MB
+MOST_BYTES = 1 << 26  # a day of one point a second is 10 MB
 LONGEST_GAP = timedelta(seconds=60)  # between two points; a longer gap has no positions
 
 
