@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -21,6 +22,7 @@ from placerec.models.model import Model
 from placerec.models.resolve import AUTO, AnyModel, resolve, settings_for
 from placerec.photos.decode import decode
 from placerec.photos.find import find_photos
+from placerec.photos.structure import has_structure
 from placerec.records import Array, Features, Position
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import AnySettings
@@ -33,11 +35,17 @@ Content = TypeVar("Content", Features, Array)
 
 @dataclass(frozen=True, slots=True)
 class SourcePhoto(Generic[Content]):
-    """One photo as it was read, with its features or its feature map (h, w, C)."""
+    """One photo as it was read, with its features or its feature map (h, w, C).
+
+    ``taken`` and ``gps_damaged`` as in ``Photo``; ``blank``: it has no structure.
+    """
 
     name: str
     sha256: str
     position: Position | None
+    taken: datetime | None
+    gps_damaged: bool
+    blank: bool
     features: Content = field(repr=False)
 
 
@@ -63,21 +71,24 @@ class PhotoSource:
     ) -> Model | None:
         """Return a model fitted on at most 1000 photos, or ``None`` with fewer than ``fewest``.
 
-        The PCA of the published form takes up to 10,000 photos; the feature maps beyond the first
-        1000 are not stored. With a ``vocabulary`` only that PCA is fitted.
+        Photos without structure take no part. The PCA of the published form takes up to 10,000
+        photos; the feature maps beyond the first 1000 are not stored. With a ``vocabulary`` only
+        that PCA is fitted.
         """
         if len(names) < fewest:
             return None
         chosen = photos_for_fit(names)
+        usable = []
         for name, photo in self._each(self._map, chosen, "reading photos"):
-            self._read[name] = photo
-            if not isinstance(photo, PhotoError):
+            if isinstance(photo, PhotoError):
+                self._read[name] = photo
+            elif not photo.blank:
                 row = self._maps.append(photo.features)
                 self._read[name] = replace(photo, features=self._maps[row])
+                usable.append(name)
         if len(self._maps) < fewest:
             return None
         folder, count = "/".join(self._root.resolve().parts[-2:]), len(self._maps)
-        usable = [name for name in chosen if not isinstance(self._read[name], PhotoError)]
         others = more_photos_for_pca(names, chosen)
         return fit_model(
             self._trunk, self._settings, self._maps,
@@ -97,7 +108,12 @@ class PhotoSource:
             if isinstance(photo, PhotoError):
                 return photo
             features = model.describe_map(np.asarray(photo.features))
-            return SourcePhoto(name, photo.sha256, photo.position, features)
+            if photo.blank and model.settings.form == "own":
+                features = model.blank(features)
+            return SourcePhoto(
+                name, photo.sha256, photo.position, photo.taken, photo.gps_damaged, photo.blank,
+                features,
+            )  # fmt: skip
 
         for _, photo in self._each(describe, names, "describing photos"):
             yield photo
@@ -121,11 +137,11 @@ class PhotoSource:
     def _maps_of(
         self, names: Sequence[str], stage: str, *, mirrored: bool = False
     ) -> Iterator[Array]:
-        """Yield the feature maps of the valid photos, one at a time; none is stored."""
+        """Yield the feature maps of photos with structure, one at a time; none is stored."""
         for name, photo in self._each(partial(self._map, mirrored=mirrored), names, stage):
             if isinstance(photo, PhotoError):
                 self._read.setdefault(name, photo)
-            else:
+            elif not photo.blank:
                 yield photo.features
 
     def _each(
@@ -147,7 +163,10 @@ class PhotoSource:
             return type(error)(name, error.reason)
         pixels = photo.pixels[:, ::-1] if mirrored else photo.pixels
         features = feature_map(self._trunk, pixels, size)
-        return SourcePhoto(name, photo.sha256, photo.position, features)
+        return SourcePhoto(
+            name, photo.sha256, photo.position, photo.taken, photo.gps_damaged,
+            not has_structure(photo.pixels), features,
+        )  # fmt: skip
 
 
 def fit_on_folder(
