@@ -55,8 +55,9 @@ def evaluate(
     chosen = method if isinstance(method, Method) else named_method(method)
     out = None if out is None else Path(out)
     facts = header(dataset, chosen.as_json())
-    for search in dataset.searches:
-        chosen.check(search)
+    if out is None or not (out / PREDICTIONS).is_file():
+        for search in dataset.searches:
+            chosen.check(search)
     facts |= {"device": runtime.device, "photo_sizes": _photo_sizes(dataset)}
     with (
         PredictionFile(facts, out and out / PREDICTIONS) as file,
