@@ -19,6 +19,7 @@ from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate, scored_impor
 from placerec.index.build import build_index
 from placerec.models.model_file import load_model, save_model
 from placerec.models.resolve import generic_model, model_facts, resolve, settings_for
+from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.runtime import Runtime
 from placerec.settings import METHODS, Settings
 from plain_methods import Darkest, MeanColour, write_onnx_trunk
@@ -297,6 +298,9 @@ def test_every_path_is_a_string_or_a_path(town, tmp_path, kind):
     assert load_model(model).fingerprint == generic_model().fingerprint
     assert model_facts(model)["trunk"] == "efficientnet-lite0"
     assert settings_for(model) == resolve(model).model.settings
+    index = kind(tmp_path / "town.placerec")
+    build_index(index, kind(town / "database"), model=model)
+    assert len(PlaceRecognizer.open(index, model=model).index.entries) == 6
     dataset = select_queries(open_dataset(kind(town)), kind(town / "ground_truth.csv"))
     (tmp_path / "far").mkdir()
     shutil.copyfile(town / "queries" / "night_000.jpg", tmp_path / "far" / "0.jpg")
