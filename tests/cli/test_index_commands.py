@@ -178,7 +178,7 @@ def test_a_build_ends_with_what_a_person_should_look_at(placerec, photos, tmp_pa
     last = built.stderr.splitlines()[-4:]
     assert last == [
         "1 photo has a GPS tag that cannot be right: place_000.jpg",
-        r"1 photo has nothing to recognise (one colour, or a covered lens): a\nb.png",
+        r"1 photo has nothing to recognise (one colour, a covered lens, or tiny): a\nb.png",
         "1 row of the positions names no photo: line 3: plce_002.jpg",
         "left out: videos (1: clip.mp4)",
     ]

@@ -156,7 +156,7 @@ def _open(path: Path, data: bytes) -> Image.Image:
 
 def _open_as(kind: str, path: Path, data: bytes) -> Image.Image:
     if kind == "AVIF" and not features.check("avif"):
-        raise NotAPhoto(path, "AVIF needs Pillow 11.3 or newer: pip install --upgrade pillow")
+        raise NotAPhoto(path, "AVIF needs Pillow 11.3 or newer: pip install -U pillow")
     if kind != "HEIC":
         return Image.open(io.BytesIO(data), formats=[kind])
     try:
