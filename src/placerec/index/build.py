@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from placerec.errors import NotFound, PhotoError, UsageError
+from placerec.files import paths_of
 from placerec.index.index_model import model_of_index
 from placerec.index.notices import Notice, copies, left_out
 from placerec.index.reader import IndexReader
@@ -20,7 +21,7 @@ from placerec.index.writer import IndexWriter
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
 from placerec.models.model_file import model_bytes
-from placerec.models.photo_source import Described, PhotoSource
+from placerec.models.photo_source import Described, PhotoSource, no_photo_to_fit
 from placerec.models.resolve import AUTO, Resolved, generic_model, resolve, settings_for
 from placerec.photos.find import Found, look_through
 from placerec.photos.position import Positions, read_positions
@@ -63,7 +64,7 @@ def build_index(
     index: str | Path,
     folder: str | Path,
     *,
-    names: Sequence[str] | None = None,
+    names: str | Path | Iterable[str | Path] | None = None,
     model: str | Trunk = AUTO,
     settings: AnySettings | None = None,
     positions: str | Path | None = None,
@@ -80,8 +81,10 @@ def build_index(
     Raises ``NotFound`` for a folder without photos and ``PhotoError`` if no photo can be read.
     """
     index, folder = Path(index), Path(folder)
-    given = None if names is None else Found(sorted(names, key=os.fsencode), {})
-    content = given or look_through(folder)
+    if names is None:
+        content = look_through(folder)
+    else:
+        content = Found(sorted({path.as_posix() for path in paths_of(names)}, key=os.fsencode))
     if not content.photos:
         ignored = "; ".join(["no photo in this folder", *left_out(content.left_out)])
         raise NotFound(folder, ignored, "give a folder with .jpg or .png files")
@@ -119,6 +122,8 @@ def refit_index(
     given = bool(getattr(inside.trunk, "own", False))
     report = _build(plan, Resolved(inside.trunk, inside if given else None), inside, runtime)
     report.note("given_model", [inside.name] * given)
+    # The positions are those of the index, which a table gave: that was said then.
+    report.notices = [notice for notice in report.notices if notice.kind != "far_from_exif"]
     return report
 
 
@@ -196,7 +201,7 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
         if too_few:
             fitted = generic_model(runtime.one_thread) if resolved.generic_if_few else inside
         if fitted is None:
-            raise _no_photo(root, source.skipped)
+            raise no_photo_to_fit(root, source.skipped)
         fitted = fitted.with_settings(settings)
         report = Report(model=fitted.name)
         report.note("too_few_for_fit", [fitted.name] * bool(too_few and inside))
@@ -207,12 +212,5 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
         ) as writer:  # fmt: skip
             store_photos(writer, source.describe(names, fitted), plan.positions, report, {})
             if not report.added:
-                raise _no_photo(root, report.skipped)
+                raise no_photo_to_fit(root, report.skipped)
         return report
-
-
-def _no_photo(root: Path, skipped: list[PhotoError]) -> PhotoError:
-    if not skipped:
-        return PhotoError(root, "its photos have nothing to recognise, so no model can be fitted")
-    reasons = "; ".join(str(error) for error in skipped[:3])
-    return PhotoError(root, f"none of its {len(skipped)} photos can be read ({reasons}, ...)")

@@ -48,7 +48,7 @@ def add_photos(
     table = positions_of(positions, time_offset, root)
     names: list[str] = []
     ignored: defaultdict[str, list[str]] = defaultdict(list)
-    for path in paths_of(photos):
+    for path in dict.fromkeys(paths_of(photos)):
         if not path.exists():
             raise NotFound(path, "no such photo or folder")
         if path.is_dir():
