@@ -1,8 +1,8 @@
 """Every error that placerec raises on purpose, as one tree below ``PlacerecError``.
 
-Every message says what is wrong, where, and what to do. ``exit_code`` is the exit code of the
-command line; the codes are part of the contract (docs/PROMISES.md). Code 5 is also the exit code
-of a command that finished but skipped some photos of a folder.
+Every message is one line. It says what is wrong, where, and what to do. ``exit_code`` is the exit
+code of the command line; the codes are part of the contract (docs/PROMISES.md). Code 5 is also the
+exit code of a command that finished but skipped some photos of a folder.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from placerec.text import printable
+
 
 class PlacerecError(Exception):
     """Base of every error that placerec raises on purpose.
 
-    ``path`` is the file or folder that the error is about, if there is one.
+    ``path`` is the file or folder that the error is about, if there is one. The message shows
+    control characters of names as escapes (``text.printable``).
     """
 
     exit_code = 1
 
     def __init__(self, message: str, path: Path | str = "") -> None:
         self.path = Path(path)
-        super().__init__(message)
+        super().__init__(printable(message))
 
 
 class UsageError(PlacerecError):

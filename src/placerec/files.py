@@ -1,11 +1,11 @@
-"""Files: atomic writes, digests of the content, and the cache folder."""
+"""Files: atomic writes, digests of the content, the cache folder, and one path or several."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -67,3 +67,8 @@ def cache_folder() -> Path:
     """
     named = os.environ.get("PLACEREC_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "placerec"
+
+
+def paths_of(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return one path or several as a list of paths; a lone string or path is one path."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]

@@ -1,8 +1,12 @@
-"""Small indexes for the tests of the index room: seeded features, a dump, a file's bytes."""
+"""Small indexes for the tests of the index room, and programs that write to one and are killed."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +87,68 @@ def edit(path: Path, *statements: str) -> None:
             connection.execute(statement)
     finally:
         connection.close()
+
+
+BATCH = 3  # photos
+
+CHILD = f"""
+import sys
+from pathlib import Path
+from index_support import IndexWriter, create, put
+path, mode = Path(sys.argv[1]), sys.argv[2]
+with IndexWriter.open(path) if mode == "add" else create(path, replace=True) as writer:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for seed in range(100, 100000):
+        put(writer, seed)
+        if seed % {BATCH} == 0:
+            writer.commit()
+            print(seed, flush=True)
+"""
+
+
+def start(path: Path, mode: str) -> subprocess.Popen[str]:
+    folders = [str(Path(__file__).parent), *sys.path]
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path), mode],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))},
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def go(child: subprocess.Popen[str], batches: int = 0) -> list[int]:
+    """Let the child write, and return its first acknowledged batches."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
+    return [int(child.stdout.readline()) for _ in range(batches)]
+
+
+def kill(child: subprocess.Popen[str]) -> list[int]:
+    """End the child as a power switch would, and return the batches acknowledged by then."""
+    child.send_signal(signal.SIGKILL)
+    with child:  # closes the pipes and waits; not communicate, which forgets what is buffered
+        assert child.stdout is not None
+        return [int(line) for line in child.stdout.read().split("\n")[:-1]]
+
+
+def interrupt(path: Path, copy: Path) -> None:
+    """Copy an index and its journal as a power cut in mid-update would leave them."""
+    writer = sqlite3.connect(path, isolation_level=None)
+    try:
+        writer.execute("PRAGMA cache_size=1")  # changed pages are written before the end
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("UPDATE photos SET sha256 = 'half done'")
+        copy.write_bytes(path.read_bytes())
+        journal_of(copy).write_bytes(journal_of(path).read_bytes())
+    finally:
+        writer.close()
+    assert copy.read_bytes() != path.read_bytes()
+
+
+def journal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-journal")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from types import FrameType
 
 import click
@@ -17,11 +18,13 @@ from placerec.cli.demo import demo
 from placerec.cli.evaluate import compare, evaluate
 from placerec.cli.index import index
 from placerec.cli.models import features, fit, weights
+from placerec.cli.output import warn
 from placerec.cli.predictions import predictions
 from placerec.cli.query import match, query
 from placerec.cli.reproduce import reproduce
 from placerec.cli.train import train
 from placerec.errors import PlacerecError
+from placerec.text import printable
 from placerec.version import __version__
 
 BUG, NO_ROOM, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 6, 130, 141, 143
@@ -43,6 +46,8 @@ for command in (
 def main() -> None:
     """Run the command line and exit with a documented code; no traceback reaches a user."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal of an old encoding shows \u6771
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_run())
 
 
@@ -57,6 +62,7 @@ def _run() -> int:
     except PlacerecError as error:
         return _fail(str(error), error.exit_code)
     except click.ClickException as error:
+        error.message = printable(error.message)
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -83,7 +89,7 @@ def _run() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"error: {message}", err=True)
+    warn(f"error: {message}")
     return code
 
 

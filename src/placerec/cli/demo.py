@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from placerec.cli.options import PATH
+from placerec.cli.output import say
 from placerec.cli.progress import showing_progress
 from placerec.cli.query import draw_best, print_answer
 from placerec.errors import UsageError
@@ -39,5 +40,5 @@ def demo(out: Path, places: int) -> None:
             print_answer(answer)
             if number == 0:
                 draw_best(recognizer, photo, answer, picture)
-    click.echo(f"index: {index}")
-    click.echo(f"picture: {picture}")
+    say(f"index: {index}")
+    say(f"picture: {picture}")

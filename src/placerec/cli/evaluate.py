@@ -18,7 +18,7 @@ from placerec.cli.options import (
     model_options,
     setting_options,
 )
-from placerec.cli.output import list_skipped, print_json
+from placerec.cli.output import list_skipped, print_json, say
 from placerec.cli.progress import showing_progress
 from placerec.errors import UsageError
 from placerec.runtime import Runtime
@@ -79,8 +79,9 @@ def evaluate(
     if as_json:
         print_json(run.as_json())
     else:
-        report = [] if out is None else [f"report: {out / REPORT}"]
-        click.echo("\n".join([*run.as_text(), *report]))
+        say(*run.as_text())
+        if out is not None:
+            say(f"report: {out / REPORT}")
     return list_skipped(run.skipped)
 
 
@@ -100,7 +101,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     if as_json:
         print_json(comparison.as_json())
     else:
-        click.echo("\n".join(comparison.lines()))
+        say(*comparison.lines())
 
 
 def _method(options: dict[str, Any], runtime: Runtime) -> Method:
@@ -133,6 +134,6 @@ def _check(dataset: Dataset, as_json: bool, threads: int | None) -> int:
         return 0
     for pair in pairs:
         alike = f"{pair.alike:.3f}"
-        click.echo(f"{pair.kind}: query {pair.query} = database {pair.database} ({alike})")
-    click.echo(f"{len(pairs)} equal or nearly equal pairs, {dataset.queries} queries")
+        say(f"{pair.kind}: query {pair.query} = database {pair.database} ({alike})")
+    say(f"{len(pairs)} equal or nearly equal pairs, {dataset.queries} queries")
     return 0

@@ -17,7 +17,7 @@ from placerec.cli.options import (
     json_option,
     model_options,
 )
-from placerec.cli.output import list_skipped, print_facts
+from placerec.cli.output import list_skipped, print_facts, say
 from placerec.cli.progress import showing_progress
 from placerec.errors import Damaged, UsageError
 
@@ -131,7 +131,7 @@ def info(index: Path, as_json: bool, photos: bool) -> None:
     with IndexReader.open(index) as reader:
         info, entries = reader.info, reader.entries
     if photos:
-        click.echo("\n".join(entry.name for entry in entries))
+        say(*(entry.name for entry in entries))
         return
     located = sum(entry.position is not None for entry in entries)
     facts = {"photos": info.photos, "with_position": located, **asdict(info)}
@@ -146,11 +146,10 @@ def verify(index: Path) -> None:
     from placerec.index.verify import verify as verify_index
 
     findings = verify_index(index)
-    for finding in findings:
-        click.echo(finding)
+    say(*findings)
     if findings:
         raise Damaged(f"{index}: {len(findings)} findings; restore a copy or build it again")
-    click.echo(f"{index}: sound")
+    say(f"{index}: sound")
 
 
 def _change(
@@ -166,9 +165,9 @@ def _change(
 def _print_report(index: Path, report: Report) -> int:
     counts = {name: getattr(report, name) for name in ("added", "changed", "unchanged", "removed")}
     changes = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    click.echo(f"{index}: {changes or 'no change'}, {len(report.skipped)} skipped")
+    say(f"{index}: {changes or 'no change'}, {len(report.skipped)} skipped")
     if report.added or report.changed:
-        click.echo(f"with a position: {report.located} of {report.added + report.changed}")
+        say(f"with a position: {report.located} of {report.added + report.changed}")
     if report.model:
-        click.echo(f"model: {report.model}")
+        say(f"model: {report.model}")
     return list_skipped(report.skipped)

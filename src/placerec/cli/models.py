@@ -10,7 +10,7 @@ import click
 
 from placerec.baselines import CONVERTERS as BASELINE_CONVERTERS
 from placerec.cli.options import PATH, algorithm_options, chosen_settings, json_option
-from placerec.cli.output import list_skipped, print_facts
+from placerec.cli.output import list_skipped, print_facts, say
 from placerec.cli.progress import showing_progress
 from placerec.errors import NotFound, UsageError
 
@@ -46,7 +46,7 @@ def fit(
     with showing_progress(threads, device) as runtime:
         fitted, skipped = fit_on_folder(photos, model=model, settings=settings, runtime=runtime)
     save_model(fitted, out)
-    click.echo(f"{out}: {fitted.name}")
+    say(f"{out}: {fitted.name}")
     return list_skipped(skipped)
 
 
@@ -75,7 +75,7 @@ def features(photo: Path, weights: Path, out: Path) -> None:
     with atomic_write(out) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
     shapes = (f"{name} {array.shape}" for name, array in arrays.items())
-    click.echo(f"{out}: {', '.join(shapes)}")
+    say(f"{out}: {', '.join(shapes)}")
 
 
 @click.group()
@@ -107,7 +107,7 @@ def import_(
     save_model(model, out)
     fitted = model.fitted
     pca = f"PCA {fitted.projection.dimensions}" if fitted.projection else "no PCA"
-    click.echo(f"{out}: {model.name}, K = {len(fitted.vocabulary)}, {pca}")
+    say(f"{out}: {model.name}, K = {len(fitted.vocabulary)}, {pca}")
 
 
 @weights.command()
@@ -140,7 +140,7 @@ def export(model: Path, out: Path) -> None:
 
     _check_folder_of(out)
     export_checkpoint(load_model(model), out)
-    click.echo(f"{out}: written")
+    say(f"{out}: written")
 
 
 @weights.command()
@@ -159,7 +159,7 @@ def convert(name: str, source: Path, out: Path | None) -> None:
     if not source.is_file():
         raise NotFound(source, "no such weight file or package")
     target = out or cache_folder() / f"{name}.safetensors"
-    click.echo(f"{target}: sha256 {CONVERTERS[name](source, target)}")
+    say(f"{target}: sha256 {CONVERTERS[name](source, target)}")
 
 
 def _check_folder_of(out: Path) -> None:

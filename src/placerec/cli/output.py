@@ -1,4 +1,8 @@
-"""What commands print: data on stdout, messages on stderr."""
+"""The only place that prints: data on stdout, messages on stderr.
+
+Text shows every name by ``text.printable``, so a name with a newline or an escape sequence stays
+one line and changes no terminal. JSON keeps the true names.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,21 @@ from rich.table import Table
 from rich.text import Text
 
 from placerec.errors import PhotoError
+from placerec.text import printable
 
 UNLIMITED = 100_000  # columns: a file or a pipe has no width, so nothing is cut or wrapped
+
+
+def say(*lines: object) -> None:
+    """Print lines of data."""
+    for line in lines:
+        click.echo(printable(line))
+
+
+def warn(*lines: object) -> None:
+    """Print lines for a person on stderr."""
+    for line in lines:
+        click.echo(printable(line), err=True)
 
 
 def print_json(value: Any) -> None:
@@ -28,7 +45,7 @@ def print_facts(facts: Mapping[str, Any], *, as_json: bool = False) -> None:
         print_json(facts)
         return
     for name, value in facts.items():
-        click.echo(f"{name}: {value}")
+        say(f"{name}: {value}")
 
 
 def print_table(columns: Mapping[str, bool], rows: Sequence[Sequence[str]]) -> None:
@@ -37,7 +54,7 @@ def print_table(columns: Mapping[str, bool], rows: Sequence[Sequence[str]]) -> N
     for title, is_number in columns.items():
         table.add_column(title, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     width = None if sys.stdout.isatty() else UNLIMITED
     Console(file=sys.stdout, width=width, soft_wrap=True).print(table)
 
@@ -47,7 +64,6 @@ def list_skipped(skipped: Sequence[PhotoError | str]) -> int:
     sys.stdout.flush()
     if not skipped:
         return 0
-    click.echo(f"skipped {len(skipped)} photo{'s' if len(skipped) > 1 else ''}:", err=True)
-    for error in skipped:
-        click.echo(f"  {error}", err=True)
+    warn(f"skipped {len(skipped)} photo{'s' if len(skipped) > 1 else ''}:")
+    warn(*(f"  {error}" for error in skipped))
     return PhotoError.exit_code

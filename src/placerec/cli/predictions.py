@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from placerec.cli.options import PATH, chosen_dataset, dataset_options
+from placerec.cli.output import say
 from placerec.evaluation.exchange import FORMS, export_predictions
 
 _FORM = click.option(
@@ -39,8 +40,7 @@ def import_(
 
     run = scored_import(chosen_dataset(folder, options), form, file, reranked, out)
     write_run_folder(out, run)
-    for line in run.as_text():
-        click.echo(line)
+    say(*run.as_text())
 
 
 @predictions.command()

@@ -16,12 +16,13 @@ from rich.progress import (
 )
 
 from placerec.runtime import Runtime
+from placerec.text import printable
 
 
 @contextmanager
 def showing_progress(threads: int | None = None, device: str = "cpu") -> Iterator[Runtime]:
     """Yield a Runtime with one progress bar per stage; the bars end with the block."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
     bars = Progress(*columns, console=Console(stderr=True))
     tasks: dict[str, TaskID] = {}
@@ -29,7 +30,7 @@ def showing_progress(threads: int | None = None, device: str = "cpu") -> Iterato
     def show(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
             bars.start()
-            tasks[stage] = bars.add_task(stage, total=total)
+            tasks[stage] = bars.add_task(printable(stage), total=total)
         bars.update(tasks[stage], completed=done, total=total)
 
     try:

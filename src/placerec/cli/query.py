@@ -17,7 +17,7 @@ from placerec.cli.options import (
     model_options,
     setting_options,
 )
-from placerec.cli.output import list_skipped, print_facts, print_json, print_table
+from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say
 from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.files import write_text
 from placerec.runtime import Runtime
@@ -122,7 +122,7 @@ def _scores(place: Place) -> dict[str, Any]:
 
 def print_answer(answer: Answer) -> None:
     """Print the places of one query as a table."""
-    click.echo(answer.query)
+    say(answer.query)
     rows = []
     for place in answer.places:
         position = place.position

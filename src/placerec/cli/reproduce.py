@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from placerec.cli.options import PATH, given, image_size_option, query_list_options
+from placerec.cli.output import say
 from placerec.cli.progress import showing_progress
 
 
@@ -93,4 +94,4 @@ def reproduce(
     )
     with showing_progress(threads) as runtime:
         result = run(name, datasets, out, parameters, runtime)
-    click.echo(result.csv.with_suffix(".md").read_text(encoding="utf-8").strip())
+    say(*result.csv.with_suffix(".md").read_text(encoding="utf-8").strip().split("\n"))

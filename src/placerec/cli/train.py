@@ -18,6 +18,7 @@ from placerec.cli.options import (
     runtime_options,
     together,
 )
+from placerec.cli.output import say, warn
 from placerec.cli.progress import showing_progress
 from placerec.schedule import CHOICES, PRESETS, Schedule
 
@@ -99,7 +100,7 @@ def train(
         held_out = select_queries(open_dataset(validation, validation_protocol), queries_list, half)
         data = replace(data, validation=held_out.searches)
     with showing_progress(threads, device) as runtime:
-        options = loop.Options(runtime, resume, cache, say=lambda line: click.echo(line, err=True))
+        options = loop.Options(runtime, resume, cache, say=warn)
         path = loop.train(data, out, schedule, start, options)
     if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, only the first writes
-        click.echo(f"{path}: trained on {data.name}")
+        say(f"{path}: trained on {data.name}")

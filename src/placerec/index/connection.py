@@ -15,7 +15,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +73,8 @@ def open_checked(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
     """
     before = look_at(path)
     with translated(path):
+        if mode == "ro":
+            _undo_and_remove_journal(path, before)
         connection = connect(path, mode)
         with on_error(connection.close):
             if mode == "rw":
@@ -86,8 +88,37 @@ def open_checked(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
                 begin_reading(connection, path)
             check_header(connection, path)
             _check_length(connection, path, before)
+            if mode == "rw":
+                _remove_journal(path)
             check_tables(connection, path)
     return connection
+
+
+def journal_of(path: Path) -> Path:
+    """Return where SQLite puts the journal of an index: beside the file, not beside a link."""
+    real = path.resolve()
+    return real.with_name(real.name + "-journal")
+
+
+def _remove_journal(path: Path) -> None:
+    """Remove what a killed writer left; the caller has the write lock and has changed nothing.
+
+    SQLite has undone a journal with changes when it took the lock. It ignores one that was begun
+    and never needed, and so would leave it.
+    """
+    with suppress(OSError):
+        journal_of(path).unlink()
+
+
+def _undo_and_remove_journal(path: Path, before: os.stat_result) -> None:
+    """Do for a reader what the next writer would do, if it may write and no writer is at work."""
+    if not journal_of(path).exists():
+        return
+    with suppress(sqlite3.OperationalError), closing(connect(path, "rw")) as connection:
+        connection.execute("PRAGMA busy_timeout=0")
+        connection.execute("BEGIN IMMEDIATE")
+        if _same_file(path.stat(), before):  # a journal of another file has another lock
+            _remove_journal(path)
 
 
 def begin_reading(connection: sqlite3.Connection, path: Path) -> None:
@@ -152,12 +183,16 @@ def _refuse_unwritable(path: Path) -> None:
 def _check_length(connection: sqlite3.Connection, path: Path, before: os.stat_result) -> None:
     """Refuse a truncated file: SQLite itself does not notice a missing half page."""
     after = path.stat()
-    if (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino):
+    if not _same_file(after, before):
         raise StaleIndex(path, "the file was replaced")
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     if pages * page_bytes != after.st_size:
         raise DamagedIndex(path, f"{after.st_size} bytes instead of {pages * page_bytes}")
+
+
+def _same_file(first: os.stat_result, second: os.stat_result) -> bool:
+    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
 
 
 @contextmanager
@@ -186,7 +221,9 @@ def _translate(path: Path, error: sqlite3.DatabaseError) -> PlacerecError:
     if code == sqlite3.SQLITE_READONLY_DBMOVED:
         return StaleIndex(path, "the file was replaced")
     if code == sqlite3.SQLITE_READONLY_ROLLBACK:
-        return NoRoom(path, "an interrupted update must be undone first, which needs write access")
+        journal = journal_of(path).name
+        why = f"an interrupted update must be undone first; {journal} belongs to the index, so copy"
+        return NoRoom(path, f"{why} both files to a folder where you may write")
     if primary in _WRITE_FAULTS and code not in _READ_FAULTS:
         return NoRoom(path, str(error))
     return DamagedIndex(path, str(error)[:200])

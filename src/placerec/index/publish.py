@@ -19,7 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from placerec.errors import Busy, Damaged, NoRoom, NotFound, UsageError
-from placerec.index.connection import connect, look_at, on_error, primary_code, translated
+from placerec.index.connection import (
+    connect,
+    journal_of,
+    look_at,
+    on_error,
+    primary_code,
+    translated,
+)
 from placerec.index.schema import PAGE_BYTES
 
 CLAIM_TRIES = 8  # a failed try means that another build interfered
@@ -39,7 +46,7 @@ class Staging:
 def claim(path: Path, *, replace: bool) -> Staging:
     """Create and lock an empty ``NAME.partial``; raise Busy if another process builds there."""
     _refuse_existing(path, replace=replace)
-    partial = path.with_name(path.name + ".partial")
+    partial = _partial_of(path)
     with _disk_errors(path), translated(path):
         for _ in range(CLAIM_TRIES):
             if not (partial.is_file() and partial.stat().st_size == 0):
@@ -52,6 +59,15 @@ def claim(path: Path, *, replace: bool) -> Staging:
     raise Busy(path)
 
 
+def leftovers(path: Path) -> tuple[str, ...]:
+    """Return the names of the files beside an index that a killed program has left.
+
+    A program that writes at this moment has the same files. A journal is part of the index: copy
+    both. A partial file is a build that was not completed; the next build replaces it.
+    """
+    return tuple(file.name for file in (journal_of(path), _partial_of(path)) if file.exists())
+
+
 def publish(staging: Staging) -> None:
     """Rename the partial file to the index; the caller has committed and synced it."""
     path, partial = staging.path, staging.partial
@@ -59,7 +75,8 @@ def publish(staging: Staging) -> None:
     with _disk_errors(path), _held(path):
         if not _is_ours(staging):
             raise Busy(path)
-        # SQLite would apply a journal of the old index to the new one.
+        # SQLite would apply a journal of the old index to the new one. A link is replaced, not
+        # followed.
         path.with_name(path.name + "-journal").unlink(missing_ok=True)
         partial.replace(path)
         _sync_folder(path.parent)
@@ -70,6 +87,10 @@ def discard(staging: Staging) -> None:
     with suppress(OSError):
         if _is_ours(staging):
             staging.partial.unlink()
+
+
+def _partial_of(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
 
 
 def _refuse_existing(path: Path, *, replace: bool) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from placerec.errors import DamagedIndex, StaleIndex, UsageError
 from placerec.index import codec, schema
 from placerec.index.connection import begin_reading, on_error, open_checked, translated
+from placerec.index.publish import leftovers
 from placerec.records import Array, PatchSet, Position
 
 READ_BYTES = 1 << 28  # at most about 256 MB of descriptors are read in one transaction
@@ -46,7 +47,8 @@ class Entry:
 class IndexInfo:
     """What an index states: ``root`` is the absolute photo folder, sizes are in bytes.
 
-    ``format`` is 1 for descriptors stored as int8, 2 for float32.
+    ``format`` is 1 for descriptors stored as int8, 2 for float32. ``leftovers`` are the names of
+    files beside the index that a killed program has left, or that a program at work has.
     """
 
     photos: int
@@ -58,6 +60,7 @@ class IndexInfo:
     root: Path
     created_with: str
     format: int
+    leftovers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class IndexReader:
             root=collection.root_of(path),
             created_with=collection.created_with,
             format=version,
+            leftovers=leftovers(path),
         )
 
     @classmethod
