@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from placerec.errors import PlacerecError
+
 Array = NDArray[Any]
 
 
@@ -135,15 +137,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The ranked places of one query, best first."""
+    """The ranked places of one query, best first.
+
+    ``note`` says why there is no place; it is empty if there is one.
+    """
 
     query: str
     places: tuple[Place, ...]
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.places)
 
     @property
     def best(self) -> Place:
-        """The first place (an index that can be opened always has at least one)."""
+        """The first place; raises ``PlacerecError`` if there is none."""
+        if not self.places:
+            why = self.note or "no place was asked for"
+            raise PlacerecError(f"{self.query or 'the photo'}: {why}, so there is no best place")
         return self.places[0]

@@ -273,6 +273,30 @@ def test_a_list_that_does_not_fit_is_named(dataset, tmp_path):
         select_queries(dataset, table)
 
 
+@pytest.mark.parametrize("header", ["", "query\n", "\ufeff", "\ufeffquery\n", "# night\n\n"])
+def test_a_plain_list_of_queries_needs_no_header(dataset, tmp_path, header):
+    table = tmp_path / "some.txt"
+    table.write_text(f"{header}night_004.jpg\n\nnight_001.jpg\n", "utf-8")
+    for path in (table, str(table)):
+        some = select_queries(dataset, path)
+        assert some.searches[0].queries.names == ("night_001.jpg", "night_004.jpg")
+        assert some.protocol.name == f"{dataset.protocol.name}, some.txt"
+
+
+def test_a_plain_list_that_does_not_fit_is_named_with_its_lines(dataset, tmp_path):
+    table = tmp_path / "some.txt"
+    table.write_text("night_000.jpg\n# day\nday_1.jpg\nnight_001.jpg\nday_2.jpg\n")
+    with pytest.raises(BadTable, match=r"line 3: day_1\.jpg .*line 5: day_2\.jpg") as raised:
+        select_queries(dataset, table)
+    assert raised.value.line == 3
+    table.write_text("night_000.jpg\n")
+    with pytest.raises(BadTable, match=r"line 1: .*header.*query, half"):
+        select_queries(dataset, table, "test")
+    table.write_text("# nothing\n")
+    with pytest.raises(NotFound, match="no query"):
+        select_queries(dataset, table)
+
+
 def test_an_onnx_file_can_be_evaluated(dataset, tmp_path):
     write_onnx_trunk(tmp_path / "mine.onnx")
     settings = Settings(pca_dim=16, clusters=8)

@@ -94,13 +94,6 @@ def test_an_index_of_one_photo_works(town, tmp_path):
     assert len(answer) == 1
 
 
-def test_a_blank_photo_is_answered_with_low_finite_scores(town_index):
-    blank = np.full((480, 640, 3), 90, np.uint8)
-    with PlaceRecognizer.open(town_index) as recognizer:
-        places = recognizer.query(blank).places
-    assert all(np.isfinite(p.score) and p.score < 0.2 for p in places)
-
-
 def test_what_an_index_fixes_cannot_be_changed(town_index):
     with pytest.raises(FixedByIndex, match="patch_sizes"):
         PlaceRecognizer.open(town_index, patch_sizes=((3, 3),))

@@ -14,6 +14,7 @@ from types import FrameType
 
 import click
 
+from placerec.cli.commands import Group
 from placerec.cli.demo import demo
 from placerec.cli.evaluate import compare, evaluate
 from placerec.cli.index import index
@@ -24,13 +25,12 @@ from placerec.cli.query import match, query
 from placerec.cli.reproduce import reproduce
 from placerec.cli.train import train
 from placerec.errors import PlacerecError
-from placerec.text import printable
 from placerec.version import __version__
 
 BUG, NO_ROOM, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 6, 130, 141, 143
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="placerec %(version)s")
 def cli() -> None:
     """Visual place recognition: index a folder of photos, ask where a new one was taken."""
@@ -61,10 +61,11 @@ def _run() -> int:
         return end.exit_code
     except PlacerecError as error:
         return _fail(str(error), error.exit_code)
-    except click.ClickException as error:
-        error.message = printable(error.message)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
+    except click.ClickException as error:
+        return _fail(_usage_problem(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -91,6 +92,13 @@ def _run() -> int:
 def _fail(message: str, code: int) -> int:
     warn(f"error: {message}")
     return code
+
+
+def _usage_problem(error: click.ClickException) -> str:
+    """Return click's message on one line, with the command whose help says more."""
+    message = error.format_message().replace("\n\t", " ")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message} (see {context.command_path} --help)" if context else message
 
 
 def _silence_stdout() -> None:

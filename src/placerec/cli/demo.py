@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from placerec.cli.commands import Command
 from placerec.cli.options import PATH
 from placerec.cli.output import say
 from placerec.cli.progress import showing_progress
@@ -13,7 +14,7 @@ from placerec.cli.query import draw_best, print_answer
 from placerec.errors import UsageError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--out", type=PATH, default=Path("demo"), show_default=True,
               help="The folder to write.")  # fmt: skip
 @click.option("--places", type=click.IntRange(2), default=60, show_default=True,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from placerec.baselines import RERANKERS, RETRIEVERS
+from placerec.cli.commands import Command
 from placerec.cli.options import (
     PATH,
     chosen_dataset,
@@ -33,7 +34,7 @@ METHOD_NAMES = f"{', '.join(METHODS)}, or a baseline: {', '.join((*RETRIEVERS, *
 
 
 # fmt: off
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=PATH)
 @dataset_options
 @click.option("--method", metavar="NAME", help=METHOD_NAMES)
@@ -85,7 +86,7 @@ def evaluate(
     return list_skipped(run.skipped)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
 @json_option

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from placerec.cli.commands import Group
 from placerec.cli.options import (
     PATH,
     algorithm_options,
@@ -32,7 +33,7 @@ POSITIONS = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def index() -> None:
     """Make an index of a folder of photos, and keep it up to date."""
 

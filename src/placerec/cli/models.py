@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from placerec.baselines import CONVERTERS as BASELINE_CONVERTERS
+from placerec.cli.commands import Command, Group
 from placerec.cli.options import PATH, algorithm_options, chosen_settings, json_option
 from placerec.cli.output import list_skipped, print_facts, say
 from placerec.cli.progress import showing_progress
@@ -24,7 +25,7 @@ def _convert_vgg16(source: Path, out: Path) -> str:
 CONVERTERS = {"vgg16": _convert_vgg16, **BASELINE_CONVERTERS}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("photos", type=PATH)
 @click.option("--out", type=PATH, required=True, help="The model file to write, MODEL.safetensors.")
 @algorithm_options
@@ -50,7 +51,7 @@ def fit(
     return list_skipped(skipped)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("photo", type=PATH)
 @click.option("--weights", type=PATH, required=True,
               help="A model file that placerec weights import wrote.")  # fmt: skip
@@ -78,7 +79,7 @@ def features(photo: Path, weights: Path, out: Path) -> None:
     say(f"{out}: {', '.join(shapes)}")
 
 
-@click.group()
+@click.group(cls=Group)
 def weights() -> None:
     """Show, convert, import and export weights. Nothing is downloaded."""
 

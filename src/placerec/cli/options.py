@@ -45,17 +45,21 @@ TYPES: dict[str, Any] = {  # of the settings that are neither a choice nor a num
     "candidates": click.IntRange(0),
 }
 HELP = {  # of the fields of Settings that are options
-    "scorer": "How patch matches are scored.",
-    "patch_sizes": "Patch sizes in feature cells: 2,5,8 or HEIGHTxWIDTH.",
-    "stride": "Step between patches in cells.",
-    "scale_weights": "Weight of each patch size, sum 1.",
-    "k_patch": "Clusters per patch descriptor; 1 = pooled features.",
-    "pca_dim": "Dimensions of a patch descriptor.",
-    "fusion": "How the scores of several patch sizes are combined.",
+    "scorer": "How the matches of patches are scored. displacement: how many distinctive ones move "
+              "alike; spatial: the rapid score of the paper; ransac: how many agree with a plane "
+              "seen from two sides (a homography).",
+    "patch_sizes": "Patches that are compared, in cells of the trunk's feature map: 2,5,8 or "
+                   "HEIGHTxWIDTH.",
+    "stride": "Step between the patches of a database photo, in cells.",
+    "scale_weights": "Weight of each patch size in the score, sum 1.",
+    "k_patch": "Clusters of a patch descriptor (VLAD); 1 = the mean of the features.",
+    "pca_dim": "Numbers in a patch descriptor, after a projection (PCA).",
+    "fusion": "How the scores of several patch sizes are added: raw, or z-score (each size is "
+              "first scaled over the candidates).",
     "spatial_form": "The rapid spatial score of the published program or of the paper.",
     "patch_sums": "integral: the published float32 integral image, for comparison only.",
-    "candidates": "Photos of the shortlist that are re-ranked; 0 = retrieval only. Default: "
-                  f"{Settings().candidates}; the paper's presets: 100.",
+    "candidates": "Photos of the shortlist that are re-ranked by their patches; 0 = retrieval "
+                  f"only. Default: {Settings().candidates}; the paper's presets: 100.",
     "image_size": "Height,width in pixels to which photos are resized; default: 480,640.",
 }  # fmt: skip
 
@@ -101,7 +105,7 @@ setting_options = together(
 _method_option = click.option(
     "--method", type=click.Choice(list(METHODS)),
     help="The algorithm. Default: that of a model file, else default. netvlad: retrieval only; "
-         "paper-*: the published presets on VGG16.",
+         "patch-netvlad, paper-*: the published re-ranking, on VGG16 for paper-*.",
 )
 runtime_options = together(
     click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores."),
@@ -109,14 +113,16 @@ runtime_options = together(
 )
 model_options = together(
     click.option("--model", default="auto", show_default=True, cls=_TrunksInHelp,
-                 help="auto, generic, a trunk ({trunks}), or a file (.safetensors model, .onnx "
-                      "trunk)."),
+                 help="What describes a photo: auto, generic (ships in the package), a trunk (the "
+                      "network before the descriptors: {trunks}), or a file (.safetensors model, "
+                      ".onnx trunk)."),
     runtime_options,
 )
 algorithm_options = together(_method_option, model_options, setting_options)
 query_list_options = together(
     click.option("--queries-list", type=PATH,
-                 help="CSV file with a column query (and half): ask only these queries."),
+                 help="Ask only these queries: one name a line, or a CSV file with a column "
+                      "query (and half)."),
     click.option("--half", type=click.Choice(["validation", "test"]),
                  help="Only this half of --queries-list."),
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from placerec.cli.commands import Group
 from placerec.cli.options import PATH, chosen_dataset, dataset_options
 from placerec.cli.output import say
 from placerec.evaluation.exchange import FORMS, export_predictions
@@ -16,7 +17,7 @@ _FORM = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def predictions() -> None:
     """Import predictions of other programs, and export ours."""
 

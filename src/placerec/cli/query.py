@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from placerec.cli.commands import Command
 from placerec.cli.options import (
     PATH,
     algorithm_options,
@@ -30,7 +31,7 @@ COLUMNS = {"rank": True, "score": True, "global": True, "inliers": True, "photo"
            "position": False}  # fmt: skip
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("index", type=PATH)
 @click.argument("photos", metavar="PHOTO...", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Answers.")
@@ -76,7 +77,7 @@ def query(
     return list_skipped(skipped)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
 @click.option("--out", type=PATH, help="Draw the matches as PNG.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from placerec.cli.commands import Command
 from placerec.cli.options import PATH, given, image_size_option, query_list_options
 from placerec.cli.output import say
 from placerec.cli.progress import showing_progress
@@ -20,7 +21,7 @@ def _queries(_context: click.Context, _param: click.Parameter, value: str | None
     return int(value)
 
 
-class _TablesInHelp(click.Command):
+class _TablesInHelp(Command):
     """A command whose help lists the tables; it imports them only to show the help."""
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from placerec.cli.commands import Command
 from placerec.cli.options import (
     PATH,
     field_option,
@@ -35,7 +36,7 @@ HELP = {  # of the fields of Schedule that are options
     "portion": "Queries between two updates of the descriptors.",
     "pool": "Random database photos that the negatives of a portion come from.",
     "mining": "published: the violation test of the program, which mixes signs.",
-    "precision": "Precision of the convolutions; fp16 needs cuda.",
+    "precision": "Precision of the convolutions; tf32 and fp16 need cuda.",
     "pca_dim": "Dimensions of the model.",
     "seed": "The same seed gives the same run.",
 }
@@ -46,7 +47,7 @@ schedule_options = together(*(
 ))  # fmt: skip
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("dataset", type=PATH)
 @click.option("--out", type=PATH, required=True, help="Folder of the run: log, checkpoint, model.")
 @click.option("--resume", is_flag=True, help="Resume the run in --out; it gives the same bits.")

@@ -48,12 +48,13 @@ def mutual_nearest(query: PatchSet, database: PatchSet) -> Matched:
     """Return the matches (i, j) where i is the nearest of j and j the nearest of i.
 
     Of equally near patches the one with the lowest number counts, so every patch is in at most one
-    match.
+    match. A blank patch (all zero) has no match.
     """
     similarity = query.descriptors @ database.descriptors.T
     nearest = similarity.argmax(axis=1)
     best = similarity[np.arange(len(nearest)), nearest]
-    candidates = np.flatnonzero(best >= similarity.max(axis=0)[nearest])[::-1]
+    is_mutual = (best >= similarity.max(axis=0)[nearest]) & (best != 0)
+    candidates = np.flatnonzero(is_mutual)[::-1]
     partner = np.full(similarity.shape[1], -1)
     partner[nearest[candidates]] = candidates  # the lowest of equal ones is written last
     matched = np.flatnonzero(partner >= 0)

@@ -19,6 +19,7 @@ from placerec.method.local import band_weights, local_features
 from placerec.method.patches import patch_grid, patch_vlad, pooled_patches
 from placerec.method.vlad import Vocabulary, normalise, vlad
 from placerec.photos.decode import decode
+from placerec.photos.structure import has_structure
 from placerec.records import Array, Features, PatchSet, Photo
 from placerec.settings import AnySettings
 from placerec.trunks import feature_map
@@ -135,9 +136,21 @@ class Model:
         """Return the Features of a photo (H, W, 3) uint8 RGB.
 
         ``stride`` is the step between patches in cells. The default is the setting, which is for
-        database photos; a query has stride 1.
+        database photos; a query has stride 1. In the form "own" a photo without structure has only
+        zeros, which match nothing; the published form describes it as published.
         """
-        return self.describe_map(self.feature_map(pixels), stride)
+        features = self.describe_map(self.feature_map(pixels), stride)
+        if self.settings.form == "own" and not has_structure(pixels):
+            return self.blank(features)
+        return features
+
+    def blank(self, features: Features) -> Features:
+        """Return the Features of a photo without structure: the same shapes, all zero."""
+        patches = tuple(
+            PatchSet(patches.grid, np.zeros_like(patches.descriptors))
+            for patches in features.patches
+        )
+        return Features(np.zeros_like(features.global_descriptor), patches)
 
     def describe_map(self, features: Array, stride: int | None = None) -> Features:
         """Return the Features of a feature map (h, w, C) float32; ``stride`` as in ``describe``."""

@@ -21,6 +21,7 @@ from placerec.index.reader import IndexReader, StoredPatches
 from placerec.method.ranking import rerank, shortlist
 from placerec.models.model import Model
 from placerec.models.resolve import AUTO
+from placerec.photos.structure import has_structure
 from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Answer, Array, Features, Match, Photo, Place
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
@@ -28,12 +29,15 @@ from placerec.settings import AnySettings
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
+NOTHING = "nothing to recognise"  # the note of an answer to a photo without structure
+
 
 @dataclass(frozen=True, slots=True)
 class PlaceRecognizer:
     """Answers where a photo was taken, from an index of photos.
 
-    ``global_descriptors`` (N, G) float32 are in the order of ``index.entries``.
+    ``global_descriptors`` (N, G) float32 are in the order of ``index.entries``. ``blank`` has the
+    rows of photos without structure, which are never an answer.
     """
 
     index: IndexReader = field(repr=False)
@@ -41,6 +45,7 @@ class PlaceRecognizer:
     settings: AnySettings
     global_descriptors: Array = field(repr=False)
     threads: int = 1
+    blank: frozenset[int] = field(default=frozenset(), repr=False)
 
     @classmethod
     def open(
@@ -61,7 +66,9 @@ class PlaceRecognizer:
         with on_error(reader.close):
             inside = model_of_index(reader, path, model, runtime)
             settings = _query_settings(inside.settings, changes)
-            return cls(reader, inside, settings, reader.global_descriptors(), runtime.cores)
+            descriptors = reader.global_descriptors()
+            blank = frozenset(np.flatnonzero(~descriptors.any(axis=1)).tolist())
+            return cls(reader, inside, settings, descriptors, runtime.cores, blank)
 
     def read(self, path: str | Path) -> Photo:
         """Return the photo at ``path`` with as many pixels as the model uses."""
@@ -78,20 +85,28 @@ class PlaceRecognizer:
             decoded = photo if isinstance(photo, Photo) else self.read(photo)
             name, pixels = decoded.path, decoded.pixels
         with single_threaded_blas():
-            return Answer(name, self.rank(self.model.describe(pixels, stride=1), top))
+            features = self.model.feature_map(pixels)
+            if not has_structure(pixels):
+                return Answer(name, (), NOTHING)
+            places = self.rank(self.model.describe_map(features, stride=1), top)
+        return Answer(name, places, "" if places else "no photo of the index can be recognised")
 
     def rank(self, query: Features, top: int) -> tuple[Place, ...]:
-        """Return the ``top`` places for the features of a photo: shortlist, scores, final order."""
+        """Return the ``top`` places for the features of a photo: shortlist, scores, final order.
+
+        The ranking is that of ``evaluate`` without the photos of ``blank``.
+        """
         candidates = self.settings.candidates if self.settings.reranks else 0
-        rows, cosines = self.shortlist(query, max(top, candidates))
+        rows, cosines = self.shortlist(query, max(top + len(self.blank), candidates))
         scores, matches = self.score(query, rows[:candidates].tolist())
         order, final = rerank(scores, len(rows)) if candidates else (np.arange(len(rows)), cosines)
-        places = []
-        for rank, (number, score) in enumerate(zip(order[:top], final[:top], strict=True), start=1):
-            entry = self.index.entries[rows[number]]
-            agreeing = matches[number] if number < len(matches) else ()
-            cosine = float(cosines[number])
-            places.append(Place(rank, entry.name, float(score), cosine, entry.position, agreeing))
+        places: list[Place] = []
+        for number, score in zip(order.tolist(), final.tolist(), strict=True):
+            if len(places) < top and rows[number] not in self.blank:
+                entry, rank = self.index.entries[rows[number]], len(places) + 1
+                agreeing = matches[number] if number < len(matches) else ()
+                cosine = float(cosines[number])
+                places.append(Place(rank, entry.name, score, cosine, entry.position, agreeing))
         return tuple(places)
 
     def shortlist(self, query: Features, count: int) -> tuple[Array, Array]:
