@@ -8,6 +8,7 @@ data. A file that refers to data in other files is refused.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,8 +32,12 @@ IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 PROBE_SIZE = (224, 224)
 TOKEN_STRIDES = (8, 14, 16, 32)
 MOST_PREFIX_TOKENS = 16
-# A protobuf string entry with the key "location": how ONNX refers to data in another file.
-EXTERNAL_DATA = b"\x0a\x08location"
+LARGEST_FILE = 1 << 31  # bytes; a protobuf message cannot be larger
+# A protobuf string with the key "location" is how ONNX refers to data in another file. The tag and
+# the length before it are 0a and 08; readers also accept both with more bytes than needed.
+LOCATION = re.compile(b"location")
+KEY_BEFORE = re.compile(rb"(\x0a|\x8a[\x80-\xff]*[\0-\x7f])(\x08|\x88[\x80-\xff]*[\0-\x7f])\Z")
+LONGEST_KEY = 20  # bytes of such a tag and length
 # PyTorch may round differently with another number of threads.
 ONE_THREAD = Runtime(threads=1)
 AT_ONCE_ON_GPU = 16  # images of 480 x 640; VGG16 needs about 4 GB of GPU memory for them
@@ -50,7 +55,7 @@ class OnnxNetwork:
         import onnxruntime
 
         self.name, self.sha256 = name, hashlib.sha256(data).hexdigest()
-        if EXTERNAL_DATA in data:
+        if _has_external_data(data):
             raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
         providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
         provider = providers.get(runtime.device.partition(":")[0])
@@ -74,6 +79,8 @@ class OnnxNetwork:
         """Return the network in the ONNX file ``path``."""
         if not path.is_file():
             raise NotFound(path, "no such ONNX file")
+        if path.stat().st_size > LARGEST_FILE:
+            raise UnsafeWeights(path, f"more than {LARGEST_FILE} bytes", "check the file")
         return cls(path.read_bytes(), path.name, runtime)
 
     def __call__(self, image: Array) -> Array:
@@ -86,6 +93,12 @@ class OnnxNetwork:
                 f"{self.name}: it fails on a float32 image {image.shape}: {error}; save it for "
                 f"such images"
             ) from error
+
+
+def _has_external_data(data: bytes) -> bool:
+    """Whether an ONNX file refers to data in other files."""
+    places = (match.start() for match in LOCATION.finditer(data))
+    return any(KEY_BEFORE.search(data[max(0, end - LONGEST_KEY) : end]) for end in places)
 
 
 class TorchNetwork:
