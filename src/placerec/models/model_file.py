@@ -107,8 +107,15 @@ def model_bytes(model: Model) -> bytes:
         "training_data": model.training_data, "provenance": model.provenance,
         "licence": model.licence, "sha256": tensors_sha256(tensors),
     }  # fmt: skip
-    encoded: bytes = save(tensors, header)
-    return encoded
+    return _in_fixed_order(save(tensors, header))
+
+
+def _in_fixed_order(data: bytes) -> bytes:
+    """Return a safetensors file with a sorted header: the library writes it in a random order."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def model_from_bytes(

@@ -21,6 +21,7 @@ from placerec.errors import NotFound, UnsafeWeights, UsageError, import_extra
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.text import printable
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +82,7 @@ class OnnxNetwork:
             raise NotFound(path, "no such ONNX file")
         if path.stat().st_size > LARGEST_FILE:
             raise UnsafeWeights(path, f"more than {LARGEST_FILE} bytes", "check the file")
-        return cls(path.read_bytes(), path.name, runtime)
+        return cls(path.read_bytes(), printable(path.name), runtime)
 
     def __call__(self, image: Array) -> Array:
         """Return the first output for an image (1, 3, H, W) float32."""
