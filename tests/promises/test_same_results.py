@@ -9,16 +9,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from promise_support import SETTINGS, MeanColours, draw, draw_folder, small_index, stored
 
 from index.index_support import answers
 from placerec.index import IndexReader, verify
 from placerec.index.build import add_photos, build_index
+from placerec.method.ranking import rerank, shortlist
 from placerec.models.model_file import load_model, model_bytes, save_model
 from placerec.models.photo_source import fit_on_folder
 from placerec.recognise import PlaceRecognizer
+from placerec.recognise.scores import match_candidates, score_matches
+from placerec.records import Grid, PatchSet
 from placerec.runtime import Runtime
+from placerec.settings import Settings
 from plain_methods import write_onnx_trunk
 
 PROGRAM = """
@@ -28,6 +33,7 @@ from index.index_support import answers
 from promise_support import MeanColours, pixels, small_index
 from placerec.recognise import PlaceRecognizer
 from placerec.runtime import Runtime
+from placerec.settings import Settings
 
 path, folder, threads = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 runtime = Runtime(threads=threads)
@@ -98,3 +104,66 @@ def test_a_folder_a_model_and_a_trunk_of_any_name_work(tmp_path, raw):
     save_model(fit_on_folder(folder, settings=SETTINGS)[0], other)
     assert load_model(other).name.isprintable()
     assert len(stored(index)) == 3
+
+
+def random_set(random: np.random.Generator, kind: str, like: PatchSet | None) -> PatchSet:
+    """Patches of 1 x 1 to 6 x 6 cells: noise, few different ones, one only, blank, or equal."""
+    if kind == "equal" and like is not None:
+        return like
+    rows, columns = random.integers(1, 7, 2).tolist()
+    numbers = random.normal(size=(rows * columns, 6))
+    if kind == "few":
+        numbers = np.round(numbers)
+    if kind == "one":
+        numbers[:] = numbers[0]
+    if kind == "blank":
+        numbers[random.random(len(numbers)) < 0.6] = 0
+    lengths = np.linalg.norm(numbers, axis=1, keepdims=True)
+    descriptors = numbers / np.where(lengths == 0, 1, lengths)
+    return PatchSet(Grid((2, 2), rows, columns, 1), descriptors.astype(np.float32))
+
+
+def mutual_by_hand(query: PatchSet, database: PatchSet) -> list[tuple[int, int]]:
+    """The mutual nearest patches by the definition; of equal ones the first counts."""
+    cosines = query.descriptors @ database.descriptors.T
+    pairs = []
+    for j in range(cosines.shape[1]):
+        for i in range(cosines.shape[0]):
+            best_of_i = cosines[i].max()
+            if best_of_i == 0 or list(cosines[i]).index(best_of_i) != j:
+                continue
+            if cosines[i, j] >= cosines[:, j].max():
+                pairs.append((i, j))
+                break
+    return pairs
+
+
+def test_200_random_grids_are_matched_as_by_hand_and_scored_without_luck():
+    random, kinds = np.random.default_rng(5), ("noise", "few", "one", "blank", "equal")
+    for number in range(200):
+        query = random_set(random, kinds[number % 4], None)
+        candidates = [
+            (random_set(random, random.choice(kinds), query),) for _ in range(random.integers(1, 6))
+        ]
+        candidates.append(candidates[0])  # a duplicated photo
+        matched = match_candidates((query,), candidates)
+        for (one,), (found,) in zip(candidates, matched, strict=True):
+            assert [tuple(pair) for pair in found.pairs.tolist()] == mutual_by_hand(query, one)
+        turn = random.permutation(len(candidates))
+        for scorer in ("displacement", "spatial"):
+            settings = Settings(scorer=scorer)
+            scores, _ = score_matches(matched, settings)
+            turned, _ = score_matches([matched[place] for place in turn], settings, threads=2)
+            assert np.isfinite(scores).all()
+            assert scores[0] == scores[-1]  # equal photos have equal scores,
+            order, final = rerank(scores, len(scores))
+            assert order.tolist().index(0) < order.tolist().index(len(scores) - 1)  # in their order
+            assert (np.diff(final) <= 0).all()
+            np.testing.assert_allclose(turned, scores[turn], rtol=1e-6, atol=1e-12)
+
+
+def test_a_shortlist_of_equal_photos_is_in_their_order():
+    rows = np.tile(np.float32([0.6, 0.8]), (50, 1))
+    order, cosines = shortlist(rows[0], rows, 50)
+    assert order.tolist() == list(range(50))
+    assert len(set(cosines.tolist())) == 1
