@@ -132,7 +132,7 @@ def test_30_builds_that_are_stopped_at_any_moment(town, tmp_path, number, code):
         shutil.copytree(town / "database", tmp_path / "photos" / str(copy))
     chance = random.Random(int(number))
     for _ in range(30):
-        words = [sys.executable, "-W", "error", "-m", "placerec", "index", "build", "a.placerec"]
+        words = [sys.executable, "-m", "placerec", "index", "build", "a.placerec"]
         with subprocess.Popen(
             [*words, "photos"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
+import os
+import subprocess
+import sys
 import threading
-import time
 from pathlib import Path
 
+import at_once
 import pytest
 from promise_support import (
     MeanColours,
@@ -18,88 +21,49 @@ from promise_support import (
     stored,
 )
 
-from index.index_support import answers, build, features, put
-from placerec.errors import Busy, PlacerecError
+from index.index_support import answers, build, put
+from placerec.errors import Busy
 from placerec.index import IndexReader, IndexWriter, connection, verify
 from placerec.index.build import add_photos
 from placerec.recognise import PlaceRecognizer
 
-BATCH = 3  # photos
-spawn = multiprocessing.get_context("spawn")
-
-
-def write_batches(path: Path, first: int, start, seconds: float, results) -> None:
-    """Put batches of new photos until the time is over; say how many were stored."""
-    stored_batches = 0
-    start.wait()
-    end = time.monotonic() + seconds
-    with IndexWriter.open(path) as writer:
-        while time.monotonic() < end:
-            for seed in range(BATCH):
-                put(writer, first + BATCH * stored_batches + seed)
-            writer.commit()
-            stored_batches += 1
-            time.sleep(0.01)  # the other writer's turn
-    results.put(("writer", first, stored_batches))
-
-
-def read_again_and_again(path: Path, firsts: tuple[int, ...], start, seconds: float, results):
-    """Open the index until the time is over; say how often, and what was wrong."""
-    wrong, opened = [], 0
-    start.wait()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not wrong:
-        try:
-            with IndexReader.open(path) as reader:
-                seeds = {int(entry.sha256, 16) for entry in reader.entries}
-                found = reader.global_descriptors()
-                chosen = len(seeds) // 2
-                wanted = features(int(reader.entries[chosen].sha256, 16)).global_descriptor
-                if found[chosen] @ wanted < 0.99:
-                    wrong.append("a photo with the descriptor of another")
-        except PlacerecError as error:
-            wrong.append(f"{error!r}")
-            break
-        for first in firsts:
-            own = {seed for seed in seeds if first <= seed < first + 100_000}
-            if own != set(range(first, first + len(own))) or len(own) % BATCH:
-                wrong.append(f"no state of writer {first}: {sorted(own)[-5:]}")
-        opened += 1
-    results.put(("reader", opened, wrong))
-
 
 def two_writers_and_five_readers(path: Path, seconds: float) -> None:
     build(path, range(2))
-    firsts = (100_000, 200_000)
-    start, results = spawn.Barrier(7), spawn.Queue()
+    roles = [("write", 1), ("write", 2), *[("read", 2)] * 5]
+    program = [sys.executable, "-W", "error", at_once.__file__]
     processes = [
-        spawn.Process(target=write_batches, args=(path, first, start, seconds, results))
-        for first in firsts
-    ] + [
-        spawn.Process(target=read_again_and_again, args=(path, firsts, start, seconds, results))
-        for _ in range(5)
-    ]
+        subprocess.Popen(
+            [*program, role, path, str(number), str(seconds)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        for role, number in roles
+    ]  # fmt: skip
     for process in processes:
-        process.start()
-    reports = [results.get(timeout=seconds + 60) for _ in processes]
+        assert process.stdout.readline() == "ready\n"
     for process in processes:
-        process.join()
-        assert process.exitcode == 0
+        process.stdin.write("go\n")
+        process.stdin.flush()
     wanted = {0, 1}
-    for role, first, detail in reports:
-        if role == "reader":
-            assert detail == []
-            assert first > 0
+    for process, (role, number) in zip(processes, roles, strict=True):
+        out, err = process.communicate(timeout=seconds + 60)
+        assert (process.returncode, err) == (0, "")
+        report = json.loads(out)
+        if role == "read":
+            assert report[0] > 0
+            assert report[1] == ""
         else:
-            assert detail > 0, f"writer {first} had no turn"
-            wanted |= set(range(first, first + BATCH * detail))
+            assert report > 0, f"writer {number} had no turn"
+            first = number * at_once.MOST
+            wanted |= set(range(first, first + at_once.BATCH * report))
     assert {int(mark, 16) for mark in stored(path).values()} == wanted
     assert verify(path) == []
     assert files_in(path.parent) == [path.name]
 
 
 def test_two_writers_and_five_readers(tmp_path):
-    two_writers_and_five_readers(tmp_path / "a.plr", 2)
+    two_writers_and_five_readers(tmp_path / "a.plr", 1.5)
 
 
 @pytest.mark.slow
@@ -184,26 +148,5 @@ def test_threads_that_ask_at_once_get_the_answers_of_one(tmp_path):
     assert wrong == []
 
 
-def ask_in_another_process(path: Path, results) -> None:
-    with PlaceRecognizer.open(path, model=MeanColours()) as recognizer:
-        results.put([place_values(recognizer.query(pixels(seed))) for seed in range(6)])
-
-
 def place_values(answer):
     return [(place.path, place.score, place.global_score) for place in answer.places]
-
-
-def test_processes_that_ask_at_once_get_equal_answers(tmp_path):
-    path = small_index(tmp_path / "a.placerec", draw_folder(tmp_path / "photos", 6))
-    results = spawn.Queue()
-    processes = [
-        spawn.Process(target=ask_in_another_process, args=(path, results)) for _ in range(2)
-    ]
-    for process in processes:
-        process.start()
-    with PlaceRecognizer.open(path, model=MeanColours()) as recognizer:
-        wanted = [place_values(recognizer.query(pixels(seed))) for seed in range(6)]
-    assert [results.get(timeout=60) for _ in processes] == [wanted, wanted]
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
