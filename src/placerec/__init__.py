@@ -17,13 +17,8 @@ from placerec.version import __version__
 if TYPE_CHECKING:
     from placerec.evaluation.layouts import open_dataset
     from placerec.evaluation.runner import evaluate
-    from placerec.index.build import (
-        add_photos,
-        build_index,
-        refit_index,
-        refresh_index,
-        remove_photos,
-    )
+    from placerec.index.build import build_index, refit_index
+    from placerec.index.update import add_photos, refresh_index, remove_photos
     from placerec.index.verify import verify
     from placerec.models.model_file import load_model, save_model
     from placerec.models.photo_source import fit_on_folder
@@ -37,7 +32,7 @@ _HOMES = {
     "PlaceRecognizer": "placerec.recognise.recognizer",
     "Runtime": "placerec.runtime",
     "Settings": "placerec.settings",
-    "add_photos": "placerec.index.build",
+    "add_photos": "placerec.index.update",
     "build_index": "placerec.index.build",
     "draw_match": "placerec.recognise.picture",
     "evaluate": "placerec.evaluation.runner",
@@ -46,8 +41,8 @@ _HOMES = {
     "match_photos": "placerec.recognise.pair",
     "open_dataset": "placerec.evaluation.layouts",
     "refit_index": "placerec.index.build",
-    "refresh_index": "placerec.index.build",
-    "remove_photos": "placerec.index.build",
+    "refresh_index": "placerec.index.update",
+    "remove_photos": "placerec.index.update",
     "save_model": "placerec.models.model_file",
     "verify": "placerec.index.verify",
 }

@@ -75,6 +75,13 @@ class NotAnIndex(NotFound):
         super().__init__(path, f"not a placerec index ({why})", "build one: placerec index build")
 
 
+class FolderGone(NotFound):
+    """The photo folder of an index, which no longer exists."""
+
+    def __init__(self, folder: Path | str) -> None:
+        super().__init__(folder, "the photo folder of this index is gone", "give the new folder")
+
+
 class Damaged(PlacerecError):
     """A file with invalid content."""
 

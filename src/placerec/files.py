@@ -50,6 +50,12 @@ def write_text(path: Path, text: str) -> None:
         partial.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
+def require_folder_of(path: Path) -> None:
+    """Raise ``NotFound`` if the folder that is to hold ``path`` does not exist."""
+    if not path.absolute().parent.is_dir():
+        raise NotFound(path.parent, "no such folder", "create it first")
+
+
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's content as hex digits; raise ``NotFound`` if unreadable."""
     try:

@@ -9,6 +9,7 @@ feature cells; descriptors are rows of unit L2 length; similarities are cosines,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,19 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One decoded photo: upright pixels (H, W, 3) uint8 RGB, the file's sha256, EXIF position."""
+    """One decoded photo: upright pixels (H, W, 3) uint8 RGB, the file's sha256, its metadata.
+
+    ``position`` is from EXIF or XMP. ``taken`` is the capture time; it has a time zone only if the
+    camera stored one. ``gps_damaged`` is true if there is a GPS tag whose value cannot be right,
+    and so no position.
+    """
 
     path: str
     sha256: str
     pixels: Array = field(repr=False)
     position: Position | None = None
+    taken: datetime | None = None
+    gps_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

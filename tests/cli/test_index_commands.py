@@ -3,13 +3,15 @@
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 
 def test_build_info_verify_and_json_keys(placerec, photos):
@@ -18,8 +20,8 @@ def test_build_info_verify_and_json_keys(placerec, photos):
     assert sorted(p.name for p in placerec.folder.iterdir()) == ["town.placerec"]
     info = json.loads(placerec("index", "info", "town.placerec", "--json").stdout)
     assert set(info) == {
-        "photos", "with_position", "bytes", "bytes_per_photo", "model", "fingerprint", "folder",
-        "settings", "created_with", "format",
+        "photos", "with_position", "gps_damaged", "blank", "missing", "bytes", "bytes_per_photo",
+        "model", "fingerprint", "folder", "settings", "created_with", "format", "leftovers",
     }  # fmt: skip
     assert info["photos"] == info["with_position"] == 6
     assert info["model"] == "generic"
@@ -146,11 +148,88 @@ def test_fifty_photos_fit_their_own_model_and_refit_fits_anew(placerec, many_pho
     placerec("index", "build", "a.placerec", photos, "--image-size", "160,224")
     first = json.loads(placerec("index", "info", "a.placerec", "--json").stdout)
     assert "fitted on" in first["model"]
-    Image.new("RGB", (160, 120), "red").save(photos / "new.png")
+    shutil.copy(photos / "007.png", photos / "new.png")
     placerec("index", "add", "a.placerec", photos)
     added = json.loads(placerec("index", "info", "a.placerec", "--json").stdout)
     assert (added["photos"], added["fingerprint"]) == (53, first["fingerprint"])
-    placerec("index", "refit", "a.placerec")
+    assert "too few" not in placerec("index", "refit", "a.placerec").stderr
     refitted = json.loads(placerec("index", "info", "a.placerec", "--json").stdout)
     assert refitted["photos"] == 53
     assert refitted["fingerprint"] != first["fingerprint"]
+
+
+def test_a_build_ends_with_what_a_person_should_look_at(placerec, photos, tmp_path):
+    tag, exif = ExifTags.GPS, Image.Exif()
+    exif[ExifTags.IFD.GPSInfo] = {
+        tag.GPSLatitudeRef: "N", tag.GPSLatitude: (52.0, 75.0, 0.0),
+        tag.GPSLongitudeRef: "E", tag.GPSLongitude: (13.0, 15.0, 0.0),
+    }  # fmt: skip
+    with Image.open(photos / "place_000.jpg") as image:
+        image.save(photos / "place_000.jpg", exif=exif)
+    Image.new("RGB", (160, 120), "black").save(photos / "a\nb.png")
+    (photos / "clip.mp4").write_bytes(b"x")
+    table = tmp_path / "where.csv"
+    table.write_text("filename;lat;lon\nplace_001.jpg;52,5;13,25\nplce_002.jpg;52,5;13,25\n")
+    built = placerec("index", "build", "a.placerec", photos, "--positions", table, code=5)
+    assert "a.placerec: 7 added, 0 skipped" in built.stdout
+    last = built.stderr.splitlines()[-4:]
+    assert last == [
+        "1 photo has a GPS tag that cannot be right: place_000.jpg",
+        r"1 photo has nothing to recognise (one colour, or a covered lens): a\nb.png",
+        "1 row of the positions names no photo: line 3: plce_002.jpg",
+        "left out: videos (1: clip.mp4)",
+    ]
+    info = placerec("index", "info", "a.placerec").stdout.splitlines()
+    assert set(last[:2]) <= set(info)
+    facts = json.loads(placerec("index", "info", "a.placerec", "--json").stdout)
+    assert (facts["gps_damaged"], facts["blank"]) == (["place_000.jpg"], ["a\nb.png"])
+    listed = json.loads(placerec("index", "info", "a.placerec", "--photos", "--json").stdout)
+    assert [photo["path"] for photo in listed][:2] == ["a\nb.png", "place_000.jpg"]
+    assert (listed[0]["blank"], listed[0]["latitude"]) == (True, None)
+    assert (listed[2]["latitude"], listed[2]["longitude"]) == (52.5, 13.25)
+
+
+def test_info_is_for_people(placerec, photos):
+    placerec("index", "build", "a.placerec", photos)
+    (placerec.folder / "a.placerec.partial").write_bytes(b"")
+    (photos / "place_000.jpg").unlink()
+    lines = placerec("index", "info", "a.placerec").stdout.splitlines()
+    assert lines[:2] == ["photos: 6, 6 with a position", f"folder: {photos}"]
+    assert lines[3].startswith("size: ")
+    assert lines[3].count(" kB") == 2
+    table = dict(line.split() for line in lines[5:] if len(line.split()) == 2)
+    assert (table["image_size"], table["patch_sizes"]) == ("480,640", "2x2")
+    assert lines[-2] == "not in the folder: 1 of 6 photos; placerec index refresh a.placerec"
+    assert lines[-1].startswith("a.placerec.partial: ")
+
+
+def test_an_index_is_pointed_to_the_new_folder(placerec, photos, tmp_path):
+    placerec("index", "build", "a.placerec", photos)
+    photos.rename(tmp_path / "new")
+    assert "the folder is gone" in placerec("index", "info", "a.placerec").stdout
+    refused = placerec("index", "refresh", "a.placerec", code=3)
+    assert refused.stderr.endswith(
+        "give the new folder: placerec index refresh a.placerec --folder NEW\n"
+    )
+    moved = placerec("index", "refresh", "a.placerec", "--folder", tmp_path / "new")
+    assert "6 unchanged, 0 skipped" in moved.stdout
+    assert json.loads(placerec("index", "info", "a.placerec", "--json").stdout)["folder"] == str(
+        tmp_path / "new"
+    )
+
+
+def test_swapped_arguments_are_named(placerec, photos):
+    placerec("index", "build", "a.placerec", photos)
+    photo = photos / "place_000.jpg"
+    for command in ("add", "remove"):
+        refused = placerec("index", command, photo, "a.placerec", code=2)
+        assert f"did you mean: placerec index {command} a.placerec {photo}?" in refused.stderr
+
+
+def test_one_finding_is_one_finding(placerec, photos):
+    placerec("index", "build", "a.placerec", photos)
+    with closing(sqlite3.connect(placerec.folder / "a.placerec", isolation_level=None)) as index:
+        index.execute("DELETE FROM weights")
+    refused = placerec("index", "verify", "a.placerec", code=4)
+    assert refused.stdout == "the fitted model is missing\n"
+    assert "a.placerec: 1 finding; restore a copy" in refused.stderr

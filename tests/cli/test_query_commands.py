@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 from placerec.demo import demo_pose, position_of
+from placerec.errors import NotFound, UsageError
+from placerec.recognise import draw_match, match_photos
 
 
 def test_query_json_has_the_documented_keys_best_first(placerec, town, town_index):
     queries = sorted((town / "queries").iterdir())[:2]
     result = json.loads(placerec("query", town_index, *queries, "--json", "--top", 3).stdout)
-    assert [set(answer) for answer in result] == [{"query", "places"}] * 2
+    assert [set(answer) for answer in result] == [{"query", "places", "note"}] * 2
     assert [answer["query"] for answer in result] == [str(path) for path in queries]
     for answer in result:
         assert [place["rank"] for place in answer["places"]] == [1, 2, 3]
@@ -48,6 +50,7 @@ def test_bad_queries_exit_with_their_code_in_one_line(placerec, town, town_index
     for words, code in (
         (("query", "nowhere.placerec", good), 3),
         (("query", good, good), 3),
+        (("query", good, town_index), 2),
         (("query", town_index, "nowhere.jpg"), 3),
         (("query", town_index, tmp_path / "broken.jpg"), 5),
         (("query", town_index, good, "--patch-sizes", "7"), 2),
@@ -56,6 +59,14 @@ def test_bad_queries_exit_with_their_code_in_one_line(placerec, town, town_index
         (("query", town_index, good, "--scale-weights", "0.5,0.6"), 2),
         (("query", town_index, good, "--device", "tpu"), 2),
         (("query", town_index, good, good, "--picture", "x.png"), 2),
+        (("query", town_index, good, "--picture", "x.tiff"), 2),
+        (("query", town_index, good, "--picture", "x"), 2),
+        (("query", town_index, good, "--picture", good), 2),
+        (("query", town_index, good, "--picture", "nowhere/x.png"), 3),
+        (("query", town_index, good, good, "--picture", "nowhere/pictures"), 3),
+        (("query", town_index, good, "--geojson", "nowhere/x.geojson"), 3),
+        (("query", town_index, placerec.folder), 3),
+        (("match", good, good, "--picture", "x.gif"), 2),
     ):
         refused = placerec(*words, code=code)
         assert refused.stdout == ""
@@ -63,19 +74,87 @@ def test_bad_queries_exit_with_their_code_in_one_line(placerec, town, town_index
     assert list(placerec.folder.iterdir()) == []
 
 
-def test_one_bad_photo_of_several_is_listed_and_the_others_answered(
+def test_bad_photos_among_several_are_listed_and_the_others_answered(
     placerec, town, town_index, tmp_path
 ):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
-    good = town / "queries" / "night_000.jpg"
-    result = placerec("query", town_index, tmp_path / "broken.jpg", good, "--json", code=5)
-    assert [answer["query"] for answer in json.loads(result.stdout)] == [str(good)]
-    assert "broken.jpg" in result.stderr
+    (tmp_path / "empty").mkdir()
+    bad = [tmp_path / name for name in ("broken.jpg", "missing.jpg", "empty")]
+    good = [town / "queries" / f"night_00{number}.jpg" for number in range(2)]
+    words = (bad[0], good[0], bad[1], bad[2], good[1])
+    result = placerec("query", town_index, *words, "--json", code=5)
+    assert [answer["query"] for answer in json.loads(result.stdout)] == [*map(str, good)]
+    lines = result.stderr.splitlines()
+    assert lines[0] == "skipped 3 photos:"
+    assert all(any(str(path) in line for line in lines[1:]) for path in bad)
+
+
+def test_a_folder_asks_every_photo_in_it(placerec, town, town_index):
+    queries = sorted((town / "queries").iterdir())
+    result = placerec("query", town_index, town / "queries", "--json", "--top", 1)
+    assert [answer["query"] for answer in json.loads(result.stdout)] == [*map(str, queries)]
+
+
+def test_swapped_arguments_name_the_right_command(placerec, town, town_index):
+    photo = town / "queries" / "night_000.jpg"
+    refused = placerec("query", photo, town_index, code=2)
+    assert f"did you mean: placerec query {town_index} {photo}?" in refused.stderr
+
+
+def test_several_photos_are_drawn_into_a_folder_under_names_of_their_own(
+    placerec, town, town_index
+):
+    for folder, night in (("a", "night_000.jpg"), ("b", "night_001.jpg")):
+        (placerec.folder / folder).mkdir()
+        shutil.copy(town / "queries" / night, placerec.folder / folder / "1.jpg")
+    placerec("query", town_index, "a", "b/1.jpg", "--picture", "drawn")
+    drawn = sorted((placerec.folder / "drawn").iterdir())
+    assert [path.name for path in drawn] == ["001_1.png", "002_1.png"]
+    assert drawn[0].read_bytes() != drawn[1].read_bytes()
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".JPG", "JPEG"), (".webp", "WEBP")])
+def test_a_picture_has_the_format_of_its_suffix(suffix, kind, town, tmp_path):
+    photo, out = town / "database" / "place_000.jpg", tmp_path / f"m{suffix}"
+    place, model = match_photos(photo, photo)
+    pixels = model.read(photo).pixels
+    draw_match(pixels, pixels, place, str(out))
+    with Image.open(out) as picture:
+        assert (picture.format, picture.height) == (kind, 480)
+    for refused, error in (("m.tiff", UsageError), ("nowhere/m.png", NotFound)):
+        with pytest.raises(error, match=refused.rpartition("/")[0] or refused):
+            draw_match(pixels, pixels, place, tmp_path / refused)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_index_without_its_photos_answers_and_says_which_photo_it_cannot_draw(
+    placerec, town, town_index
+):
+    shutil.copy(town_index, placerec.folder / "moved.placerec")
+    photo = town / "queries" / "night_000.jpg"
+    result = placerec("query", "moved.placerec", photo, "--picture", "p.png", code=3)
+    assert "place_000.jpg" in result.stdout
+    assert f"no picture of {photo}: " in result.stderr
+    assert "place_000.jpg: the indexed photo is missing" in result.stderr
+    assert [path.name for path in placerec.folder.iterdir()] == ["moved.placerec"]
+
+
+def test_a_photo_that_says_nothing_is_an_answer_of_its_own(placerec, town_index):
+    Image.new("RGB", (640, 480)).save(placerec.folder / "black.png")
+    words = ("query", town_index, "black.png")
+    shown = placerec(*words, "--picture", "p.png", "--geojson", "p.geojson")
+    why = "nothing to recognise: the photo is black, white or has one colour"
+    assert shown.stdout == f"black.png\n  {why}\n"
+    assert "no picture of black.png: nothing to recognise" in shown.stderr
+    assert "p.geojson: it has no place" in shown.stderr
+    assert json.loads((placerec.folder / "p.geojson").read_text())["features"] == []
+    answers = json.loads(placerec(*words, "--json").stdout)
+    assert answers == [{"query": "black.png", "places": [], "note": "nothing to recognise"}]
 
 
 def test_match_tells_and_draws(placerec, town):
     pair = (town / "queries" / "night_001.jpg", town / "database" / "place_001.jpg")
-    result = json.loads(placerec("match", *pair, "--json", "--out", "m.png").stdout)
+    result = json.loads(placerec("match", *pair, "--json", "--picture", "m.png").stdout)
     assert set(result) == {"first", "second", "score", "global_score", "inliers", "model"}
     assert (placerec.folder / "m.png").is_file()
 

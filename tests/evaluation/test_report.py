@@ -19,7 +19,7 @@ from placerec.evaluation.scoring.outcomes import outcomes, scores
 
 COUNT = 12  # queries, and twice as many database photos: 2n and 2n + 1 answer query n
 HOSTILE = "<script>alert('q\"')</script>\n'\"/><b x=\"&amp;\u202egpj.\udcff.jpg"
-SHOWN = "<script>alert('q\"')</script> '\"/><b x=\"&amp;\\u202egpj.\\udcff.jpg"
+SHOWN = "<script>alert('q\"')</script>\\n'\"/><b x=\"&amp;\\u202egpj.\\xff.jpg"
 FACTS = {
     "method": {"name": "default", "retrieval": {"name": "default", "settings": {"box": 7}}},
     "versions": {"placerec": "0.1"}, "machine": "Linux <x86_64>", "bytes_per_photo": 31560.4,

@@ -8,9 +8,12 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from placerec.demo import demo_pose, render
 from placerec.index import IndexReader, IndexWriter
 from placerec.records import Features, Grid, PatchSet, Position
 
@@ -152,3 +155,17 @@ def interrupt(path: Path, copy: Path) -> None:
 
 def journal_of(path: Path) -> Path:
     return path.with_name(path.name + "-journal")
+
+
+class Collection(NamedTuple):
+    """``index`` is beside ``photos``, which has 0.png, 1.png, sub/2.png and sub/3.png."""
+
+    folder: Path
+    photos: Path
+    index: Path
+
+
+def draw(path: Path, place: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(render(1, demo_pose(1, place, False), size=(120, 160))).save(path)
+    return path

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from placerec.errors import NotFound, UnsafeWeights, UsageError
-from placerec.index.build import build_index
+from placerec.index import IndexReader
+from placerec.index.build import build_index, refit_index
 from placerec.method.pca import Projection
 from placerec.models.checkpoints import export_checkpoint, import_checkpoint
 from placerec.models.model import published_features
@@ -342,6 +343,22 @@ def test_an_imported_model_builds_an_index_that_answers(model, tmp_path, many_ph
         assert json.loads(told.stdout)[0]["places"][0]["path"] == photo.name
     told = run("query", index, photo, "--model", "generic")
     assert (told.returncode, "made by seeded_WPCA40" in told.stderr) == (4, True)
+
+
+def test_a_refit_leaves_imported_weights_as_they_are_and_says_so(model, tmp_path, many_photos):
+    file, index = tmp_path / "m.safetensors", tmp_path / "town.placerec"
+    save_model(model, file)
+    settings = settings_for(str(file), image_size=(96, 128), patch_sizes=((2, 2),))
+    names = [path.name for path in sorted(many_photos.iterdir())[:2]]
+    build_index(index, many_photos, names=names, model=str(file), settings=settings)
+    with IndexReader.open(index) as reader:
+        before = reader.info.fingerprint
+    report = refit_index(index)
+    assert [(notice.kind, notice.names) for notice in report.notices] == [
+        ("given_model", (model.name,))
+    ]
+    with IndexReader.open(index) as reader:
+        assert (reader.info.fingerprint, reader.info.photos) == (before, 2)
 
 
 def test_a_preset_takes_from_an_imported_model_what_it_needs(model, tmp_path):

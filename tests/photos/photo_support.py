@@ -5,6 +5,7 @@ import struct
 import zlib
 
 import numpy as np
+import pillow_heif
 from PIL import Image
 
 RNG = np.random.default_rng(0)
@@ -16,7 +17,12 @@ SMOOTH = np.asarray(  # not symmetric, and smooth enough for JPEG
 def encode(picture, kind="PNG", **options) -> bytes:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     stream = io.BytesIO()
-    image.save(stream, kind, **options)
+    if kind == "HEIC":
+        if "exif" in options:
+            options["exif"] = options["exif"].tobytes()
+        pillow_heif.from_pillow(image).save(stream, **options)
+    else:
+        image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -39,14 +45,14 @@ def turned(orientation, upright=SMOOTH, kind="PNG", **options):
     return encode(stored, kind, exif=exif, **options)
 
 
-def png_claiming(width, height):
+def png_claiming(width, height, depth=8, pixels=b"\0" * 1000):
     def chunk(name, body):
         return (
             struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         )
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * 1000)
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    pixels = zlib.compress(pixels)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     )

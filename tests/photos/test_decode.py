@@ -6,8 +6,8 @@ import zlib
 
 import numpy as np
 import pytest
-from photo_support import SMOOTH, encode, turned
-from PIL import Image
+from photo_support import SMOOTH, encode, png_claiming, turned
+from PIL import Image, ImageCms
 
 from placerec.photos import decode
 
@@ -105,6 +105,17 @@ def test_cmyk_is_not_inverted(decoded):
     for kind, allowed in (("TIFF", 2), ("JPEG", 12)):
         difference = decoded(encode(cmyk, kind)).pixels.astype(int) - SMOOTH
         assert np.abs(difference).mean() < allowed
+
+
+def test_lab_and_16_bit_colour_are_the_same_colours(decoded):
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    picture = ImageCms.profileToProfile(Image.fromarray(SMOOTH), srgb, lab, outputMode="LAB")
+    pixels = decoded(encode(picture, "TIFF")).pixels
+    assert np.abs(pixels.astype(int) - SMOOTH).mean() < 2
+    deep = ((SMOOTH.astype(np.uint16) << 8) + 255).astype(">u2")
+    lines = b"".join(b"\0" + line.tobytes() for line in deep)
+    png = png_claiming(96, 64, depth=16, pixels=lines)
+    assert np.array_equal(decoded(png).pixels, SMOOTH)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from placerec.errors import NotFound, PlacerecError
-from placerec.photos import find_photos
+from placerec.photos import find_photos, look_through
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes on Linux only")
 
@@ -78,7 +78,9 @@ def test_pipes_and_sockets_are_ignored(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket.jpg")
-        assert find_photos(Path()) == ["1.jpg"]
+        seen = look_through(Path())
+    assert seen.photos == ["1.jpg"]
+    assert seen.left_out == {"pipes and devices": ["pipe.jpg", "socket.jpg"]}
 
 
 def test_a_missing_folder_and_a_file_have_different_errors(tmp_path):
@@ -101,3 +103,50 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refusing)  # root may read a folder of mode 0
     with pytest.raises(PlacerecError, match=r"locked.*Permission denied"):
         find_photos(tmp_path)
+
+
+def test_what_is_left_out_is_counted_by_kind(tmp_path):
+    touch(tmp_path, "IMG_1.HEIC", "IMG_1.MOV", "img_2.jpg", "IMG_2.mp4", "a/IMG_1.mov", "film.WebM")
+    touch(
+        tmp_path, "IMG_3.jpg", "IMG_3.xmp", "IMG_3.jpg.xmp", "burst/IMG_4_BURST1.jpg", "notes.txt"
+    )
+    touch(tmp_path, "._IMG_1.HEIC", ".IMG_5.HEIC.icloud", ".DS_Store", "a/.nomedia", ".git/x/y.jpg")
+    touch(
+        tmp_path, "@eaDir/IMG_1/thumb.jpg", "a/.thumbnails/1.jpg", "__MACOSX/._1.jpg", "__MACOSX/2"
+    )
+    touch(tmp_path, "#recycle/old.jpg", "$RECYCLE.BIN/old.jpg", "B.AVIF", "c.hif", "d.heif")
+    (tmp_path / "linked").symlink_to(tmp_path / "a", target_is_directory=True)
+    (tmp_path / ".hidden link").symlink_to(tmp_path / "a", target_is_directory=True)
+    seen = look_through(tmp_path)
+    assert seen.photos == [
+        "B.AVIF", "IMG_1.HEIC", "IMG_3.jpg", "burst/IMG_4_BURST1.jpg", "c.hif", "d.heif",
+        "img_2.jpg",
+    ]  # fmt: skip
+    assert seen.left_out == {
+        "hidden files": [".DS_Store", "a/.nomedia"],
+        "hidden folders": [".git", ".hidden link"],
+        "iCloud placeholders": [".IMG_5.HEIC.icloud"],
+        "linked folders": ["linked"],
+        "macOS resource files": ["._IMG_1.HEIC"],
+        "macOS resource folders": ["__MACOSX"],
+        "other files": ["IMG_3.jpg.xmp", "IMG_3.xmp", "notes.txt"],
+        "recycle bins": ["#recycle", "$RECYCLE.BIN"],
+        "thumbnail folders": ["@eaDir", "a/.thumbnails"],
+        "videos": ["a/IMG_1.mov", "film.WebM"],
+        "videos of live photos": ["IMG_1.MOV", "IMG_2.mp4"],
+    }
+
+
+def test_a_folder_of_photos_only_leaves_nothing_out(tmp_path):
+    touch(tmp_path / "@eaDir", "1.jpg")
+    assert look_through(tmp_path / "@eaDir").left_out == {}
+    assert look_through(tmp_path / "@eaDir").photos == ["1.jpg"]  # the folder itself was asked for
+
+
+def test_a_folder_that_is_left_out_is_not_looked_at(tmp_path, monkeypatch):
+    touch(tmp_path, "1.jpg", ".git/2.jpg", "@eaDir/3.jpg")
+    read = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (read.append(Path(path)), scan(path))[1])
+    look_through(tmp_path)
+    assert read == [tmp_path]

@@ -1,100 +1,19 @@
-"""Positions: from EXIF tags and from CSV files."""
+"""Positions from tables."""
 
-import math
 import os
+import sys
 
 import pytest
-from PIL import ExifTags, Image
-from PIL.TiffImagePlugin import IFDRational
 
-from placerec.errors import BadTable, NotFound
-from placerec.photos import position_from_exif, read_positions
+from placerec.errors import BadTable, MissingExtra, NotFound
+from placerec.photos import Positions, read_positions
 from placerec.records import Position
-
-TAG = ExifTags.GPS
-
-
-def exif_of(**changes):
-    """Return tags of 48°30'36" N, 2°15'0" W, heading 270.5°; ``None`` removes a tag."""
-    gps = {
-        "GPSLatitudeRef": "N",
-        "GPSLatitude": (IFDRational(48), IFDRational(30), IFDRational(360, 10)),
-        "GPSLongitudeRef": "W",
-        "GPSLongitude": (IFDRational(2), IFDRational(15), IFDRational(0)),
-        "GPSImgDirectionRef": "T",
-        "GPSImgDirection": IFDRational(541, 2),
-    } | changes
-    return Tags({TAG[k]: v for k, v in gps.items() if v is not None})
-
-
-class Tags(Image.Exif):
-    """Tags that may have values that no file can contain."""
-
-    def __init__(self, gps):
-        super().__init__()
-        self.gps = gps
-
-    def get_ifd(self, tag):
-        return self.gps if tag == ExifTags.IFD.GPSInfo else {}
-
-
-def test_degrees_minutes_seconds_and_hemispheres_are_read():
-    assert position_from_exif(exif_of()) == Position(48.51, -2.25, 270.5)
-    south_east = exif_of(GPSLatitudeRef="S\0", GPSLongitudeRef=b"e")
-    assert position_from_exif(south_east) == Position(-48.51, 2.25, 270.5)
-
-
-def test_zero_north_zero_east_is_a_place():
-    zero = (IFDRational(0), IFDRational(0), IFDRational(0))
-    position = position_from_exif(exif_of(GPSLatitude=zero, GPSLongitude=zero))
-    assert position is not None
-    assert (position.latitude, position.longitude) == (0, 0)
-    assert math.copysign(1, position.longitude) == 1
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"GPSLatitudeRef": None},
-        {"GPSLongitudeRef": "X"},
-        {"GPSLongitudeRef": ""},
-        {"GPSLatitude": None},
-        {"GPSLatitude": (IFDRational(48), IFDRational(30), IFDRational(1, 0))},
-        {"GPSLatitude": (IFDRational(0, 0), IFDRational(0, 0), IFDRational(0, 0))},
-        {"GPSLatitude": (IFDRational(91), IFDRational(0), IFDRational(0))},
-        {"GPSLatitude": (IFDRational(-4), IFDRational(0), IFDRational(0))},
-        {"GPSLongitude": (IFDRational(180), IFDRational(0), IFDRational(1))},
-        {"GPSLongitude": (math.nan, 0.0, 0.0)},
-        {"GPSLongitude": "east of here"},
-        {"GPSLongitude": ()},
-    ],
-)
-def test_invalid_tags_give_no_position(changes):
-    assert position_from_exif(exif_of(**changes)) is None
-
-
-@pytest.mark.parametrize("changes", [{"GPSImgDirectionRef": None}, {"GPSImgDirectionRef": "Q"},
-                                     {"GPSImgDirection": IFDRational(1, 0)}])  # fmt: skip
-def test_an_invalid_direction_removes_only_the_heading(changes):
-    assert position_from_exif(exif_of(**changes)) == Position(48.51, -2.25, None)
-
-
-def test_magnetic_headings_count_and_360_becomes_0():
-    magnetic = exif_of(GPSImgDirectionRef="M", GPSImgDirection=IFDRational(360))
-    assert position_from_exif(magnetic) == Position(48.51, -2.25, 0.0)
-
-
-def test_missing_and_damaged_exif_give_no_position():
-    assert position_from_exif(Image.Exif()) is None
-    exif = Image.Exif()
-    exif[ExifTags.IFD.GPSInfo] = 12345  # an offset into nothing
-    assert position_from_exif(exif) is None
 
 
 def read(tmp_path, text: str | bytes):
     path = tmp_path / "positions.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_positions(path)
+    return read_positions(path).by_name
 
 
 def test_columns_may_have_any_order_and_others_are_ignored(tmp_path):
@@ -131,7 +50,7 @@ def test_a_row_may_be_repeated_but_not_contradicted(tmp_path):
         ("x.jpg,north,2", "latitude is 'north'"),
         ("x.jpg,nan,2", "latitude is 'nan'"),
         ("x.jpg,inf,2", "latitude is 'inf'"),
-        ("x.jpg,,2", "latitude is ''"),
+        ("x.jpg,,2", "latitude is empty; fill it, or empty both"),
         ("x.jpg,90.01,2", "latitude is '90.01', not a number from -90 to 90"),
         ("x.jpg,0,-180.5", "longitude is '-180.5', not a number from -180 to 180"),
         ("x.jpg,48,5,2,5", "5 values for 3 columns .a decimal comma"),
@@ -154,10 +73,10 @@ def test_the_error_for_an_invalid_heading_names_it(tmp_path):
 
 @pytest.mark.parametrize(
     "header",
-    ["", "image,latitude\n", "image;latitude;longitude\n", "image,image,latitude,longitude"],
+    ["", "image,latitude\n", "image|latitude|longitude\n", "image,image,latitude,longitude"],
 )
 def test_the_error_names_a_missing_or_repeated_column(tmp_path, header):
-    with pytest.raises(BadTable, match=r"line 1: the header, separated by commas, needs one"):
+    with pytest.raises(BadTable, match=r"line 1: the header needs one (image|longitude) or "):
         read(tmp_path, header)
 
 
@@ -165,3 +84,176 @@ def test_a_missing_table_and_a_folder_are_not_found(tmp_path):
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(NotFound):
             read_positions(path)
+
+
+# --- tables of other programs ------------------------------------------------------------------
+HERE = Position(52.2058, 0.1218, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image;latitude;longitude\na.jpg;52,2058;0,1218\n",
+        "image\tlatitude\tlongitude\na.jpg\t52.2058\t0,1218\n",
+        " Image , LATITUDE,Longitude\na.jpg,52.2058,0.1218\n",
+        "filename,lat,lon\na.jpg,52.2058,0.1218\n",
+        "file,Lat,LNG\na.jpg,52.2058,0.1218\n",
+        "name,lat,long\na.jpg,52.2058,0.1218\n",
+        "file_name,lat,lon\na.jpg,52.2058,0.1218\n",
+        "photo;path;lat;lon\nno;a.jpg;52.2058;0.1218\n",
+        "SourceFile,GPSLatitude,GPSLongitude\n./a.jpg,52.2058,0.1218\n",
+        'SourceFile,GPSLatitude,GPSLongitude\na.jpg,"52 deg 12\' 20.88"" N",0 deg 7.308\' E\n',
+        'SourceFile,lat,GPSLatitudeRef,lon\na.jpg,"52 deg 12\' 20.88""",North,0.1218\n',
+        "image,lat,GPSLatitudeRef,lon,GPSLongitudeRef\na.jpg,52.2058,N,0.1218,E\n",
+        "image;latitude;longitude\na.jpg;52° 12,348' N;E 0° 7′ 18,48″\n",
+        "image;latitude;longitude\na.jpg;52.2058 N;0 7 18.48\n",
+    ],
+)  # fmt: skip
+def test_the_forms_of_other_programs_are_read(tmp_path, text):
+    position = read(tmp_path, text)["a.jpg"]
+    assert position.latitude == pytest.approx(HERE.latitude, abs=1e-12)
+    assert position.longitude == pytest.approx(HERE.longitude, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("latitude", "reference", "degrees"),
+    [
+        ('33 deg 55\' 12.00"" S', "", -33.92),
+        ('-33 deg 55\' 12.00""', "", -33.92),
+        ('33 deg 55\' 12.00""', "South", -33.92),
+        ("-33.92", "S", -33.92),
+        ("33.92", "S", -33.92),
+        ('0 deg 0\' 0.00"" S', "", 0.0),
+    ],
+)
+def test_the_south_is_negative(tmp_path, latitude, reference, degrees):
+    text = f'image,latitude,longitude,GPSLatitudeRef\na.jpg,"{latitude}",0,{reference}\n'
+    assert read(tmp_path, text)["a.jpg"] == Position(pytest.approx(degrees, abs=1e-12), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("latitude", "reference"),
+    [
+        ('52 deg 75\' 0.00"" N', ""),
+        ('52 deg 12\' 60"" N', ""),
+        ("52.5 deg 12' N", ""),
+        ('91 deg 0\' 0"" N', ""),
+        ('52 deg 12\' 20"" E', ""),
+        ('52 deg 12\' 20"" N', "S"),
+        ("N 52 12 20 S", ""),
+        ("-33.92", "N"),
+        ("33.92", "unknown"),
+        ("5212'", ""),
+    ],
+)
+def test_an_angle_that_cannot_be_right_is_refused(tmp_path, latitude, reference):
+    text = f'image,latitude,longitude,GPSLatitudeRef\na.jpg,"{latitude}",0,{reference}\n'
+    with pytest.raises(BadTable, match=r"line 2: latitude is .*, not a"):
+        read(tmp_path, text)
+
+
+def test_bearing_and_the_direction_of_exif_are_headings(tmp_path):
+    for name in ("Bearing", "GPSImgDirection"):
+        rows = read(tmp_path, f"image;lat;lon;{name}\na;1;2;270,5\nb;1;2;\n")
+        assert [rows[name].heading for name in "ab"] == [270.5, None]
+
+
+def positions_of(tmp_path, text, **options):
+    (tmp_path / "positions.csv").write_text(text, "utf-8")
+    return read_positions(tmp_path / "positions.csv", **options)
+
+
+def test_a_row_with_both_cells_empty_has_no_position(tmp_path):
+    table = positions_of(tmp_path, "image,latitude,longitude\na.jpg,,\nb.jpg,1,2\nb.jpg,,\n")
+    assert table.of("a.jpg", None) is None
+    assert table.of("b.jpg", None) == Position(1.0, 2.0)
+    assert table.unmatched(["a.jpg", "b.jpg"]) == []
+
+
+def test_rows_that_name_no_photo_are_listed_in_the_order_of_the_table(tmp_path):
+    table = positions_of(
+        tmp_path, "image,latitude,longitude\nz.jpg,1,2\nsub\\ok.jpg,1,2\nok.jpg,1,2\na/1.jpg,,\n"
+    )
+    assert table.of("sub/ok.jpg", None) == Position(1.0, 2.0)
+    assert table.unmatched(["sub/ok.jpg", "1.jpg"]) == [
+        "line 2: z.jpg", "line 4: ok.jpg", "line 5: a/1.jpg",
+    ]  # fmt: skip
+    assert table.of("1.jpg", None) is None  # the base name alone is no match
+
+
+def test_a_path_is_compared_after_it_is_normalised(tmp_path):
+    table = positions_of(tmp_path, "image,latitude,longitude\n.\\a//b/../1.jpg,1,2\n")
+    assert table.of("a/1.jpg", None) == Position(1.0, 2.0)
+    with pytest.raises(BadTable, match=r"line 3.*two rows"):
+        positions_of(tmp_path, "image,latitude,longitude\na/1.jpg,1,2\na\\1.jpg,1,3\n")
+
+
+def test_an_absolute_path_and_one_from_the_current_folder_name_a_photo(tmp_path, monkeypatch):
+    root = tmp_path / "town" / "photos"
+    (root / "photos").mkdir(parents=True)
+    for name in ("1.jpg", "2.jpg", "photos/1.jpg"):
+        (root / name).touch()
+    (tmp_path / "link").symlink_to(root)
+    monkeypatch.chdir(root.parent)
+    head = "SourceFile,latitude,longitude\n"
+    text = f"{head}{root}/1.jpg,1,1\nphotos/2.jpg,2,2\n{tmp_path}/3.jpg,3,3\nphotos/1.jpg,4,4\n"
+    for folder in (root, "photos", tmp_path / "link"):
+        table = positions_of(tmp_path, text, root=folder)
+        names = ["1.jpg", "2.jpg", "photos/1.jpg"]
+        assert [table.of(name, None).latitude for name in names] == [1.0, 2.0, 4.0]
+        assert table.unmatched(names) == [f"line 4: {tmp_path}/3.jpg"]
+    assert positions_of(tmp_path, text).of("1.jpg", None) is None
+
+
+def test_a_name_that_no_file_can_have_is_only_unmatched(tmp_path):
+    name = "x" * 5000 + ".jpg"
+    table = positions_of(tmp_path, f"image,latitude,longitude\n{name},1,2\n", root=tmp_path)
+    assert table.unmatched(["a.jpg"]) == [f"line 2: {name}"]
+
+
+def test_positions_may_come_from_a_dict_or_be_empty():
+    assert Positions().of("a.jpg", None) is None
+    assert Positions().unmatched(["a.jpg"]) == []
+    assert Positions.from_dict({"a/1.jpg": HERE}).of("a/1.jpg", None) == HERE
+
+
+# --- UTM ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "cells",
+    ["easting;northing;zone\na.jpg;630084,0;4833438,0;17T",
+     "Easting;Northing;Zone\na.jpg;630084;4833438;17 N",
+     "easting;northing;zone;hemisphere\na.jpg;630084.0;4833438;17;north"],
+)  # fmt: skip
+def test_utm_coordinates_become_degrees(tmp_path, cells):
+    tower = read(tmp_path, f"image;{cells}\n")["a.jpg"]  # the CN Tower in Toronto
+    assert tower.latitude == pytest.approx(43 + 38 / 60 + 33.24 / 3600, abs=1e-5)
+    assert tower.longitude == pytest.approx(-(79 + 23 / 60 + 13.7 / 3600), abs=1e-5)
+
+
+@pytest.mark.parametrize("zone", ["56H;", "56 south;", "56;S"])
+def test_utm_south_of_the_equator(tmp_path, zone):
+    text = f"image;easting;northing;zone;hemisphere\na.jpg;334368.6;6250948.3;{zone}\n"
+    position = read(tmp_path, text)["a.jpg"]
+    assert position.latitude == pytest.approx(-33.86880, abs=1e-4)
+    assert position.longitude == pytest.approx(151.20930, abs=1e-4)
+
+
+@pytest.mark.parametrize("zone", ["30", "30S", "30I", "", "thirty"])
+def test_a_zone_without_a_clear_hemisphere_is_refused(tmp_path, zone):
+    text = f"image,easting,northing,zone\na.jpg,630084,4833438,{zone}\n"
+    with pytest.raises(BadTable, match=r"line 2: zone is .*such as 30 north or 30 south"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("cells", ["630084,4833438,61 north", "630.084,4833438,30 north"])
+def test_utm_coordinates_out_of_range_are_refused(tmp_path, cells):
+    with pytest.raises(BadTable, match="line 2: not UTM coordinates"):
+        read(tmp_path, f"image,easting,northing,zone\na.jpg,{cells}\n")
+
+
+def test_utm_without_a_zone_or_without_its_package_names_the_remedy(tmp_path, monkeypatch):
+    with pytest.raises(BadTable, match="line 1: the header needs one zone"):
+        read(tmp_path, "image,easting,northing\na.jpg,630084,4833438\n")
+    monkeypatch.setitem(sys.modules, "utm", None)
+    with pytest.raises(MissingExtra, match=r"placerec\[utm\]"):
+        read(tmp_path, "image,easting,northing,zone\na.jpg,630084,4833438,30U\n")

@@ -4,7 +4,7 @@ from click.testing import CliRunner
 
 from placerec.cli import cli
 from placerec.index import IndexReader, reader
-from placerec.index.build import add_photos
+from placerec.index.update import add_photos
 from placerec.models import model
 from placerec.photos.decode import decode
 from placerec.recognise.recognizer import PlaceRecognizer

@@ -15,7 +15,8 @@ from placerec.errors import (
     PhotoError,
     UsageError,
 )
-from placerec.index.build import add_photos, build_index
+from placerec.index.build import build_index
+from placerec.index.update import add_photos
 from placerec.method.ranking import shortlist
 from placerec.recognise.pair import match_photos
 from placerec.recognise.picture import draw_match

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from placerec.cli.commands import Group
+from placerec.cli.commands import Group, refuse_swapped
 from placerec.cli.options import (
     PATH,
     algorithm_options,
     chosen_settings,
     json_option,
     model_options,
+    together,
 )
-from placerec.cli.output import list_skipped, print_facts, say
+from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say, warn
 from placerec.cli.progress import showing_progress
-from placerec.errors import Damaged, UsageError
+from placerec.errors import Damaged, FolderGone, UsageError
 
 if TYPE_CHECKING:
     from placerec.index.build import Report
+    from placerec.index.reader import Entry, IndexInfo
 
 INDEX = click.argument("index", type=PATH)
-POSITIONS = click.option(
-    "--positions",
-    type=PATH,
-    help="CSV file image,latitude,longitude[,heading]; takes precedence over EXIF.",
-)
+POSITIONS = together(
+    click.option("--positions", type=PATH,
+                 help="Table image,latitude,longitude[,heading], or GPX track; takes precedence "
+                      "over EXIF."),
+    click.option("--time-offset", type=float, default=0.0, metavar="SECONDS",
+                 help="Seconds to add to the camera's clock to give UTC; for a track."),
+)  # fmt: skip
+LEFTOVERS = {  # how the name of a file ends that a killed program leaves beside an index
+    "-journal": "belongs to the index, so copy both files; a program writes to the index or was "
+                "killed, and the next one that may write removes it",
+    ".partial": "a build is at work or was killed; the next build replaces it",
+}  # fmt: skip
 
 
 @click.group(cls=Group)
@@ -45,8 +54,8 @@ def index() -> None:
 @click.option("--force", is_flag=True, help="Replace an existing index.")
 @algorithm_options
 def build(
-    index: Path, folder: Path, positions: Path | None, force: bool, method: str | None, model: str,
-    threads: int | None, device: str, **options: Any,
+    index: Path, folder: Path, positions: Path | None, time_offset: float, force: bool,
+    method: str | None, model: str, threads: int | None, device: str, **options: Any,
 ) -> int:  # fmt: skip
     """Describe every photo below FOLDER and write the file INDEX.
 
@@ -63,7 +72,7 @@ def build(
     settings = chosen_settings(model, method, options)
     return _change(
         build_index, index, folder, model=model, settings=settings, positions=positions,
-        replace=force, threads=threads, device=device,
+        time_offset=time_offset, replace=force, threads=threads, device=device,
     )  # fmt: skip
 
 
@@ -77,8 +86,10 @@ def add(index: Path, photos: tuple[Path, ...], **options: Any) -> int:
 
     In Python: placerec.add_photos.
     """
-    from placerec.index.build import add_photos
+    from placerec.index.update import add_photos
 
+    for photo in photos:
+        refuse_swapped("index add", index, photo)
     return _change(add_photos, index, photos, **options)
 
 
@@ -86,26 +97,33 @@ def add(index: Path, photos: tuple[Path, ...], **options: Any) -> int:
 @INDEX
 @click.argument("photos", nargs=-1, required=True)
 def remove(index: Path, photos: tuple[str, ...]) -> int:
-    """Remove PHOTOS from INDEX, each named as in the index or by its path.
+    """Remove PHOTOS (files or folders) from INDEX, each named as in the index or by its path.
 
     In Python: placerec.remove_photos.
     """
-    from placerec.index.build import remove_photos
+    from placerec.index.update import remove_photos
 
+    for photo in photos:
+        refuse_swapped("index remove", index, Path(photo))
     return _print_report(index, remove_photos(index, photos))
 
 
 @index.command()
 @INDEX
+@click.option("--folder", type=PATH, metavar="NEW", help="Where the photos are now.")
 @model_options
-def refresh(index: Path, **options: Any) -> int:
-    """Bring INDEX up to date with its folder: new, changed and deleted photos.
+def refresh(index: Path, folder: Path | None, **options: Any) -> int:
+    """Bring INDEX up to date with its folder: new, changed, renamed and deleted photos.
 
     In Python: placerec.refresh_index.
     """
-    from placerec.index.build import refresh_index
+    from placerec.index.update import refresh_index
 
-    return _change(refresh_index, index, **options)
+    try:
+        return _change(refresh_index, index, folder=folder, **options)
+    except FolderGone as error:
+        warn(f"error: {error}: placerec index refresh {index} --folder NEW")
+        return error.exit_code
 
 
 @index.command()
@@ -131,26 +149,101 @@ def info(index: Path, as_json: bool, photos: bool) -> None:
 
     with IndexReader.open(index) as reader:
         info, entries = reader.info, reader.entries
-    if photos:
+    if photos and as_json:
+        print_json([_photo_facts(entry) for entry in entries])
+    elif photos:
         say(*(entry.name for entry in entries))
-        return
-    located = sum(entry.position is not None for entry in entries)
-    facts = {"photos": info.photos, "with_position": located, **asdict(info)}
-    facts |= {"folder": str(facts.pop("root")), "settings": json.loads(info.settings)}
-    print_facts(facts, as_json=as_json)
+    elif as_json:
+        print_json(_facts(info, entries))
+    else:
+        _print_info(index, info, entries)
 
 
 @index.command()
 @INDEX
 def verify(index: Path) -> None:
     """Check every byte of INDEX that can be checked. In Python: placerec.verify."""
+    from placerec.index.publish import leftovers
     from placerec.index.verify import verify as verify_index
 
     findings = verify_index(index)
     say(*findings)
+    warn(*_lines_about(leftovers(index)))
     if findings:
-        raise Damaged(f"{index}: {len(findings)} findings; restore a copy or build it again")
+        count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
+        raise Damaged(f"{index}: {count}; restore a copy or build it again")
     say(f"{index}: sound")
+
+
+def _photo_facts(entry: Entry) -> dict[str, Any]:
+    position = entry.position
+    return {
+        "path": entry.name, "sha256": entry.sha256,
+        "latitude": position and position.latitude, "longitude": position and position.longitude,
+        "heading": position and position.heading,
+        "gps_damaged": entry.gps_damaged, "blank": entry.blank,
+    }  # fmt: skip
+
+
+def _facts(info: IndexInfo, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what an index contains, for programs: exact numbers, true names."""
+    facts = {
+        "photos": info.photos,
+        "with_position": sum(entry.position is not None for entry in entries),
+        "gps_damaged": [entry.name for entry in entries if entry.gps_damaged],
+        "blank": [entry.name for entry in entries if entry.blank],
+        "missing": [entry.name for entry in entries if not (info.root / entry.name).is_file()],
+        **asdict(info),
+    }
+    return facts | {"folder": str(facts.pop("root")), "settings": json.loads(info.settings)}
+
+
+def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
+    """Print what an index contains, for people."""
+    from placerec.index.notices import Notice
+
+    facts = _facts(info, entries)
+    print_facts({
+        "photos": f"{info.photos}, {facts['with_position']} with a position",
+        "folder": info.root,
+        "model": f"{info.model} ({info.fingerprint[:12]})",
+        "size": f"{_size(info.bytes)}, {_size(info.bytes_per_photo)} per photo",
+        "made with": f"placerec {info.created_with}, index format {info.format}",
+    })  # fmt: skip
+    settings = facts["settings"]
+    print_table({"setting": False, "value": False}, [(n, _value(v)) for n, v in settings.items()])
+    remedy = f"placerec index refresh {index}"
+    if not info.root.is_dir():
+        say(f"the folder is gone: {remedy} --folder NEW")
+    elif facts["missing"]:
+        say(f"not in the folder: {len(facts['missing'])} of {info.photos} photos; {remedy}")
+    for kind in ("gps_damaged", "blank"):
+        if facts[kind]:
+            say(Notice(kind, tuple(facts[kind])).text)
+    say(*_lines_about(info.leftovers))
+
+
+def _size(count: float) -> str:
+    """Return a number of bytes rounded, for example 31.6 kB."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _value(value: Any) -> str:
+    """Return the value of a setting as the command line takes it: 480,640 or 2x2,5x5."""
+    if not isinstance(value, list):
+        return "-" if value is None else str(value)
+    return ",".join("x".join(map(str, v)) if isinstance(v, list) else str(v) for v in value)
+
+
+def _lines_about(leftovers: Sequence[str]) -> list[str]:
+    """Return a line for each file beside an index that a killed program has left."""
+    endings = ((name, text) for name in leftovers for end, text in LEFTOVERS.items()
+               if name.endswith(end))  # fmt: skip
+    return [f"{name}: {text}" for name, text in endings]
 
 
 def _change(
@@ -164,11 +257,14 @@ def _change(
 
 
 def _print_report(index: Path, report: Report) -> int:
-    counts = {name: getattr(report, name) for name in ("added", "changed", "unchanged", "removed")}
+    names = ("added", "changed", "moved", "unchanged", "removed")
+    counts = {name: getattr(report, name) for name in names}
     changes = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     say(f"{index}: {changes or 'no change'}, {len(report.skipped)} skipped")
     if report.added or report.changed:
         say(f"with a position: {report.located} of {report.added + report.changed}")
     if report.model:
         say(f"model: {report.model}")
-    return list_skipped(report.skipped)
+    code = list_skipped(report.skipped)
+    warn(*(notice.text for notice in report.notices))
+    return max([code, *(notice.exit_code for notice in report.notices)])

@@ -14,6 +14,7 @@ from placerec.cli.options import PATH, algorithm_options, chosen_settings, json_
 from placerec.cli.output import list_skipped, print_facts, say
 from placerec.cli.progress import showing_progress
 from placerec.errors import NotFound, UsageError
+from placerec.files import require_folder_of
 
 
 def _convert_vgg16(source: Path, out: Path) -> str:
@@ -69,7 +70,7 @@ def features(photo: Path, weights: Path, out: Path) -> None:
     from placerec.models.model_file import load_model
     from placerec.workers import single_threaded_blas
 
-    _check_folder_of(out)
+    require_folder_of(out)
     model = load_model(weights)
     with single_threaded_blas():
         arrays: dict[str, Any] = published_features(model, model.read(photo).pixels)
@@ -139,7 +140,7 @@ def export(model: Path, out: Path) -> None:
     from placerec.models.checkpoints import export_checkpoint
     from placerec.models.model_file import load_model
 
-    _check_folder_of(out)
+    require_folder_of(out)
     export_checkpoint(load_model(model), out)
     say(f"{out}: written")
 
@@ -163,13 +164,8 @@ def convert(name: str, source: Path, out: Path | None) -> None:
     say(f"{target}: sha256 {CONVERTERS[name](source, target)}")
 
 
-def _check_folder_of(out: Path) -> None:
-    if not out.absolute().parent.is_dir():
-        raise NotFound(out.parent, "no such folder", "create it first")
-
-
 def _check_model_file(out: Path) -> None:
     """Require the suffix now, because --model recognises a model file by it."""
-    _check_folder_of(out)
+    require_folder_of(out)
     if out.suffix.lower() != ".safetensors":
         raise UsageError(f"{out}: give the model file the suffix .safetensors")

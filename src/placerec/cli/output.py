@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from placerec.errors import PhotoError
+from placerec.errors import PhotoError, PlacerecError
 from placerec.text import printable
 
 UNLIMITED = 100_000  # columns: a file or a pipe has no width, so nothing is cut or wrapped
@@ -59,7 +59,7 @@ def print_table(columns: Mapping[str, bool], rows: Sequence[Sequence[str]]) -> N
     Console(file=sys.stdout, width=width, soft_wrap=True).print(table)
 
 
-def list_skipped(skipped: Sequence[PhotoError | str]) -> int:
+def list_skipped(skipped: Sequence[PlacerecError | str]) -> int:
     """Print every skipped photo with its reason, one per line, and return the exit code."""
     sys.stdout.flush()
     if not skipped:

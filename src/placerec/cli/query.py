@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from placerec.cli.commands import Command
+from placerec.cli.commands import Command, refuse_swapped
 from placerec.cli.options import (
     PATH,
     algorithm_options,
@@ -18,9 +19,9 @@ from placerec.cli.options import (
     model_options,
     setting_options,
 )
-from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say
-from placerec.errors import NotFound, PhotoError, UsageError
-from placerec.files import write_text
+from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say, warn
+from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
+from placerec.files import require_folder_of, write_text
 from placerec.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -29,81 +30,168 @@ if TYPE_CHECKING:
 
 COLUMNS = {"rank": True, "score": True, "global": True, "inliers": True, "photo": False,
            "position": False}  # fmt: skip
+LONGEST_STEM = 50  # characters of a photo's name in the name of its picture
+PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 
 
 @click.command(cls=Command)
 @click.argument("index", type=PATH)
-@click.argument("photos", metavar="PHOTO...", nargs=-1, required=True)
+@click.argument("photos", metavar="PHOTO...", nargs=-1, required=True, type=PATH)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Answers.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, one object per photo.")
 @click.option("--geojson", type=PATH, help="Write the places as GeoJSON.")
-@click.option("--picture", type=PATH, help="Draw the best match of one photo as PNG.")
+@click.option("--picture", type=PATH, help=f"{PICTURE}, or a folder for several photos.")
 @model_options
 @setting_options
 def query(
-    index: Path, photos: tuple[str, ...], top: int, as_json: bool, geojson: Path | None,
+    index: Path, photos: tuple[Path, ...], top: int, as_json: bool, geojson: Path | None,
     picture: Path | None, model: str, threads: int | None, device: str, **options: Any,
 ) -> int:  # fmt: skip
-    """Say where each PHOTO was taken: the most similar places of INDEX, best first.
+    r"""Say where each PHOTO was taken: the most similar places of INDEX, best first.
+
+    A folder means every photo in it. A place has three numbers:
+
+    \b
+    score    orders the places: how well distinctive patches agree; default: 0 to 1
+    global   how similar the photos are as a whole: a cosine, at most 1
+    inliers  how many patches agree on one movement between the two photos
 
     In Python: placerec.PlaceRecognizer.open(INDEX).query(PHOTO).
     """
     from placerec.recognise.recognizer import PlaceRecognizer
 
-    if picture and len(photos) > 1:
-        raise UsageError("--picture: give one photo, or omit --picture")
-    skipped: list[PhotoError] = []
+    if geojson:
+        require_folder_of(geojson)
+    refuse_swapped("query", index, photos[0])
+    paths, skipped = _photos_of(photos)
+    pictures = _pictures_of(picture, paths, several=photos != tuple(paths) or len(paths) > 1)
     answers: list[Answer] = []
+    undrawn: list[PlacerecError] = []
     runtime = Runtime(threads=threads, device=device)
     with PlaceRecognizer.open(index, model=model, runtime=runtime, **given(options)) as recognizer:
-        for path in photos:
+        for path, target in zip(paths, pictures, strict=True):
             try:
                 photo = recognizer.read(path)
-            except PhotoError as error:
-                if len(photos) == 1:
+            except (PhotoError, NotFound) as error:
+                if photos == (path,):
                     raise
                 skipped.append(error)
                 continue
             answers.append(recognizer.query(photo, top))
-            if picture:
-                draw_best(recognizer, photo, answers[-1], picture)
+            if not as_json:
+                print_answer(answers[-1])
+            if target:
+                undrawn += _draw_or_say_why(recognizer, photo, answers[-1], target)
     if geojson:
-        write_text(geojson, json.dumps(_as_geojson(answers), indent=2) + "\n")
+        _write_geojson(geojson, answers)
     if as_json:
         print_json([_answer_as_json(answer) for answer in answers])
-    else:
-        for answer in answers:
-            print_answer(answer)
-    return list_skipped(skipped)
+    return list_skipped(skipped) or max((error.exit_code for error in undrawn), default=0)
 
 
 @click.command(cls=Command)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
-@click.option("--out", type=PATH, help="Draw the matches as PNG.")
+@click.option("--picture", type=PATH, help=f"{PICTURE}.")
 @json_option
 @algorithm_options
 def match(
-    first: Path, second: Path, out: Path | None, as_json: bool, method: str | None, model: str,
+    first: Path, second: Path, picture: Path | None, as_json: bool, method: str | None, model: str,
     threads: int | None, device: str, **options: Any,
 ) -> None:  # fmt: skip
     """Compare two photos: how well FIRST (as the query) and SECOND agree.
 
-    In Python: placerec.match_photos.
+    The score is not the score of the same two photos in a query: there, a patch that is also in
+    the other candidates counts less. In Python: placerec.match_photos.
     """
     from placerec.recognise.pair import match_pixels, pair_model
     from placerec.recognise.picture import draw_match
 
+    if picture:
+        _check_picture(picture, (first, second))
     settings = chosen_settings(model, method, options)
     ready = pair_model(model, settings, Runtime(threads=threads, device=device))
     query, other = ready.read(first).pixels, ready.read(second).pixels
     place = match_pixels(query, other, ready, str(second))
-    if out:
-        draw_match(query, other, place, out)
+    if picture:
+        draw_match(query, other, place, picture)
     facts: dict[str, Any] = {"first": str(first), "second": str(second)}
     facts |= {name: getattr(place, name) for name in ("score", "global_score", "inliers")}
     facts["model"] = ready.name
     print_facts(facts, as_json=as_json)
+
+
+def _photos_of(given_paths: tuple[Path, ...]) -> tuple[list[Path], list[PlacerecError]]:
+    """Return the photos, those of a folder one by one, and why a folder has none.
+
+    Raises ``NotFound`` if the only path is a folder without photos.
+    """
+    paths: list[Path] = []
+    problems: list[PlacerecError] = []
+    for path in given_paths:
+        try:
+            paths += _photos_below(path) if path.is_dir() else [path]
+        except NotFound as error:
+            if len(given_paths) == 1:
+                raise
+            problems.append(error)
+    return paths, problems
+
+
+def _photos_below(folder: Path) -> list[Path]:
+    from placerec.photos.find import find_photos
+
+    names = find_photos(folder)
+    if not names:
+        raise NotFound(folder, "no photo in this folder", "give the folder of the photos")
+    return [folder / name for name in names]
+
+
+def _pictures_of(
+    picture: Path | None, paths: list[Path], *, several: bool
+) -> Sequence[Path | None]:
+    """Return where the best match of each photo is drawn; the names keep photos apart.
+
+    Raises ``UsageError`` or ``NotFound`` now, before anything is computed.
+    """
+    from placerec.recognise.picture import FORMATS
+
+    if picture is None:
+        return [None] * len(paths)
+    if not several and not picture.is_dir():
+        _check_picture(picture, paths)
+        return [picture]
+    if picture.suffix.lower() in FORMATS or picture.is_file():
+        raise UsageError(f"{picture}: several photos; give --picture a folder")
+    require_folder_of(picture)
+    return [
+        picture / f"{number:03}_{path.stem[:LONGEST_STEM]}.png"
+        for number, path in enumerate(paths, start=1)
+    ]
+
+
+def _check_picture(picture: Path, photos: Sequence[Path]) -> None:
+    """Refuse a picture that cannot be drawn, or would replace one of the photos."""
+    from placerec.recognise.picture import picture_format
+
+    picture_format(picture)
+    if picture.exists() and any(path.exists() and picture.samefile(path) for path in photos):
+        raise UsageError(f"{picture}: the picture would replace this photo; choose another name")
+
+
+def _draw_or_say_why(
+    recognizer: PlaceRecognizer, photo: Photo, answer: Answer, picture: Path
+) -> list[PlacerecError]:
+    """Draw the best match; if an indexed photo is gone, say so and return the error."""
+    if not answer.places:
+        warn(f"no picture of {answer.query}: {answer.note}")
+        return []
+    try:
+        draw_best(recognizer, photo, answer, picture)
+    except (NotFound, PhotoError) as error:
+        warn(f"no picture of {answer.query}: {error}")
+        return [error]
+    return []
 
 
 def _answer_as_json(answer: Answer) -> dict[str, Any]:
@@ -114,7 +202,7 @@ def _answer_as_json(answer: Answer) -> dict[str, Any]:
         | {name: getattr(place.position, name, None) for name in ("latitude", "longitude")}
         for place in answer.places
     ]
-    return {"query": answer.query, "places": places}
+    return {"query": answer.query, "places": places, "note": answer.note}
 
 
 def _scores(place: Place) -> dict[str, Any]:
@@ -122,8 +210,14 @@ def _scores(place: Place) -> dict[str, Any]:
 
 
 def print_answer(answer: Answer) -> None:
-    """Print the places of one query as a table."""
+    """Print the places of one query as a table, or why there is none."""
+    from placerec.recognise.recognizer import NOTHING
+
     say(answer.query)
+    if not answer.places:
+        why = ": the photo is black, white or has one colour" if answer.note == NOTHING else ""
+        say(f"  {answer.note}{why}")
+        return
     rows = []
     for place in answer.places:
         position = place.position
@@ -135,18 +229,20 @@ def print_answer(answer: Answer) -> None:
     print_table(COLUMNS, rows)
 
 
-def draw_best(recognizer: PlaceRecognizer, photo: Photo, answer: Answer, out: Path) -> None:
+def draw_best(recognizer: PlaceRecognizer, photo: Photo, answer: Answer, picture: Path) -> None:
     """Draw a query photo beside its best place, with the matched patches."""
     from placerec.recognise.picture import draw_match
 
     path = recognizer.index.photo_path(answer.best.path)
     if not path.is_file():
         problem = "the indexed photo is missing, so it cannot be drawn"
-        raise NotFound(path, problem, "move the photos back beside the index")
-    draw_match(photo.pixels, recognizer.read(path).pixels, answer.best, out)
+        remedy = "move it back, or name the new folder: placerec index refresh INDEX --folder NEW"
+        raise NotFound(path, problem, remedy)
+    picture.parent.mkdir(exist_ok=True)
+    draw_match(photo.pixels, recognizer.read(path).pixels, answer.best, picture)
 
 
-def _as_geojson(answers: list[Answer]) -> dict[str, Any]:
+def _write_geojson(path: Path, answers: list[Answer]) -> None:
     features = [
         {
             "type": "Feature",
@@ -158,4 +254,7 @@ def _as_geojson(answers: list[Answer]) -> dict[str, Any]:
         for place in answer.places
         if place.position
     ]  # fmt: skip
-    return {"type": "FeatureCollection", "features": features}
+    if not features:
+        warn(f"{path}: it has no place, because no answer has a position")
+    collection = {"type": "FeatureCollection", "features": features}
+    write_text(path, json.dumps(collection, indent=2) + "\n")

@@ -16,9 +16,9 @@ import numpy as np
 
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Photos
+from placerec.photos.sphere import EARTH_RADIUS
 from placerec.records import Array, Position
 
-EARTH_RADIUS = 6_371_008.8  # metres, mean
 REGIONS_APART = 1e8  # metres: larger than any map coordinate
 
 

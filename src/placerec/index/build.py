@@ -1,80 +1,103 @@
-"""Build an index, build it again with a model fitted on all its photos, or change it.
+"""Build an index, or build it again with a model fitted on all its photos.
 
 A new index appears under its name only when it is complete. Until then an older index stays as it
 is. A photo is identified by its path relative to the indexed folder (``../`` if it lies outside)
-and by the sha256 of its content. Adding the same photo twice changes nothing. A changed photo is
-described again, by the model inside the index.
+and by the sha256 of its content.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from placerec.errors import NotFound, PhotoError, UsageError
-from placerec.files import file_sha256
+from placerec.files import paths_of
 from placerec.index.index_model import model_of_index
-from placerec.index.reader import Entry, IndexReader
+from placerec.index.notices import Notice, copies, left_out
+from placerec.index.reader import IndexReader
 from placerec.index.writer import IndexWriter
 from placerec.models.fit import FEWEST_PHOTOS
-from placerec.models.model_file import model_bytes, parse_settings
-from placerec.models.photo_source import Described, PhotoSource
-from placerec.models.resolve import AUTO, generic_model, resolve, settings_for
-from placerec.photos.find import find_photos
-from placerec.photos.position import read_positions
-from placerec.records import Position
+from placerec.models.model import Model
+from placerec.models.model_file import model_bytes
+from placerec.models.photo_source import Described, PhotoSource, no_photo_to_fit
+from placerec.models.resolve import AUTO, Resolved, generic_model, resolve, settings_for
+from placerec.photos.find import Found, look_through
+from placerec.photos.position import Positions, read_positions
+from placerec.photos.sphere import distance
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import AnySettings
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
 BATCH = 32  # photos per transaction
+FAR = 1000.0  # metres between two positions of one photo that are worth a notice
 
 
 @dataclass(slots=True)
 class Report:
     """What happened to the photos. The counts and ``skipped`` add up to the photos looked at.
 
-    ``located`` counts the added and changed photos with a position.
+    ``located`` counts the added and changed photos with a position; ``moved`` the photos that only
+    have another name. ``notices`` are what else a person should know, files that were left out
+    among it.
     """
 
     added: int = 0
     changed: int = 0
+    moved: int = 0
     unchanged: int = 0
     removed: int = 0
     located: int = 0
     skipped: list[PhotoError] = field(default_factory=list)
     model: str = ""
+    notices: list[Notice] = field(default_factory=list)
+
+    def note(self, kind: str, names: Iterable[str]) -> None:
+        """Add the notice of a kind if there are any names."""
+        if names := tuple(names):
+            self.notices.append(Notice(kind, names))
 
 
 def build_index(
     index: str | Path,
     folder: str | Path,
     *,
-    names: Sequence[str] | None = None,
+    names: str | Path | Iterable[str | Path] | None = None,
     model: str | Trunk = AUTO,
     settings: AnySettings | None = None,
     positions: str | Path | None = None,
+    time_offset: float = 0.0,
     replace: bool = False,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Report:
     """Describe every photo below ``folder`` and write the index file ``index``.
 
     ``names`` are the photos to take, relative to ``folder`` (``../`` is allowed); default: all.
-    ``positions`` is a CSV file (image,latitude,longitude[,heading]) that takes precedence over
-    EXIF. An existing index is only replaced if ``replace`` is true. Raises ``NotFound`` for a
-    folder without photos and ``PhotoError`` if no photo can be read.
+    ``positions`` is a table (image,latitude,longitude[,heading]) or a GPX track, and takes
+    precedence over EXIF; ``time_offset`` are the seconds that are added to the camera's clock to
+    give UTC, for photos in a track. An existing index is only replaced if ``replace`` is true.
+    Raises ``NotFound`` for a folder without photos and ``PhotoError`` if no photo can be read.
     """
-    names = find_photos(Path(folder)) if names is None else sorted(names, key=os.fsencode)
-    if not names:
-        raise NotFound(folder, "no photo in this folder", "give a folder with .jpg or .png files")
-    if Path(index).exists() and not replace:
+    index, folder = Path(index), Path(folder)
+    if names is None:
+        content = look_through(folder)
+    else:
+        content = Found(sorted({path.as_posix() for path in paths_of(names)}, key=os.fsencode))
+    if not content.photos:
+        ignored = "; ".join(["no photo in this folder", *left_out(content.left_out)])
+        raise NotFound(folder, ignored, "give a folder with .jpg or .png files")
+    if index.exists() and not replace:
         raise UsageError(f"{index}: already exists; add photos to it, or replace it")
     settings = settings or settings_for(model)
-    table = read_positions(Path(positions)) if positions else {}
-    return _build(Path(index), Path(folder), names, model, settings, table, runtime)
+    resolved = resolve(model, settings, runtime.one_thread)
+    table = positions_of(positions, time_offset, folder)
+    plan = _Plan(index, folder, content.photos, settings, table)
+    report = _build(plan, resolved, None, runtime)
+    report.note("rows_without_photo", table.unmatched(content.photos))
+    report.note("left_out", left_out(content.left_out))
+    return report
 
 
 def refit_index(
@@ -82,161 +105,110 @@ def refit_index(
 ) -> Report:
     """Fit the model again on the photos of an index, and describe them all again.
 
-    Settings and positions stay as they are. The old index stays until the new one is complete.
+    Settings, positions and, without a ``model``, the trunk stay as they are. With too few photos
+    for a fit the model inside the index stays, and so do imported and trained weights; a notice
+    says it. The old index stays until the new one is complete.
     """
-    with IndexReader.open(Path(index)) as reader:
-        info = reader.info
-        positions = {entry.name: entry.position for entry in reader.entries if entry.position}
-        names = [entry.name for entry in reader.entries]
-    settings = parse_settings(info.settings, Path(index))
-    return _build(Path(index), info.root, names, model, settings, positions, runtime)
+    index = Path(index)
+    with IndexReader.open(index) as reader:
+        info, entries = reader.info, reader.entries
+        asked = AUTO if isinstance(model, str) else model
+        inside = model_of_index(reader, index, asked, runtime.one_thread)
+    positions = Positions.from_dict({e.name: e.position for e in entries if e.position})
+    plan = _Plan(index, info.root, [e.name for e in entries], inside.settings, positions)
+    if model != AUTO:
+        resolved = resolve(model, inside.settings, runtime.one_thread)
+        return _build(plan, resolved, None, runtime)
+    given = bool(getattr(inside.trunk, "own", False))
+    report = _build(plan, Resolved(inside.trunk, inside if given else None), inside, runtime)
+    report.note("given_model", [inside.name] * given)
+    # The positions are those of the index, which a table gave: that was said then.
+    report.notices = [notice for notice in report.notices if notice.kind != "far_from_exif"]
+    return report
 
 
-def add_photos(
-    index: str | Path,
-    paths: Iterable[str | Path],
-    *,
-    positions: str | Path | None = None,
-    model: str | Trunk = AUTO,
-    runtime: Runtime = DEFAULT_RUNTIME,
-) -> Report:
-    """Add photos or folders of photos. Unchanged photos stay; changed ones are described again.
-
-    ``model`` is only required for an index with a trunk from outside placerec.
-    """
-    table = read_positions(Path(positions)) if positions else {}
-    with IndexReader.open(Path(index)) as reader:
-        root = reader.info.root
-    names: list[str] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise NotFound(path, "no such photo or folder")
-        photos = [path / name for name in find_photos(path)] if path.is_dir() else [path]
-        names += [_name_in_index(photo, root) for photo in photos]
-    return _update(Path(index), names, [], table, model, runtime)
+def positions_of(file: str | Path | None, time_offset: float, root: Path) -> Positions:
+    """Return the positions of a file for the photos below ``root``, or none without a file."""
+    positions = Positions() if file is None else read_positions(file, time_offset, root)
+    if time_offset and not positions.track:
+        raise UsageError("time_offset is for a GPX track; give one as positions, or omit it")
+    return positions
 
 
-def remove_photos(index: str | Path, photos: Iterable[str | Path]) -> Report:
-    """Remove photos, each named as in the index or by its path on disk."""
-    with IndexReader.open(Path(index)) as reader:
-        indexed, root = {entry.name for entry in reader.entries}, reader.info.root
-    chosen: dict[str, None] = {}
-    for photo in map(str, photos):
-        name = photo if photo in indexed else _name_in_index(Path(photo), root)
-        if name not in indexed:
-            raise NotFound(photo, "no such photo in the index", "see placerec index info")
-        chosen[name] = None
-    if len(chosen) == len(indexed):
-        raise UsageError(f"{index}: no photo would remain; delete the file instead")
-    with IndexWriter.open(Path(index)) as writer:
-        return Report(removed=sum(writer.remove(name) for name in chosen))
-
-
-def refresh_index(
-    index: str | Path, *, model: str | Trunk = AUTO, runtime: Runtime = DEFAULT_RUNTIME
-) -> Report:
-    """Bring an index up to date with its folder: new, changed and deleted photos."""
-    with IndexReader.open(Path(index)) as reader:
-        root, indexed = reader.info.root, [entry.name for entry in reader.entries]
-    outside = [name for name in indexed if name.startswith("../") and (root / name).is_file()]
-    names = sorted([*find_photos(root), *outside], key=os.fsencode)
-    deleted = sorted(set(indexed) - set(names), key=os.fsencode)
-    return _update(Path(index), names, deleted, {}, model, runtime)
-
-
-def _name_in_index(path: Path, root: Path) -> str:
-    """Return the name of the photo at ``path`` in an index of ``root``: a POSIX path."""
-    return Path(os.path.relpath(path.absolute(), root)).as_posix()
-
-
-def _store_photos(
+def store_photos(
     writer: IndexWriter,
     photos: Iterable[Described | PhotoError],
-    positions: Mapping[str, Position],
+    positions: Positions,
     report: Report,
-    indexed: Container[str] = (),
+    digests: dict[str, str],
 ) -> None:
     """Store described photos in batches, and note in ``report`` what happened to each.
 
-    ``indexed`` are the names that the index already has.
+    ``digests`` are the sha256 of the photos that the index already has, by name.
     """
+    stored: dict[str, str] = {}
+    damaged, blank, far, outside = [], [], [], []
     for photo in photos:
         if isinstance(photo, PhotoError):
             report.skipped.append(photo)
             continue
-        position = positions.get(photo.name, photo.position)
-        writer.put(photo.name, photo.sha256, position, photo.features)
+        given = positions.of(photo.name, photo.taken)
+        position = given or photo.position
+        writer.put(
+            photo.name, photo.sha256, position, photo.features,
+            gps_damaged=photo.gps_damaged, blank=photo.blank,
+        )  # fmt: skip
+        damaged += [photo.name] * photo.gps_damaged
+        blank += [photo.name] * photo.blank
+        if given and photo.position and distance(given, photo.position) > FAR:
+            far.append(photo.name)
+        if positions.track and not given:
+            outside.append(photo.name)
         report.located += position is not None
-        report.changed += photo.name in indexed
-        report.added += photo.name not in indexed
-        if (report.added + report.changed) % BATCH == 0:
+        report.changed += photo.name in digests
+        report.added += photo.name not in digests
+        stored[photo.name] = photo.sha256
+        if len(stored) % BATCH == 0:
             writer.commit()
+    report.note("far_from_exif", far)
+    report.note("outside_track", outside)
+    report.note("gps_damaged", damaged)
+    report.note("blank", blank)
+    report.note("equal_files", copies(digests | stored, stored))
 
 
-def _build(
-    index: Path,
-    root: Path,
-    names: Sequence[str],
-    model: str | Trunk,
-    settings: AnySettings,
-    positions: Mapping[str, Position],
-    runtime: Runtime,
-) -> Report:
-    resolved = resolve(model, settings, runtime.one_thread)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Which photos become an index, with which settings."""
+
+    index: Path
+    root: Path
+    names: Sequence[str]
+    settings: AnySettings
+    positions: Positions
+
+
+def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runtime) -> Report:
+    """Build an index; ``inside`` is the model that takes the place of a fit on too few photos."""
+    root, names, settings = plan.root, plan.names, plan.settings
     with single_threaded_blas(), PhotoSource(root, resolved.trunk, settings, runtime) as source:
-        fewest = FEWEST_PHOTOS if resolved.generic_if_few else 1
+        few_fit = settings.form == "published" or not (inside or resolved.generic_if_few)
+        fewest = 1 if few_fit else FEWEST_PHOTOS
         fitted = resolved.model or source.fit(names, fewest)
-        if fitted is None and resolved.generic_if_few:
-            fitted = generic_model(runtime.one_thread)
+        too_few = fitted is None
+        if too_few:
+            fitted = generic_model(runtime.one_thread) if resolved.generic_if_few else inside
         if fitted is None:
-            raise _no_photo(root, source.skipped)
+            raise no_photo_to_fit(root, source.skipped)
         fitted = fitted.with_settings(settings)
         report = Report(model=fitted.name)
+        report.note("too_few_for_fit", [fitted.name] * bool(too_few and inside))
         with IndexWriter.create(
-            index, root=root.resolve(), model=fitted.name, fingerprint=fitted.fingerprint,
+            plan.index, root=root.resolve(), model=fitted.name, fingerprint=fitted.fingerprint,
             settings=settings.to_json(), weights=model_bytes(fitted),
             exact=settings.form == "published", replace=True,
         ) as writer:  # fmt: skip
-            _store_photos(writer, source.describe(names, fitted), positions, report)
+            store_photos(writer, source.describe(names, fitted), plan.positions, report, {})
             if not report.added:
-                raise _no_photo(root, report.skipped)
+                raise no_photo_to_fit(root, report.skipped)
         return report
-
-
-def _no_photo(root: Path, skipped: list[PhotoError]) -> PhotoError:
-    reasons = "; ".join(str(error) for error in skipped[:3])
-    return PhotoError(root, f"none of its {len(skipped)} photos can be read ({reasons}, ...)")
-
-
-def _update(
-    index: Path,
-    names: Sequence[str],
-    deleted: Sequence[str],
-    positions: Mapping[str, Position],
-    asked: str | Trunk,
-    runtime: Runtime,
-) -> Report:
-    with IndexReader.open(index) as reader:
-        model, root = model_of_index(reader, index, asked, runtime.one_thread), reader.info.root
-        indexed = {entry.name: entry for entry in reader.entries}
-    report = Report(model=model.name)
-    names = list(dict.fromkeys(names))
-    pending = [name for name in names if not _is_current(root / name, indexed.get(name), positions)]
-    report.unchanged = len(names) - len(pending)
-    with (
-        single_threaded_blas(),
-        PhotoSource(root, model.trunk, model.settings, runtime) as source,
-        IndexWriter.open(index) as writer,
-    ):
-        report.removed = sum(writer.remove(name) for name in deleted)
-        _store_photos(writer, source.describe(pending, model), positions, report, indexed)
-    return report
-
-
-def _is_current(path: Path, entry: Entry | None, positions: Mapping[str, Position]) -> bool:
-    if entry is None or positions.get(entry.name, entry.position) != entry.position:
-        return False
-    try:
-        return file_sha256(path) == entry.sha256
-    except NotFound:
-        return False

@@ -143,6 +143,18 @@ def decode_bytes(blob: object, key: bytes, path: Path) -> bytes:
     return bytes(_open_blob(blob, key, Kind.BYTES, Dtype.UINT8, path)[1])
 
 
+def with_key(blob: object, key: bytes, new: bytes, path: Path) -> bytes:
+    """Return a checked blob of any kind under another key; its numbers stay bit for bit."""
+    if not isinstance(blob, bytes) or len(blob) < HEADER.size:
+        raise DamagedIndex(path, "a stored array is shorter than its header")
+    header = Header(*HEADER.unpack_from(blob)[1:])
+    if header.kind not in tuple(Kind) or header.dtype not in tuple(Dtype):
+        raise DamagedIndex(path, f"a stored array of kind {header.kind}/{header.dtype}")
+    _open_blob(blob, key, Kind(header.kind), Dtype(header.dtype), path)
+    data = np.frombuffer(blob, np.uint8, offset=HEADER.size)
+    return _seal_blob(header, data, new)
+
+
 def unit_rows(stored: Array) -> Array:
     """Return stored rows (n, D) as float32 of unit length or zero; float32 rows stay equal."""
     if stored.dtype.kind == "f":

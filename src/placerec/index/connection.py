@@ -117,7 +117,7 @@ def _undo_and_remove_journal(path: Path, before: os.stat_result) -> None:
     with suppress(sqlite3.OperationalError), closing(connect(path, "rw")) as connection:
         connection.execute("PRAGMA busy_timeout=0")
         connection.execute("BEGIN IMMEDIATE")
-        if _same_file(path.stat(), before):  # a journal of another file has another lock
+        if same_file(path.stat(), before):  # a journal of another file has another lock
             _remove_journal(path)
 
 
@@ -183,7 +183,7 @@ def _refuse_unwritable(path: Path) -> None:
 def _check_length(connection: sqlite3.Connection, path: Path, before: os.stat_result) -> None:
     """Refuse a truncated file: SQLite itself does not notice a missing half page."""
     after = path.stat()
-    if not _same_file(after, before):
+    if not same_file(after, before):
         raise StaleIndex(path, "the file was replaced")
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
@@ -191,7 +191,8 @@ def _check_length(connection: sqlite3.Connection, path: Path, before: os.stat_re
         raise DamagedIndex(path, f"{after.st_size} bytes instead of {pages * page_bytes}")
 
 
-def _same_file(first: os.stat_result, second: os.stat_result) -> bool:
+def same_file(first: os.stat_result, second: os.stat_result) -> bool:
+    """Whether two looks at a path were at the same file."""
     return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
 
 

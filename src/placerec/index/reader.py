@@ -23,7 +23,7 @@ import numpy as np
 
 from placerec.errors import DamagedIndex, StaleIndex, UsageError
 from placerec.index import codec, schema
-from placerec.index.connection import begin_reading, on_error, open_checked, translated
+from placerec.index.connection import begin_reading, on_error, open_checked, same_file, translated
 from placerec.index.publish import leftovers
 from placerec.records import Array, PatchSet, Position
 
@@ -36,18 +36,24 @@ WHERE photos.name = ? AND photos.seal = ? ORDER BY patches.ordinal"""
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A photo of the index: POSIX path below the root, sha256 of its file, position."""
+    """A photo of the index: POSIX path below the root, sha256 of its file, position.
+
+    ``gps_damaged``: its file has a GPS tag that cannot be right. ``blank``: it has no structure
+    (one colour, a covered lens), so there is nothing to recognise.
+    """
 
     name: str
     sha256: str
     position: Position | None
+    gps_damaged: bool = False
+    blank: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
     """What an index states: ``root`` is the absolute photo folder, sizes are in bytes.
 
-    ``format`` is 1 for descriptors stored as int8, 2 for float32. ``leftovers`` are the names of
+    ``format`` is 3 for descriptors stored as int8, 4 for float32. ``leftovers`` are the names of
     files beside the index that a killed program has left, or that a program at work has.
     """
 
@@ -92,9 +98,14 @@ class IndexReader:
         connection.execute("COMMIT")
         self._dtype = schema.FORMATS[version]
         self.entries: tuple[Entry, ...] = tuple(
-            Entry(os.fsdecode(row.name), row.sha256, row.position) for _, _, row in self._photos
-        )
-        size = path.stat().st_size
+            Entry(
+                os.fsdecode(row.name), row.sha256, row.position, bool(row.gps_damaged),
+                bool(row.blank),
+            )
+            for _, _, row in self._photos
+        )  # fmt: skip
+        self._file, self._status = path.absolute(), path.stat()
+        size = self._status.st_size
         self.info = IndexInfo(
             photos=len(self.entries),
             bytes=size,
@@ -166,6 +177,16 @@ class IndexReader:
         if len(rows) != 1:
             raise DamagedIndex(self._path, "the fitted model is missing")
         return codec.decode_bytes(rows[0][0], self._collection.weights_key(), self._path)
+
+    def has_changed(self) -> bool:
+        """Whether the index was changed, replaced or deleted since it was opened; cheap."""
+        try:
+            status = self._file.stat()
+        except OSError:
+            return True
+        if not same_file(status, self._status):
+            return True
+        return self._read("SELECT seal FROM collection") != [(schema.seal(*self._collection),)]
 
     def close(self) -> None:
         """Close the file; ``entries`` and ``info`` stay valid."""

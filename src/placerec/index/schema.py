@@ -4,8 +4,8 @@ The tables are STRICT; without it SQLite stores NumPy scalars as blobs and NaN a
 trigger or an extra table can make SQLite run foreign expressions, so the stored schema is compared
 with ours, text by text.
 
-The format of an index (SQLite's ``user_version``) states how its descriptors are stored: 1 as int8,
-2 as float32.
+The format of an index (SQLite's ``user_version``) states how its descriptors are stored: 3 as int8,
+4 as float32. Formats 1 and 2 did not store the facts ``gps_damaged`` and ``blank`` of a photo.
 
 A ``seal`` detects damage of a row: 16 bytes of BLAKE2b over the row's other values. The seal of a
 photo is the key of its blobs (codec.py). The sum of all seals modulo 2**128 is the ``digest`` of
@@ -28,7 +28,7 @@ from placerec.index.codec import Dtype
 from placerec.records import Position
 
 APPLICATION_ID = 0x504C5243  # "PLRC", at byte 68 of the file
-FORMATS = {1: Dtype.INT8, 2: Dtype.FLOAT32}  # user_version, and the dtype of descriptors
+FORMATS = {3: Dtype.INT8, 4: Dtype.FLOAT32}  # user_version, and the dtype of descriptors
 PAGE_BYTES = 4096
 SEAL_BYTES = 16
 DIGEST_MODULUS = 2**128
@@ -57,6 +57,8 @@ TABLES = {
   latitude REAL,
   longitude REAL,
   heading REAL,
+  gps_damaged INTEGER NOT NULL,
+  blank INTEGER NOT NULL,
   patch_sets INTEGER NOT NULL,
   seal BLOB NOT NULL,
   descriptor BLOB NOT NULL
@@ -179,7 +181,7 @@ class Collection(NamedTuple):
 
 
 class PhotoRow(NamedTuple):
-    """The sealed part of a photo's row."""
+    """The sealed part of a photo's row; ``gps_damaged`` and ``blank`` are 0 or 1."""
 
     name: bytes
     display: str
@@ -187,6 +189,8 @@ class PhotoRow(NamedTuple):
     latitude: float | None
     longitude: float | None
     heading: float | None
+    gps_damaged: int
+    blank: int
     patch_sets: int
 
     @property
@@ -195,6 +199,10 @@ class PhotoRow(NamedTuple):
         if self.latitude is None or self.longitude is None:
             return None
         return Position(self.latitude, self.longitude, self.heading)
+
+    def renamed(self, raw: bytes) -> Self:
+        """Return the row with another name."""
+        return self._replace(name=raw, display=raw.decode("utf-8", "replace"))
 
 
 PHOTO_FIELDS = ", ".join(PhotoRow._fields)
@@ -229,7 +237,14 @@ def relative_root(root: Path, path: Path) -> bytes:
     return os.fsencode(os.path.relpath(root.resolve(), path.parent.resolve()))
 
 
-def photo_row(name: str, sha256: str, position: Position | None, patch_sets: int) -> PhotoRow:
+def photo_row(
+    name: str,
+    sha256: str,
+    position: Position | None,
+    patch_sets: int,
+    gps_damaged: bool = False,
+    blank: bool = False,
+) -> PhotoRow:
     """Return the sealed part of a photo's row; raise UsageError for an invalid value."""
     raw = name_bytes(name)
     if not sha256:
@@ -240,8 +255,9 @@ def photo_row(name: str, sha256: str, position: Position | None, patch_sets: int
     if not all(value is None or math.isfinite(value) for value in degrees):
         raise UsageError(f"{name!r}: {position} is not finite; give degrees, or no position")
     latitude, longitude, heading = degrees
-    display = raw.decode("utf-8", "replace")
-    return PhotoRow(raw, display, sha256, latitude, longitude, heading, patch_sets)
+    return PhotoRow(
+        b"", "", sha256, latitude, longitude, heading, int(gps_damaged), int(blank), patch_sets
+    ).renamed(raw)
 
 
 def name_bytes(name: str) -> bytes:

@@ -29,7 +29,7 @@ from placerec.version import __version__
 
 _INSERT_PHOTO = (
     f"INSERT INTO photos ({schema.PHOTO_FIELDS}, seal, descriptor)"  # noqa: S608
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_PATCHES = "INSERT INTO patches (photo, ordinal, descriptors) VALUES (?, ?, ?)"
 
@@ -98,9 +98,22 @@ class IndexWriter:
             writer._collection = schema.Collection.read(connection, path)
         return writer
 
-    def put(self, name: str, sha256: str, position: Position | None, features: Features) -> None:
-        """Add one photo, or replace the photo of that name (its POSIX path below the root)."""
-        row = schema.photo_row(name, sha256, position, len(features.patches))
+    def put(
+        self,
+        name: str,
+        sha256: str,
+        position: Position | None,
+        features: Features,
+        *,
+        gps_damaged: bool = False,
+        blank: bool = False,
+    ) -> None:
+        """Add one photo, or replace the photo of that name (its POSIX path below the root).
+
+        ``gps_damaged`` and ``blank`` are stored as facts of the photo (see ``Entry``).
+        """
+        patch_sets = len(features.patches)
+        row = schema.photo_row(name, sha256, position, patch_sets, gps_damaged, blank)
         mark = schema.seal(*row)
         descriptor = codec.encode_vector(features.global_descriptor, mark, self._dtype)
         sets = [
@@ -129,6 +142,48 @@ class IndexWriter:
         with self._batch() as collection:
             self._collection = self._delete(raw, collection)
             return self._collection is not collection
+
+    def rename(self, name: str, new: str) -> bool:
+        """Give a photo another name, in place of a photo of that name; return False without it.
+
+        Its descriptors stay bit for bit; they are stored under the key of the new row.
+        """
+        raw, target = schema.name_bytes(name), schema.name_bytes(new)
+        with self._batch() as collection:
+            photos = schema.stored_photos(self._connection, raw)
+            if not photos or raw == target:
+                return bool(photos)
+            (photo,) = photos
+            if photo.damage:
+                raise DamagedIndex(self._path, photo.damage)
+            collection = self._delete(target, collection).with_photo(photo.seal, -1)
+            self._collection = collection.with_photo(self._rename(photo, target))
+            return True
+
+    def _rename(self, photo: schema.StoredPhoto, target: bytes) -> bytes:
+        """Change the rows of a photo to the name ``target``, and return its new seal."""
+        row = photo.row.renamed(target)
+        old, new, path = photo.seal, schema.seal(*row), self._path
+        run, number = self._connection.execute, photo.number
+        (blob,) = run("SELECT descriptor FROM photos WHERE id = ?", (number,)).fetchone()
+        values = (row.name, row.display, new, codec.with_key(blob, old, new, path), number)
+        run(
+            "UPDATE photos SET name = ?, display = ?, seal = ?, descriptor = ? WHERE id = ?", values
+        )
+        query = "SELECT ordinal, id, descriptors FROM patches WHERE photo = ? ORDER BY ordinal"
+        sets = run(query, (number,)).fetchall()
+        if [ordinal for ordinal, _, _ in sets] != list(range(row.patch_sets)):
+            raise DamagedIndex(path, f"descriptors of {row.display!r} are missing")
+        for ordinal, patches, blob in sets:
+            key, new_key = schema.patch_key(old, ordinal), schema.patch_key(new, ordinal)
+            blob = codec.with_key(blob, key, new_key, path)
+            run("UPDATE patches SET descriptors = ? WHERE id = ?", (blob, patches))
+        return new
+
+    def move_root(self, root: Path) -> None:
+        """Point the index to another photo folder; the names of the photos stay."""
+        with self._batch() as collection:
+            self._collection = collection._replace(root=schema.relative_root(root, self._path))
 
     def commit(self) -> None:
         """Make the open batch durable; do nothing without one."""

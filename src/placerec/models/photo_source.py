@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -21,6 +22,7 @@ from placerec.models.model import Model
 from placerec.models.resolve import AUTO, resolve, settings_for
 from placerec.photos.decode import decode
 from placerec.photos.find import find_photos
+from placerec.photos.structure import has_structure
 from placerec.records import Array, Features, Position
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import AnySettings
@@ -33,11 +35,17 @@ Content = TypeVar("Content", Features, Array)
 
 @dataclass(frozen=True, slots=True)
 class SourcePhoto(Generic[Content]):
-    """One photo as it was read, with its features or its feature map (h, w, C)."""
+    """One photo as it was read, with its features or its feature map (h, w, C).
+
+    ``taken`` and ``gps_damaged`` as in ``Photo``; ``blank``: it has no structure.
+    """
 
     name: str
     sha256: str
     position: Position | None
+    taken: datetime | None
+    gps_damaged: bool
+    blank: bool
     features: Content = field(repr=False)
 
 
@@ -63,21 +71,24 @@ class PhotoSource:
     ) -> Model | None:
         """Return a model fitted on at most 1000 photos, or ``None`` with fewer than ``fewest``.
 
-        The PCA of the published form takes up to 10,000 photos; the feature maps beyond the first
-        1000 are not stored. With a ``vocabulary`` only that PCA is fitted.
+        Photos without structure take no part. The PCA of the published form takes up to 10,000
+        photos; the feature maps beyond the first 1000 are not stored. With a ``vocabulary`` only
+        that PCA is fitted.
         """
         if len(names) < fewest:
             return None
         chosen = photos_for_fit(names)
+        usable = []
         for name, photo in self._each(self._map, chosen, "reading photos"):
-            self._read[name] = photo
-            if not isinstance(photo, PhotoError):
+            if isinstance(photo, PhotoError):
+                self._read[name] = photo
+            elif not photo.blank:
                 row = self._maps.append(photo.features)
                 self._read[name] = replace(photo, features=self._maps[row])
+                usable.append(name)
         if len(self._maps) < fewest:
             return None
         folder, count = "/".join(self._root.resolve().parts[-2:]), len(self._maps)
-        usable = [name for name in chosen if not isinstance(self._read[name], PhotoError)]
         others = more_photos_for_pca(names, chosen)
         return fit_model(
             self._trunk, self._settings, self._maps,
@@ -97,7 +108,12 @@ class PhotoSource:
             if isinstance(photo, PhotoError):
                 return photo
             features = model.describe_map(np.asarray(photo.features))
-            return SourcePhoto(name, photo.sha256, photo.position, features)
+            if photo.blank and model.settings.form == "own":
+                features = model.blank(features)
+            return SourcePhoto(
+                name, photo.sha256, photo.position, photo.taken, photo.gps_damaged, photo.blank,
+                features,
+            )  # fmt: skip
 
         for _, photo in self._each(describe, names, "describing photos"):
             yield photo
@@ -121,11 +137,11 @@ class PhotoSource:
     def _maps_of(
         self, names: Sequence[str], stage: str, *, mirrored: bool = False
     ) -> Iterator[Array]:
-        """Yield the feature maps of the valid photos, one at a time; none is stored."""
+        """Yield the feature maps of photos with structure, one at a time; none is stored."""
         for name, photo in self._each(partial(self._map, mirrored=mirrored), names, stage):
             if isinstance(photo, PhotoError):
                 self._read.setdefault(name, photo)
-            else:
+            elif not photo.blank:
                 yield photo.features
 
     def _each(
@@ -147,7 +163,18 @@ class PhotoSource:
             return type(error)(name, error.reason)
         pixels = photo.pixels[:, ::-1] if mirrored else photo.pixels
         features = feature_map(self._trunk, pixels, size)
-        return SourcePhoto(name, photo.sha256, photo.position, features)
+        return SourcePhoto(
+            name, photo.sha256, photo.position, photo.taken, photo.gps_damaged,
+            not has_structure(photo.pixels), features,
+        )  # fmt: skip
+
+
+def no_photo_to_fit(folder: str | Path, skipped: Sequence[PhotoError]) -> PhotoError:
+    """Return the error for a folder of which no photo can be used."""
+    if not skipped:
+        return PhotoError(folder, "none of its photos has anything to recognise; add other photos")
+    reasons = "; ".join(str(error) for error in skipped[:3])
+    return PhotoError(folder, f"none of its {len(skipped)} photos can be read ({reasons}, ...)")
 
 
 def fit_on_folder(
@@ -164,7 +191,8 @@ def fit_on_folder(
     Of an imported or trained model (``.safetensors``) only the PCA is fitted.
 
     Also returns the photos that were skipped. ``save_model`` writes the model to a file, which is
-    valid as ``model`` everywhere. Raises ``PhotoError`` if no photo can be read.
+    valid as ``model`` everywhere. Raises ``NotFound`` for a folder without photos and
+    ``PhotoError`` if no photo can be used.
     """
     settings = settings or settings_for(model)
     resolved = resolve(settings.trunk if model == AUTO else model, settings, runtime.one_thread)
@@ -174,13 +202,16 @@ def fit_on_folder(
             raise UsageError(f"model {model!r}: already fitted; name a trunk or an .onnx file")
         start.check_form(settings)
     vocabulary = start.fitted.vocabulary if start else None
+    names = find_photos(Path(photos))
+    if not names:
+        raise NotFound(photos, "no photo in this folder", "give a folder with .jpg or .png files")
     with (
         PhotoSource(Path(photos), resolved.trunk, settings, runtime) as source,
         single_threaded_blas(),
     ):
-        fitted = source.fit(find_photos(Path(photos)), vocabulary=vocabulary)
+        fitted = source.fit(names, vocabulary=vocabulary)
         if fitted is None:
-            raise PhotoError(photos, "no photo in it can be read; give a folder of photos")
+            raise no_photo_to_fit(photos, source.skipped)
         if start:
             fitted = replace(
                 fitted, name=f"{start.name}, {fitted.name}",

@@ -6,14 +6,20 @@ pixels) with ``colour``, ``position`` (EXIF tags or a CSV file to latitude, long
 """
 
 from placerec.photos.decode import decode
-from placerec.photos.find import find_photos
-from placerec.photos.position import position_from_exif, read_positions
+from placerec.photos.exif import position_from_exif
+from placerec.photos.find import Found, find_photos, look_through
+from placerec.photos.position import Positions, read_positions
 from placerec.photos.prepare import Preprocessing, prepare
+from placerec.photos.structure import has_structure
 
 __all__ = [
+    "Found",
+    "Positions",
     "Preprocessing",
     "decode",
     "find_photos",
+    "has_structure",
+    "look_through",
     "position_from_exif",
     "prepare",
     "read_positions",

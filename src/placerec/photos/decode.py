@@ -20,14 +20,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 from PIL.Image import Transpose
 
-from placerec.errors import NotAPhoto, NotFound, PhotoError, PhotoTooLarge, TruncatedPhoto
+from placerec.errors import (
+    MissingExtra,
+    NotAPhoto,
+    NotFound,
+    PhotoError,
+    PhotoTooLarge,
+    TruncatedPhoto,
+    import_extra,
+)
 from placerec.photos.colour import to_rgb
+from placerec.photos.exif import Gps, gps_from_exif, time_from_exif
 from placerec.photos.find import CAMERA_RAW_SUFFIXES
-from placerec.photos.position import position_from_exif
-from placerec.records import Array, Photo, Position
+from placerec.photos.xmp import gps_from_xmp, packets
+from placerec.records import Photo
 
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB; Pillow warns of more
 MAX_BYTES = 1 << 30  # twice the size of MAX_PIXELS as uncompressed 16-bit RGB
@@ -39,9 +48,10 @@ SIGNATURES = {  # Pillow's name of each supported format, and the first bytes of
     "BMP": rb"BM",
     "GIF": rb"GIF8[79]a",
     "PPM": rb"P[1-6]\s",
+    "AVIF": rb"....ftyp(?:....)*avi[fs]",  # one of the brands in the first box
+    "HEIC": rb"....ftyp(hei|hev|mif|msf)",  # Pillow reads it through an extra
 }
 UNSUPPORTED = {
-    "HEIC or AVIF": rb"....ftyp(hei|hev|mif|msf|avi)",
     "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "camera raw (CR3)": rb"....ftypcrx",
@@ -69,14 +79,13 @@ def decode(path: Path, name: str | None = None, shrink_to: tuple[int, int] | Non
     data = _read(path)
     try:
         with _quiet_pillow():
-            pixels, position = _decode(path, data, shrink_to)
+            return _decode(path, data, name or str(path), shrink_to)
     except PhotoError:
         raise
     except (Image.DecompressionBombError, MemoryError) as error:
         raise PhotoTooLarge(path, f"too large to decode ({error})") from error
     except Exception as error:
         raise TruncatedPhoto(path, f"damaged or cut off ({error})") from error
-    return Photo(name or str(path), hashlib.sha256(data).hexdigest(), pixels, position)
 
 
 def _read(path: Path) -> bytes:
@@ -95,9 +104,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _decode(
-    path: Path, data: bytes, shrink_to: tuple[int, int] | None
-) -> tuple[Array, Position | None]:
+def _decode(path: Path, data: bytes, name: str, shrink_to: tuple[int, int] | None) -> Photo:
     image = _open(path, data)
     _shrink(image, shrink_to)
     image.load()
@@ -107,13 +114,27 @@ def _decode(
     rgb, orientation = to_rgb(image), exif.get(ORIENTATION_TAG)
     if isinstance(orientation, int) and orientation in UPRIGHT:
         rgb = rgb.transpose(UPRIGHT[orientation])  # Pillow itself does this for TIFF
-    return np.array(rgb, dtype=np.uint8, order="C"), position_from_exif(exif)
+    pixels = np.array(rgb, dtype=np.uint8, order="C")
+    gps, digest = _gps(image, exif, path), hashlib.sha256(data).hexdigest()
+    return Photo(name, digest, pixels, gps.position, time_from_exif(exif), gps.damaged)
+
+
+def _gps(image: Image.Image, exif: Image.Exif, path: Path) -> Gps:
+    """Return the position in the EXIF tags, or else in XMP."""
+    gps = gps_from_exif(exif)
+    for packet in packets(image, path) if gps.position is None else ():
+        other = gps_from_xmp(packet)
+        if other.position:
+            return other
+        gps = Gps(damaged=gps.damaged or other.damaged)
+    return gps
 
 
 def _open(path: Path, data: bytes) -> Image.Image:
     """Recognise the format by the first bytes and read the header, but no pixels."""
     if not data:
-        raise NotAPhoto(path, "empty file (0 bytes)")
+        reason = "empty file (0 bytes): a placeholder whose content is in a cloud?"
+        raise NotAPhoto(path, reason)
     unsupported = _recognise(data, UNSUPPORTED)
     kind = _recognise(data, SIGNATURES)
     if kind == "TIFF" and path.suffix.lower() in CAMERA_RAW_SUFFIXES:
@@ -123,8 +144,8 @@ def _open(path: Path, data: bytes) -> Image.Image:
     if kind is None:
         raise NotAPhoto(path, f"not an image of a known kind ({', '.join(SIGNATURES)})")
     try:
-        image = Image.open(io.BytesIO(data), formats=[kind])
-    except UnidentifiedImageError as error:
+        image = _open_as(kind, path, data)
+    except (UnidentifiedImageError, SyntaxError) as error:
         reason = f"begins like {kind}, but the header is cut off, damaged or unusual"
         raise TruncatedPhoto(path, reason) from error
     width, height = image.size
@@ -133,8 +154,21 @@ def _open(path: Path, data: bytes) -> Image.Image:
     return image
 
 
+def _open_as(kind: str, path: Path, data: bytes) -> Image.Image:
+    if kind == "AVIF" and not features.check("avif"):
+        raise NotAPhoto(path, "AVIF needs Pillow 11.3 or newer: pip install --upgrade pillow")
+    if kind != "HEIC":
+        return Image.open(io.BytesIO(data), formats=[kind])
+    try:
+        heif = import_extra("pillow_heif", "a HEIC photo", "heif")
+    except MissingExtra as error:
+        raise NotAPhoto(path, str(error)) from error
+    image: Image.Image = heif.HeifImageFile(io.BytesIO(data))
+    return image
+
+
 def _recognise(data: bytes, kinds: dict[str, bytes]) -> str | None:
-    head = data[:16]
+    head = data[:64]
     return next((kind for kind, sign in kinds.items() if re.match(sign, head, re.DOTALL)), None)
 
 

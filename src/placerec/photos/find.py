@@ -1,46 +1,88 @@
 """Find the photos of a folder, always in the same order.
 
 The name of a photo is its path relative to the folder, because two cameras may both write
-``1.jpg``. Names are sorted by their bytes, so the order does not depend on the locale or the disk.
-Undecodable bytes in names are kept as surrogates (PEP 383).
+``1.jpg``. What is not a photo is left out, and counted by kind (docs/PHOTOS.md). Names are sorted
+by their bytes, so the order does not depend on the locale or the disk. Undecodable bytes in names
+are kept as surrogates (PEP 383).
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Container
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from placerec.errors import NotFound
 
 DECODED_SUFFIXES = frozenset((
-    ".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif",
-    ".tiff", ".webp",
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm",
+    ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 ))  # fmt: skip
 CAMERA_RAW_SUFFIXES = frozenset([".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"])
 # Photos that ``decode`` does not support. They are listed, so that they are skipped with a reason.
-UNDECODED_SUFFIXES = frozenset([".avif", ".heic", ".heif", ".jp2", ".jxl"]) | CAMERA_RAW_SUFFIXES
+UNDECODED_SUFFIXES = frozenset([".jp2", ".jxl"]) | CAMERA_RAW_SUFFIXES
+PHOTO_SUFFIXES = DECODED_SUFFIXES | UNDECODED_SUFFIXES
+VIDEO_SUFFIXES = frozenset((
+    ".3g2", ".3gp", ".avi", ".flv", ".insv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
+    ".mpg", ".mts", ".webm", ".wmv",
+))  # fmt: skip
+LIVE_PHOTO_SUFFIXES = frozenset([".heic", ".heif", ".jpeg", ".jpg"])  # of the still picture
+LIVE_VIDEO_SUFFIXES = frozenset([".mov", ".mp4"])
+
+# Folders that no person made: lower-case name -> the kind of folder that is left out.
+GENERATED_FOLDERS = {
+    "@eadir": "thumbnail folders",  # Synology
+    ".@__thumb": "thumbnail folders",  # QNAP
+    ".thumbnails": "thumbnail folders",
+    "#recycle": "recycle bins",  # Synology
+    "@recycle": "recycle bins",  # QNAP
+    "$recycle.bin": "recycle bins",  # Windows
+    "__macosx": "macOS resource folders",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is below a folder, as relative posix paths sorted by their bytes.
+
+    ``photos`` are the photos. ``left_out`` has the other files and folders by kind, in plural words
+    ("videos"); a folder that is left out counts once, and its content is not looked at.
+    """
+
+    photos: list[str]
+    left_out: dict[str, list[str]] = field(default_factory=dict)
 
 
 def find_photos(folder: Path) -> list[str]:
-    """Return the photos below ``folder`` as relative posix paths, sorted by their bytes.
+    """Return the photos below ``folder``, as ``look_through`` finds them."""
+    return look_through(folder).photos
 
-    Hidden files and folders (a leading dot) and files without a photo's suffix are ignored. Links
-    to folders are not followed, so a loop of links ends. Links to files are followed. A broken link
-    is listed, and ``decode`` reports it. Raises ``NotFound`` for a folder that cannot be read.
+
+def look_through(folder: Path) -> Found:
+    """Return the photos below ``folder``, and what is left out.
+
+    A photo has a photo's suffix, in any case. Links to files are followed. A broken link is listed,
+    and ``decode`` reports it. Links to folders are not followed, so a loop of links ends. Raises
+    ``NotFound`` for a folder that cannot be read.
     """
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "no such folder"
         raise NotFound(folder, problem, "give the folder that holds the photos")
-    photos = []
+    by_kind: dict[str, list[str]] = {}  # "" is the kind of photos
     for parent, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        photos += [
-            (Path(parent) / name).relative_to(folder).as_posix()
-            for name in names
-            if _has_photo_name(name) and _may_be_read(Path(parent) / name)
-        ]
-    return sorted(photos, key=os.fsencode)
+        here = Path(parent)
+        parts = map(_split, names)
+        live = {stem.lower() for stem, suffix in parts if suffix in LIVE_PHOTO_SUFFIXES}
+        kinds = [(name, _kind_of_file(here / name, live)) for name in names]
+        of_folders = [(name, _kind_of_folder(here / name)) for name in folders]
+        folders[:] = [name for name, kind in of_folders if not kind]
+        for name, kind in kinds + [pair for pair in of_folders if pair[1]]:
+            path = (here / name).relative_to(folder).as_posix()
+            by_kind.setdefault(kind, []).append(path)
+    by_kind = {kind: sorted(by_kind[kind], key=os.fsencode) for kind in sorted(by_kind)}
+    return Found(by_kind.pop("", []), by_kind)
 
 
 def evenly_spread(count: int, most: int) -> list[int]:
@@ -52,9 +94,37 @@ def evenly_spread(count: int, most: int) -> list[int]:
     return [number * count // chosen for number in range(chosen)]
 
 
-def _has_photo_name(name: str) -> bool:
-    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - Path costs more per name
-    return not name.startswith(".") and suffix in DECODED_SUFFIXES | UNDECODED_SUFFIXES
+def _kind_of_folder(path: Path) -> str:
+    """Return the kind of a folder that is left out, or ``""``."""
+    if path.name.lower() in GENERATED_FOLDERS:
+        return GENERATED_FOLDERS[path.name.lower()]
+    if path.name.startswith("."):
+        return "hidden folders"
+    return "linked folders" if path.is_symlink() else ""
+
+
+def _kind_of_file(path: Path, live: Container[str]) -> str:
+    """Return the kind of a file that is left out, or ``""`` for a photo.
+
+    ``live`` has the lower-case stems of the photos of its folder that may have a video.
+    """
+    stem, suffix = _split(path.name)
+    if path.name.startswith("._"):
+        return "macOS resource files"  # AppleDouble
+    if path.name.startswith("."):
+        return "iCloud placeholders" if suffix == ".icloud" else "hidden files"
+    if suffix in VIDEO_SUFFIXES:
+        is_live = suffix in LIVE_VIDEO_SUFFIXES and stem.lower() in live
+        return "videos of live photos" if is_live else "videos"
+    if suffix not in PHOTO_SUFFIXES:
+        return "other files"
+    return "" if _may_be_read(path) else "pipes and devices"
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the stem, and the suffix in lower case."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - Path costs more per name
+    return stem, suffix.lower()
 
 
 def _may_be_read(path: Path) -> bool:

@@ -1,85 +1,155 @@
-"""Where a photo was taken: from its EXIF tags, or from a CSV file.
+"""The positions of photos from a file: a table, or the track of a GPS logger (GPX).
 
-EXIF 2.32, section 4.6.6: latitude and longitude are three rationals (degrees, minutes, seconds)
-with one letter each for the hemisphere. The direction is in degrees, true ("T") or magnetic ("M").
-A value that is missing, infinite or out of range gives no position instead of a wrong one. The
-place 0 N, 0 E is valid.
+A row of a table names a photo by its path relative to the folder. A track gives a position to each
+photo by its capture time. docs/PHOTOS.md lists the accepted columns and forms of an angle.
 """
 
 from __future__ import annotations
 
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from PIL import ExifTags, Image
-
-from placerec.errors import BadTable
-from placerec.photos.tables import finite, number_in, read_table
+from placerec.errors import BadTable, UsageError
+from placerec.photos.angles import degrees_in, full_circle, utm_in
+from placerec.photos.tables import finite, number_in, read_header, read_table
+from placerec.photos.track import Track, read_track
 from placerec.records import Position
 
-COLUMNS = ("image", "latitude", "longitude")  # and optionally "heading"
-MAX_LATITUDE, MAX_LONGITUDE = 90.0, 180.0  # degrees
-PARTS_OF_A_DEGREE = (1.0, 60.0, 3600.0)  # degrees, minutes, seconds
+COLUMNS = ("image", "latitude", "longitude")
+UTM_COLUMNS = ("image", "easting", "northing", "zone")
+OPTIONAL = ("heading", "GPSLatitudeRef", "GPSLongitudeRef")
+OTHER_NAMES = {  # of the programs that write such tables; the first one that a table has counts
+    "image": ("SourceFile", "path", "photo", "filename", "file_name", "file", "name"),
+    "latitude": ("lat", "GPSLatitude"),
+    "longitude": ("lon", "lng", "long", "GPSLongitude"),
+    "heading": ("bearing", "GPSImgDirection"),
+}
+MOST_SECONDS = 10**9  # of a time offset: 31 years, a clock that was never set
+MOST_TURNS = 999.0  # degrees of a heading, before it is converted to [0, 360)
 
 
-def position_from_exif(exif: Image.Exif) -> Position | None:
-    """Return the position in EXIF tags, or ``None`` if there is no valid one."""
-    try:
-        gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
-    except Exception:
-        return None  # Pillow raises many types of error on damaged tags
-    tag = ExifTags.GPS
-    latitude = _angle(gps.get(tag.GPSLatitude), gps.get(tag.GPSLatitudeRef), "NS", MAX_LATITUDE)
-    longitude = _angle(gps.get(tag.GPSLongitude), gps.get(tag.GPSLongitudeRef), "EW", MAX_LONGITUDE)
-    if latitude is None or longitude is None:
-        return None
-    reference = _letter(gps.get(tag.GPSImgDirectionRef), "TM")
-    heading = finite(gps.get(tag.GPSImgDirection)) if reference else None
-    return Position(latitude, longitude, _full_circle(heading))
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table: its line, the photo's name as written there, and the position."""
+
+    line: int
+    name: str
+    position: Position | None
 
 
-def read_positions(path: Path) -> dict[str, Position]:
-    """Read a CSV file with the columns image, latitude, longitude and, optionally, heading.
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Positions of photos, by name or by capture time.
 
-    All numbers are degrees. An empty heading means none; others are converted to [0, 360). Raises
-    ``BadTable`` with the line of an invalid row.
+    ``rows`` are those of a table, by the normalised name of the photo. ``time_offset`` is in
+    seconds, see ``read_positions``.
     """
-    positions: dict[str, Position] = {}
-    for line, row in read_table(path, COLUMNS, optional=("heading",)):
-        image = row["image"]
-        if not image:
-            raise BadTable(path, line, "no image name")
-        latitude = number_in(path, line, row, "latitude", MAX_LATITUDE)
-        longitude = number_in(path, line, row, "longitude", MAX_LONGITUDE)
-        heading = number_in(path, line, row, "heading") if row.get("heading", "").strip() else None
-        position = Position(latitude, longitude, _full_circle(heading))
-        if positions.setdefault(image, position) != position:
-            raise BadTable(path, line, f"{image!r} has two rows with different positions")
-    return positions
 
+    rows: Mapping[str, Row] = field(default_factory=dict, repr=False)
+    track: Track | None = field(default=None, repr=False)
+    time_offset: float = 0.0
 
-def _angle(value: Any, hemisphere: Any, letters: str, limit: float) -> float | None:
-    """Return signed degrees; the second of the two ``letters`` is the negative side."""
-    letter = _letter(hemisphere, letters)
-    parts = [finite(part) for part in (value if isinstance(value, tuple) else (value,))]
-    if letter is None or len(parts) not in (1, 2, 3):
-        return None
-    degrees = 0.0
-    for part, unit in zip(parts, PARTS_OF_A_DEGREE, strict=False):
-        if part is None or part < 0:
+    @classmethod
+    def from_dict(cls, positions: Mapping[str, Position]) -> Positions:
+        """Return the positions of photos by name."""
+        pairs = enumerate(positions.items(), start=1)
+        return cls({_normal(name): Row(line, name, at) for line, (name, at) in pairs})
+
+    @property
+    def by_name(self) -> dict[str, Position]:
+        """The positions of a table, by the name of the photo."""
+        return {name: row.position for name, row in self.rows.items() if row.position}
+
+    def of(self, photo_name: str, taken: datetime | None = None) -> Position | None:
+        """Return the position of a photo by its name, or by the time when it was ``taken``."""
+        row = self.rows.get(_normal(photo_name))
+        if row:
+            return row.position
+        if self.track is None or taken is None:
             return None
-        degrees += part / unit
-    if degrees > limit:
-        return None
-    return -degrees if letter == letters[1] and degrees else degrees
+        if taken.tzinfo is None:
+            try:
+                taken = taken.replace(tzinfo=UTC) + timedelta(seconds=self.time_offset)
+            except OverflowError:
+                return None  # a date at the end of the calendar
+        return self.track.at(taken)
+
+    def unmatched(self, names: Iterable[str]) -> list[str]:
+        """Return the rows that name none of the photos ``names``, such as "line 7: a/1.jpg"."""
+        photos = set(map(_normal, names))
+        return [
+            f"line {row.line}: {row.name}" for key, row in self.rows.items() if key not in photos
+        ]
 
 
-def _letter(value: Any, allowed: str) -> str | None:
-    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    letter = text.strip(" \0").upper()
-    return letter if len(letter) == 1 and letter in allowed else None
+def read_positions(
+    path: str | Path, time_offset: float = 0.0, root: str | Path | None = None
+) -> Positions:
+    """Read positions from a GPX track (suffix .gpx) or from a table.
+
+    ``time_offset`` are the seconds that are added to the clock of the camera to give UTC. It is for
+    photos whose capture time has no time zone, and matters only for a track. ``root`` is the
+    folder of the photos: with it, a row may also name a photo by its absolute path, or by its path
+    from the current folder, as ExifTool writes it.
+
+    Raises ``BadTable`` with the line of an invalid row, and ``MissingExtra`` for UTM columns
+    without the package that converts them.
+    """
+    if finite(time_offset) is None or abs(time_offset) > MOST_SECONDS:
+        raise UsageError(f"time offset: at most {MOST_SECONDS} seconds, not {time_offset}")
+    path = Path(path)
+    if path.suffix.lower() == ".gpx":
+        return Positions(track=read_track(path), time_offset=time_offset)
+    rows: dict[str, Row] = {}
+    for line, name, position in _table_rows(path):
+        key = _normal(_relative(name, Path(root)) if root is not None else name)
+        row = rows.setdefault(key, Row(line, name, position))
+        if row.position is None:
+            rows[key] = Row(line, name, position)
+        elif position not in (None, row.position):
+            raise BadTable(path, line, f"{name!r} has two rows with different positions")
+    return Positions(rows)
 
 
-def _full_circle(heading: float | None) -> float | None:
-    """Return degrees in [0, 360); the first remainder of a tiny negative number is 360."""
-    return None if heading is None else heading % 360.0 % 360.0
+def _table_rows(path: Path) -> Iterator[tuple[int, str, Position | None]]:
+    """Yield line, name and position of each row."""
+    header = read_header(path, ", ".join(COLUMNS))
+    latitudes = {name.lower() for name in ("latitude", *OTHER_NAMES["latitude"])}
+    utm = "easting" in header and latitudes.isdisjoint(header)
+    columns, optional = (UTM_COLUMNS, ("heading", "hemisphere")) if utm else (COLUMNS, OPTIONAL)
+    for line, row in read_table(path, columns, optional, OTHER_NAMES):
+        if not row["image"]:
+            raise BadTable(path, line, "no image name")
+        missing = [name for name in columns[1:3] if not row[name]]
+        if len(missing) == 1:
+            raise BadTable(path, line, f"{missing[0]} is empty; fill it, or empty both")
+        if missing:
+            yield line, row["image"], None
+            continue
+        heading = number_in(path, line, row, "heading", MOST_TURNS) if row.get("heading") else None
+        latitude, longitude = (utm_in if utm else degrees_in)(path, line, row)
+        yield line, row["image"], Position(latitude, longitude, full_circle(heading))
+
+
+def _normal(name: str) -> str:
+    """Return a path with the separators of POSIX and without ``.`` and ``..``."""
+    return posixpath.normpath(name.replace("\\", "/"))
+
+
+def _relative(name: str, root: Path) -> str:
+    """Return ``name`` relative to ``root`` if it is absolute, or a path from the current folder."""
+    path = Path(name.replace("\\", "/"))
+    if not path.is_absolute() and (_exists(root / path) or not _exists(path)):
+        return name
+    inside = os.path.relpath(path.absolute(), root.absolute())
+    if inside.startswith(".."):  # a link in one of the two paths?
+        inside = os.path.relpath(path.parent.resolve() / path.name, root.resolve())
+    return inside
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises an error for some names

@@ -1,63 +1,97 @@
 """Read text files that name photos: positions, ground truth, queries, tables of a data set.
 
-Files are UTF-8; a byte order mark is ignored. A table is comma-separated. Its columns may have any
-order; other columns are ignored, and so are blanks around a cell. Undecodable bytes in names are
-kept as surrogates, as ``find`` does. An invalid row raises ``BadTable`` with its line.
+Files are UTF-8, with or without a byte order mark, or UTF-16 with one, as spreadsheets write it. A
+table is separated by commas, semicolons or tabs; its header shows by which. Its columns may have
+any order, and their names may have capital letters; other columns are ignored, and so are blanks
+around a cell. Undecodable bytes in names are kept as surrogates, as ``find`` does. An invalid row
+raises ``BadTable`` with its line.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from placerec.errors import BadTable, NotFound
 
 BLANKS = " \t"  # only these: a name may begin or end with another space character
+SEPARATORS = ",;\t"
+LONGEST_HEADER = 10_000  # characters
+NO_OTHER_NAMES: Mapping[str, Sequence[str]] = MappingProxyType({})
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}")
 
 
 def read_table(
-    path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()
+    path: Path,
+    columns: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+    other_names: Mapping[str, Sequence[str]] = NO_OTHER_NAMES,
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield each row with its line number; every row has all ``columns``, which may be empty.
 
-    A column of ``optional`` may be missing, but must not appear twice.
+    A column of ``optional`` may be missing, but must not appear twice. ``other_names`` has more
+    names of a column; if a table has several of them, the first one counts, the column's own name
+    before all others.
     """
     rows = _rows(path, ", ".join(columns))
     _, header = next(rows, (1, []))
-    wrong = [name for name in columns if header.count(name) != 1]
-    wrong += [name for name in optional if header.count(name) > 1]
-    if wrong:
-        reason = f"the header, separated by commas, needs one {', '.join(wrong)}"
-        raise BadTable(path, 1, reason)
+    names = [name.lower() for name in header]
+    places = {}
+    for column in (*columns, *optional):
+        accepted = [name.lower() for name in (column, *other_names.get(column, ()))]
+        name = next((name for name in accepted if name in names), accepted[0])
+        if names.count(name) > 1 or (column in columns and name not in names):
+            wanted = " or ".join((column, *other_names.get(column, ())))
+            text = ",".join(header) or "empty"
+            raise BadTable(path, 1, f"the header needs one {wanted}; it is {text!r:.200}")
+        if name in names:
+            places[column] = names.index(name)
     for line, values in rows:
-        if values in ([], [""]):
+        if not any(values):
             continue  # an empty line
         if len(values) != len(header):
             reason = f"{len(values)} values for {len(header)} columns (a decimal comma?)"
             raise BadTable(path, line, reason)
-        yield line, dict(zip(header, values, strict=True))
+        yield line, {column: values[place] for column, place in places.items()}
 
 
 def read_header(path: Path, columns: str) -> list[str]:
-    """Return the column names of a table, for tables that have several forms.
+    """Return the column names of a table in lower case, for tables that have several forms.
 
     ``columns`` names the expected columns in the message for a missing file.
     """
-    return next(_rows(path, columns), (1, []))[1]
+    return [name.lower() for name in next(_rows(path, columns), (1, []))[1]]
 
 
 def _rows(path: Path, columns: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and the cells of each row, the header included."""
     with _open(path, f"a CSV file with the columns {columns}", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
+        line = 0
         try:
+            separator = _separator(stream.readline(LONGEST_HEADER))
+            stream.seek(0)
+            reader = csv.reader(stream, strict=True, delimiter=separator)
             for values in reader:
-                yield reader.line_num, [value.strip(BLANKS) for value in values]
-        except csv.Error as error:
-            raise BadTable(path, reader.line_num, f"not a CSV row ({error})") from error
+                line = reader.line_num
+                yield line, [value.strip(BLANKS) for value in values]
+        except (csv.Error, UnicodeError) as error:
+            raise BadTable(path, line + 1, f"not a CSV row ({error})") from error
+
+
+def _separator(header: str) -> str:
+    """Return the character of ``SEPARATORS`` that makes the most columns; the first, if equal."""
+
+    def columns(separator: str) -> int:
+        return len(next(csv.reader([header], delimiter=separator), []))
+
+    return max(SEPARATORS, key=columns)
 
 
 def finite(value: Any) -> float | None:
@@ -72,8 +106,14 @@ def finite(value: Any) -> float | None:
 def number_in(
     path: Path, line: int, row: Mapping[str, str], column: str, limit: float = math.inf
 ) -> float:
-    """Return the finite number in ``column``, from ``-limit`` to ``limit``."""
-    number = finite(row[column])
+    """Return the finite number in ``column``, from ``-limit`` to ``limit``.
+
+    A comma is a decimal comma, but not in a text such as "302,412" that may also mean thousands.
+    """
+    text = row[column]
+    if DECIMAL_COMMA.fullmatch(text) and (limit < 1000 or not THOUSANDS.fullmatch(text)):
+        text = text.replace(",", ".")
+    number = finite(text)
     if number is None or abs(number) > limit:
         expected = "a number" if limit == math.inf else f"a number from {-limit:g} to {limit:g}"
         raise BadTable(path, line, f"{column} is {row[column]!r}, not {expected}")
@@ -85,10 +125,14 @@ def read_lines(path: Path, form: str) -> Iterator[tuple[int, str]]:
 
     ``form`` describes the file in the message for a missing file.
     """
+    number = 0
     with _open(path, form) as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip() and not line.startswith("#"):
-                yield number, line.strip()
+        try:
+            for number, line in enumerate(stream, start=1):
+                if line.strip() and not line.startswith("#"):
+                    yield number, line.strip()
+        except UnicodeError as error:
+            raise BadTable(path, number + 1, f"not a line of text ({error})") from error
 
 
 def numbers_in(path: Path, line: int, texts: Sequence[str | float], count: int) -> list[float]:
@@ -102,6 +146,10 @@ def numbers_in(path: Path, line: int, texts: Sequence[str | float], count: int) 
 
 def _open(path: Path, form: str, newline: str | None = None) -> TextIO:
     try:
+        with path.open("rb") as stream:
+            wide = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        if wide:
+            return path.open(encoding="utf-16", newline=newline)
         return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)

@@ -8,21 +8,27 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from placerec.files import atomic_write
+from placerec.errors import UsageError
+from placerec.files import atomic_write, require_folder_of
 from placerec.records import Array, Place
 
 PANEL_HEIGHT = 480
 GAP = 12
 MOST_DRAWN = 40
 BACKGROUND = (24, 24, 28)
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+QUALITY = 90  # of JPEG and WebP
 
 
 def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> None:
-    """Write a PNG of ``query`` and ``database`` pixels (H, W, 3) uint8 with ``place``'s matches.
+    """Draw ``query`` and ``database`` pixels (H, W, 3) uint8 with the matches of ``place``.
 
-    At most 40 matches are drawn, spread over the photo, each in its own colour. The colours run
-    from left to right in the query: parallel lines in the order of colours are a good sign.
+    The suffix of ``out`` decides the format: .png, .jpg or .webp. At most 40 matches are drawn,
+    spread over the photo, each in its own colour. The colours run from left to right in the query:
+    parallel lines in the order of colours are a good sign. Raises ``UsageError`` for another
+    suffix, and ``NotFound`` if the folder of ``out`` does not exist.
     """
+    kind = picture_format(Path(out))
     left, right = _panel(query), _panel(database)
     offset = left.width + GAP
     canvas = Image.new("RGB", (offset + right.width, PANEL_HEIGHT), BACKGROUND)
@@ -40,7 +46,18 @@ def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> 
         pen.line(middles, fill=(red, green, blue, 150), width=2)
     drawn = Image.alpha_composite(canvas.convert("RGBA"), layer).convert("RGB")
     with atomic_write(Path(out)) as partial:
-        drawn.save(partial, "PNG")
+        drawn.save(partial, kind, quality=QUALITY)
+
+
+def picture_format(out: Path) -> str:
+    """Return Pillow's name of the format in which ``out`` can be drawn.
+
+    Raises ``UsageError`` for an unknown suffix, ``NotFound`` if its folder does not exist.
+    """
+    require_folder_of(out)
+    if out.suffix.lower() not in FORMATS:
+        raise UsageError(f"{out}: a picture has the suffix {', '.join(FORMATS)}; choose one")
+    return FORMATS[out.suffix.lower()]
 
 
 def _panel(pixels: Array) -> Image.Image:

@@ -108,7 +108,7 @@ def test_map_coordinates_work_as_degrees_do(tmp_path):
     assert open_dataset(trees.map_coordinates(tmp_path)).searches[0].positives == ONE_EACH
 
 
-@pytest.mark.parametrize("header", ["image,lat,lon", "image,latitude", "latitude,longitude", ""])
+@pytest.mark.parametrize("header", ["image,breite,lon", "image,latitude", "latitude,longitude", ""])
 def test_a_wrong_header_of_coordinates_names_both_forms(tmp_path, header):
     folder = trees.coordinates(tmp_path)
     (folder / "coordinates.csv").write_text(f"{header}\nqueries/0.jpg,1,2\n", "utf-8")

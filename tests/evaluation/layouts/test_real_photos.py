@@ -46,7 +46,7 @@ def test_every_panorama_of_four_views_is_one_place():
 
 def test_positions_in_file_names_give_the_same_truth(tmp_path):
     """On a plane that touches the earth in Cambridge."""
-    for name, at in read_positions(GSV / "coordinates.csv").items():
+    for name, at in read_positions(GSV / "coordinates.csv").by_name.items():
         side, photo = name.split("/")
         east = 6_371_008.8 * math.radians(at.longitude - 0.12) * math.cos(math.radians(at.latitude))
         north = 6_371_008.8 * math.radians(at.latitude - 52.2)

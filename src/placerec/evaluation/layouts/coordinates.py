@@ -26,8 +26,9 @@ from placerec.evaluation.geometry import (
 )
 from placerec.evaluation.layouts.general import Overrides
 from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, by_name, sides
+from placerec.photos.exif import position_from_exif
 from placerec.photos.find import find_photos
-from placerec.photos.position import COLUMNS, position_from_exif, read_positions
+from placerec.photos.position import COLUMNS, read_positions
 from placerec.photos.tables import number_in, read_header, read_table
 from placerec.records import Array, Position
 
@@ -89,13 +90,16 @@ def read_coordinates(path: Path) -> dict[str, PointAndHeading]:
     header = read_header(path, FORMS)
     if all(header.count(name) == 1 for name in MAP_COLUMNS):
         return by_name(path, _map_rows(path))
-    if all(header.count(name) == 1 for name in COLUMNS):
-        positions = read_positions(path)
-        values = list(positions.values())
-        rows = zip(on_the_sphere(values), heading_values(values), strict=True)
-        return dict(zip(positions, rows, strict=True))
-    text = ",".join(header) or "empty"
-    raise BadTable(path, 1, f"the header is {text!r}; separated by commas, it needs {FORMS}")
+    try:
+        positions = read_positions(path).by_name
+    except BadTable as error:
+        if error.line > 1:
+            raise
+        text = ",".join(header) or "empty"
+        raise BadTable(path, 1, f"the header is {text!r}; it needs {FORMS}") from error
+    values = list(positions.values())
+    rows = zip(on_the_sphere(values), heading_values(values), strict=True)
+    return dict(zip(positions, rows, strict=True))
 
 
 def with_positions(

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from placerec.evaluation.dataset import Search
-from placerec.evaluation.geometry import EARTH_RADIUS, REGIONS_APART
+from placerec.evaluation.geometry import REGIONS_APART
 from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.scoring.outcomes import Outcome
+from placerec.photos.sphere import EARTH_RADIUS
 from placerec.records import Array
 
 WIDTH = 720  # units of the view box

@@ -1,6 +1,6 @@
 """Fill in the templates: escaping, numbers and units.
 
-Jinja2 escapes every value. Before that, ``printable`` makes every character visible. So a photo
+Jinja2 escapes every value. Before that, ``text.printable`` shows control characters. So a photo
 name, a label or an error message can never open a tag, end an attribute or change the reading
 direction of the rest of the page.
 """
@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from placerec.evaluation.scoring.intervals import Estimate
 from placerec.records import Array
+from placerec.text import printable
 
 UNKNOWN = "–"
 UNITS = {  # rows of (smallest value, divisor, decimals, unit)
@@ -29,7 +30,7 @@ def environment() -> Environment:
     """Return the Jinja2 environment of the report; an undefined name is an error."""
     created = Environment(
         autoescape=True, loader=PackageLoader("placerec.evaluation.report"),
-        undefined=StrictUndefined, finalize=printable, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined, finalize=as_written, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     created.filters |= {"percent": percent, "interval": interval, "quantity": quantity}
     return created
@@ -40,22 +41,17 @@ def render(template: str, **data: object) -> str:
     return environment().get_template(template).render(data)
 
 
-def printable(value: object) -> object:
-    r"""Return ``value`` as the templates write it: markup unchanged, a float as a coordinate.
+def as_written(value: object) -> object:
+    """Return ``value`` as the templates write it: a float as a coordinate, other text printable.
 
-    In other text, a character that has no visible form appears as an escape, such as ``\x1b``.
-    These are control and direction characters, and the surrogates that represent the bytes of a
-    file name that is not UTF-8.
+    Markup stays unchanged.
     """
     if isinstance(value, Markup):
         return value
     if isinstance(value, float):
         number = f"{value:.2f}".rstrip("0").rstrip(".")
         return "0" if number == "-0" else number
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
-        for letter in str(value)
-    )
+    return printable(value)
 
 
 def percent(value: float | None) -> str:

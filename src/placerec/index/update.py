@@ -1,0 +1,216 @@
+"""Change an index: add photos, remove them, or bring it up to date with its folder.
+
+Adding the same photo twice changes nothing. A changed photo is described again, by the model inside
+the index. A photo that only has another name keeps its descriptors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
+from pathlib import Path
+
+from placerec.errors import FolderGone, NotFound, UsageError
+from placerec.files import file_sha256, paths_of
+from placerec.index.build import BATCH, Report, positions_of, store_photos
+from placerec.index.index_model import model_of_index
+from placerec.index.notices import left_out
+from placerec.index.reader import Entry, IndexReader
+from placerec.index.writer import IndexWriter
+from placerec.models.photo_source import PhotoSource
+from placerec.models.resolve import AUTO
+from placerec.photos.find import look_through
+from placerec.photos.position import Positions
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.trunks import Trunk
+from placerec.workers import single_threaded_blas
+
+
+def add_photos(
+    index: str | Path,
+    photos: str | Path | Iterable[str | Path],
+    *,
+    positions: str | Path | None = None,
+    time_offset: float = 0.0,
+    model: str | Trunk = AUTO,
+    runtime: Runtime = DEFAULT_RUNTIME,
+) -> Report:
+    """Add photos or folders of photos. Unchanged photos stay; changed ones are described again.
+
+    ``positions`` and ``time_offset`` as in ``build_index``; a track gives positions to the photos
+    that are described. ``model`` is only required for an index with a trunk from outside placerec.
+    """
+    with IndexReader.open(index) as reader:
+        root, indexed = reader.info.root, [entry.name for entry in reader.entries]
+    table = positions_of(positions, time_offset, root)
+    names: list[str] = []
+    ignored: defaultdict[str, list[str]] = defaultdict(list)
+    for path in dict.fromkeys(paths_of(photos)):
+        if not path.exists():
+            raise NotFound(path, "no such photo or folder")
+        if path.is_dir():
+            content = look_through(path)
+            names += [_name_in_index(path / name, root) for name in content.photos]
+            for kind, files in content.left_out.items():
+                ignored[kind] += files
+        else:
+            names.append(_name_in_index(path, root))
+    report = _update(Path(index), _Changes(root, names), table, model, runtime)
+    report.note("rows_without_photo", table.unmatched({*indexed, *names}))
+    report.note("left_out", left_out(ignored))
+    return report
+
+
+def remove_photos(index: str | Path, photos: str | Path | Iterable[str | Path]) -> Report:
+    """Remove photos or folders of photos, each named as in the index or by its path on disk."""
+    with IndexReader.open(index) as reader:
+        indexed, root = [entry.name for entry in reader.entries], reader.info.root
+    chosen: dict[str, None] = {}
+    for path in paths_of(photos):
+        names = [name for name in indexed if _is_below(name, str(path))]
+        place = os.path.normpath(root / _name_in_index(path, root))
+        names = names or [n for n in indexed if _is_below(os.path.normpath(root / n), place)]
+        if not names:
+            raise NotFound(path, "no such photo in the index", "see placerec index info")
+        chosen |= dict.fromkeys(names)
+    if len(chosen) == len(indexed):
+        raise UsageError(f"{index}: no photo would remain; delete the file instead")
+    with IndexWriter.open(index) as writer:
+        return Report(removed=sum(writer.remove(name) for name in chosen))
+
+
+def refresh_index(
+    index: str | Path,
+    *,
+    folder: str | Path | None = None,
+    model: str | Trunk = AUTO,
+    runtime: Runtime = DEFAULT_RUNTIME,
+) -> Report:
+    """Bring an index up to date with its folder: new, changed, renamed and deleted photos.
+
+    ``folder`` is where the photos are now, if they were moved. A photo with the content of an
+    indexed one whose name is gone is that photo under another name. Raises ``FolderGone`` if the
+    folder of the index does not exist, and ``UsageError`` if ``folder`` has none of its photos;
+    then nothing changes.
+    """
+    with IndexReader.open(index) as reader:
+        old, entries = reader.info.root, reader.entries
+    if folder is None and not old.is_dir():
+        raise FolderGone(old)
+    root = old if folder is None else Path(folder).resolve()
+    content = look_through(root)
+    changes = _compared(entries, content.photos, old, root)
+    if folder is not None and not changes.has_one_of(entries):
+        raise UsageError(
+            f"{root}: none of its {len(content.photos)} photos is one of the {len(entries)} photos "
+            f"of the index; give the folder to which they were moved"
+        )
+    report = _update(Path(index), changes, Positions(), model, runtime)
+    report.note("left_out", left_out(content.left_out))
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """The photos that an index should have: ``names`` below ``root``, new names, deleted photos."""
+
+    root: Path
+    names: Sequence[str]
+    moves: Mapping[str, str] = field(default_factory=dict)
+    deleted: Sequence[str] = ()
+
+    def has_one_of(self, entries: Sequence[Entry]) -> bool:
+        """Whether one of the indexed photos lies in the folder, by its content."""
+        inside = set(self.names)
+        return any(not _is_outside(name) for name in self.moves.values()) or any(
+            entry.name in inside and _digest(self.root / entry.name) == entry.sha256
+            for entry in entries
+        )
+
+
+def _compared(entries: Sequence[Entry], photos: list[str], old: Path, root: Path) -> _Changes:
+    """Compare an index with the ``photos`` of its folder, which was ``old`` and is ``root``."""
+    outside = [e.name for e in entries if _is_outside(e.name) and (root / e.name).is_file()]
+    names = sorted([*photos, *outside], key=os.fsencode)
+    gone = {entry.name: entry.sha256 for entry in entries}
+    new = [name for name in names if name not in gone]
+    for name in names:
+        gone.pop(name, None)
+    by_content: defaultdict[str, list[str]] = defaultdict(list)
+    for name in new if gone else []:
+        by_content[_digest(root / name)].append(name)
+    moves: dict[str, str] = {}
+    for name, digest in gone.items():
+        place = Path(os.path.normpath(old / name))
+        if by_content[digest]:
+            moves[name] = by_content[digest].pop(0)
+        elif _is_outside(name) and place.is_file():  # it stays where it is
+            moves[name] = _name_in_index(place, root)
+            names.append(moves[name])
+    deleted = [name for name in gone if name not in moves]
+    return _Changes(root, names, moves, deleted)
+
+
+def _update(
+    index: Path, changes: _Changes, positions: Positions, asked: str | Trunk, runtime: Runtime
+) -> Report:
+    with IndexReader.open(index) as reader:
+        model = model_of_index(reader, index, asked, runtime.one_thread)
+        old_root, indexed = reader.info.root, {entry.name: entry for entry in reader.entries}
+    for name, new in changes.moves.items():
+        indexed[new] = changed(indexed.pop(name), name=new)
+    root, names = changes.root, list(dict.fromkeys(changes.names))
+    pending = [name for name in names if not _is_current(root / name, indexed.get(name), positions)]
+    report = Report(model=model.name)
+    report.moved = len(set(changes.moves.values()) - set(pending))
+    report.unchanged = len(names) - len(pending) - report.moved
+    with (
+        single_threaded_blas(),
+        PhotoSource(root, model.trunk, model.settings, runtime) as source,
+        IndexWriter.open(index) as writer,
+    ):
+        if root != old_root:
+            writer.move_root(root)
+        for number, (name, new) in enumerate(changes.moves.items(), start=1):
+            writer.rename(name, new)
+            if number % BATCH == 0:
+                writer.commit()
+        report.removed = sum(writer.remove(name) for name in changes.deleted)
+        for name in changes.deleted:
+            del indexed[name]
+        digests = {entry.name: entry.sha256 for entry in indexed.values()}
+        store_photos(writer, source.describe(pending, model), positions, report, digests)
+    return report
+
+
+def _is_current(path: Path, entry: Entry | None, positions: Positions) -> bool:
+    if entry is None or (positions.of(entry.name, None) or entry.position) != entry.position:
+        return False
+    return _digest(path) == entry.sha256
+
+
+def _digest(path: Path) -> str:
+    """Return the sha256 of a file, or an empty text if it cannot be read."""
+    try:
+        return file_sha256(path)
+    except NotFound:
+        return ""
+
+
+def _name_in_index(path: Path, root: Path) -> str:
+    """Return the name of the photo at ``path`` in an index of ``root``: a POSIX path."""
+    places = (path.absolute(), path.parent.resolve() / path.name)  # the second without links
+    names = [Path(os.path.relpath(place, root)).as_posix() for place in places]
+    return next((name for name in names if not _is_outside(name)), names[0])
+
+
+def _is_outside(name: str) -> bool:
+    return name.startswith("../")
+
+
+def _is_below(name: str, place: str) -> bool:
+    """Whether ``name`` is the photo ``place``, or lies in the folder ``place``."""
+    return name == place or name.startswith(place.rstrip("/") + "/")

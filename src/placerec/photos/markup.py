@@ -1,0 +1,42 @@
+"""Read XML (GPX, XMP) that another person wrote, without what can make XML harmful.
+
+A document type is refused, because its entities can read other files or fill the memory.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+
+class MarkupError(ValueError):
+    """A text that is not XML, or XML with a document type."""
+
+
+def parse(data: bytes) -> Element:
+    """Return the root element of XML; the names of its elements and attributes as ``name``.
+
+    The namespace is dropped from elements, and from attributes. Raises ``MarkupError``.
+    """
+    builder = TreeBuilder()
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.StartDoctypeDeclHandler = _refuse
+    parser.StartElementHandler = lambda name, attributes: builder.start(
+        _local(name), {_local(key): value for key, value in attributes.items()}
+    )
+    parser.EndElementHandler = lambda name: builder.end(_local(name))
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(data, True)
+        return builder.close()
+    except (expat.ExpatError, AssertionError) as error:
+        raise MarkupError(f"not XML ({error})") from error
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise MarkupError("XML with a document type, which is refused")

@@ -1,0 +1,109 @@
+"""Positions by capture time, from the track of a logger."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from placerec.errors import Damaged, NotFound, UsageError
+from placerec.photos import read_positions
+from placerec.records import Position
+
+NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def gpx(*points, version="1/1") -> str:
+    """A track with a point for each (seconds after noon, latitude, longitude)."""
+    lines = [
+        f'<trkpt lat="{latitude}" lon="{longitude}"><ele>5</ele>'
+        f"<time>{NOON + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}</time></trkpt>"
+        for seconds, latitude, longitude in points
+    ]
+    return (
+        f'<?xml version="1.0"?><gpx xmlns="http://www.topografix.com/GPX/{version}" creator="x">'
+        f'<wpt lat="1" lon="1"/><trk><trkseg>{"".join(lines)}</trkseg></trk></gpx>'
+    )
+
+
+def track(tmp_path, text, **options):
+    path = tmp_path / "walk.GPX"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_positions(path, **options)
+
+
+WALK = gpx((0, 52.0, 0.0), (10, 52.001, 0.002), (70, 52.002, 0.004), (131, 52.1, 0.1))
+
+
+@pytest.mark.parametrize("version", ["1/0", "1/1"])
+def test_a_photo_lies_on_the_line_between_two_points(tmp_path, version):
+    positions = track(tmp_path, WALK.replace("1/1", version))
+
+    def at(seconds):
+        return positions.of("any.jpg", NOON + timedelta(seconds=seconds))
+
+    assert at(0) == Position(52.0, 0.0)
+    assert at(2.5) == Position(pytest.approx(52.00025), pytest.approx(0.0005))
+    assert at(70) == Position(52.002, 0.004)
+    assert at(40) == Position(pytest.approx(52.0015), pytest.approx(0.003))
+    assert at(131) == Position(52.1, 0.1)
+
+
+def test_outside_the_track_and_in_a_gap_there_is_no_position(tmp_path):
+    positions = track(tmp_path, WALK)
+    for seconds in (-0.5, 71, 100, 130.9, 131.5):
+        assert positions.of("any.jpg", NOON + timedelta(seconds=seconds)) is None
+    assert positions.of("any.jpg", None) is None
+    assert positions.unmatched(["a.jpg"]) == []
+    assert positions.track.span == (NOON, NOON + timedelta(seconds=131))
+
+
+def test_the_offset_is_added_to_a_clock_without_a_zone_and_to_no_other(tmp_path):
+    local = datetime(2024, 5, 1, 14, 0, 10)
+    assert track(tmp_path, WALK).of("1.jpg", local) is None
+    positions = track(tmp_path, WALK, time_offset=-7200)
+    assert positions.of("1.jpg", local) == Position(52.001, 0.002)
+    summer = timezone(timedelta(hours=2))
+    assert positions.of("1.jpg", local.replace(tzinfo=summer)) == Position(52.001, 0.002)
+    utc = datetime(2024, 5, 1, 12, 0, 10)
+    assert track(tmp_path, WALK).of("1.jpg", utc) == Position(52.001, 0.002)
+    for end in (datetime.min, datetime.max):
+        assert positions.of("1.jpg", end) is None
+
+
+def test_points_in_any_order_and_without_a_time_are_read(tmp_path):
+    text = gpx((10, 52.001, 0.002), (0, 52.0, 0.0)).replace(
+        "<trkseg>", '<trkseg><trkpt lat="1" lon="1"/><trkpt lat="1" lon="1"><time/></trkpt>'
+    )
+    half = NOON + timedelta(seconds=5)
+    assert track(tmp_path, text).of("", half) == Position(pytest.approx(52.0005), 0.001)
+
+
+def test_a_track_over_the_date_line_goes_the_short_way(tmp_path):
+    positions = track(tmp_path, gpx((0, 0.0, 179.9), (10, 0.0, -179.7)))
+    longitudes = [positions.of("", NOON + timedelta(seconds=s)).longitude for s in (2, 5)]
+    assert longitudes == [pytest.approx(179.98), pytest.approx(-179.9)]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("image,latitude,longitude", "not XML"),
+        ("<gpx><trk/></gpx>", "no track points with a time"),
+        ('<gpx><wpt lat="1" lon="1"><time>2024-05-01T12:00:00Z</time></wpt></gpx>', "no track"),
+        (WALK[:-20], "not XML"),
+        (WALK.replace('lat="52.0"', 'lat="91"'), "lies at 91, 0"),
+        (WALK.replace('lat="52.0" ', ""), "no lat or no lon"),
+        ("<!DOCTYPE gpx>" + WALK.partition("?>")[2], "document type"),
+        ('<!DOCTYPE x [<!ENTITY e "x">]><gpx>&e;</gpx>'.encode("utf-16"), "document type"),
+    ],
+)
+def test_a_file_that_is_no_track_is_refused(tmp_path, text, why):
+    with pytest.raises(Damaged, match=rf"walk\.GPX: not a GPX track \(.*{why}"):
+        track(tmp_path, text)
+
+
+def test_a_missing_track_and_an_endless_offset_are_refused(tmp_path):
+    with pytest.raises(NotFound, match="a GPX track is needed"):
+        read_positions(tmp_path / "none.gpx")
+    for offset in (float("nan"), float("inf"), 1e10):
+        with pytest.raises(UsageError, match="time offset: at most"):
+            track(tmp_path, WALK, time_offset=offset)
