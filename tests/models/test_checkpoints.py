@@ -144,10 +144,10 @@ def test_a_training_checkpoint_without_pca_is_a_model_that_retrieves(write, tmp_
         extra={"num_pcs": None, "epoch": 3, "recalls": recalls, "best_score": np.float64(0.7),
                "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}, "parallel": False},
     )  # fmt: skip
-    model = import_checkpoint(path)
+    model = import_checkpoint(str(path))
     assert model.fitted.projection is None
     assert not model.settings.reranks
-    export_checkpoint(model, tmp_path / "again.pth.tar")
+    export_checkpoint(model, str(tmp_path / "again.pth.tar"))
     assert same(import_checkpoint(tmp_path / "again.pth.tar"), model)
 
 

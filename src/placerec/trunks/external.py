@@ -41,7 +41,7 @@ KEY_BEFORE = re.compile(rb"(\x0a|\x8a[\x80-\xff]*[\0-\x7f])(\x08|\x88[\x80-\xff]
 LONGEST_KEY = 20  # bytes of such a tag and length
 # PyTorch may round differently with another number of threads.
 ONE_THREAD = Runtime(threads=1)
-AT_ONCE_ON_GPU = 16  # images of 480 x 640; VGG16 needs about 4 GB of GPU memory for them
+AT_ONCE_ON_GPU = 20  # images; those of 480 x 640 need about 5 GB of GPU memory in VGG16
 GPU = threading.Lock()  # the precision belongs to the process, not to a thread
 
 
@@ -76,8 +76,9 @@ class OnnxNetwork:
         self.fixed_size: tuple[int, int] | None = (shape[2], shape[3]) if fixed else None
 
     @classmethod
-    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxNetwork:
+    def from_file(cls, path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxNetwork:
         """Return the network in the ONNX file ``path``."""
+        path = Path(path)
         if not path.is_file():
             raise NotFound(path, "no such ONNX file")
         if path.stat().st_size > LARGEST_FILE:
@@ -209,7 +210,7 @@ class OnnxTrunk(NetworkTrunk):
         super().__init__(OnnxNetwork(data, name, runtime))
 
     @classmethod
-    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> NetworkTrunk:
+    def from_file(cls, path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> NetworkTrunk:
         """Return the trunk in the ONNX file ``path``."""
         return NetworkTrunk(OnnxNetwork.from_file(path, runtime))
 
