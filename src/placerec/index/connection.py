@@ -79,7 +79,9 @@ def open_checked(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
         with on_error(connection.close):
             if mode == "rw":
                 _refuse_unwritable(path)
-                connection.execute("PRAGMA synchronous=FULL")
+                # FULL does not sync the folder when it deletes the journal that ends a batch.
+                # After a power cut that journal would undo the batch.
+                connection.execute("PRAGMA synchronous=EXTRA")
                 connection.execute("PRAGMA cache_spill=OFF")  # a spill would block readers
                 connection.execute("BEGIN IMMEDIATE")
             else:

@@ -58,7 +58,7 @@ def _collection(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
         yield "the model's name or fingerprint is missing"
     try:
         json.loads(collection.settings)
-    except ValueError:
+    except (ValueError, RecursionError):
         yield "the settings are not JSON"
     weights = connection.execute("SELECT id, data FROM weights").fetchall()
     if [number for number, _ in weights] == [1]:

@@ -8,15 +8,16 @@ threads, give the same model.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placerec.errors import UsageError
+from placerec.errors import NoRoom, UsageError
 from placerec.method.local import local_features
 from placerec.method.patches import patch_vlad
 from placerec.method.pca import Projection, fit_pca
@@ -47,20 +48,27 @@ SMALLEST_WINDOW = 0.4  # share of the map's height and width
 
 
 class FeatureMaps(Sequence[Array]):
-    """Feature maps (h, w, C) float32 of one shape, one per photo, in a temporary file."""
+    """Feature maps (h, w, C) float32 of one shape, one per photo, in a temporary file.
+
+    Raises ``NoRoom`` if the folder of temporary files is full.
+    """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="placerec-")  # noqa: SIM115 - stays open
+        with _temporary_files():
+            self._file = tempfile.TemporaryFile(prefix="placerec-")  # noqa: SIM115 - stays open
         self._count, self._shape = 0, (0,)
+        self._mapped: Array = np.empty(0, np.float32)  # at least the maps that were read so far
 
     def append(self, features: Array) -> int:
         """Store one map and return its number."""
         if self._count and features.shape != self._shape:
             raise UsageError("the photos give feature maps of different sizes: set image_size")
         self._shape = features.shape
-        self._file.seek(0, 2)
-        self._file.write(np.ascontiguousarray(features, np.float32).tobytes())
-        self._file.flush()
+        content = np.ascontiguousarray(features, np.float32).tobytes()
+        with _temporary_files():
+            self._file.seek(self._count * len(content))
+            self._file.write(content)
+            self._file.flush()
         self._count += 1
         return self._count - 1
 
@@ -70,18 +78,40 @@ class FeatureMaps(Sequence[Array]):
     def __getitem__(self, index: int) -> Array:  # type: ignore[override]
         if not 0 <= index < self._count:
             raise IndexError(index)
-        size = int(np.prod(self._shape)) * 4
-        return np.memmap(self._file, np.float32, "r", offset=index * size, shape=self._shape)
+        if index >= len(self._mapped):
+            self._mapped = self._map(2 * self._count)
+        mapped: Array = self._mapped[index]
+        return mapped
 
     def stacked(self) -> Array:
         """Return all maps (n, h, w, C), read from the file on demand, even after ``close``."""
-        shape = (self._count, *self._shape)
-        return np.asarray(np.memmap(self._file, np.float32, "r", shape=shape))
+        return self._map(self._count)
+
+    def _map(self, count: int) -> Array:
+        """Return ``count`` maps; the last ones may still be written.
+
+        A mapping holds a file descriptor, and a process may have only a few hundred.
+        """
+        shape = (count, *self._shape)
+        with _temporary_files():
+            end = self._file.seek(0, os.SEEK_END)
+            self._file.truncate(max(end, 4 * math.prod(shape)))
+            return np.asarray(np.memmap(self._file, np.float32, "r", shape=shape))
 
     def close(self) -> None:
         """Delete the temporary file."""
-        self._file.close()
+        with suppress(OSError):  # on a full disk; what is not yet written is not needed
+            self._file.close()
         self._count = 0
+
+
+@contextmanager
+def _temporary_files() -> Iterator[None]:
+    """Convert an error of the folder of temporary files inside the block to one of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise NoRoom(tempfile.gettempdir(), error) from error
 
 
 def photos_for_fit(names: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from placerec.photos.decode import decode
 from placerec.photos.structure import has_structure
 from placerec.records import Array, Features, PatchSet, Photo
 from placerec.settings import AnySettings
+from placerec.text import printable
 from placerec.trunks import feature_map
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Model:
     """A trunk with fitted tensors and settings.
 
     ``name``, ``training_data``, ``provenance`` (where the weights come from) and ``licence`` are
-    texts for people.
+    texts for people. They may come from the name of a folder or file, so they become printable.
     """
 
     name: str
@@ -68,6 +69,10 @@ class Model:
     training_data: str = ""
     provenance: str = ""
     licence: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "training_data", "provenance", "licence"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     @property
     def fingerprint(self) -> str:

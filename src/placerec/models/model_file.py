@@ -28,6 +28,7 @@ from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
 
 FORMAT = "placerec-model-1"
 LONGEST_HEADER = 1 << 20  # bytes
+LARGEST_FILE = 1 << 30  # bytes; a larger model does not fit in an index
 REQUIRED = ("format", "name", "trunk", "trunk_sha256", "settings", "training_data")
 CHECKPOINT_ENDINGS = (".pth", ".pt", ".tar", ".ckpt")  # of what ``weights import`` reads
 CHECKPOINT_STARTS = (b"PK", b"\x80")  # a zip archive, a pickle
@@ -46,6 +47,7 @@ def save_model(model: Model, path: str | Path) -> None:
 def load_model(path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> Model:
     """Return the model in the file ``path``; its trunk is opened by name."""
     path = _existing(path)
+    read_header(path)  # refuses a file that is something else before it is read as a whole
     return model_from_bytes(path.read_bytes(), path, runtime=runtime)
 
 
@@ -67,6 +69,8 @@ def parse_header(data: bytes, origin: Path) -> dict[str, str]:
     """Return the header texts of a model file that begins with ``data``."""
     try:
         length = int.from_bytes(data[:8], "little")
+        if length > LONGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes, more than {LONGEST_HEADER}")
         header = dict(json.loads(data[8 : 8 + length]).get("__metadata__", {}))
     except MALFORMED as error:
         raise _not_safetensors(data, origin, error) from error
@@ -103,8 +107,15 @@ def model_bytes(model: Model) -> bytes:
         "training_data": model.training_data, "provenance": model.provenance,
         "licence": model.licence, "sha256": tensors_sha256(tensors),
     }  # fmt: skip
-    encoded: bytes = save(tensors, header)
-    return encoded
+    return _in_fixed_order(save(tensors, header))
+
+
+def _in_fixed_order(data: bytes) -> bytes:
+    """Return a safetensors file with a sorted header: the library writes it in a random order."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def model_from_bytes(
@@ -158,17 +169,19 @@ def _existing(path: str | Path) -> Path:
     if not path.is_file():
         remedy = "make one: placerec fit, or placerec weights import"
         raise NotFound(path, "no such model file", remedy)
+    if path.stat().st_size > LARGEST_FILE:
+        raise UnsafeWeights(path, f"more than {LARGEST_FILE} bytes", REMEDY)
     return path
 
 
 def _parse(data: bytes, origin: Path) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors.numpy import load
 
+    header = parse_header(data, origin)
     try:
-        tensors = load(data)
+        return load(data), header
     except Exception as error:  # safetensors' own exception is not public
         raise _not_safetensors(data, origin, error) from error
-    return tensors, parse_header(data, origin)
 
 
 def _fitted(tensors: Tensors, settings: AnySettings, channels: int) -> Fitted:

@@ -8,6 +8,7 @@ data. A file that refers to data in other files is refused.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from placerec.errors import NotFound, UnsafeWeights, UsageError, import_extra
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.text import printable
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +33,12 @@ IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 PROBE_SIZE = (224, 224)
 TOKEN_STRIDES = (8, 14, 16, 32)
 MOST_PREFIX_TOKENS = 16
-# A protobuf string entry with the key "location": how ONNX refers to data in another file.
-EXTERNAL_DATA = b"\x0a\x08location"
+LARGEST_FILE = 1 << 31  # bytes; a protobuf message cannot be larger
+# A protobuf string with the key "location" is how ONNX refers to data in another file. The tag and
+# the length before it are 0a and 08; readers also accept both with more bytes than needed.
+LOCATION = re.compile(b"location")
+KEY_BEFORE = re.compile(rb"(\x0a|\x8a[\x80-\xff]*[\0-\x7f])(\x08|\x88[\x80-\xff]*[\0-\x7f])\Z")
+LONGEST_KEY = 20  # bytes of such a tag and length
 # PyTorch may round differently with another number of threads.
 ONE_THREAD = Runtime(threads=1)
 AT_ONCE_ON_GPU = 20  # images; those of 480 x 640 need about 5 GB of GPU memory in VGG16
@@ -50,7 +56,7 @@ class OnnxNetwork:
         import onnxruntime
 
         self.name, self.sha256 = name, hashlib.sha256(data).hexdigest()
-        if EXTERNAL_DATA in data:
+        if _has_external_data(data):
             raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
         providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
         provider = providers.get(runtime.device.partition(":")[0])
@@ -75,7 +81,9 @@ class OnnxNetwork:
         path = Path(path)
         if not path.is_file():
             raise NotFound(path, "no such ONNX file")
-        return cls(path.read_bytes(), path.name, runtime)
+        if path.stat().st_size > LARGEST_FILE:
+            raise UnsafeWeights(path, f"more than {LARGEST_FILE} bytes", "check the file")
+        return cls(path.read_bytes(), printable(path.name), runtime)
 
     def __call__(self, image: Array) -> Array:
         """Return the first output for an image (1, 3, H, W) float32."""
@@ -87,6 +95,12 @@ class OnnxNetwork:
                 f"{self.name}: it fails on a float32 image {image.shape}: {error}; save it for "
                 f"such images"
             ) from error
+
+
+def _has_external_data(data: bytes) -> bool:
+    """Whether an ONNX file refers to data in other files."""
+    places = (match.start() for match in LOCATION.finditer(data))
+    return any(KEY_BEFORE.search(data[max(0, end - LONGEST_KEY) : end]) for end in places)
 
 
 class TorchNetwork:
