@@ -64,6 +64,11 @@ class Positions:
         """The positions of a table, by the name of the photo."""
         return {name: row.position for name, row in self.rows.items() if row.position}
 
+    @property
+    def span(self) -> tuple[datetime, datetime] | None:
+        """The first and the last time of a track, in UTC; ``None`` for a table."""
+        return self.track.span if self.track else None
+
     def of(self, photo_name: str, taken: datetime | None = None) -> Position | None:
         """Return the position of a photo by its name, or by the time when it was ``taken``."""
         row = self.rows.get(_normal(photo_name))
