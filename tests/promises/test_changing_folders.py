@@ -21,10 +21,9 @@ from promise_support import (
 )
 
 from index.index_support import answers
+from placerec import add_photos, build_index, refresh_index
 from placerec.errors import PhotoError
-from placerec.index import build as build_module
-from placerec.index import verify
-from placerec.index.build import add_photos, build_index, refresh_index
+from placerec.index import build, verify
 from placerec.recognise import PlaceRecognizer
 from placerec.runtime import Runtime
 
@@ -153,7 +152,7 @@ def test_a_clock_that_goes_back_changes_nothing(folder, tmp_path, monkeypatch):
 def test_an_add_that_is_stopped_after_any_photo_goes_on_and_ends_the_same(
     folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(build_module, "BATCH", 3)
+    monkeypatch.setattr(build, "BATCH", 3)
     path = small_index(tmp_path / "a.placerec", folder)
     start, more = path.read_bytes(), draw_folder(tmp_path / "more", 8)
     add_photos(path, [more], model=MeanColours())

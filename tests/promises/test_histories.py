@@ -27,10 +27,10 @@ from promise_support import SETTINGS, MeanColours, files_in, pixels, small_index
 from sqlite_disk import AVAILABLE, Failing, watched
 
 from index.index_support import answers, rows
+from placerec import add_photos, build_index, refresh_index, remove_photos
 from placerec.errors import Damaged, NoRoom, NotAnIndex, NotFound, PhotoError, UsageError
 from placerec.index import build as build_module
-from placerec.index import verify
-from placerec.index.build import add_photos, build_index, refresh_index, remove_photos
+from placerec.index import update, verify
 from placerec.recognise import PlaceRecognizer
 
 INDEX, BATCH = "a.placerec", 2  # photos per batch: two, so that small histories have several
@@ -72,14 +72,16 @@ class Histories(RuleBasedStateMachine):
         self.index, self.folder = self.home / "here" / INDEX, self.home / "photos"
         self.index.parent.mkdir()
         self.disk: dict[str, bytes] = {}
-        build_module.BATCH = BATCH
+        for module in (build_module, update):
+            module.BATCH = BATCH
         for number, name in enumerate(NAMES[:3]):
             self.draw(name, number)
         small_index(self.index, self.folder)
         self.expected, self.partial = self.readable(), False
 
     def teardown(self) -> None:
-        build_module.BATCH = 32
+        for module in (build_module, update):
+            module.BATCH = 32
         shutil.rmtree(self.home)
 
     # What is on the disk.
@@ -140,9 +142,26 @@ class Histories(RuleBasedStateMachine):
                 return Change(make, [before], NotFound)
             return Change(make, self.batches(list(dict.fromkeys(chosen)), before))
         make = lambda trunk: refresh_index(self.index, model=trunk)  # noqa: E731
-        kept = {name: mark for name, mark in before.items() if name in self.disk}
-        legal = [before, *self.batches(sorted(self.disk), kept)[1:]]
+        state, legal = dict(before), [before]
+        moves = self.moves()
+        for number, (old, new) in enumerate(moves.items(), start=1):
+            state[new] = state.pop(old)
+            if number % BATCH == 0:
+                legal.append(dict(state))
+        kept = {name: mark for name, mark in state.items() if name in self.disk}
+        legal += self.batches(sorted(self.disk), kept)[1:]
         return Change(make, legal if legal[-1] else [before], None if legal[-1] else UsageError)
+
+    def moves(self) -> dict[str, str]:
+        """The photos that a refresh finds under another name: old name, new name."""
+        readable, moves = self.readable(), {}
+        new = [name for name in sorted(self.disk) if name not in self.expected]
+        for old in sorted(set(self.expected) - set(self.disk)):
+            same = [name for name in new if readable.get(name) == self.expected[old]]
+            if same:
+                moves[old] = same[0]
+                new.remove(same[0])
+        return moves
 
     def batches(self, names: list[str], start: dict[str, str]) -> list[dict[str, str]]:
         """The states while photos are added to ``start``; the last state comes always."""
@@ -162,8 +181,8 @@ class Histories(RuleBasedStateMachine):
         else:
             report = change.make(MeanColours())
             looked_at = {"remove": 0, "add": len(set(chosen))}.get(kind, len(self.disk))
-            counts = report.added + report.changed + report.unchanged + len(report.skipped)
-            assert counts == looked_at
+            indexed = report.added + report.changed + report.moved + report.unchanged
+            assert indexed + len(report.skipped) == looked_at
             self.partial &= kind != "build"  # it replaces what a killed one has left
         self.expected = change.legal[-1]
 

@@ -13,10 +13,10 @@ import pytest
 from promise_support import MeanColours, draw, draw_folder, files_in, limited, small_index
 
 from index.index_support import WEIGHTS, create, edit, put
+from placerec import build_index
 from placerec.errors import Damaged, DamagedIndex, NotFound, UnsafeWeights, UsageError
 from placerec.evaluation.layouts import open_dataset
 from placerec.index import IndexReader, schema, verify
-from placerec.index.build import build_index
 from placerec.models.model_file import load_model, model_bytes, read_settings
 from placerec.models.resolve import generic_model
 from placerec.recognise import PlaceRecognizer

@@ -17,9 +17,9 @@ from promise_support import (
 )
 
 from index.index_support import answers
+from placerec import add_photos, build_index
 from placerec.errors import NoRoom, PlacerecError
 from placerec.index import IndexReader, build, verify
-from placerec.index.build import add_photos, build_index
 from placerec.recognise import PlaceRecognizer
 
 

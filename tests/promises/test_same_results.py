@@ -14,8 +14,8 @@ import pytest
 from promise_support import SETTINGS, MeanColours, draw, draw_folder, small_index, stored
 
 from index.index_support import answers
+from placerec import add_photos, build_index
 from placerec.index import IndexReader, verify
-from placerec.index.build import add_photos, build_index
 from placerec.method.ranking import rerank, shortlist
 from placerec.models.model_file import load_model, model_bytes, save_model
 from placerec.models.photo_source import fit_on_folder

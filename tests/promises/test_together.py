@@ -22,9 +22,9 @@ from promise_support import (
 )
 
 from index.index_support import answers, build, put
+from placerec import add_photos
 from placerec.errors import Busy
 from placerec.index import IndexReader, IndexWriter, connection, verify
-from placerec.index.build import add_photos
 from placerec.recognise import PlaceRecognizer
 
 
