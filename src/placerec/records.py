@@ -8,7 +8,7 @@ feature cells; descriptors are rows of unit L2 length; similarities are cosines,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -29,8 +29,25 @@ class Position:
     heading: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
+class _HasArrays:
+    """A record with arrays: equal if all arrays have equal shapes and values; not hashable."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        values = ((getattr(self, name), getattr(other, name)) for name in names)
+        return all(
+            np.array_equal(one, two) if isinstance(one, np.ndarray) else one == two
+            for one, two in values
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Photo(_HasArrays):
     """One decoded photo: upright pixels (H, W, 3) uint8 RGB, the file's sha256, its metadata.
 
     ``position`` is from EXIF or XMP. ``taken`` is the capture time; it has a time zone only if the
@@ -82,8 +99,8 @@ class Grid:
         return fractions
 
 
-@dataclass(frozen=True, slots=True)
-class PatchSet:
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchSet(_HasArrays):
     """The patch descriptors of one photo at one patch size.
 
     ``descriptors`` is (n, D) float32 in the order of ``grid``; each row has unit length, or is all
@@ -94,16 +111,16 @@ class PatchSet:
     descriptors: Array = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
+@dataclass(frozen=True, slots=True, eq=False)
+class Features(_HasArrays):
     """The descriptors of one photo: global (G,) float32, and one ``PatchSet`` per patch size."""
 
     global_descriptor: Array = field(repr=False)
     patches: tuple[PatchSet, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+@dataclass(frozen=True, slots=True, eq=False)
+class Match(_HasArrays):
     """How one patch size of a candidate agrees with the query.
 
     ``score`` is larger for a better agreement. ``pairs`` is (M, 2) int64: query patch and database

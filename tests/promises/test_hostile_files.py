@@ -6,6 +6,7 @@ import contextlib
 import json
 import resource
 import sqlite3
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from promise_support import MeanColours, draw, draw_folder, files_in, limited, small_index
 
 from index.index_support import WEIGHTS, create, edit, put
-from placerec import build_index
+from placerec import build_index, cli
 from placerec.errors import Damaged, DamagedIndex, NotFound, UnsafeWeights, UsageError
 from placerec.evaluation.layouts import open_dataset
 from placerec.index import IndexReader, schema, verify
@@ -229,7 +230,9 @@ def test_an_index_with_sound_checksums_and_a_hostile_model_is_refused(sound, tmp
         assert "\n" not in str(error.value)
 
 
-def test_settings_that_are_nested_without_end_are_a_finding_and_no_crash(sound, tmp_path):
+def test_settings_that_are_nested_without_end_are_a_finding_and_no_crash(
+    sound, tmp_path, monkeypatch, capfd
+):
     path = resealed(tmp_path / "a.placerec", weights=sound)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
@@ -240,6 +243,9 @@ def test_settings_that_are_nested_without_end_are_a_finding_and_no_crash(sound, 
     assert verify(path) == ["the settings are not JSON"]
     with pytest.raises(Damaged, match="settings"):
         PlaceRecognizer.open(path)
+    monkeypatch.setattr(sys, "argv", ["placerec", "index", "info", str(path)])
+    assert cli._run() == 4
+    assert "the settings are not JSON" in capfd.readouterr().err
 
 
 SCHEMAS = {

@@ -193,6 +193,9 @@ def test_closed_streams_are_no_traceback(many):
     result = shell('placerec index info "$1" --json <&- 2>&-', many)
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["photos"] == 3000
+    for closed in (">&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        result = shell(f'placerec index info "$1" {closed}', many)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_locale_terminal_and_width_change_no_byte_of_the_data(many):

@@ -1,5 +1,6 @@
 """Asking an index: order, stability, and what it refuses."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -66,6 +67,18 @@ def test_pixels_and_path_give_the_same_answer(town, town_index):
     pixels = np.asarray(Image.open(path).convert("RGB"))
     with PlaceRecognizer.open(town_index) as recognizer:
         assert told(recognizer.query(pixels)) == told(recognizer.query(path))
+
+
+def test_answers_can_be_compared(town, town_index):
+    with PlaceRecognizer.open(town_index) as recognizer:
+        first, again, other = (
+            recognizer.query(town / "queries" / name)
+            for name in ("night_000.jpg", "night_000.jpg", "night_001.jpg")
+        )
+    assert first == again
+    assert first != other
+    match = first.best.matches[0]
+    assert match != dataclasses.replace(match, pairs=match.pairs[1:])
 
 
 def test_retrieval_only_has_no_inliers_and_orders_by_the_global_score(town, town_index):

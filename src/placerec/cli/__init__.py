@@ -45,10 +45,22 @@ for command in (
 
 def main() -> None:
     """Run the command line and exit with a documented code; no traceback reaches a user."""
+    _open_missing_streams()
     signal.signal(signal.SIGTERM, _terminate)
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal of an old encoding shows \u6771
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_run())
+
+
+def _open_missing_streams() -> None:
+    """Give the program a stdin, stdout or stderr that was closed when it was started.
+
+    Otherwise the next file that it opens, an index perhaps, would take that place.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest free number, which is this one
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _run() -> int:
