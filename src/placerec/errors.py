@@ -152,6 +152,14 @@ class NoRoom(PlacerecError):
         super().__init__(f"{path}: cannot write ({why}); {remedy}", path)
 
 
+class LimitReached(NoRoom):
+    """The system gives this program no more open files or memory, so no photo can be read."""
+
+    def __init__(self, path: Path | str, why: OSError) -> None:
+        message = f"{path}: cannot be read ({why.strerror}); close other programs, or raise limits"
+        PlacerecError.__init__(self, message, path)
+
+
 class Busy(PlacerecError):
     """Another process writes to the index."""
 

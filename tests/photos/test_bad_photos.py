@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import stat
 import struct
 import sys
@@ -17,7 +18,14 @@ from hypothesis import strategies as st
 from photo_support import SMOOTH, encode, mutated, png_claiming, turned
 from PIL import Image
 
-from placerec.errors import NotAPhoto, NotFound, PhotoError, PhotoTooLarge, TruncatedPhoto
+from placerec.errors import (
+    LimitReached,
+    NotAPhoto,
+    NotFound,
+    PhotoError,
+    PhotoTooLarge,
+    TruncatedPhoto,
+)
 from placerec.photos import decode
 
 
@@ -40,6 +48,34 @@ def test_each_bad_file_has_its_own_reason(decoded, data, error, why):
         decoded(data)
     assert caught.value.path.name == "photo.jpg"
     assert "photo.jpg" not in caught.value.reason
+
+
+def test_a_small_photo_needs_little_memory(decoded):
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    room = pages * resource.getpagesize() + (300 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (room, before[1]))
+    try:
+        assert decoded(encode(SMOOTH, "PNG")).pixels.shape == SMOOTH.shape
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_machine_without_free_files_is_no_fault_of_a_photo(tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(encode(SMOOTH, "PNG"))
+    before, files = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                files.append(os.open(photo, os.O_RDONLY))
+        with pytest.raises(LimitReached, match=r"Too many open files.*raise limits"):
+            decode(photo)
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_camera_raw_is_refused_instead_of_its_thumbnail(decoded):

@@ -85,7 +85,7 @@ def test_a_fit_of_many_photos_needs_few_descriptors(tmp_path):
     assert len(stored(path)) == 60
 
 
-def test_too_few_descriptors_are_an_error_or_a_reason_and_leave_nothing(tmp_path):
+def test_too_few_descriptors_are_an_error_and_leave_nothing(tmp_path):
     folder = draw_folder(tmp_path / "photos", 4)
     path = small_index(tmp_path / "a.placerec", folder)
     calls = (
@@ -106,7 +106,7 @@ def test_too_few_descriptors_are_an_error_or_a_reason_and_leave_nothing(tmp_path
             if report:
                 counts = report.added + report.changed + report.unchanged + len(report.skipped)
                 assert counts == 5
-                assert all("Too many open files" in str(error) for error in report.skipped)
+                assert not report.skipped  # a limit of the machine is no fault of a photo
         assert files_in(tmp_path) == ["a.placerec", "photos"]
         assert verify(path) == []
     assert errors

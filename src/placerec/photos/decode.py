@@ -8,6 +8,7 @@ many types of error on damaged bytes (Pillow issue 9814); all of them are transl
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -24,6 +25,7 @@ from PIL import Image, UnidentifiedImageError, features
 from PIL.Image import Transpose
 
 from placerec.errors import (
+    LimitReached,
     MissingExtra,
     NotAPhoto,
     NotFound,
@@ -39,6 +41,7 @@ from placerec.photos.xmp import gps_from_xmp, packets
 from placerec.records import Photo, Position
 
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB; Pillow warns of more
+MACHINE_FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # of no photo: the next has them too
 MAX_BYTES = 1 << 30  # twice the size of MAX_PIXELS as uncompressed 16-bit RGB
 SIGNATURES = {  # Pillow's name of each supported format, and the first bytes of its files
     "JPEG": rb"\xff\xd8\xff",
@@ -106,14 +109,19 @@ def _read(path: Path) -> bytes:
         if not stat.S_ISREG(path.stat().st_mode):
             raise NotAPhoto(path, "not a file")
         with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            size = os.fstat(stream.fileno()).st_size  # read() takes this much memory at once
+            if size > MAX_BYTES:
+                raise PhotoTooLarge(path, f"more than {MAX_BYTES} bytes")
+            data = stream.read(size + 1)
     except FileNotFoundError as error:
         raise NotFound(path, "no such photo") from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
+            raise LimitReached(path, error) from error
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise PhotoError(path, f"cannot be read ({reason})") from error
-    if len(data) > MAX_BYTES:
-        raise PhotoTooLarge(path, f"more than {MAX_BYTES} bytes")
+    if len(data) != size:
+        raise PhotoError(path, "it changed while it was read")
     return data
 
 
