@@ -36,7 +36,7 @@ from placerec.photos.colour import to_rgb
 from placerec.photos.exif import Gps, gps_from_exif, time_from_exif
 from placerec.photos.find import CAMERA_RAW_SUFFIXES
 from placerec.photos.xmp import gps_from_xmp, packets
-from placerec.records import Array, Photo, Position
+from placerec.records import Photo, Position
 
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB; Pillow warns of more
 MAX_BYTES = 1 << 30  # twice the size of MAX_PIXELS as uncompressed 16-bit RGB
