@@ -6,8 +6,7 @@ from a file) with ``tables``, ``angles`` and ``track``, ``structure`` (photos th
 ``prepare`` (pixels to the normalised tensor that a trunk takes). docs/PHOTOS.md has the rules.
 """
 
-from placerec.photos.decode import decode
-from placerec.photos.exif import position_from_exif
+from placerec.photos.decode import decode, read_position
 from placerec.photos.find import Found, find_photos, look_through
 from placerec.photos.position import Positions, read_positions
 from placerec.photos.prepare import Preprocessing, prepare
@@ -21,7 +20,7 @@ __all__ = [
     "find_photos",
     "has_structure",
     "look_through",
-    "position_from_exif",
     "prepare",
+    "read_position",
     "read_positions",
 ]

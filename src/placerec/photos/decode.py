@@ -36,7 +36,7 @@ from placerec.photos.colour import to_rgb
 from placerec.photos.exif import Gps, gps_from_exif, time_from_exif
 from placerec.photos.find import CAMERA_RAW_SUFFIXES
 from placerec.photos.xmp import gps_from_xmp, packets
-from placerec.records import Photo
+from placerec.records import Photo, Position
 
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB; Pillow warns of more
 MAX_BYTES = 1 << 30  # twice the size of MAX_PIXELS as uncompressed 16-bit RGB
@@ -86,6 +86,19 @@ def decode(path: Path, name: str | None = None, shrink_to: tuple[int, int] | Non
         raise PhotoTooLarge(path, f"too large to decode ({error})") from error
     except Exception as error:
         raise TruncatedPhoto(path, f"damaged or cut off ({error})") from error
+
+
+def read_position(path: Path) -> Position | None:
+    """Return the position in the EXIF or XMP tags of a photo, without decoding its pixels.
+
+    ``None`` if there is none, or if the photo cannot be read.
+    """
+    try:
+        with _quiet_pillow():
+            image = _open(path, _read(path))
+            return _gps(image, _exif(image), path).position
+    except Exception:  # Pillow raises many types of error for a damaged file
+        return None
 
 
 def _read(path: Path) -> bytes:
