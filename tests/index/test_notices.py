@@ -10,10 +10,12 @@ from index_support import draw
 from PIL import ExifTags, Image
 
 from placerec import add_photos, build_index
-from placerec.errors import UsageError
+from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.index import IndexReader
 from placerec.index.build import Report
 from placerec.index.notices import KINDS, Notice
+from placerec.models.photo_source import fit_on_folder
+from placerec.settings import Settings
 
 TABLE = """image,latitude,longitude
 sub\\good.png,1.5,2.5
@@ -146,8 +148,9 @@ def test_a_track_gives_positions_by_time(collection) -> None:
         )
         + "</trkseg></trk></gpx>"
     )
+    assert add_photos(collection.index, path).located == 0
     report = add_photos(collection.index, path, positions=track, time_offset=-7200)
-    assert (report.located, report.notices) == (1, [])
+    assert (report.changed, report.located, report.notices) == (1, 1, [])
     with IndexReader.open(collection.index) as reader:
         (position,) = (e.position for e in reader.entries if e.name == "timed.jpg")
     assert position.latitude == pytest.approx(52.6)
@@ -168,9 +171,6 @@ def test_a_time_offset_that_means_nothing_is_refused(collection, seconds: float)
 
 
 def test_blank_photos_take_no_part_in_a_fit(many_photos, tmp_path) -> None:
-    from placerec.models.photo_source import fit_on_folder
-    from placerec.settings import Settings
-
     settings = Settings(image_size=(96, 128), clusters=4, local_dim=8, pca_dim=8)
     for path in sorted(many_photos.iterdir())[:12]:
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -184,6 +184,15 @@ def test_blank_photos_take_no_part_in_a_fit(many_photos, tmp_path) -> None:
 def test_a_folder_of_blank_photos_alone_gets_the_generic_model(tmp_path) -> None:
     Image.new("RGB", (160, 120), "black").save(tmp_path / "a.png")
     assert build_index(tmp_path / "a.placerec", tmp_path).model == "generic"
+    for fit in (
+        lambda: build_index(tmp_path / "b.placerec", tmp_path, model="efficientnet-lite0"),
+        lambda: fit_on_folder(tmp_path, model="efficientnet-lite0"),
+    ):
+        with pytest.raises(PhotoError, match="none of its photos has anything to recognise"):
+            fit()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFound, match="no photo in this folder"):
+        fit_on_folder(tmp_path / "empty")
 
 
 def test_a_notice_is_one_sentence_with_a_count_and_the_first_names() -> None:

@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from index_support import Collection, answers, draw
 
 from placerec import add_photos, refit_index, refresh_index, remove_photos
 from placerec.errors import FolderGone, NotFound, UsageError
 from placerec.index import IndexReader, verify
 from placerec.index.build import build_index
+from placerec.settings import Settings
+from placerec.trunks.external import TorchTrunk
 
 
 def names(index: Path) -> list[str]:
@@ -33,6 +36,13 @@ def test_a_lone_path_is_one_photo(collection: Collection, monkeypatch, kind, abs
     assert names(collection.index) == [*ALL[:2], "new.png", *ALL[2:]]
     assert remove_photos(index, kind(start / "new.png")).removed == 1
     assert names(collection.index) == ALL
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_lone_name_is_one_photo_of_a_build(collection: Collection, kind) -> None:
+    index = collection.folder / "one.placerec"
+    assert build_index(kind(index), kind(collection.photos), names=kind("sub/2.png")).added == 1
+    assert names(index) == ["sub/2.png"]
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -152,7 +162,19 @@ def test_a_refit_of_few_photos_keeps_the_model_and_says_so(many_photos, tmp_path
         assert (reader.info.fingerprint, reader.info.photos) == (before.fingerprint, 4)
 
 
-def small():
-    from placerec.settings import Settings
-
+def small() -> Settings:
     return Settings(image_size=(96, 128), clusters=8, local_dim=16, pca_dim=16)
+
+
+def test_a_refit_never_takes_another_trunk_unasked(collection: Collection) -> None:
+    torch.manual_seed(0)
+    trunk = TorchTrunk(torch.nn.Conv2d(3, 24, 16, stride=16), name="my-net")
+    index = collection.folder / "own.placerec"
+    settings = Settings(image_size=(96, 128), clusters=4, local_dim=0, pca_dim=8)
+    build_index(index, collection.photos, model=trunk, settings=settings)
+    before = index.read_bytes()
+    with pytest.raises(UsageError, match="my-net"):
+        refit_index(index)
+    assert index.read_bytes() == before
+    assert "my-net" in refit_index(index, model=trunk).model
+    assert "efficientnet-lite0" in refit_index(index, model="efficientnet-lite0").model

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from placerec.errors import NotFound, PhotoError, UsageError
+from placerec.files import paths_of
 from placerec.index.index_model import model_of_index
 from placerec.index.notices import Notice, copies, left_out
 from placerec.index.reader import IndexReader
 from placerec.index.writer import IndexWriter
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
-from placerec.models.model_file import model_bytes
-from placerec.models.photo_source import Described, PhotoSource
+from placerec.models.model_file import model_bytes, parse_settings
+from placerec.models.photo_source import Described, PhotoSource, no_photo_to_fit
 from placerec.models.resolve import AUTO, Resolved, generic_model, resolve, settings_for
 from placerec.photos.find import Found, look_through
 from placerec.photos.position import Positions, read_positions
@@ -63,7 +64,7 @@ def build_index(
     index: str | Path,
     folder: str | Path,
     *,
-    names: Sequence[str] | None = None,
+    names: str | Path | Iterable[str | Path] | None = None,
     model: str | Trunk = AUTO,
     settings: AnySettings | None = None,
     positions: str | Path | None = None,
@@ -80,8 +81,10 @@ def build_index(
     Raises ``NotFound`` for a folder without photos and ``PhotoError`` if no photo can be read.
     """
     index, folder = Path(index), Path(folder)
-    given = None if names is None else Found(sorted(names, key=os.fsencode), {})
-    content = given or look_through(folder)
+    if names is None:
+        content = look_through(folder)
+    else:
+        content = Found(sorted({path.as_posix() for path in paths_of(names)}, key=os.fsencode))
     if not content.photos:
         ignored = "; ".join(["no photo in this folder", *left_out(content.left_out)])
         raise NotFound(folder, ignored, "give a folder with .jpg or .png files")
@@ -109,16 +112,20 @@ def refit_index(
     index = Path(index)
     with IndexReader.open(index) as reader:
         info, entries = reader.info, reader.entries
-        asked = AUTO if isinstance(model, str) else model
-        inside = model_of_index(reader, index, asked, runtime.one_thread)
+        inside = None
+        if model == AUTO:
+            inside = model_of_index(reader, index, AUTO, runtime.one_thread)
+    settings = parse_settings(info.settings, index)
     positions = Positions.from_dict({e.name: e.position for e in entries if e.position})
-    plan = _Plan(index, info.root, [e.name for e in entries], inside.settings, positions)
-    if model != AUTO:
-        resolved = resolve(model, inside.settings, runtime.one_thread)
-        return _build(plan, resolved, None, runtime)
-    given = bool(getattr(inside.trunk, "own", False))
-    report = _build(plan, Resolved(inside.trunk, inside if given else None), inside, runtime)
-    report.note("given_model", [inside.name] * given)
+    plan = _Plan(index, info.root, [e.name for e in entries], settings, positions)
+    if inside is None:
+        report = _build(plan, resolve(model, settings, runtime.one_thread), None, runtime)
+    else:
+        given = bool(getattr(inside.trunk, "own", False))
+        report = _build(plan, Resolved(inside.trunk, inside if given else None), inside, runtime)
+        report.note("given_model", [inside.name] * given)
+    # The positions are those of the index, which a table gave: that was said then.
+    report.notices = [notice for notice in report.notices if notice.kind != "far_from_exif"]
     return report
 
 
@@ -186,6 +193,8 @@ class _Plan:
 def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runtime) -> Report:
     """Build an index; ``inside`` is the model that takes the place of a fit on too few photos."""
     root, names, settings = plan.root, plan.names, plan.settings
+    if inside is None:
+        resolved.check_photos(settings, len(names))
     with single_threaded_blas(), PhotoSource(root, resolved.trunk, settings, runtime) as source:
         few_fit = settings.form == "published" or not (inside or resolved.generic_if_few)
         fewest = 1 if few_fit else FEWEST_PHOTOS
@@ -194,7 +203,7 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
         if too_few:
             fitted = generic_model(runtime.one_thread) if resolved.generic_if_few else inside
         if fitted is None:
-            raise _no_photo(root, source.skipped)
+            raise no_photo_to_fit(root, source.skipped)
         fitted = fitted.with_settings(settings)
         report = Report(model=fitted.name)
         report.note("too_few_for_fit", [fitted.name] * bool(too_few and inside))
@@ -205,12 +214,5 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
         ) as writer:  # fmt: skip
             store_photos(writer, source.describe(names, fitted), plan.positions, report, {})
             if not report.added:
-                raise _no_photo(root, report.skipped)
+                raise no_photo_to_fit(root, report.skipped)
         return report
-
-
-def _no_photo(root: Path, skipped: list[PhotoError]) -> PhotoError:
-    if not skipped:
-        return PhotoError(root, "its photos have nothing to recognise, so no model can be fitted")
-    reasons = "; ".join(str(error) for error in skipped[:3])
-    return PhotoError(root, f"none of its {len(skipped)} photos can be read ({reasons}, ...)")

@@ -19,7 +19,7 @@ from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.method.vlad import Vocabulary
 from placerec.models.fit import FeatureMaps, fit_model, more_photos_for_pca, photos_for_fit
 from placerec.models.model import Model
-from placerec.models.resolve import AUTO, resolve, settings_for
+from placerec.models.resolve import AUTO, AnyModel, resolve, settings_for
 from placerec.photos.decode import decode
 from placerec.photos.find import find_photos
 from placerec.photos.structure import has_structure
@@ -169,10 +169,18 @@ class PhotoSource:
         )  # fmt: skip
 
 
+def no_photo_to_fit(folder: str | Path, skipped: Sequence[PhotoError]) -> PhotoError:
+    """Return the error for a folder of which no photo can be used."""
+    if not skipped:
+        return PhotoError(folder, "none of its photos has anything to recognise; add other photos")
+    reasons = "; ".join(str(error) for error in skipped[:3])
+    return PhotoError(folder, f"none of its {len(skipped)} photos can be read ({reasons}, ...)")
+
+
 def fit_on_folder(
     photos: str | Path,
     *,
-    model: str | Trunk = AUTO,
+    model: AnyModel = AUTO,
     settings: AnySettings | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> tuple[Model, list[PhotoError]]:
@@ -183,7 +191,8 @@ def fit_on_folder(
     Of an imported or trained model (``.safetensors``) only the PCA is fitted.
 
     Also returns the photos that were skipped. ``save_model`` writes the model to a file, which is
-    valid as ``model`` everywhere. Raises ``PhotoError`` if no photo can be read.
+    valid as ``model`` everywhere. Raises ``NotFound`` for a folder without photos and
+    ``PhotoError`` if no photo can be used.
     """
     settings = settings or settings_for(model)
     resolved = resolve(settings.trunk if model == AUTO else model, settings, runtime.one_thread)
@@ -193,13 +202,16 @@ def fit_on_folder(
             raise UsageError(f"model {model!r}: already fitted; name a trunk or an .onnx file")
         start.check_form(settings)
     vocabulary = start.fitted.vocabulary if start else None
+    names = find_photos(Path(photos))
+    if not names:
+        raise NotFound(photos, "no photo in this folder", "give a folder with .jpg or .png files")
     with (
         PhotoSource(Path(photos), resolved.trunk, settings, runtime) as source,
         single_threaded_blas(),
     ):
-        fitted = source.fit(find_photos(Path(photos)), vocabulary=vocabulary)
+        fitted = source.fit(names, vocabulary=vocabulary)
         if fitted is None:
-            raise PhotoError(photos, "no photo in it can be read; give a folder of photos")
+            raise no_photo_to_fit(photos, source.skipped)
         if start:
             fitted = replace(
                 fitted, name=f"{start.name}, {fitted.name}",

@@ -36,7 +36,7 @@ from placerec.photos.colour import to_rgb
 from placerec.photos.exif import Gps, gps_from_exif, time_from_exif
 from placerec.photos.find import CAMERA_RAW_SUFFIXES
 from placerec.photos.xmp import gps_from_xmp, packets
-from placerec.records import Array, Photo
+from placerec.records import Array, Photo, Position
 
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB; Pillow warns of more
 MAX_BYTES = 1 << 30  # twice the size of MAX_PIXELS as uncompressed 16-bit RGB
@@ -103,6 +103,19 @@ def _photo_errors(path: Path) -> Iterator[None]:
         raise PhotoTooLarge(path, f"too large to decode ({error})") from error
     except Exception as error:
         raise TruncatedPhoto(path, f"damaged or cut off ({error})") from error
+
+
+def read_position(path: Path) -> Position | None:
+    """Return the position in the EXIF or XMP tags of a photo, without decoding its pixels.
+
+    ``None`` if there is none, or if the photo cannot be read.
+    """
+    try:
+        with _quiet_pillow():
+            image = _open(path, _read(path))
+            return _gps(image, _exif(image), path).position
+    except Exception:  # Pillow raises many types of error for a damaged file
+        return None
 
 
 def _read(path: Path) -> bytes:
@@ -177,7 +190,7 @@ def _open(path: Path, data: bytes) -> Image.Image:
 
 def _open_as(kind: str, path: Path, data: bytes) -> Image.Image:
     if kind == "AVIF" and not features.check("avif"):
-        raise NotAPhoto(path, "AVIF needs Pillow 11.3 or newer: pip install --upgrade pillow")
+        raise NotAPhoto(path, "AVIF needs Pillow 11.3 or newer: pip install -U pillow")
     if kind != "HEIC":
         return Image.open(io.BytesIO(data), formats=[kind])
     try:
