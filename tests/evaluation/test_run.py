@@ -11,6 +11,7 @@ from placerec.errors import UsageError
 from placerec.evaluation.compare import compare
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
 from placerec.evaluation.methods import Method
+from placerec.evaluation.predictions import Prediction, PredictionFile
 from placerec.evaluation.run_folder import (
     QUERIES,
     REPORT,
@@ -19,7 +20,7 @@ from placerec.evaluation.run_folder import (
     read_run,
     write_run_folder,
 )
-from placerec.evaluation.runner import evaluate
+from placerec.evaluation.runner import evaluate, header, scored
 from placerec.runtime import Runtime
 from plain_methods import Darkest, MeanColour
 
@@ -70,6 +71,29 @@ def test_text_and_json_state_protocol_model_machine_and_cost(tmp_path):
     page = (tmp_path / "run" / REPORT).read_text("utf-8")
     for words in (data.hash, "a" * 64, values["machine"], "1 without a positive", "seconds"):
         assert words in page
+
+
+@pytest.mark.parametrize(("wrong", "poorer"), [(0.99, True), (0.01, False)])
+def test_a_run_says_if_the_reranked_score_is_the_poorer_sign(tmp_path, wrong, poorer):
+    """3 of 4 queries are answered rightly; the score of the wrong answer is above or below."""
+    queries, shown = ([Path(f"{side}{n}.jpg") for n in range(4)] for side in "qd")
+    sides = [Photos(tuple(map(str, side)), tuple(side)) for side in (queries, shown)]
+    truth = tuple(frozenset({n}) for n in range(4))
+    data = Dataset("toy", Protocol("toy", "by hand"), (Search("town", *sides, truth),))
+    right = {"retrieved": (("d0.jpg", 0.9),), "reranked": (("d0.jpg", 0.5),)}
+    with PredictionFile(header(data, {"name": "toy"})) as file:
+        for n in range(4):
+            answers = {key: ((f"d{n}.jpg", rows[0][1]),) for key, rows in right.items()}
+            if n == 3:
+                answers = {"retrieved": (("d0.jpg", 0.1),), "reranked": (("d0.jpg", wrong),)}
+            file.add(Prediction("town", f"q{n}.jpg", **answers))
+        run = scored(data, file)
+    write_run_folder(tmp_path, run)
+    page, text = (tmp_path / REPORT).read_text("utf-8"), "\n".join(run.as_text())
+    sentence = "recall at full precision is 0.000 re-ranked and 0.750 global"
+    for shown in (page, text, json.dumps(run.as_json())):
+        assert (sentence in shown) == poorer
+        assert ("poorer sign" in shown) == poorer
 
 
 def test_a_run_without_a_readable_query_still_has_a_text(tmp_path):

@@ -42,7 +42,7 @@ class ApGem:
     most ``longer_side`` pixels.
     """
 
-    def __init__(self, weights: Path | None = None, longer_side: int = LARGEST) -> None:
+    def __init__(self, weights: str | Path | None = None, longer_side: int = LARGEST) -> None:
         if longer_side < STRIDE:
             raise UsageError(f"longer_side: must be at least {STRIDE} pixels, not {longer_side}")
         torch = use_torch(METHOD)

@@ -34,13 +34,14 @@ class Pca:
     """Replaces scikit-learn's PCA: its attributes, without methods."""
 
 
-def convert(source: Path, out: Path, *, real: bool = True) -> str:
+def convert(source: str | Path, out: str | Path, *, real: bool = True) -> str:
     """Write the checkpoint ``source`` as the weights of ``ap-gem`` to ``out``.
 
     Returns the sha256 (hex) of the written file. Raises ``UnsafeWeights`` with the reason if
     ``source`` is not such a checkpoint; then nothing is written. ``real`` is false for seeded
     weights.
     """
+    source, out = Path(source), Path(out)
     classes = [(Pca, f"sklearn.decomposition.{module}.PCA") for module in ("pca", "_pca")]
     content = read_torch(source, source, REMEDY, *classes)
     state = content.get("state_dict") if isinstance(content, Mapping) else None

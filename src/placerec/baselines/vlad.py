@@ -71,7 +71,7 @@ class Vlad:
         self,
         clusters: int | None = None,
         dimensions: int | None = None,
-        weights: Path | None = None,
+        weights: str | Path | None = None,
         threads: int = 1,
     ) -> None:
         self.clusters = self.default_clusters if clusters is None else clusters
@@ -136,10 +136,10 @@ class Vlad:
             return np.zeros_like(fit.projection.bias)
         return normalise(fit.projection(vector))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the fit to ``path`` (.safetensors), to be given as ``weights``."""
         fit = self._fitted
-        write_weights(self.name, fit.tensors, {"training_data": fit.training_data}, path)
+        write_weights(self.name, fit.tensors, {"training_data": fit.training_data}, Path(path))
 
     @property
     def _fitted(self) -> Fit:
@@ -147,7 +147,7 @@ class Vlad:
             raise UsageError(f"{self.method}: not fitted yet; call fit, or give weights")
         return self._fit
 
-    def _read(self, path: Path) -> Fit:
+    def _read(self, path: str | Path) -> Fit:
         """Return what ``save`` wrote for the same method and numbers."""
         weights = read_weights(self.name, REMEDY, path)
         tensors = weights.tensors

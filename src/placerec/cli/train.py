@@ -36,7 +36,7 @@ HELP = {  # of the fields of Schedule that are options
     "portion": "Queries between two updates of the descriptors.",
     "pool": "Random database photos that the negatives of a portion come from.",
     "mining": "published: the violation test of the program, which mixes signs.",
-    "precision": "Precision of the convolutions; fp16 needs cuda.",
+    "precision": "Precision of the convolutions; tf32 and fp16 need cuda.",
     "pca_dim": "Dimensions of the model.",
     "seed": "The same seed gives the same run.",
 }

@@ -8,7 +8,7 @@ the interval of the difference is narrower than the intervals of the two values 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from placerec.errors import UsageError
 from placerec.evaluation.run_folder import ScoredRun
 from placerec.evaluation.scoring import intervals
-from placerec.evaluation.scoring.metrics import RankingResult
+from placerec.evaluation.scoring.metrics import MAIN, RankingResult
 from placerec.evaluation.scoring.outcomes import measures_of, places_of, rounded
 
 Query = tuple[str, str]  # the names of the search and the query
@@ -52,8 +52,9 @@ class Difference:
 class Comparison:
     """Two runs of one protocol.
 
-    ``won`` and ``lost`` are the queries whose first answer is correct in one run only: in the
-    second, or in the first.
+    ``differences`` are those of the final rankings. ``retrieved`` are those of the global rankings,
+    if a run re-ranks. ``won`` and ``lost`` are the queries whose first answer is correct in one run
+    only: in the second, or in the first.
     """
 
     first: str
@@ -64,20 +65,28 @@ class Comparison:
     differences: tuple[Difference, ...] = field(repr=False)
     won: tuple[Query, ...] = field(repr=False)
     lost: tuple[Query, ...] = field(repr=False)
+    retrieved: tuple[Difference, ...] = field(default=(), repr=False)
 
-    def lines(self) -> list[str]:
-        """Return one line per measure, which begins with its name."""
-        return [str(difference) for difference in self.differences]
+    def lines(self, *, every: bool = False) -> list[str]:
+        """Return a line for each main measure (or ``every`` one), which begins with its name.
+
+        The main measures are the recalls at 1, 5 and 10, and those of poses, of the final and of
+        the global ranking.
+        """
+        rows = [("", row) for row in self.differences]
+        rows += [("global ", row) for row in self.retrieved]
+        return [f"{of}{row}" for of, row in rows if every or row.measure in MAIN]
 
     def as_json(self) -> dict[str, Any]:
         """Return the same as one JSON object (docs/EVALUATION.md)."""
         values: dict[str, Any] = rounded(self)
         differences = values.pop("differences")
+        del values["retrieved"]
         return {**values, "measures": {row.pop("measure"): row for row in differences}}
 
 
 def compare(first: ScoredRun, second: ScoredRun) -> Comparison:
-    """Compare the final ranking of ``second`` with that of ``first``.
+    """Compare the final ranking of ``second`` with that of ``first``, and the global rankings.
 
     Only measures that have a value in both runs are compared. Raises ``UsageError`` if the runs
     have different protocols, photos or positives, or share no such measure.
@@ -100,7 +109,13 @@ def compare(first: ScoredRun, second: ScoredRun) -> Comparison:
             f"ground truth, submit both runs to the owner's server"
         )
     before, after = ([outcome.final for outcome in run.outcomes] for run in (first, second))
-    return _comparison(first.name, second.name, first, before, after, defined)
+    final = _comparison(first.name, second.name, first, before, after, defined)
+    if not any(outcome.reranked for run in (first, second) for outcome in run.outcomes):
+        return final
+    before, after = ([outcome.retrieved for outcome in run.outcomes] for run in (first, second))
+    defined = _defined(first, "retrieved") & _defined(second, "retrieved")
+    retrieved = _comparison(first.name, second.name, first, before, after, defined)
+    return replace(final, retrieved=retrieved.differences)
 
 
 def gain(run: ScoredRun) -> Comparison | None:

@@ -48,17 +48,17 @@ class Form:
 
 
 def import_predictions(
-    form: str, dataset: Dataset, path: Path, reranked: Path | None = None
+    form: str, dataset: Dataset, path: str | Path, reranked: str | Path | None = None
 ) -> dict[Key, Prediction]:
     """Read the ``retrieved`` rankings from ``path``, and the ``reranked`` ones from a second file.
 
     A query without a line is not in the result, and counts as not found. Raises ``BadTable`` with
     the line if a name is unknown or ambiguous, or an answer is repeated.
     """
-    retrieved = _read(form, dataset, path)
+    retrieved = _read(form, dataset, Path(path))
     if reranked is None:
         return {key: Prediction(*key, ranking) for key, ranking in retrieved.items()}
-    final = _read(form, dataset, reranked)
+    final = _read(form, dataset, Path(reranked))
     return {
         key: Prediction(*key, retrieved.get(key, ()), final.get(key, ()))
         for key in dict.fromkeys((*retrieved, *final))
@@ -69,7 +69,7 @@ def export_predictions(
     form: str,
     dataset: Dataset,
     predictions: Mapping[Key, Prediction],
-    path: Path,
+    path: str | Path,
     *,
     retrieved: bool = False,
 ) -> None:
@@ -84,7 +84,7 @@ def export_predictions(
             prediction = predictions.get((search.name, name)) or Prediction(search.name, name, ())
             rankings[name] = prediction.retrieved if retrieved else prediction.final
         answers.append((search, rankings))
-    write_text(path, "".join(f"{line}\n" for line in _form(form).lines(answers)))
+    write_text(Path(path), "".join(f"{line}\n" for line in _form(form).lines(answers)))
 
 
 def _form(name: str) -> Form:

@@ -27,7 +27,7 @@ from placerec.evaluation.searchers import (
     Verifier,
 )
 from placerec.files import file_sha256
-from placerec.models.resolve import AUTO, resolve, settings_for
+from placerec.models.resolve import AUTO, AnyModel, resolve, settings_for
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import METHODS, AnySettings
 from placerec.trunks import Trunk
@@ -51,6 +51,11 @@ class Own:
         weights = resolve(self.model, self.settings).digests
         return {"method": self.name, "model": Path(model).name, "weights": weights,
                 "settings": asdict(self.settings)}  # fmt: skip
+
+    def check(self, search: Search) -> None:
+        """Raise ``UsageError`` if the database has too few photos for these settings."""
+        resolved = resolve(self.model, self.settings)
+        resolved.check_photos(self.settings, len(search.database))
 
     def index(self, search: Search, work: Path, runtime: Runtime) -> IndexSearcher:
         """Open the index of a search's database in the folder ``work``; build it if missing."""
@@ -96,6 +101,12 @@ class Method:
                 "reranking": retrieval if both else _record(self.reranking),
                 "code": dict(self.code)}  # fmt: skip
 
+    def check(self, search: Search) -> None:
+        """Raise ``UsageError`` if the database has too few photos for one of our methods."""
+        for part in (self.retrieval, self.reranking):
+            if isinstance(part, Own):
+                part.check(search)
+
     def searcher(self, search: Search, work: Path, runtime: Runtime) -> Searcher:
         """Return what makes the shortlists of ``search``; it stores its work in ``work``."""
         if isinstance(self.retrieval, Own):
@@ -116,9 +127,10 @@ class Method:
 
 
 def own_method(
-    name: str = "default", model: str | Trunk = AUTO, settings: AnySettings | None = None
+    name: str = "default", model: AnyModel = AUTO, settings: AnySettings | None = None
 ) -> Method:
     """Return one of our methods without a baseline."""
+    model = str(model) if isinstance(model, Path) else model
     own = Own(name, model, settings or settings_for(model, name))
     return Method(own, own if own.settings.reranks else None, own.settings.candidates)
 
@@ -127,7 +139,7 @@ def named_method(
     name: str | None = None,
     rerank: str | None = None,
     *,
-    model: str | Trunk = AUTO,
+    model: AnyModel = AUTO,
     changes: Mapping[str, Any] | None = None,
     baseline: Mapping[str, Any] | None = None,
     torch_module: str | None = None,
@@ -141,6 +153,7 @@ def named_method(
     ``UsageError`` for what cannot be combined, and for an option that would change nothing.
     """
     changes, options = dict(changes or {}), dict(baseline or {})
+    model = str(model) if isinstance(model, Path) else model
     if name in RERANKERS:
         if rerank is not None:
             raise UsageError(f"method {name!r}: it re-ranks, as rerank {rerank!r} does; name one")

@@ -160,8 +160,9 @@ class PredictionFile(AbstractContextManager["PredictionFile"]):
             raise NoRoom(self._file.name, error.strerror or str(error)) from error
 
 
-def read_predictions(path: Path) -> PredictionFile:
+def read_predictions(path: str | Path) -> PredictionFile:
     """Return the predictions of a finished or unfinished run."""
+    path = Path(path)
     if not path.is_file():
         raise NotFound(path, "no such run", "make one: placerec evaluate, with an output folder")
     with path.open("rb") as file:

@@ -6,7 +6,7 @@ Both change the protocol's name and the hash of the data set.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,32 +14,55 @@ import numpy as np
 
 from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Photos, joined
-from placerec.files import file_sha256
+from placerec.files import file_sha256, paths_of
 from placerec.photos.find import find_photos
-from placerec.photos.tables import read_table
+from placerec.photos.tables import read_lines, read_table
 
 HALVES = ("validation", "test")
 SEED = 0
+SHOWN = 3  # unknown names in a message
+FORM = "a list of query names, one a line, or a CSV file with the column query"
 
 
-def select_queries(dataset: Dataset, table: Path | None = None, half: str | None = None) -> Dataset:
-    """Keep the queries of a CSV file with the column query (and half, if ``half`` is given)."""
+def select_queries(
+    dataset: Dataset, table: str | Path | None = None, half: str | None = None
+) -> Dataset:
+    """Keep the queries of a list: plain text with one name a line, or a CSV file.
+
+    A CSV file has the column query, and also the column half if ``half`` is given. Names are those
+    of the data set. Raises ``BadTable`` with the lines of the names that are not.
+    """
     if half not in (None, *HALVES):
         raise UsageError(f"half {half!r}: choose {' or '.join(HALVES)}")
     if table is None:
         if half is not None:
             raise UsageError("half: needs queries_list, a CSV file with the columns query,half")
         return dataset
+    table = Path(table)
     names = {name for search in dataset.searches for name in search.queries.names}
-    selected = []
-    for line, row in read_table(table, ("query", "half") if half else ("query",)):
-        if row["query"] not in names:
-            raise BadTable(table, line, f"{row['query']} is not a query of this data set")
-        if half is None or row["half"] == half:
-            selected.append(row["query"])
+    listed = list(_listed(table, half))
+    unknown = [(line, name) for line, name, _ in listed if name not in names]
+    if unknown:
+        (first, name), *more = unknown
+        also = "".join(f"; line {line}: {name}" for line, name in more[: SHOWN - 1])
+        also += f"; {len(unknown)} such lines" if len(unknown) > SHOWN else ""
+        raise BadTable(table, first, f"{name} is not a query of this data set{also}")
+    selected = [name for _, name, part in listed if half in (None, part)]
     if not selected:
         raise NotFound(table, f"no query in it{f' of the {half} half' if half else ''}")
     return dataset.with_queries(selected, f"{half} half of {table.name}" if half else table.name)
+
+
+def _listed(table: Path, half: str | None) -> Iterator[tuple[int, str, str]]:
+    """Yield the line, the name and the half ("" if not asked for) of each query in a list."""
+    lines = list(read_lines(table, FORM))
+    columns = [cell.strip() for cell in lines[0][1].split(",")] if lines else []
+    if "query" in columns or (half and lines):
+        for line, row in read_table(table, ("query", "half") if half else ("query",)):
+            yield line, row["query"], row["half"] if half else ""
+        return
+    for line, name in lines:
+        yield line, name, ""
 
 
 def sample_queries(dataset: Dataset, count: int | None) -> Dataset:
@@ -51,7 +74,7 @@ def sample_queries(dataset: Dataset, count: int | None) -> Dataset:
     return dataset.with_queries([names[row] for row in rows], f"{count} queries, seed {SEED}")
 
 
-def with_distractors(dataset: Dataset, folders: Iterable[Path]) -> Dataset:
+def with_distractors(dataset: Dataset, folders: str | Path | Iterable[str | Path]) -> Dataset:
     """Append all photos below ``folders`` to every database; each file only once.
 
     Their names begin with a slash, which no other photo name does. The protocol's rule contains a
@@ -60,7 +83,7 @@ def with_distractors(dataset: Dataset, folders: Iterable[Path]) -> Dataset:
     """
     groups: list[Photos] = []
     resolved: set[Path] = set()
-    for number, folder in enumerate(folders, start=1):
+    for number, folder in enumerate(paths_of(folders), start=1):
         names = [name for name in find_photos(folder) if (folder / name).resolve() not in resolved]
         if not names:
             raise NotFound(folder, "no photo that is not in an earlier folder", "give others")

@@ -12,7 +12,7 @@ from typing import Any
 from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.predictions import PredictionFile
 from placerec.evaluation.scoring.intervals import Estimate
-from placerec.evaluation.scoring.metrics import CUTS, RECALL_AT
+from placerec.evaluation.scoring.metrics import CUTS, FULL_PRECISION, RECALL_AT
 from placerec.evaluation.scoring.outcomes import Group, Outcome, Scores
 from placerec.evaluation.searchers import SEEDED
 
@@ -121,7 +121,23 @@ def facts_of(dataset: Dataset, file: PredictionFile, pooled: Group) -> dict[str,
     facts["notes"] = [f"weights: {text}" for text in facts["seeded"]]
     if dataset.protocol.hidden:
         facts["notes"].append(_submission_note(dataset, pooled))
-    return facts
+    return {**facts, "notes": [*facts["notes"], *_doubtful_score(pooled)]}
+
+
+def _doubtful_score(pooled: Group) -> list[str]:
+    """Say that the re-ranked score is the poorer sign of being right, if it is."""
+    rankings = (pooled.reranked or {}, pooled.retrieved)
+    reranked, retrieved = (ranking.get(FULL_PRECISION) for ranking in rankings)
+    if reranked is None or retrieved is None or reranked.value is None or retrieved.value is None:
+        return []
+    if reranked.value >= retrieved.value:
+        return []
+    note = (
+        f"the re-ranked score is a poorer sign of being right than the global score: recall at "
+        f"full precision is {reranked.value:.3f} re-ranked and {retrieved.value:.3f} global; to "
+        f"reject wrong answers by a threshold, use the global score"
+    )
+    return [note]
 
 
 def _submission_note(dataset: Dataset, pooled: Group) -> str:

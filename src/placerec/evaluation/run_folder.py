@@ -56,7 +56,7 @@ class ScoredRun:
 
 
 def write_run_folder(
-    out: Path, run: Run, method: Method | None = None, runtime: Runtime = DEFAULT_RUNTIME
+    out: str | Path, run: Run, method: Method | None = None, runtime: Runtime = DEFAULT_RUNTIME
 ) -> None:
     """Write the results of a scored run: JSON and CSV for programs, HTML for people.
 
@@ -64,6 +64,7 @@ def write_run_folder(
     data set has the ground truth, ``submission.txt`` is written last: an error because its form
     cannot express a name loses nothing else.
     """
+    out = Path(out)
     write_scores(out, run.scores, run.outcomes, run.facts)
     _write_report(out, run, method, runtime)
     rule, answers = run.dataset.protocol, run.predictions.predictions
@@ -75,20 +76,20 @@ def write_run_folder(
 
 
 def write_scores(
-    folder: Path,
+    folder: str | Path,
     scores: Scores,
     outcomes: Sequence[Outcome],
     facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``scores.json``, with ``facts`` (method, machine), and ``queries.csv``."""
-    content = {**scores.as_json(), "facts": dict(facts or {})}
+    folder, content = Path(folder), {**scores.as_json(), "facts": dict(facts or {})}
     write_text(folder / SCORES, json.dumps(content, indent=2) + "\n")
     write_text(folder / QUERIES, as_table(outcomes))
 
 
-def read_run(folder: Path) -> ScoredRun:
+def read_run(folder: str | Path) -> ScoredRun:
     """Read what ``write_scores`` wrote; raise ``BadTable`` with the file and line that is wrong."""
-    remedy = "give the output folder of placerec evaluate"
+    folder, remedy = Path(folder), "give the output folder of placerec evaluate"
     for name in (SCORES, QUERIES):
         if not (folder / name).is_file():
             raise NotFound(folder, f"is no scored run ({name} is missing)", remedy)
@@ -120,8 +121,9 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
     return text.getvalue()
 
 
-def read_outcomes(path: Path) -> list[Outcome]:
+def read_outcomes(path: str | Path) -> list[Outcome]:
     """Return the outcomes in a ``queries.csv``."""
+    path = Path(path)
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
         rows = csv.reader(stream, strict=True)
         outcomes = []

@@ -42,17 +42,22 @@ def evaluate(
     dataset: Dataset,
     method: Method | str | None = None,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Run:
     """Answer every query of ``dataset`` by ``method`` (default: ``default``); score the answers.
 
     With a folder ``out`` the run is stored there, and resumes when it is started again; without one
     nothing is written. Invalid photos are listed in ``skipped``; such a query counts as not found.
-    Raises ``UsageError`` if ``out`` has a run with other weights, code or photos.
+    Raises ``UsageError`` if ``out`` has a run with other weights, code or photos, or if there are
+    too few photos for the method; then nothing is written.
     """
     chosen = method if isinstance(method, Method) else named_method(method)
+    out = None if out is None else Path(out)
     facts = header(dataset, chosen.as_json())
+    if out is None or not (out / PREDICTIONS).is_file():
+        for search in dataset.searches:
+            chosen.check(search)
     facts |= {"device": runtime.device, "photo_sizes": _photo_sizes(dataset)}
     with (
         PredictionFile(facts, out and out / PREDICTIONS) as file,
@@ -78,8 +83,12 @@ def scored(dataset: Dataset, file: PredictionFile) -> Run:
     return Run(dataset, file, results, measured, facts_of(dataset, file, measured.pooled))
 
 
-def scored_import(dataset: Dataset, form: str, path: Path, reranked: Path | None, out: Path) -> Run:
+def scored_import(
+    dataset: Dataset, form: str, path: str | Path, reranked: str | Path | None, out: str | Path
+) -> Run:
     """Score the answers of another program (``exchange``) as a run in the folder ``out``."""
+    path, out = Path(path), Path(out)
+    reranked = None if reranked is None else Path(reranked)
     predictions = import_predictions(form, dataset, path, reranked)
     method = {"name": path.name, "form": form, "scorer": reranked and reranked.name,
               "files": [file_sha256(file) for file in (path, reranked) if file]}  # fmt: skip

@@ -193,6 +193,8 @@ class _Plan:
 def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runtime) -> Report:
     """Build an index; ``inside`` is the model that takes the place of a fit on too few photos."""
     root, names, settings = plan.root, plan.names, plan.settings
+    if inside is None:
+        resolved.check_photos(settings, len(names))
     with single_threaded_blas(), PhotoSource(root, resolved.trunk, settings, runtime) as source:
         few_fit = settings.form == "published" or not (inside or resolved.generic_if_few)
         fewest = 1 if few_fit else FEWEST_PHOTOS

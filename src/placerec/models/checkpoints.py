@@ -5,21 +5,20 @@ family: a ``torch.save`` of ``{num_pcs, state_dict}`` or of a training state. Th
 ``encoder.N.weight/bias``, ``pool.centroids`` (K, D), ``pool.conv.weight`` (K, D, 1, 1), optional
 ``pool.conv.bias`` (K,), ``WPCA.0.weight`` (P, K * D, 1, 1) and ``WPCA.0.bias`` (P,).
 
-Such a file is a pickle. Only PyTorch's restricted reader reads it (``weights_only``, with NumPy's
-plain numbers allowed). The name and shape of every tensor are checked before it is converted,
+Such a file is a pickle. Only PyTorch's restricted reader reads it (``trunks.convert.read_torch``).
+The name and shape of every tensor are checked before it is converted,
 because a small file can claim a huge tensor.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from placerec.errors import MissingExtra, NotFound, UnsafeWeights, UsageError
+from placerec.errors import MissingExtra, NotFound, UsageError
 from placerec.files import atomic_write, file_sha256
 from placerec.method.pca import Projection
 from placerec.models.model import Fitted, Model
@@ -27,6 +26,7 @@ from placerec.models.tensors import Tensors
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import METHODS, PublishedSettings
+from placerec.trunks.convert import read_torch
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
 
 OLDEST_TORCH = (2, 10)
@@ -124,7 +124,7 @@ def _torch() -> Any:
 def _read(path: Path) -> tuple[Tensors, int | None]:
     """Return the tensors of a checkpoint, and ``num_pcs`` if it is stated."""
     torch = _torch()
-    content = _unpickled(torch, path)
+    content = read_torch(path, path, "give an unchanged .pth.tar of tensors")
     tensors: dict[str, Any] = {}
     file = Tensors(path, tensors, VOCABULARY_NAMES, PROJECTION_NAMES, _float32, REMEDY)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
@@ -151,27 +151,6 @@ def _read(path: Path) -> tuple[Tensors, int | None]:
 def _float32(tensor: Any) -> Array:
     values: Array = tensor.detach().resolve_neg().float().contiguous().numpy()
     return values
-
-
-def _unpickled(torch: Any, path: Path) -> Any:
-    """Return the content of the file as PyTorch's restricted reader gives it."""
-    scalar = np.float64(0).__reduce__()[0]  # the function that makes a pickled NumPy number
-    plain_numbers = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
-    try:
-        with (
-            warnings.catch_warnings(),
-            torch.serialization.safe_globals([*plain_numbers, np.dtype, *kinds]),
-        ):
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises nearly anything
-        why = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
-        reason = why.splitlines()[0].split(". ")[0][:160]
-        raise UnsafeWeights(
-            path, f"PyTorch's safe reader refuses it: {reason}",
-            "give an unchanged .pth.tar of tensors",
-        ) from error  # fmt: skip
 
 
 def _problem(torch: Any, tensor: Any) -> str:

@@ -121,7 +121,7 @@ class Model:
                 command = "train" if settings.form == "published" else "fit"
                 raise UsageError(
                     f"{name} {asked}: model {self.name} was fitted with {name} {fitted}; make a "
-                    f"model with {asked}: placerec {command}"
+                    f"model with {asked}: placerec {command} with the same method or settings"
                 )
 
     def read(self, path: Path, name: str | None = None) -> Photo:

@@ -19,7 +19,7 @@ from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.method.vlad import Vocabulary
 from placerec.models.fit import FeatureMaps, fit_model, more_photos_for_pca, photos_for_fit
 from placerec.models.model import Model
-from placerec.models.resolve import AUTO, resolve, settings_for
+from placerec.models.resolve import AUTO, AnyModel, resolve, settings_for
 from placerec.photos.decode import decode
 from placerec.photos.find import find_photos
 from placerec.photos.structure import has_structure
@@ -180,7 +180,7 @@ def no_photo_to_fit(folder: str | Path, skipped: Sequence[PhotoError]) -> PhotoE
 def fit_on_folder(
     photos: str | Path,
     *,
-    model: str | Trunk = AUTO,
+    model: AnyModel = AUTO,
     settings: AnySettings | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> tuple[Model, list[PhotoError]]:

@@ -7,6 +7,8 @@
 * a ``.safetensors`` file that ``placerec fit``, ``train`` or ``weights import`` wrote. It has its
   own settings; a named method changes those that can still be changed.
 * a ``Trunk`` object (such as ``TorchTrunk``), in the library only.
+
+A file is a ``str`` or a ``Path``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from placerec.errors import UsageError
+from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
 from placerec.models.model_file import (
     CHECKPOINT_ENDINGS,
@@ -32,6 +35,7 @@ from placerec.settings import METHODS, AnySettings, Settings, named_settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
 from placerec.trunks.external import OnnxTrunk
 
+AnyModel = str | Path | Trunk
 AUTO, GENERIC = "auto", "generic"
 DEFAULT_TRUNK = Settings().trunk
 LARGEST_AUTO_DIM = 1024  # a larger PCA is never fitted while an index is built
@@ -60,9 +64,24 @@ class Resolved:
             digests[GENERIC] = model_facts(GENERIC)["sha256"]
         return digests
 
+    def check_photos(self, settings: AnySettings, photos: int) -> None:
+        """Raise ``UsageError`` if neither a fit on ``photos`` photos nor generic is possible."""
+        if not self.generic_if_few or photos >= FEWEST_PHOTOS:
+            return
+        try:
+            generic_model().with_settings(settings)
+        except UsageError as error:
+            same = [f"the method {name}" for name, named in METHODS.items() if named == settings]
+            raise UsageError(
+                f"{photos} photos are too few for a fit, and the generic model does not have these "
+                f"settings ({str(error).partition(';')[0]}); give {FEWEST_PHOTOS} photos or more, "
+                f"or fit a model with {(same or ['the same settings'])[0]} (placerec fit) and give "
+                f"its file as model, or choose the method default"
+            ) from error
+
 
 def resolve(
-    model: str | Trunk = AUTO,
+    model: AnyModel = AUTO,
     settings: AnySettings | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Resolved:
@@ -71,8 +90,9 @@ def resolve(
     Raises ``UsageError`` for an unknown name, for a checkpoint that must be imported first, and for
     ``auto`` with a PCA that is too large to be fitted while an index is built.
     """
-    if not isinstance(model, str):
+    if not isinstance(model, str | Path):
         return Resolved(model)
+    model = str(model)
     if model == AUTO:
         settings = settings or Settings()
         if settings.trunk != DEFAULT_TRUNK and settings.global_dim > LARGEST_AUTO_DIM:
@@ -101,15 +121,13 @@ def resolve(
     return Resolved(ready.trunk, ready)
 
 
-def settings_for(
-    model: str | Trunk = AUTO, method: str | None = None, **changes: Any
-) -> AnySettings:
+def settings_for(model: AnyModel = AUTO, method: str | None = None, **changes: Any) -> AnySettings:
     """Return the settings of ``model`` with a named ``method`` and single ``changes``.
 
     Without a method a model file has its own settings; everything else has those of ``default``.
     """
     settings = named_settings(method or "default")
-    if isinstance(model, str) and model.lower().endswith(".safetensors"):
+    if isinstance(model, str | Path) and str(model).lower().endswith(".safetensors"):
         own = read_settings(model)
         settings = _on_weights(own, settings, method) if method else own
     return settings.replace(**changes)
@@ -131,7 +149,7 @@ def _on_weights(own: AnySettings, named: AnySettings, method: str) -> AnySetting
     return own.replace(**changes)
 
 
-def model_facts(model: str) -> dict[str, str]:
+def model_facts(model: str | Path) -> dict[str, str]:
     """Return what the header of a model file, or of ``generic``, states, as text.
 
     ``name``, ``provenance``, ``training_data``, ``licence``, ``sha256`` (of its tensors), ``trunk``

@@ -9,12 +9,13 @@ data set), ``table``, then one file per table. To add a table, add one file and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from placerec.errors import MissingExtra, UsageError
+from placerec.files import paths_of
 from placerec.reproduce import ablation, grid, k_patch, methods, pictures, robustness, sizes, speed
 from placerec.reproduce.folder import ResultFolder, Row
 from placerec.reproduce.parameters import Parameters, open_for_table
@@ -46,8 +47,8 @@ def table_named(name: str) -> Table:
 
 def reproduce(
     name: str,
-    folders: Sequence[Path],
-    out: Path,
+    folders: str | Path | Iterable[str | Path],
+    out: str | Path,
     parameters: Parameters,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> ResultFolder:
@@ -57,7 +58,8 @@ def reproduce(
     the rows of a finished data set again. All arguments are checked before anything is written.
     Raises ``UsageError`` if ``out`` holds this table with other parameters.
     """
-    table, sets = table_named(name), [folder.resolve().name for folder in folders]
+    table, folders, out = table_named(name), paths_of(folders), Path(out)
+    sets = [folder.resolve().name for folder in folders]
     for package in PACKAGES:
         if find_spec(package) is None:
             raise MissingExtra(f"reproduce {name}", "paper")

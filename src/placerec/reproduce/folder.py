@@ -20,6 +20,7 @@ from placerec.errors import NoRoom, UsageError
 from placerec.evaluation.predictions import changed_values
 from placerec.evaluation.run import versions
 from placerec.files import write_text
+from placerec.settings import Size
 
 Row = dict[str, Any]
 TextRow = dict[str, str]  # a row as written
@@ -122,6 +123,11 @@ def digest(items: Iterable[str]) -> str:
 def file_name(text: str) -> str:
     """Return ``text`` as a file name: other characters become underscores."""
     return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in text)
+
+
+def size_label(sizes: Sequence[Size]) -> str:
+    """Return ``2,5,8`` or ``2x5``: one number for a square patch size."""
+    return ",".join(str(h) if h == w else f"{h}x{w}" for h, w in sizes)
 
 
 def _cell(value: object) -> object:

@@ -15,12 +15,12 @@ from placerec.evaluation.scoring.metrics import RECALL_AT
 from placerec.method.fusion import PUBLISHED_WEIGHTS, standardise
 from placerec.method.ranking import best_first
 from placerec.records import Array
-from placerec.reproduce.folder import Row, TextRow
+from placerec.reproduce.folder import Row, TextRow, size_label
 from placerec.reproduce.matches import Matches
 from placerec.reproduce.plots import Axes, bars, series_of
 from placerec.reproduce.sizes import SQUARES
 from placerec.reproduce.study import Study
-from placerec.reproduce.table import MULTI, RECALLS, SCORERS, Table, size_label
+from placerec.reproduce.table import MULTI, RECALLS, SCORERS, Table
 from placerec.settings import Size
 
 STEPS = 20

@@ -35,11 +35,11 @@ class Parameters:
     of a trunk; ``None`` means 16 and 4096. A smaller PCA is the leading part of the fitted one.
     """
 
-    model: str
-    distractors: tuple[str, ...] = ()
+    model: str | Path
+    distractors: str | Path | Sequence[str | Path] = ()
     protocol: str | None = None
-    ground_truth: Path | None = None
-    queries_list: Path | None = None
+    ground_truth: str | Path | None = None
+    queries_list: str | Path | None = None
     half: str | None = None
     queries: int | None = 100
     candidates: int = 20
@@ -65,7 +65,9 @@ class Parameters:
             f"{name}={_end(folder)}" if name else _end(folder)
             for name, folder in self._distractors()
         ]
-        return {key: _end(v) if isinstance(v, Path) else v for key, v in values.items()}
+        for name in ("ground_truth", "queries_list"):
+            values[name] = values[name] and _end(Path(values[name]))
+        return {**values, "model": str(self.model)}
 
     def distractors_of(self, set_name: str) -> list[Path]:
         """Return the distractor folders of one data set."""
@@ -84,14 +86,17 @@ class Parameters:
                 )
         if len(names) > 1 and self.ground_truth is not None:
             raise UsageError("ground_truth: one file needs one data set; give one data set")
-        if len(names) > 1 and self.queries_list is not None and not self.queries_list.is_dir():
+        table = self.queries_list
+        if len(names) > 1 and table is not None and not Path(table).is_dir():
             raise UsageError(
                 "queries_list: one file needs one data set; give a folder with one SET.csv per set"
             )
 
     def _distractors(self) -> list[tuple[str, Path]]:
         """The distractor folders, each with the name of its data set ("" = every data set)."""
-        parts = [text.rpartition("=") for text in self.distractors]
+        given = self.distractors
+        folders = [given] if isinstance(given, str | Path) else given
+        parts = [str(text).rpartition("=") for text in folders]
         return [(name, Path(folder)) for name, _, folder in parts]
 
 

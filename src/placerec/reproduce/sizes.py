@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from placerec.reproduce.folder import Row, TextRow
+from placerec.reproduce.folder import Row, TextRow, size_label
 from placerec.reproduce.plots import Axes, bars
 from placerec.reproduce.study import Study
 from placerec.reproduce.table import (
@@ -13,7 +13,6 @@ from placerec.reproduce.table import (
     best,
     cell,
     highest,
-    size_label,
     verdicts,
 )
 from placerec.settings import Size

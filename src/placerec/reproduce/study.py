@@ -23,10 +23,9 @@ from placerec.models.model_file import model_from_bytes, save_model
 from placerec.models.resolve import Resolved
 from placerec.photos.decode import decode
 from placerec.records import Array
-from placerec.reproduce.folder import ResultFolder, Row, digest, file_name
+from placerec.reproduce.folder import ResultFolder, Row, digest, file_name, size_label
 from placerec.reproduce.matches import FeatureMapFiles, Matches, Variant, kinds_of, map_reported
 from placerec.reproduce.parameters import CLUSTERS, DIM, PCA_DIM, RETRIEVAL_DIM, Parameters
-from placerec.reproduce.table import size_label
 from placerec.runtime import Runtime
 from placerec.settings import METHODS, AnySettings
 from placerec.trunks import feature_map
@@ -232,12 +231,12 @@ def _dimensions(model: Model) -> int:
     return projection.dimensions if projection else model.settings.pca_dim
 
 
-def read_search(folder: Path, parameters: Parameters) -> Search:
+def read_search(folder: str | Path, parameters: Parameters) -> Search:
     """Read the data set in ``folder``, with the chosen queries and the distractors."""
-    name = folder.resolve().name
+    name = Path(folder).resolve().name
     table = parameters.queries_list
-    if table is not None and table.is_dir():
-        table = table / f"{name}.csv"
+    if table is not None and Path(table).is_dir():
+        table = Path(table) / f"{name}.csv"
     dataset = open_dataset(folder, parameters.protocol, ground_truth=parameters.ground_truth)
     dataset = with_distractors(dataset, parameters.distractors_of(name))
     if len(dataset.searches) != 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from placerec.evaluation.scoring.metrics import RECALL_AT
-from placerec.reproduce.folder import Row, TextRow
+from placerec.reproduce.folder import Row, TextRow, size_label
 from placerec.reproduce.plots import Axes, series_of
 from placerec.settings import Size
 
@@ -40,11 +40,6 @@ class Table:
     model: str = "vgg16"
     queries: int = 100
     published: bool = True
-
-
-def size_label(sizes: Sequence[Size]) -> str:
-    """Return ``2,5,8`` or ``2x5``: one number for a square size."""
-    return ",".join(str(h) if h == w else f"{h}x{w}" for h, w in sizes)
 
 
 ONE, THREE = size_label(SINGLE), size_label(MULTI)

@@ -66,8 +66,9 @@ class TrainingSet:
         return digest.hexdigest()
 
 
-def open_training_data(folder: Path) -> TrainingSet:
+def open_training_data(folder: str | Path) -> TrainingSet:
     """Return the training set in ``folder``, in any layout."""
+    folder = Path(folder)
     if not folder.is_dir():
         raise NotFound(folder, "no such folder", "give the folder of the training data")
     for marker, read in LAYOUTS.items():

@@ -1,8 +1,8 @@
 """The reports of a training: messages, ``log.csv``, and TensorBoard files if it is installed.
 
-``log.csv`` has one row every few steps and one row with recalls after every epoch (epoch 0 is the
-start). A resumed run first removes the rows that are newer than its checkpoint, so no step is
-logged twice.
+``log.csv`` has one row every few steps and one row after every epoch. With validation data, the
+rows of epochs have its recalls, and epoch 0 is the start. A resumed run first removes the rows that
+are newer than its checkpoint, so no step is logged twice.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ class Journal:
         self._row(epoch, learning_rate, {"loss": loss})
         self.say(f"epoch {epoch}, step {self._run.step}: loss {loss:.4f}")
 
-    def validated(self, learning_rate: float, recalls: Mapping[str, float]) -> None:
-        """Log the recalls, at the start (epoch 0) and after an epoch."""
-        self._row(self._run.epoch, learning_rate, recalls)
-        message = "  ".join(f"{name} {share:.3f}" for name, share in recalls.items())
+    def epoch(self, learning_rate: float, values: Mapping[str, float]) -> None:
+        """Log the recalls and the loss, at the start (epoch 0) and after an epoch."""
+        if not values:
+            return
+        self._row(self._run.epoch, learning_rate, values)
+        message = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
         self.say(f"after epoch {self._run.epoch}, step {self._run.step}: {message}")
 
     def say(self, line: str) -> None:

@@ -33,6 +33,7 @@ from placerec.training.model import MODEL, Start, check_amounts, start_vocabular
 from placerec.training.network import FrozenFeatures, Network, conv5, triplet_loss
 from placerec.training.processes import Processes, joined_processes
 from placerec.training.validation import check_loss, validate
+from placerec.trunks.external import convolutions_in
 from placerec.workers import single_threaded_blas
 
 DESCRIBED_AT_ONCE = 20  # photos; the batch size of the published caching
@@ -46,7 +47,8 @@ class Options:
     """How a training runs; ``Schedule`` is what it learns.
 
     ``resume`` continues the run in the folder. ``cached`` keeps the frozen features on disk. A
-    checkpoint is written every ``saved_every`` steps. ``say`` is called with each message.
+    checkpoint is written every ``saved_every`` steps. ``say`` is called with each message. The
+    precision is that of the schedule, not of ``runtime``.
     """
 
     runtime: Runtime = DEFAULT_RUNTIME
@@ -60,7 +62,7 @@ DEFAULT_OPTIONS = Options()
 
 
 def train(
-    data: TrainingSet, out: Path, schedule: Schedule, start: Start,
+    data: TrainingSet, out: str | Path, schedule: Schedule, start: Start,
     options: Options = DEFAULT_OPTIONS,
 ) -> Path:  # fmt: skip
     """Train on ``data`` into the folder ``out``, and return the path of the model file in it.
@@ -69,8 +71,12 @@ def train(
     validation data, all epochs run and the last network is the result.
     """
     torch.set_num_threads(options.runtime.cores)
-    with joined_processes(options.runtime.device) as processes, single_threaded_blas():
-        session = Session(data, out, schedule, start, options, processes)
+    with (
+        joined_processes(options.runtime.device) as processes,
+        single_threaded_blas(),
+        convolutions_in(schedule.precision),
+    ):
+        session = Session(data, Path(out), schedule, start, options, processes)
         with closing(session.journal):
             session.run_epochs()
             return session.finish()
@@ -95,9 +101,10 @@ class Session:
         self.miner = Miner(data, schedule)
         self.miner.check_pools()
         torch.manual_seed(schedule.seed)
+        precision = "tf32" if schedule.precision == "tf32" else "float32"
         self.features = FrozenFeatures(
             start.trunk, schedule.image_size, cached=options.cached,
-            runtime=replace(options.runtime, device=processes.device),
+            runtime=replace(options.runtime, device=processes.device, precision=precision),
         )  # fmt: skip
         self.features.check_space(len({*data.queries.paths, *data.database.paths}))
         try:
@@ -148,7 +155,7 @@ class Session:
             check_loss(run.recent, self.schedule.margin)
             self.progress("training", run.batch, -(-len(triplets) // batch))
             if run.step % LOGGED_EVERY == 0:
-                self.journal.steps(rate, float(np.mean(run.recent[-LOGGED_EVERY:])))
+                self.journal.steps(rate, self._recent_loss())
             if run.step % self.saved_every == 0:
                 self.save()
 
@@ -191,11 +198,16 @@ class Session:
         return self.processes.gather(vectors, len(paths))
 
     def validate(self) -> None:
-        """Compute the recall, save the network if it is the best so far, and write a checkpoint."""
+        """Compute the recall, save the network if it is the best so far, and write a checkpoint.
+
+        Without validation data only the loss is logged.
+        """
         run, schedule = self.learner.run, self.schedule
-        if self.data.validation:
-            recalls = validate(self.data.validation, partial(self.describe, stage="validation"))
-            self.journal.validated(schedule.learning_rate_at(run.epoch), recalls)
+        describe = partial(self.describe, stage="validation")
+        recalls = validate(self.data.validation, describe) if self.data.validation else {}
+        loss = {"loss": self._recent_loss()} if run.recent else {}
+        self.journal.epoch(schedule.learning_rate_at(run.epoch), {**recalls, **loss})
+        if recalls:
             score = (recalls[f"recall@{schedule.best_by}"], recalls["recall@1"])
             run.not_improved += 1
             if score > run.best:
@@ -204,6 +216,9 @@ class Session:
                     checkpoint.save_best(self.out, self.learner.network)
         run.validated = True
         self.save()
+
+    def _recent_loss(self) -> float:
+        return float(np.mean(self.learner.run.recent[-LOGGED_EVERY:]))
 
     def save(self) -> None:
         """Write the checkpoint, from the first process."""
@@ -232,9 +247,11 @@ class Session:
                 f"{self.out}: this folder already holds a run; set resume to continue it, or use "
                 f"another folder"
             )
-        if schedule.precision == "fp16" and not self.processes.device.startswith("cuda"):
+        on_gpu = self.processes.device.startswith("cuda")
+        if schedule.precision in ("tf32", "fp16") and not on_gpu:
             raise UsageError(
-                "precision fp16: needs device cuda; bf16 and float32 run on every device"
+                f"precision {schedule.precision}: needs device cuda; bf16 and float32 run on "
+                f"every device"
             )
         if vocabulary is not None and len(vocabulary) != schedule.clusters:
             raise UsageError(

@@ -35,6 +35,7 @@ METHOD = METHODS["paper-speed"]
 MODEL = "model.safetensors"
 PHOTOS = 500  # for the clusters
 FEATURES_PER_PHOTO = 100
+READ_AT_ONCE = 20
 # Added to the licence of the weights.
 TERMS = "; the training photos may bring terms of their own"
 
@@ -52,7 +53,7 @@ class Start:
     licence: str
 
 
-def starting_model(path: Path | None = None) -> Start:
+def starting_model(path: str | Path | None = None) -> Start:
     """Return the trunk and the clusters of a model file, or the VGG16 of the cache folder."""
     if path is None:
         return start_from(VGG16.from_cache())
@@ -111,13 +112,13 @@ def start_vocabulary(
     photos = _random_photos(data, PHOTOS, rng)
     device = next(encoder.parameters()).device
     samples: list[Array] = []
-    for done, photo in enumerate(photos, start=1):
-        frozen = torch.from_numpy(features.batch([photo])).to(device)
-        with torch.inference_mode():
-            maps = encoder(frozen.permute(0, 3, 1, 2))
-        cells = maps[0].flatten(1).T.cpu().numpy()
-        samples.append(cells[rng.permutation(len(cells))[:FEATURES_PER_PHOTO]])
-        progress("reading photos for the clusters", done, len(photos))
+    for first in range(0, len(photos), READ_AT_ONCE):
+        batch = torch.from_numpy(features.batch(photos[first : first + READ_AT_ONCE]))
+        for frozen in batch.to(device).permute(0, 3, 1, 2):
+            with torch.inference_mode():
+                cells = encoder(frozen[None])[0].flatten(1).T.cpu().numpy()
+            samples.append(cells[rng.permutation(len(cells))[:FEATURES_PER_PHOTO]])
+        progress("reading photos for the clusters", len(samples), len(photos))
     unit = normalise(np.ascontiguousarray(np.concatenate(samples)))
     return fit_vocabulary(unit, schedule.clusters, schedule.seed)
 

@@ -4,8 +4,9 @@ Sources: NetVLAD, CVPR 2016, equations 1-4 (the layer) and 7 (the loss); Patch-N
 conv5_1 to conv5_3 and the NetVLAD layer are trained, all earlier layers are frozen.
 
 The frozen layers are nine tenths of the multiplications, and their output never changes, so it is
-cached on disk (``trunks.map_cache``). Each photo runs alone through ONNX Runtime (PyTorch on a
-GPU), so its features have the same bits for any batch and any number of threads.
+cached on disk (``trunks.map_cache``). On a CPU each photo runs alone through ONNX Runtime, so its
+features have the same bits for any batch and any number of threads. On a GPU several photos run
+together through PyTorch.
 
 The layer computes the numbers of ``method.vlad`` (a test compares them). The parameters have the
 published names: ``encoder.24.weight``, ..., ``pool.centroids``, ``pool.conv.weight``.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import shutil
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -28,11 +29,12 @@ from placerec.errors import UsageError
 from placerec.files import file_sha256
 from placerec.method.vlad import NORM_FLOOR, Vocabulary
 from placerec.photos.decode import decode
+from placerec.photos.prepare import prepare
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
-from placerec.trunks import Trunk, feature_map
-from placerec.trunks.external import OnnxTrunk, TorchTrunk
-from placerec.trunks.map_cache import map_folder, stored_map
+from placerec.trunks import channels_last
+from placerec.trunks.external import NetworkTrunk, OnnxTrunk, TorchTrunk
+from placerec.trunks.map_cache import map_folder, read_map, write_map
 from placerec.trunks.vgg16 import VGG16, state_shapes, vgg16_module, vgg16_onnx
 from placerec.workers import map_in_order
 
@@ -56,8 +58,8 @@ class FrozenFeatures:
         self.shape = (size[0] // CELL, size[1] // CELL, trunk.channels)
         self.folder = map_folder(trunk.sha256, size, "-frozen") if cached else None
         self._sha256 = cache(file_sha256)
-        self._layers: Trunk
-        if runtime.device.startswith("cuda"):
+        self._layers: NetworkTrunk
+        if runtime.on_gpu:
             module = vgg16_module(trunk.state)[:FIRST_TRAINED]
             self._layers = TorchTrunk(module, name=FROZEN, runtime=runtime)
         else:
@@ -66,7 +68,22 @@ class FrozenFeatures:
 
     def batch(self, paths: Sequence[Path]) -> Array:
         """Return features (n, h, w, 512) float32, in the order of ``paths``."""
-        return np.stack(list(map_in_order(self._features, paths, self._threads)))
+        if self.folder is None:
+            return np.stack(list(self._computed(paths)))
+        digests = map_in_order(self._sha256, paths, self._threads)
+        files = [self.folder / f"{digest}.npy" for digest in digests]
+        maps: dict[Path, Array] = {}
+        missing: dict[Path, Path] = {}
+        read = map_in_order(read_map, files, self._threads)
+        for file, path, stored in zip(files, paths, read, strict=True):
+            if stored is None:
+                missing[file] = path
+            else:
+                maps[file] = stored
+        for file, features in zip(missing, self._computed([*missing.values()]), strict=True):
+            write_map(file, features)
+            maps[file] = features
+        return np.stack([maps[file] for file in files])
 
     def check_space(self, photos: int) -> None:
         """Raise ``UsageError`` if the cached features of ``photos`` photos do not fit the disk."""
@@ -83,13 +100,22 @@ class FrozenFeatures:
                 f"or set PLACEREC_CACHE to a folder on a larger disk"
             )
 
-    def _features(self, photo: Path) -> Array:
-        def compute() -> Array:
-            return feature_map(self._layers, decode(photo).pixels, self._size)
+    def _computed(self, paths: Sequence[Path]) -> Iterator[Array]:
+        """Yield the features (h, w, 512) of photos, ``at_once`` of them in one pass."""
+        at_once = self._layers.at_once
+        readers, passes = (self._threads, 1) if at_once > 1 else (1, self._threads)
+        preprocessing = self._layers.preprocessing(self._size)
 
-        if self.folder is None:
-            return compute()
-        return stored_map(self.folder / f"{self._sha256(photo)}.npy", compute)
+        def image(path: Path) -> Array:
+            return prepare(decode(path).pixels, preprocessing)
+
+        def one_pass(first: int) -> list[Array]:
+            photos = paths[first : first + at_once]
+            images = np.concatenate(list(map_in_order(image, photos, readers)))
+            return [channels_last(one, FROZEN) for one in self._layers.maps(images)]
+
+        for features in map_in_order(one_pass, range(0, len(paths), at_once), passes):
+            yield from features
 
 
 def conv5(state: Mapping[str, Array]) -> nn.Sequential:

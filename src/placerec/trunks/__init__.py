@@ -41,10 +41,14 @@ class Trunk(Protocol):
 def feature_map(trunk: Trunk, pixels: Array, size: tuple[int, int]) -> Array:
     """Return the feature map (h, w, C) float32 of a photo (H, W, 3) uint8 RGB at ``size``."""
     image = prepare(pixels, trunk.preprocessing(size))
-    features = np.ascontiguousarray(trunk(image).transpose(1, 2, 0))
+    return channels_last(trunk(image), trunk.name)
+
+
+def channels_last(features: Array, trunk: str) -> Array:
+    """Return a feature map (C, h, w) of the trunk with this name as (h, w, C), if it is finite."""
     if not np.isfinite(features).all():
-        raise UsageError(f"{trunk.name}: its feature map is not finite; check its weights")
-    return features
+        raise UsageError(f"{trunk}: its feature map is not finite; check its weights")
+    return np.ascontiguousarray(features.transpose(1, 2, 0))
 
 
 TRUNKS: dict[str, Callable[[Runtime], Trunk]] = {

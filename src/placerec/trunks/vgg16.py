@@ -76,7 +76,7 @@ class VGG16:
         self.state = {key: np.asarray(state[key], np.float32) for key in state_shapes()}
         self.sha256, self.own = sha256, own
         self._network: Network
-        if runtime.device.startswith("cuda"):
+        if runtime.on_gpu:
             self._network = TorchNetwork(vgg16_module(self.state), self.name, runtime)
         else:
             self._network = OnnxNetwork(vgg16_onnx(self.state), self.name, runtime)

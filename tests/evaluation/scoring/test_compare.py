@@ -134,10 +134,27 @@ def test_the_text_has_one_line_per_measure_and_json_has_the_same_values(data, tm
         f"recall@1 {values['difference']:+.3f} [{values['low']:+.3f}, {values['high']:+.3f}]"
         f"  won 7 lost 2"
     )
-    names = [line.split()[0] for line in comparison.lines()]
+    every = comparison.lines(every=True)
+    names = [line.split()[0] for line in every]
     assert names == list(comparison.as_json()["measures"])
     assert comparison.as_json()["won"][0] == ["town", "q10.jpg"]
-    assert "won" not in comparison.lines()[names.index("pr_auc")]
+    assert "won" not in every[names.index("pr_auc")]
+
+
+def test_the_main_lines_are_the_recalls_of_the_final_and_of_the_global_ranking(data, tmp_path):
+    best, worse = right(range(20)), right(range(10))
+    first = run(tmp_path / "first", data, predictions(data, *worse, reranked=best))
+    second = run(tmp_path / "second", data, predictions(data, *right(range(15)), reranked=worse))
+    comparison = compare(first, second)
+    lines = comparison.lines()
+    assert [line.split("  ")[0].partition(" [")[0] for line in lines] == [
+        "recall@1 -0.500",
+        "global recall@1 +0.250",
+    ]  # the lists have two photos: there is no recall@5
+    assert [line.rpartition("  ")[2] for line in lines] == ["won 0 lost 10", "won 5 lost 0"]
+    assert set(lines) < set(comparison.lines(every=True))
+    assert "retrieved" not in comparison.as_json()
+    assert compare(first, first).as_json().keys() == comparison.as_json().keys()
 
 
 def test_a_paired_interval_is_narrower_than_that_of_either_value(tmp_path):

@@ -8,11 +8,13 @@ from string import ascii_lowercase
 from typing import NamedTuple
 
 from placerec.evaluation.scoring.intervals import Estimate
-from placerec.evaluation.scoring.metrics import AUC, CUTS, FULL_PRECISION, POSE_WITHIN
+from placerec.evaluation.scoring.metrics import AUC, CUTS, FULL_PRECISION, POSE_NAMES, POSE_WITHIN
 from placerec.evaluation.scoring.outcomes import Group
 
 MAX_DEPTH = 2  # names of a fact within facts; deeper values share one row
-POSES = {f"within_{m:g}m_{d:g}deg": f"within {m:g} m and {d:g}°" for m, d in POSE_WITHIN}
+POSES = {
+    name: f"within {m:g} m and {d:g}°" for name, (m, d) in zip(POSE_NAMES, POSE_WITHIN, strict=True)
+}
 RECALLS = tuple(f"recall@{n}" for n in CUTS)
 MAIN = (*RECALLS, *POSES, AUC, FULL_PRECISION)
 FURTHER = tuple(

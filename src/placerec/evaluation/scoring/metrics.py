@@ -27,6 +27,8 @@ RECALL_AT = (1, 5, 10)
 CUTS = (1, 5, 10, 20, 50, 100)  # the N of all measures
 POSE_WITHIN = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))  # metres, degrees
 AUC, FULL_PRECISION = "pr_auc", "recall_at_full_precision"
+POSE_NAMES = tuple(f"within_{metres:g}m_{degrees:g}deg" for metres, degrees in POSE_WITHIN)
+MAIN = (*(f"recall@{n}" for n in RECALL_AT), *POSE_NAMES)  # the measures of a short output
 
 
 class RankingResult(NamedTuple):
@@ -112,9 +114,9 @@ def values_per_query(
     if np.any(posed):
         # An unknown distance, None, becomes NaN, which is within no limit.
         apart = np.array([(result.metres, result.degrees) for result in results], np.float64)
-        for limits in POSE_WITHIN:
+        for name, limits in zip(POSE_NAMES, POSE_WITHIN, strict=True):
             near = (apart <= limits).all(axis=1)
-            values["within_{:g}m_{:g}deg".format(*limits)] = np.where(posed, near, np.nan)
+            values[name] = np.where(posed, near, np.nan)
     return values
 
 
