@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from promise_support import draw, draw_folder, files_in, limited, small_index, stored
 
-from index.index_support import create, features
+from index.index_support import create, edit, features
 from placerec.index import verify
 from placerec.records import Features
 
@@ -263,6 +263,22 @@ def test_a_read_only_index_answers_anyone_and_is_changed_by_no_one(command, town
         finally:
             os.seteuid(0)
         assert files_in(folder) == ["a.placerec", "q.jpg"]
+
+
+def test_a_finding_shows_a_name_on_one_line(command, tmp_path):
+    path = tmp_path / "a.placerec"
+    with create(path) as writer:
+        for number, name in enumerate(("a\n\x1b[31mb.jpg", os.fsdecode(b"caf\xe9.jpg"), "<b>.jpg")):
+            writer.put(name, f"{number:064x}", None, features(number))
+    edit(path, "UPDATE photos SET sha256 = 'changed'")
+    code, out, err = command("index", "verify", path)
+    assert code == 4
+    assert [line for line in [*out.splitlines(), *err.splitlines()] if not line.isprintable()] == []
+    assert sum("has changed" in line for line in out.splitlines()) == 3
+    code, out, err = command("index", "remove", path, "no\n\x1b[2Jname")
+    assert code == 4
+    assert err.count("\n") == 1
+    assert "\x1b" not in err
 
 
 # Little memory.
