@@ -66,7 +66,7 @@ def test_a_journal_that_is_not_needed_is_removed_by_whoever_comes_next(
 
 def test_after_a_kill_at_any_moment_verify_leaves_exactly_one_file(tmp_path: Path) -> None:
     path, chance = build(tmp_path / "a.plr", range(2)), random.Random(11)
-    for _ in range(6):
+    for _ in range(4):
         child = start(path, "add")
         go(child)
         time.sleep(chance.uniform(0.0, 0.03))

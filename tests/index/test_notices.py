@@ -148,8 +148,9 @@ def test_a_track_gives_positions_by_time(collection) -> None:
         )
         + "</trkseg></trk></gpx>"
     )
+    assert add_photos(collection.index, path).located == 0
     report = add_photos(collection.index, path, positions=track, time_offset=-7200)
-    assert (report.located, report.notices) == (1, [])
+    assert (report.changed, report.located, report.notices) == (1, 1, [])
     with IndexReader.open(collection.index) as reader:
         (position,) = (e.position for e in reader.entries if e.name == "timed.jpg")
     assert position.latitude == pytest.approx(52.6)

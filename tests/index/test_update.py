@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from index_support import Collection, answers, draw
 
 from placerec import add_photos, refit_index, refresh_index, remove_photos
@@ -13,6 +14,7 @@ from placerec.errors import FolderGone, NotFound, UsageError
 from placerec.index import IndexReader, verify
 from placerec.index.build import build_index
 from placerec.settings import Settings
+from placerec.trunks.external import TorchTrunk
 
 
 def names(index: Path) -> list[str]:
@@ -162,3 +164,17 @@ def test_a_refit_of_few_photos_keeps_the_model_and_says_so(many_photos, tmp_path
 
 def small() -> Settings:
     return Settings(image_size=(96, 128), clusters=8, local_dim=16, pca_dim=16)
+
+
+def test_a_refit_never_takes_another_trunk_unasked(collection: Collection) -> None:
+    torch.manual_seed(0)
+    trunk = TorchTrunk(torch.nn.Conv2d(3, 24, 16, stride=16), name="my-net")
+    index = collection.folder / "own.placerec"
+    settings = Settings(image_size=(96, 128), clusters=4, local_dim=0, pca_dim=8)
+    build_index(index, collection.photos, model=trunk, settings=settings)
+    before = index.read_bytes()
+    with pytest.raises(UsageError, match="my-net"):
+        refit_index(index)
+    assert index.read_bytes() == before
+    assert "my-net" in refit_index(index, model=trunk).model
+    assert "efficientnet-lite0" in refit_index(index, model="efficientnet-lite0").model

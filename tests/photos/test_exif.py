@@ -8,7 +8,7 @@ from photo_support import SMOOTH, encode
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
-from placerec.photos.exif import Gps, gps_from_exif, position_from_exif, time_from_exif
+from placerec.photos.exif import Gps, gps_from_exif, time_from_exif
 from placerec.records import Position
 
 TAG = ExifTags.GPS
@@ -39,9 +39,9 @@ class Tags(Image.Exif):
 
 
 def test_degrees_minutes_seconds_and_hemispheres_are_read():
-    assert position_from_exif(exif_of()) == Position(48.51, -2.25, 270.5)
+    assert gps_from_exif(exif_of()).position == Position(48.51, -2.25, 270.5)
     south_east = exif_of(GPSLatitudeRef="S\0", GPSLongitudeRef=b"e")
-    assert position_from_exif(south_east) == Position(-48.51, 2.25, 270.5)
+    assert gps_from_exif(south_east).position == Position(-48.51, 2.25, 270.5)
 
 
 ZERO = (IFDRational(0), IFDRational(0), IFDRational(0))
@@ -52,7 +52,7 @@ def test_zero_north_zero_east_is_a_camera_without_a_fix(letters):
     tags = exif_of(GPSLatitude=ZERO, GPSLongitude=ZERO, **letters)
     assert gps_from_exif(tags) == Gps(None, damaged=False)
     on_the_equator = exif_of(GPSLatitude=ZERO)
-    assert position_from_exif(on_the_equator) == Position(0.0, -2.25, 270.5)
+    assert gps_from_exif(on_the_equator).position == Position(0.0, -2.25, 270.5)
 
 
 @pytest.mark.parametrize(
@@ -77,18 +77,17 @@ def test_zero_north_zero_east_is_a_camera_without_a_fix(letters):
 )
 def test_tags_that_cannot_be_right_give_no_position_and_are_damaged(changes):
     assert gps_from_exif(exif_of(**changes)) == Gps(None, damaged=True)
-    assert position_from_exif(exif_of(**changes)) is None
 
 
 @pytest.mark.parametrize("changes", [{"GPSImgDirectionRef": None}, {"GPSImgDirectionRef": "Q"},
                                      {"GPSImgDirection": IFDRational(1, 0)}])  # fmt: skip
 def test_an_invalid_direction_removes_only_the_heading(changes):
-    assert position_from_exif(exif_of(**changes)) == Position(48.51, -2.25, None)
+    assert gps_from_exif(exif_of(**changes)).position == Position(48.51, -2.25, None)
 
 
 def test_magnetic_headings_count_and_360_becomes_0():
     magnetic = exif_of(GPSImgDirectionRef="M", GPSImgDirection=IFDRational(360))
-    assert position_from_exif(magnetic) == Position(48.51, -2.25, 0.0)
+    assert gps_from_exif(magnetic).position == Position(48.51, -2.25, 0.0)
 
 
 def test_tags_without_an_angle_are_no_position_and_no_damage():
@@ -100,7 +99,7 @@ def test_missing_and_damaged_exif_give_no_position():
     assert gps_from_exif(Image.Exif()) == Gps(None, damaged=False)
     exif = Image.Exif()
     exif[ExifTags.IFD.GPSInfo] = 12345  # an offset into nothing
-    assert position_from_exif(exif) is None
+    assert gps_from_exif(exif).position is None
 
 
 # --- the capture time --------------------------------------------------------------------------

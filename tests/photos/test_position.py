@@ -205,8 +205,8 @@ def test_an_absolute_path_and_one_from_the_current_folder_name_a_photo(tmp_path,
     assert positions_of(tmp_path, text).of("1.jpg", None) is None
 
 
-def test_a_name_that_no_file_can_have_is_only_unmatched(tmp_path):
-    name = "x" * 5000 + ".jpg"
+@pytest.mark.parametrize("name", ["x" * 5000 + ".jpg", "/a\0b/c.jpg", "a\0.jpg"])
+def test_a_name_that_no_file_can_have_is_only_unmatched(tmp_path, name):
     table = positions_of(tmp_path, f"image,latitude,longitude\n{name},1,2\n", root=tmp_path)
     assert table.unmatched(["a.jpg"]) == [f"line 2: {name}"]
 

@@ -53,7 +53,7 @@ def test_outside_the_track_and_in_a_gap_there_is_no_position(tmp_path):
         assert positions.of("any.jpg", NOON + timedelta(seconds=seconds)) is None
     assert positions.of("any.jpg", None) is None
     assert positions.unmatched(["a.jpg"]) == []
-    assert positions.track.span == (NOON, NOON + timedelta(seconds=131))
+    assert positions.span == (NOON, NOON + timedelta(seconds=131))
 
 
 def test_the_offset_is_added_to_a_clock_without_a_zone_and_to_no_other(tmp_path):

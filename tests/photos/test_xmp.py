@@ -1,10 +1,14 @@
 """Positions in XMP: inside a photo, and in a side-car."""
 
+import os
+
+import numpy as np
 import pytest
-from photo_support import SMOOTH, encode
+from photo_support import SMOOTH, encode, mutated
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from placerec.photos import read_position
 from placerec.photos.exif import Gps
 from placerec.photos.markup import MarkupError, parse
 from placerec.photos.xmp import gps_from_xmp
@@ -113,3 +117,43 @@ def test_damage_is_kept_if_nothing_else_has_a_position(decoded, tmp_path):
     assert decoded(encode(SMOOTH, "JPEG", xmp=packet("2,75.0N", "7,0.0E")), "1.jpg").gps_damaged
     (tmp_path / "2.xmp").write_bytes(packet(None, None))
     assert decoded(encode(SMOOTH, "JPEG", exif=exif_at(1.0, 75.0, 0.0)), "2.jpg").gps_damaged
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_side_car_that_is_no_file_is_ignored(decoded, tmp_path):
+    os.mkfifo(tmp_path / "1.xmp")
+    (tmp_path / "1.jpg.xmp").mkdir()
+    (tmp_path / "1.XMP").symlink_to(tmp_path / "1.XMP")
+    assert decoded(encode(SMOOTH, "JPEG"), "1.jpg").position is None
+
+
+def test_damaged_tags_never_cost_the_picture(decoded):
+    exif = exif_at(1.0, 2.0, 3.0)
+    exif.get_ifd(0x8769).update({0x9003: "2024:05:01 12:30:45", 0x9011: "+02:00"})
+    exif[0x010F] = "camera"
+    rng, size = np.random.default_rng(1), 0
+    for _ in range(300):
+        tags = mutated(exif.tobytes(), rng)
+        options = {"exif": tags, "xmp": mutated(packet(), rng)}
+        size += decoded(encode(SMOOTH[:16, :16], "JPEG", **options)).pixels.size
+    assert size == 300 * 16 * 16 * 3
+
+
+# --- without the pixels ------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "HEIC"])
+def test_a_position_is_read_without_the_pixels(tmp_path, kind):
+    exif = exif_at(1.0, 0.0, 0.0)
+    exif[0x010F] = "camera"
+    data = encode(SMOOTH, kind, exif=exif)
+    (tmp_path / "1.jpg").write_bytes(data)
+    assert read_position(tmp_path / "1.jpg") == Position(1.0, 7.0)
+    (tmp_path / "2.jpg").write_bytes(encode(SMOOTH, kind))
+    assert read_position(tmp_path / "2.jpg") is None
+    (tmp_path / "2.xmp").write_bytes(packet())
+    assert read_position(tmp_path / "2.jpg") == HERE.position
+
+
+def test_a_photo_that_cannot_be_read_has_no_position(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"hello")
+    assert read_position(tmp_path / "1.jpg") is None
+    assert read_position(tmp_path / "none.jpg") is None

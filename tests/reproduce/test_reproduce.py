@@ -18,7 +18,6 @@ from placerec.cli import cli
 from placerec.demo import demo_pose, render
 from placerec.errors import MissingExtra, NotFound, UsageError
 from placerec.evaluation.layouts import open_dataset
-from placerec.evaluation.scoring.metrics import RECALL_AT
 from placerec.models.model_file import load_model, read_settings, save_model
 from placerec.reproduce import TABLES, methods, reproduce, robustness, speed
 from placerec.reproduce.folder import ResultFolder
@@ -147,33 +146,6 @@ def test_invalid_parameters_are_refused_before_anything_is_written(wrong, messag
     with pytest.raises(UsageError, match=message):
         reproduce("ablation", [town], out, replace(TINY, **wrong))
     assert not out.exists()
-
-
-@pytest.mark.parametrize("kind", [str, Path])
-def test_the_paths_of_parameters_are_strings_or_paths(kind):
-    folder, truth = kind("/photos/far/away"), kind("/data/town/truth.csv")
-    parameters = replace(TINY, distractors=folder, ground_truth=truth, queries_list=truth)
-    assert parameters.distractors_of("town") == [Path("/photos/far/away")]
-    assert replace(TINY, distractors=[folder, "other=/x/y"]).distractors_of("town") == [
-        Path("/photos/far/away")
-    ]
-    values = parameters.as_json()
-    assert values["distractors"] == ["far/away"]
-    assert values["ground_truth"] == values["queries_list"] == "town/truth.csv"
-    assert replace(TINY, model=kind("m.onnx")).as_json()["model"] == "m.onnx"
-
-
-def test_the_command_takes_the_candidates_that_a_table_needs(town, tmp_path):
-    words = ["reproduce", "ablation", str(town), "--out", str(tmp_path / "out"), "--candidates"]
-    refused = CliRunner().invoke(cli, [*words, str(max(RECALL_AT) - 1)])
-    assert refused.exit_code == 2
-    assert "x>=10" in refused.output
-    with pytest.raises(UsageError, match="at least 10"):
-        replace(TINY, candidates=max(RECALL_AT) - 1)
-    replace(TINY, candidates=max(RECALL_AT))
-    option = next(o for o in cli.commands["reproduce"].params if o.name == "candidates")
-    assert option.type.min == max(RECALL_AT)
-    assert f"at least {max(RECALL_AT)}" in option.help
 
 
 def test_a_table_with_its_own_fits_uses_only_the_trunk_of_a_model_file(town):

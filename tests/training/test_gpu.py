@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from training_support import SIZE, TINY, random_trunk, write_folder
@@ -17,7 +18,8 @@ from placerec.training.datasets import open_training_data
 from placerec.training.loop import Options, train
 from placerec.training.model import start_from
 from placerec.training.network import FrozenFeatures
-from placerec.trunks.external import TorchTrunk
+from placerec.trunks.external import OnnxTrunk, TorchTrunk
+from plain_methods import write_onnx_trunk
 
 SMALL = Settings(image_size=SIZE, clusters=2, local_dim=4, patch_sizes=(), candidates=0)
 
@@ -134,6 +136,21 @@ def test_fit_index_and_evaluation_have_the_precision_of_their_runtime(
     assert len(seen) > 18
     assert {tuple(rest) for _, *rest in seen} == {(convolutions, "ieee")}
     assert precisions() == before
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_an_onnx_trunk_has_the_precision_of_its_runtime(monkeypatch, tmp_path, precision):
+    opened, session = [], onnxruntime.InferenceSession
+
+    def note(data, options, providers, provider_options):
+        opened.append((providers, provider_options))
+        return session(data, options)
+
+    write_onnx_trunk(tmp_path / "mine.onnx")
+    monkeypatch.setattr(onnxruntime, "InferenceSession", note)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    OnnxTrunk.from_file(str(tmp_path / "mine.onnx"), Runtime(device="cuda", precision=precision))
+    assert opened == [(["CUDAExecutionProvider"], [{"use_tf32": int(precision == "tf32")}])]
 
 
 def test_tf32_without_a_gpu_is_refused(tmp_path):

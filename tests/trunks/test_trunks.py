@@ -69,6 +69,8 @@ def test_conversion_refuses_any_file_except_the_recorded_one(tool, tmp_path):
     for convert in (convert_vgg16, tool.convert):
         with pytest.raises(UnsafeWeights, match="sha256"):
             convert(tmp_path / "weights.pth", tmp_path / "out")
+    with pytest.raises(UnsafeWeights, match="sha256"):
+        convert_vgg16(str(tmp_path / "weights.pth"), str(tmp_path / "out"))
     assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
 
 

@@ -20,7 +20,7 @@ from placerec.index.reader import IndexReader
 from placerec.index.writer import IndexWriter
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
-from placerec.models.model_file import model_bytes
+from placerec.models.model_file import model_bytes, parse_settings
 from placerec.models.photo_source import Described, PhotoSource, no_photo_to_fit
 from placerec.models.resolve import AUTO, Resolved, generic_model, resolve, settings_for
 from placerec.photos.find import Found, look_through
@@ -112,16 +112,18 @@ def refit_index(
     index = Path(index)
     with IndexReader.open(index) as reader:
         info, entries = reader.info, reader.entries
-        asked = AUTO if isinstance(model, str) else model
-        inside = model_of_index(reader, index, asked, runtime.one_thread)
+        inside = None
+        if model == AUTO:
+            inside = model_of_index(reader, index, AUTO, runtime.one_thread)
+    settings = parse_settings(info.settings, index)
     positions = Positions.from_dict({e.name: e.position for e in entries if e.position})
-    plan = _Plan(index, info.root, [e.name for e in entries], inside.settings, positions)
-    if model != AUTO:
-        resolved = resolve(model, inside.settings, runtime.one_thread)
-        return _build(plan, resolved, None, runtime)
-    given = bool(getattr(inside.trunk, "own", False))
-    report = _build(plan, Resolved(inside.trunk, inside if given else None), inside, runtime)
-    report.note("given_model", [inside.name] * given)
+    plan = _Plan(index, info.root, [e.name for e in entries], settings, positions)
+    if inside is None:
+        report = _build(plan, resolve(model, settings, runtime.one_thread), None, runtime)
+    else:
+        given = bool(getattr(inside.trunk, "own", False))
+        report = _build(plan, Resolved(inside.trunk, inside if given else None), inside, runtime)
+        report.note("given_model", [inside.name] * given)
     # The positions are those of the index, which a table gave: that was said then.
     report.notices = [notice for notice in report.notices if notice.kind != "far_from_exif"]
     return report

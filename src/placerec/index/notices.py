@@ -43,8 +43,8 @@ KINDS = {
         "{count} photos have a GPS tag that cannot be right",
     ),
     "blank": Kind(
-        "1 photo has nothing to recognise (one colour, or a covered lens)",
-        "{count} photos have nothing to recognise (one colour, or a covered lens)",
+        "1 photo has nothing to recognise (one colour, a covered lens, or tiny)",
+        "{count} photos have nothing to recognise (one colour, a covered lens, or tiny)",
     ),
     "equal_files": Kind(
         "1 photo is a copy of another one, and they push each other from the answers",

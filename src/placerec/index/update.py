@@ -40,8 +40,8 @@ def add_photos(
 ) -> Report:
     """Add photos or folders of photos. Unchanged photos stay; changed ones are described again.
 
-    ``positions`` and ``time_offset`` as in ``build_index``; a track gives positions to the photos
-    that are described. ``model`` is only required for an index with a trunk from outside placerec.
+    ``positions`` and ``time_offset`` as in ``build_index``; a track gives positions to photos
+    that have none. ``model`` is only required for an index with a trunk from outside placerec.
     """
     with IndexReader.open(index) as reader:
         root, indexed = reader.info.root, [entry.name for entry in reader.entries]
@@ -187,7 +187,14 @@ def _update(
 
 
 def _is_current(path: Path, entry: Entry | None, positions: Positions) -> bool:
-    if entry is None or (positions.of(entry.name, None) or entry.position) != entry.position:
+    """Whether the index has the photo as it is now, with its position.
+
+    The capture time is only read when a photo is described, so with a track every photo without a
+    position is described again.
+    """
+    if entry is None or (positions.track and not entry.position):
+        return False
+    if (positions.of(entry.name, None) or entry.position) != entry.position:
         return False
     return _digest(path) == entry.sha256
 

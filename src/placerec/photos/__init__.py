@@ -1,12 +1,12 @@
 """From a folder to upright pixels: the photos, their pixels, their positions, a trunk's input.
 
 Reading order: ``find`` (a folder to the names of its photos), ``decode`` (one file to upright RGB
-pixels) with ``colour``, ``position`` (EXIF tags or a CSV file to latitude, longitude, heading) with
-``tables``, and ``prepare`` (pixels to the normalised tensor that a trunk takes).
+pixels) with ``colour``, ``exif`` and ``xmp`` (its position and its time), ``position`` (positions
+from a file) with ``tables``, ``angles`` and ``track``, ``structure`` (photos that say nothing), and
+``prepare`` (pixels to the normalised tensor that a trunk takes). docs/PHOTOS.md has the rules.
 """
 
-from placerec.photos.decode import decode
-from placerec.photos.exif import position_from_exif
+from placerec.photos.decode import decode, read_position
 from placerec.photos.find import Found, find_photos, look_through
 from placerec.photos.position import Positions, read_positions
 from placerec.photos.prepare import Preprocessing, prepare
@@ -20,7 +20,7 @@ __all__ = [
     "find_photos",
     "has_structure",
     "look_through",
-    "position_from_exif",
     "prepare",
+    "read_position",
     "read_positions",
 ]

@@ -32,11 +32,6 @@ class Gps:
     damaged: bool = False
 
 
-def position_from_exif(exif: Image.Exif) -> Position | None:
-    """Return the position in EXIF tags, or ``None`` if there is no valid one."""
-    return gps_from_exif(exif).position
-
-
 def gps_from_exif(exif: Image.Exif) -> Gps:
     """Return the position in EXIF tags, and whether they are damaged."""
     try:

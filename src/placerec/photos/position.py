@@ -64,6 +64,11 @@ class Positions:
         """The positions of a table, by the name of the photo."""
         return {name: row.position for name, row in self.rows.items() if row.position}
 
+    @property
+    def span(self) -> tuple[datetime, datetime] | None:
+        """The first and the last time of a track, in UTC; ``None`` for a table."""
+        return self.track.span if self.track else None
+
     def of(self, photo_name: str, taken: datetime | None = None) -> Position | None:
         """Return the position of a photo by its name, or by the time when it was ``taken``."""
         row = self.rows.get(_normal(photo_name))
@@ -108,7 +113,7 @@ def read_positions(
     for line, name, position in _table_rows(path):
         key = _normal(_relative(name, Path(root)) if root is not None else name)
         row = rows.setdefault(key, Row(line, name, position))
-        if row.position is None:
+        if row.position is None and position:
             rows[key] = Row(line, name, position)
         elif position not in (None, row.position):
             raise BadTable(path, line, f"{name!r} has two rows with different positions")
@@ -145,9 +150,12 @@ def _relative(name: str, root: Path) -> str:
     path = Path(name.replace("\\", "/"))
     if not path.is_absolute() and (_exists(root / path) or not _exists(path)):
         return name
-    inside = os.path.relpath(path.absolute(), root.absolute())
-    if inside.startswith(".."):  # a link in one of the two paths?
-        inside = os.path.relpath(path.parent.resolve() / path.name, root.resolve())
+    try:
+        inside = os.path.relpath(path.absolute(), root.absolute())
+        if inside.startswith(".."):  # a link in one of the two paths?
+            inside = os.path.relpath(path.parent.resolve() / path.name, root.resolve())
+    except ValueError:
+        return name  # another drive, or a name that no file can have
     return inside
 
 

@@ -34,8 +34,9 @@ def packets(image: Image.Image, path: Path) -> Iterator[bytes]:
     for suffix in SUFFIXES:
         for sidecar in (path.with_name(path.name + suffix), path.with_suffix(suffix)):
             try:
-                with sidecar.open("rb") as stream:
-                    yield stream.read(MOST_BYTES + 1)
+                if sidecar.is_file():  # a pipe would block
+                    with sidecar.open("rb") as stream:
+                        yield stream.read(MOST_BYTES + 1)
             except OSError:
                 continue
 

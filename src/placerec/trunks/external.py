@@ -62,12 +62,16 @@ class OnnxNetwork:
         provider = providers.get(runtime.device.partition(":")[0])
         if provider not in onnxruntime.get_available_providers():
             raise UsageError(f"device {runtime.device!r}: ONNX Runtime has no such device; use cpu")
+        # On a GPU, ONNX Runtime alone computes in TF32 too.
+        precision = {"use_tf32": int(runtime.precision == "tf32")} if runtime.on_gpu else {}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = runtime.cores, 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(
+                data, options, providers=[provider], provider_options=[precision]
+            )
         except Exception as error:  # ONNX Runtime's own exceptions have no common public base
             raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
         shape = self._session.get_inputs()[0].shape

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Photos, Protocol, Search
@@ -26,11 +25,11 @@ from placerec.evaluation.geometry import (
 )
 from placerec.evaluation.layouts.general import Overrides
 from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES, by_name, sides
-from placerec.photos.exif import position_from_exif
+from placerec.photos.decode import read_position
 from placerec.photos.find import find_photos
 from placerec.photos.position import COLUMNS, read_positions
 from placerec.photos.tables import number_in, read_header, read_table
-from placerec.records import Array, Position
+from placerec.records import Array
 
 RADIUS = 25.0  # metres: the rule of Pittsburgh, Tokyo 24/7 and Mapillary SLS
 COORDINATES = "coordinates.csv"
@@ -124,13 +123,13 @@ def _map_rows(path: Path) -> Iterator[tuple[int, str, PointAndHeading]]:
 
 def with_exif(photos: Photos) -> Photos:
     """Return photos with the positions and, if they exist, the headings of their tags."""
-    tags = [_exif_position(path) for path in photos.paths]
+    tags = [read_position(path) for path in photos.paths]
     positions = [position for position in tags if position is not None]
     if len(positions) < len(photos):
         raise NotFound(
             photos.paths[tags.index(None)],
-            f"no GPS position in its EXIF tags ({len(photos) - len(positions)} of {len(photos)} "
-            "photos have none)",
+            f"no GPS position in its EXIF or XMP tags ({len(photos) - len(positions)} of "
+            f"{len(photos)} photos have none)",
             "tag it or remove it, or give all positions in coordinates.csv",
         )
     return with_points(photos, on_the_sphere(positions), heading_values(positions))
@@ -139,13 +138,4 @@ def with_exif(photos: Photos) -> Photos:
 def has_exif(folder: Path) -> bool:
     """Return whether the first photo of both sides has a position in its tags."""
     roots = [folder / side for side in (QUERIES, DATABASE)]
-    return all(_exif_position(root / name) for root in roots for name in find_photos(root)[:1])
-
-
-def _exif_position(path: Path) -> Position | None:
-    """Read only the head of the file, no pixels."""
-    try:
-        with Image.open(path) as image:
-            return position_from_exif(image.getexif())
-    except Exception:  # Pillow raises many types of errors for a damaged file
-        return None
+    return all(read_position(root / name) for root in roots for name in find_photos(root)[:1])
