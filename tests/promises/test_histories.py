@@ -186,6 +186,21 @@ class Histories(RuleBasedStateMachine):
             self.partial &= kind != "build"  # it replaces what a killed one has left
         self.expected = change.legal[-1]
 
+    @rule()
+    def move_the_folder(self) -> None:
+        new = self.folder.with_name(f"{self.folder.name}+")
+        self.folder.rename(new)
+        readable = self.readable()
+        same = [name for name, mark in self.expected.items() if readable.get(name) == mark]
+        expected = self.change("refresh", []).legal[-1]
+        if same or self.moves():
+            refresh_index(self.index, folder=new, model=MeanColours())
+            self.folder, self.expected = new, expected
+        else:
+            with pytest.raises(UsageError, match="none of its"):
+                refresh_index(self.index, folder=new, model=MeanColours())
+            new.rename(self.folder)
+
     @precondition(lambda _: AVAILABLE)
     @rule(kind=kinds, chosen=some_names, place=places)
     def kill(self, kind: str, chosen: list[str], place: int) -> None:

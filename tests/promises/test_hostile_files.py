@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import resource
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from promise_support import MeanColours, draw, draw_folder, files_in, limited, small_index
 
+import placerec
 from index.index_support import WEIGHTS, create, edit, put
 from placerec import build_index, cli
 from placerec.errors import Damaged, DamagedIndex, NotFound, UnsafeWeights, UsageError
@@ -331,3 +333,24 @@ def test_names_in_a_colmap_model_open_no_file(tmp_path, name):
     (search,) = open_dataset(tmp_path, "colmap").searches
     paths = {*search.database.paths, *search.queries.paths}
     assert paths == {tmp_path / "database" / "a.png", tmp_path / "queries" / "b.png"}
+
+
+# The program's own code.
+
+RUNS_CODE = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
+
+
+def test_no_code_of_placerec_reads_a_file_by_running_it():
+    for path in Path(placerec.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module not in RUNS_CODE, path
+            if not isinstance(node, ast.Call):
+                continue
+            options = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
+            name = ast.unparse(node.func)
+            assert name not in {"eval", "exec", "torch.hub.load"}, path
+            assert name.partition(".")[0] not in RUNS_CODE, path
+            assert not options.get("allow_pickle"), path
+            if name == "torch.load":
+                assert options.get("weights_only") is True, path

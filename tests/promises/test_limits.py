@@ -33,7 +33,7 @@ def test_a_disk_that_is_full_at_any_size_ends_a_build_and_an_add_as_if_they_had_
     more = [draw(tmp_path / "more" / f"{seed}.png", seed) for seed in range(10, 60)]
     add_photos(path, more, model=MeanColours())
     undisturbed, largest, seen = answers(path), path.stat().st_size, set()
-    for room in range(0, largest, 4096):
+    for room in (*range(0, whole, 16384), *range(whole, largest, 4096)):
         path.write_bytes(start)
         if room < whole:
             with limited(resource.RLIMIT_FSIZE, room), pytest.raises(NoRoom) as error:

@@ -63,7 +63,7 @@ def damaged_contents(content: bytes, count: int):
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["int8", "float32"])
-def test_2000_damaged_files_are_found_and_never_answered(tmp_path: Path, exact: bool):
+def test_4000_damaged_files_are_found_and_never_answered(tmp_path: Path, exact: bool):
     path = build(tmp_path / "a.plr", range(12), exact=exact)
     content, good_rows, good_answers = path.read_bytes(), rows(path), answers(path)
     changed = 0
