@@ -47,7 +47,7 @@ def query(
     index: Path, photos: tuple[Path, ...], top: int, as_json: bool, geojson: Path | None,
     picture: Path | None, model: str, threads: int | None, device: str, **options: Any,
 ) -> int:  # fmt: skip
-    r"""Say where each PHOTO was taken: the most similar places of INDEX, best first.
+    """Say where each PHOTO was taken: the most similar places of INDEX, best first.
 
     A folder means every photo in it. A place has three numbers:
 
@@ -57,7 +57,7 @@ def query(
     inliers  how many patches agree on one movement between the two photos
 
     In Python: placerec.PlaceRecognizer.open(INDEX).query(PHOTO).
-    """
+    """  # noqa: D301 - the character keeps the lines apart in click
     from placerec.recognise.recognizer import PlaceRecognizer
 
     if geojson:
