@@ -68,6 +68,76 @@ def test_pixels_and_path_give_the_same_answer(town, town_index):
         assert told(recognizer.query(pixels)) == told(recognizer.query(path))
 
 
+def test_every_form_of_a_photo_gives_the_same_answer(town, town_index):
+    path = town / "queries" / "night_000.jpg"
+    with PlaceRecognizer.open(town_index) as recognizer, Image.open(path) as image:
+        photo = recognizer.read(path)
+        expected = told(recognizer.query(path))
+        for form in (str(path), photo, photo.pixels, image, Image.fromarray(photo.pixels)):
+            assert told(recognizer.query(form)) == expected
+        assert recognizer.query(image).query == str(path)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "CMYK", "L", "P", "I;16", "F"])
+def test_an_image_of_any_mode_is_converted_as_its_file_is(mode, town, town_index, tmp_path):
+    path = town / "queries" / "night_001.jpg"
+    image = Image.open(path).convert("L" if mode in ("I;16", "F") else mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) << 8)
+    image = image.convert("F") if mode == "F" else image
+    image.save(tmp_path / "a.tiff")
+    with PlaceRecognizer.open(town_index, candidates=0) as recognizer:
+        expected = told(recognizer.query(tmp_path / "a.tiff"))
+        assert told(recognizer.query(image)) == expected
+
+
+def test_an_image_is_turned_upright(town, town_index):
+    image = Image.open(town / "queries" / "night_000.jpg").transpose(Image.Transpose.ROTATE_90)
+    with PlaceRecognizer.open(town_index, candidates=0) as recognizer:
+        expected = told(recognizer.query(image.transpose(Image.Transpose.ROTATE_270)))
+        image.getexif()[0x0112] = 6
+        assert told(recognizer.query(image)) == expected
+
+
+@pytest.mark.parametrize(
+    "photo",
+    [
+        np.zeros((48, 64), np.uint8), np.zeros((48, 64, 4), np.uint8), np.zeros((0, 0, 3)),
+        np.zeros((48, 64, 3), np.float32), Image.new("RGB", (0, 0)), None, 3, [[1, 2, 3]], b"a.jpg",
+    ],
+)  # fmt: skip
+def test_what_is_no_photo_is_a_usage_error(photo, town_index):
+    with (
+        PlaceRecognizer.open(town_index) as recognizer,
+        pytest.raises(UsageError, match="uint8 RGB"),
+    ):
+        recognizer.query(photo)
+
+
+def test_a_recogniser_knows_that_its_index_has_changed_and_loads_it_again(
+    town, town_index, tmp_path
+):
+    index, night = tmp_path / "a.placerec", town / "queries" / "night_000.jpg"
+    shutil.copy(town_index, index)
+    recognizer = PlaceRecognizer.open(str(index), candidates=3)
+    assert not recognizer.is_stale
+    add_photos(index, night)
+    assert recognizer.is_stale
+    assert recognizer.query(night).best.path == "place_000.jpg"
+    reloaded = recognizer.reload()
+    with pytest.raises(UsageError, match="closed"):
+        recognizer.query(night)
+    with reloaded:
+        assert not reloaded.is_stale
+        assert reloaded.settings.candidates == 3
+        assert reloaded.query(night).best.path.endswith("night_000.jpg")
+        index.unlink()
+        assert reloaded.is_stale
+        with pytest.raises(NotFound):
+            reloaded.reload()
+        assert len(reloaded.query(night).places) == 5
+
+
 def test_retrieval_only_has_no_inliers_and_orders_by_the_global_score(town, town_index):
     with PlaceRecognizer.open(town_index, candidates=0) as recognizer:
         answer = recognizer.query(town / "queries" / "night_000.jpg")

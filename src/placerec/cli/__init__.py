@@ -28,6 +28,7 @@ from placerec.errors import PlacerecError
 from placerec.version import __version__
 
 BUG, NO_ROOM, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 6, 130, 141, 143
+AGAIN_SECONDS = 0.02  # after which a signal is looked at again that came while a package was loaded
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,10 +46,17 @@ for command in (
 
 def main() -> None:
     """Run the command line and exit with a documented code; no traceback reaches a user."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, _stop)
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal of an old encoding shows \u6771
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(_run())
+    try:
+        code = _run()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # nothing may stop the joining of threads
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _run() -> int:
@@ -80,10 +88,6 @@ def _run() -> int:
     except Exception as error:
         if os.environ.get("PLACEREC_DEBUG"):
             raise
-        if isinstance(error.__cause__, KeyboardInterrupt):  # while a package was being loaded
-            return _fail("interrupted", INTERRUPTED)
-        if isinstance(error.__cause__, SystemExit):
-            return TERMINATED
         kind = type(error).__name__
         return _fail(f"a bug in placerec ({kind}: {error}); PLACEREC_DEBUG=1 shows where", BUG)
     return code if isinstance(code, int) else 0
@@ -106,5 +110,28 @@ def _silence_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End the program by an exception, so that its files are closed and its threads joined.
+
+    Only the first signal does so. Another one would stop the closing and joining, and a thread that
+    is still inside ONNX Runtime when Python ends aborts the process. A package that is being loaded
+    is loaded first: an exception in the middle may be lost, or leave a lock of Python's imports
+    taken for ever.
+    """
+    if _loads_a_package(frame) and hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, lambda _, later: _stop(number, later))
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        return
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _do_nothing)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(TERMINATED)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """Take a signal without an effect; Python complains if SIG_IGN is set while one arrives."""
+
+
+def _loads_a_package(frame: FrameType | None) -> bool:
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None

@@ -36,7 +36,7 @@ from placerec.photos.colour import to_rgb
 from placerec.photos.exif import Gps, gps_from_exif, time_from_exif
 from placerec.photos.find import CAMERA_RAW_SUFFIXES
 from placerec.photos.xmp import gps_from_xmp, packets
-from placerec.records import Photo, Position
+from placerec.records import Array, Photo, Position
 
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB; Pillow warns of more
 MAX_BYTES = 1 << 30  # twice the size of MAX_PIXELS as uncompressed 16-bit RGB
@@ -77,9 +77,26 @@ def decode(path: Path, name: str | None = None, shrink_to: tuple[int, int] | Non
     ``reason`` describes the problem.
     """
     data = _read(path)
+    with _photo_errors(path):
+        return _decode(path, data, name or str(path), shrink_to)
+
+
+def pixels_of(image: Image.Image) -> Array:
+    """Return the pixels (H, W, 3) uint8 RGB of an opened image, upright as ``decode`` gives them.
+
+    Raises a ``PhotoError`` if the image cannot be loaded.
+    """
+    with _photo_errors(Path(getattr(image, "filename", "") or "image")):
+        image.load()
+        return _upright(image, _exif(image))
+
+
+@contextmanager
+def _photo_errors(path: Path) -> Iterator[None]:
+    """Translate everything that Pillow raises."""
     try:
         with _quiet_pillow():
-            return _decode(path, data, name or str(path), shrink_to)
+            yield
     except PhotoError:
         raise
     except (Image.DecompressionBombError, MemoryError) as error:
@@ -124,12 +141,16 @@ def _decode(path: Path, data: bytes, name: str, shrink_to: tuple[int, int] | Non
     if image.format == "PNG" and b"IEND" not in data:  # Pillow does not detect this cut
         raise TruncatedPhoto(path, "cut off (no end mark)")
     exif = _exif(image)
+    pixels = _upright(image, exif)
+    gps, digest = _gps(image, exif, path), hashlib.sha256(data).hexdigest()
+    return Photo(name, digest, pixels, gps.position, time_from_exif(exif), gps.damaged)
+
+
+def _upright(image: Image.Image, exif: Image.Exif) -> Array:
     rgb, orientation = to_rgb(image), exif.get(ORIENTATION_TAG)
     if isinstance(orientation, int) and orientation in UPRIGHT:
         rgb = rgb.transpose(UPRIGHT[orientation])  # Pillow itself does this for TIFF
-    pixels = np.array(rgb, dtype=np.uint8, order="C")
-    gps, digest = _gps(image, exif, path), hashlib.sha256(data).hexdigest()
-    return Photo(name, digest, pixels, gps.position, time_from_exif(exif), gps.damaged)
+    return np.array(rgb, dtype=np.uint8, order="C")
 
 
 def _gps(image: Image.Image, exif: Image.Exif, path: Path) -> Gps:

@@ -7,20 +7,23 @@ print(answer.best.path, answer.best.score)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from placerec.errors import FixedByIndex
+from placerec.errors import FixedByIndex, UsageError
 from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
 from placerec.method.ranking import rerank, shortlist
 from placerec.models.model import Model
 from placerec.models.resolve import AUTO
+from placerec.photos.decode import pixels_of
 from placerec.photos.structure import has_structure
 from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Answer, Array, Features, Match, Photo, Place
@@ -37,7 +40,7 @@ class PlaceRecognizer:
     """Answers where a photo was taken, from an index of photos.
 
     ``global_descriptors`` (N, G) float32 are in the order of ``index.entries``. ``blank`` has the
-    rows of photos without structure, which are never an answer.
+    rows of photos without structure, which are never an answer. ``reopen`` opens the index again.
     """
 
     index: IndexReader = field(repr=False)
@@ -46,6 +49,7 @@ class PlaceRecognizer:
     global_descriptors: Array = field(repr=False)
     threads: int = 1
     blank: frozenset[int] = field(default=frozenset(), repr=False)
+    reopen: Callable[[], PlaceRecognizer] = field(kw_only=True, repr=False)
 
     @classmethod
     def open(
@@ -67,29 +71,64 @@ class PlaceRecognizer:
             inside = model_of_index(reader, path, model, runtime)
             settings = _query_settings(inside.settings, changes)
             descriptors = reader.global_descriptors()
-            blank = frozenset(np.flatnonzero(~descriptors.any(axis=1)).tolist())
-            return cls(reader, inside, settings, descriptors, runtime.cores, blank)
+            blank = frozenset(
+                row
+                for row, entry in enumerate(reader.entries)
+                if entry.blank or not descriptors[row].any()
+            )
+            again = partial(cls.open, path, model=model, runtime=runtime, **changes)
+            return cls(reader, inside, settings, descriptors, runtime.cores, blank, reopen=again)
 
     def read(self, path: str | Path) -> Photo:
         """Return the photo at ``path`` with as many pixels as the model uses."""
         return self.model.read(Path(path))
 
-    def query(self, photo: str | Path | Photo | Array, top: int = 5) -> Answer:
+    def query(self, photo: str | Path | Photo | Image.Image | Array, top: int = 5) -> Answer:
         """Return the ``top`` places most similar to ``photo``, best first.
 
-        ``photo`` is a path, a decoded ``Photo``, or pixels (H, W, 3) uint8 RGB.
+        ``photo`` is a path, a decoded ``Photo``, an image of Pillow in any mode, or pixels
+        (H, W, 3) uint8 RGB. A photo without structure has no place, and a ``note`` that says so.
+        Raises ``UsageError`` for anything else, ``NotFound`` or a ``PhotoError`` for a path that
+        cannot be read, ``StaleIndex`` if a candidate was changed since the index was opened.
         """
-        if isinstance(photo, np.ndarray):
-            name, pixels = "", photo
-        else:
-            decoded = photo if isinstance(photo, Photo) else self.read(photo)
-            name, pixels = decoded.path, decoded.pixels
+        name, pixels = self._named_pixels(photo)
         with single_threaded_blas():
             features = self.model.feature_map(pixels)
             if not has_structure(pixels):
                 return Answer(name, (), NOTHING)
             places = self.rank(self.model.describe_map(features, stride=1), top)
         return Answer(name, places, "" if places else "no photo of the index can be recognised")
+
+    def _named_pixels(self, photo: str | Path | Photo | Image.Image | Array) -> tuple[str, Array]:
+        if isinstance(photo, np.ndarray):
+            return "", photo
+        if isinstance(photo, Image.Image):
+            return str(getattr(photo, "filename", "")), pixels_of(photo)
+        if not isinstance(photo, str | Path | Photo):
+            raise UsageError(
+                f"photo: {type(photo).__name__}; give a path, a Photo, an image of Pillow, or "
+                f"pixels (height, width, 3) uint8 RGB"
+            )
+        read = photo if isinstance(photo, Photo) else self.read(photo)
+        return read.path, read.pixels
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the index was changed, replaced or deleted since it was opened; cheap.
+
+        ``query`` does not see photos that were added. It raises ``StaleIndex`` if a candidate was
+        changed or removed.
+        """
+        return self.index.has_changed()
+
+    def reload(self) -> PlaceRecognizer:
+        """Close this recogniser and return one of the index as it is now, opened in the same way.
+
+        Raises what ``open`` raises; this recogniser then stays open.
+        """
+        reopened = self.reopen()
+        self.close()
+        return reopened
 
     def rank(self, query: Features, top: int) -> tuple[Place, ...]:
         """Return the ``top`` places for the features of a photo: shortlist, scores, final order.
