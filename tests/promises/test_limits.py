@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import resource
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from promise_support import (
+    SETTINGS,
+    SIZE,
     MeanColours,
     draw,
     draw_folder,
@@ -21,6 +25,8 @@ from placerec import add_photos, build_index
 from placerec.errors import NoRoom, PlacerecError
 from placerec.index import IndexReader, build, verify
 from placerec.recognise import PlaceRecognizer
+from placerec.trunks.external import OnnxTrunk, TorchTrunk
+from plain_methods import write_onnx_trunk
 
 
 def test_a_disk_that_is_full_at_any_size_ends_a_build_and_an_add_as_if_they_had_not_begun(
@@ -111,3 +117,47 @@ def test_too_few_descriptors_are_an_error_and_leave_nothing(tmp_path):
         assert verify(path) == []
     assert errors
     assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 1 GiB",
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes",
+    ],
+)
+def test_a_network_that_finds_no_memory_is_not_blamed(tmp_path, says):
+    torch = pytest.importorskip("torch")
+    folder, path = draw_folder(tmp_path / "photos", 2), tmp_path / "a.placerec"
+
+    class Network(torch.nn.Module):
+        def forward(self, image):
+            if len(seen) > 1:
+                raise RuntimeError(says)
+            seen.append(image)
+            return image[:, :, ::16, ::16]
+
+    seen: list[object] = []
+    trunk = TorchTrunk(Network(), name="large", probe_size=SIZE)
+    with pytest.raises(MemoryError, match="large: "):
+        build_index(path, folder, model=trunk, settings=SETTINGS)
+    assert files_in(tmp_path) == ["photos"]
+
+
+def test_onnx_runtime_that_finds_no_memory_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    import onnxruntime
+
+    def fail(*args, **options):
+        raise RuntimeError("bfc_arena.cc:360 Failed to allocate memory for requested buffer")
+
+    write_onnx_trunk(tmp_path / "a.onnx")
+    trunk = OnnxTrunk.from_file(tmp_path / "a.onnx")
+    with monkeypatch.context() as patched:
+        inputs = [SimpleNamespace(name="x")]
+        session = SimpleNamespace(run=fail, get_inputs=lambda: inputs)
+        patched.setattr(trunk._network, "_session", session)
+        with pytest.raises(MemoryError, match="allocate"):
+            trunk(np.zeros((1, 3, 32, 32), np.float32))
+        patched.setattr(onnxruntime, "InferenceSession", fail)
+        with pytest.raises(MemoryError, match="allocate"):
+            OnnxTrunk.from_file(tmp_path / "a.onnx")

@@ -38,6 +38,7 @@ LARGEST_FILE = 1 << 31  # bytes; a protobuf message cannot be larger
 # the length before it are 0a and 08; readers also accept both with more bytes than needed.
 LOCATION = re.compile(b"location")
 KEY_BEFORE = re.compile(rb"(\x0a|\x8a[\x80-\xff]*[\0-\x7f])(\x08|\x88[\x80-\xff]*[\0-\x7f])\Z")
+NO_MEMORY = re.compile("allocate memory|bad.alloc|out of memory", re.IGNORECASE)
 LONGEST_KEY = 20  # bytes of such a tag and length
 # PyTorch may round differently with another number of threads.
 ONE_THREAD = Runtime(threads=1)
@@ -73,6 +74,7 @@ class OnnxNetwork:
                 data, options, providers=[provider], provider_options=[precision]
             )
         except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+            _refuse_lack_of_memory(name, error)
             raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
         shape = self._session.get_inputs()[0].shape
         self.at_once = 1
@@ -95,10 +97,20 @@ class OnnxNetwork:
             output = self._session.run(None, {self._session.get_inputs()[0].name: image})
             return np.asarray(output[0])
         except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+            _refuse_lack_of_memory(self.name, error)
             raise UsageError(
                 f"{self.name}: it fails on a float32 image {image.shape}: {error}; save it for "
                 f"such images"
             ) from error
+
+
+def _refuse_lack_of_memory(name: str, error: Exception) -> None:
+    """Raise ``MemoryError`` if ``error`` says that there is too little memory, here or on a GPU.
+
+    Otherwise the caller blames the network. The runtimes have no common type for it.
+    """
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        raise MemoryError(f"{name}: {error}") from error
 
 
 def _has_external_data(data: bytes) -> bool:
@@ -133,6 +145,7 @@ class TorchNetwork:
             try:
                 output = self._network(self._torch.from_numpy(image).to(self._device))
             except Exception as error:  # the user's code can raise any exception
+                _refuse_lack_of_memory(self.name, error)
                 raise UsageError(
                     f"{self.name}: it fails on an image {image.shape} ({error}); set its "
                     f"attribute image_size (height, width) to a size that it takes"
