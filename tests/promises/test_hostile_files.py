@@ -231,17 +231,20 @@ def test_an_index_with_sound_checksums_and_a_hostile_model_is_refused(sound, tmp
         assert "\n" not in str(error.value)
 
 
-def test_settings_that_are_nested_without_end_are_a_finding_and_no_crash(sound, tmp_path):
+@pytest.mark.parametrize("settings", ["[" * 100_000, "no JSON", "7", "[]"])
+def test_settings_that_are_not_json_are_damage_and_no_crash(command, sound, tmp_path, settings):
     path = resealed(tmp_path / "a.placerec", weights=sound)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         collection = schema.Collection.read(connection, path)
-        collection._replace(settings="[" * 100_000).write(connection)
+        collection._replace(settings=settings).write(connection)
     finally:
         connection.close()
-    assert verify(path) == ["the settings are not JSON"]
-    with pytest.raises(Damaged, match="settings"):
-        PlaceRecognizer.open(path)
+    assert any("its settings are not a JSON object" in finding for finding in verify(path))
+    for words in (("index", "info", path), ("index", "info", path, "--json"), ("query", path, "a")):
+        code, out, err = command(*words)
+        assert (code, out, err.count("\n")) == (4, "", 1)
+        assert "settings" in err
 
 
 SCHEMAS = {
