@@ -39,7 +39,7 @@ def calls(of, folder, town):
         ) or Path(model).stat(),
         "load_model": lambda: placerec.load_model(model),
         "build_index": lambda: placerec.build_index(
-            index, database, positions=of(table), settings=SMALL
+            index, database, positions=of(table), model=str(model)
         ).added,
         "PlaceRecognizer": recognise,
         "add_photos": lambda: placerec.add_photos(index, own).added == 1,

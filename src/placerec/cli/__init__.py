@@ -51,7 +51,12 @@ def main() -> None:
             signal.signal(number, _stop)
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal of an old encoding shows \u6771
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(_run())
+    try:
+        code = _run()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # nothing may stop the joining of threads
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _run() -> int:
@@ -108,17 +113,22 @@ def _silence_stdout() -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     """End the program by an exception, so that its files are closed and its threads joined.
 
-    Only the first signal does so: another one would stop the closing and joining. A package that is
-    being loaded is loaded first: an exception in the middle may be lost, leave a lock of Python's
-    imports taken for ever, or leave a C++ library half made.
+    Only the first signal does so. Another one would stop the closing and joining, and a thread that
+    is still inside ONNX Runtime when Python ends aborts the process. A package that is being loaded
+    is loaded first: an exception in the middle may be lost, or leave a lock of Python's imports
+    taken for ever.
     """
     if _loads_a_package(frame) and hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, lambda _, later: _stop(number, later))
         signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
         return
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, _do_nothing)
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(TERMINATED)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """Take a signal without an effect; Python complains if SIG_IGN is set while one arrives."""
 
 
 def _loads_a_package(frame: FrameType | None) -> bool:
