@@ -7,7 +7,6 @@ import contextlib
 import json
 import resource
 import sqlite3
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from promise_support import MeanColours, draw, draw_folder, files_in, limited, s
 
 import placerec
 from index.index_support import WEIGHTS, create, edit, put
-from placerec import build_index, cli
+from placerec import build_index
 from placerec.errors import Damaged, DamagedIndex, NotFound, UnsafeWeights, UsageError
 from placerec.evaluation.layouts import open_dataset
 from placerec.index import IndexReader, schema, verify
@@ -232,22 +231,20 @@ def test_an_index_with_sound_checksums_and_a_hostile_model_is_refused(sound, tmp
         assert "\n" not in str(error.value)
 
 
-def test_settings_that_are_nested_without_end_are_a_finding_and_no_crash(
-    sound, tmp_path, monkeypatch, capfd
-):
+@pytest.mark.parametrize("settings", ["[" * 100_000, "no JSON", "7", "[]"])
+def test_settings_that_are_not_json_are_damage_and_no_crash(command, sound, tmp_path, settings):
     path = resealed(tmp_path / "a.placerec", weights=sound)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         collection = schema.Collection.read(connection, path)
-        collection._replace(settings="[" * 100_000).write(connection)
+        collection._replace(settings=settings).write(connection)
     finally:
         connection.close()
-    assert verify(path) == ["the settings are not JSON"]
-    with pytest.raises(Damaged, match="settings"):
-        PlaceRecognizer.open(path)
-    monkeypatch.setattr(sys, "argv", ["placerec", "index", "info", str(path)])
-    assert cli._run() == 4
-    assert "the settings are not JSON" in capfd.readouterr().err
+    assert any("its settings are not a JSON object" in finding for finding in verify(path))
+    for words in (("index", "info", path), ("index", "info", path, "--json"), ("query", path, "a")):
+        code, out, err = command(*words)
+        assert (code, out, err.count("\n")) == (4, "", 1)
+        assert "settings" in err
 
 
 SCHEMAS = {

@@ -21,7 +21,7 @@ from placerec.cli.options import (
 )
 from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say, warn
 from placerec.cli.progress import showing_progress
-from placerec.errors import Damaged, DamagedIndex, FolderGone, UsageError
+from placerec.errors import Damaged, FolderGone, UsageError
 
 if TYPE_CHECKING:
     from placerec.index.build import Report
@@ -154,7 +154,7 @@ def info(index: Path, as_json: bool, photos: bool) -> None:
     elif photos:
         say(*(entry.name for entry in entries))
     elif as_json:
-        print_json(_facts(index, info, entries))
+        print_json(_facts(info, entries))
     else:
         _print_info(index, info, entries)
 
@@ -185,12 +185,8 @@ def _photo_facts(entry: Entry) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _facts(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> dict[str, Any]:
+def _facts(info: IndexInfo, entries: Sequence[Entry]) -> dict[str, Any]:
     """Return what an index contains, for programs: exact numbers, true names."""
-    try:
-        settings = json.loads(info.settings)
-    except (ValueError, RecursionError) as error:
-        raise DamagedIndex(index, "the settings are not JSON") from error
     facts = {
         "photos": info.photos,
         "with_position": sum(entry.position is not None for entry in entries),
@@ -199,14 +195,14 @@ def _facts(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> dict[str, 
         "missing": [entry.name for entry in entries if not (info.root / entry.name).is_file()],
         **asdict(info),
     }
-    return facts | {"folder": str(facts.pop("root")), "settings": settings}
+    return facts | {"folder": str(facts.pop("root")), "settings": json.loads(info.settings)}
 
 
 def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
     """Print what an index contains, for people."""
     from placerec.index.notices import Notice
 
-    facts = _facts(index, info, entries)
+    facts = _facts(info, entries)
     print_facts({
         "photos": f"{info.photos}, {facts['with_position']} with a position",
         "folder": info.root,

@@ -15,6 +15,7 @@ the collection: it does not depend on the order, and one photo updates it in con
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import sqlite3
@@ -140,7 +141,7 @@ class Collection(NamedTuple):
 
     @classmethod
     def read(cls, connection: sqlite3.Connection, path: Path) -> Self:
-        """Return the row; raise DamagedIndex if it is missing or does not match its seal."""
+        """Return the row; raise DamagedIndex if it is missing, changed or invalid."""
         query = f"SELECT seal, {', '.join(cls._fields)} FROM collection WHERE id = 1"  # noqa: S608
         stored = connection.execute(query).fetchone()
         if stored is None:
@@ -148,7 +149,10 @@ class Collection(NamedTuple):
         mark, *values = stored
         if seal(*values) != mark:
             raise DamagedIndex(path, "the row about the collection has changed")
-        return cls(*values)
+        collection = cls(*values)
+        if not _is_json_object(collection.settings):
+            raise DamagedIndex(path, "its settings are not a JSON object")
+        return collection
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Store the row with its seal."""
@@ -282,3 +286,10 @@ def _number(mark: bytes) -> int:
 
 def _digest(total: int) -> bytes:
     return (total % DIGEST_MODULUS).to_bytes(SEAL_BYTES, "little")
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

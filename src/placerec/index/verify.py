@@ -6,7 +6,6 @@ its seal, and each blob is decoded.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -56,10 +55,6 @@ def _collection(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
     collection = schema.Collection.read(connection, path)
     if not (collection.model and collection.fingerprint):
         yield "the model's name or fingerprint is missing"
-    try:
-        json.loads(collection.settings)
-    except (ValueError, RecursionError):
-        yield "the settings are not JSON"
     weights = connection.execute("SELECT id, data FROM weights").fetchall()
     if [number for number, _ in weights] == [1]:
         codec.decode_bytes(weights[0][1], collection.weights_key(), path)
