@@ -54,12 +54,8 @@ def main() -> None:
     try:
         code = _run()
     finally:
-        alarm = getattr(signal, "SIGALRM", signal.SIGTERM)
-        for number in (
-            signal.SIGINT,
-            signal.SIGTERM,
-            alarm,
-        ):  # nothing stops the joining of threads
+        # Nothing stops the joining of threads.
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGALRM", signal.SIGTERM)):
             signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
