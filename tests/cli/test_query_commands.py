@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from placerec.cli import cli
 from placerec.demo import demo_pose, position_of
 from placerec.errors import NotFound, UsageError
 from placerec.recognise import draw_match, match_photos
@@ -50,7 +52,6 @@ def test_bad_queries_exit_with_their_code_in_one_line(placerec, town, town_index
     for words, code in (
         (("query", "nowhere.placerec", good), 3),
         (("query", good, good), 3),
-        (("query", good, town_index), 2),
         (("query", town_index, "nowhere.jpg"), 3),
         (("query", town_index, tmp_path / "broken.jpg"), 5),
         (("query", town_index, good, "--patch-sizes", "7"), 2),
@@ -59,19 +60,37 @@ def test_bad_queries_exit_with_their_code_in_one_line(placerec, town, town_index
         (("query", town_index, good, "--scale-weights", "0.5,0.6"), 2),
         (("query", town_index, good, "--device", "tpu"), 2),
         (("query", town_index, good, good, "--picture", "x.png"), 2),
-        (("query", town_index, good, "--picture", "x.tiff"), 2),
-        (("query", town_index, good, "--picture", "x"), 2),
-        (("query", town_index, good, "--picture", good), 2),
-        (("query", town_index, good, "--picture", "nowhere/x.png"), 3),
-        (("query", town_index, good, good, "--picture", "nowhere/pictures"), 3),
-        (("query", town_index, good, "--geojson", "nowhere/x.geojson"), 3),
-        (("query", town_index, placerec.folder), 3),
-        (("match", good, good, "--picture", "x.gif"), 2),
     ):
         refused = placerec(*words, code=code)
         assert refused.stdout == ""
         assert "rror: " in refused.stderr
     assert list(placerec.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("photos", "options", "error"),
+    [
+        (["good"], ["--picture", "x.tiff"], UsageError),
+        (["good"], ["--picture", "x"], UsageError),
+        (["good"], ["--picture", "good"], UsageError),
+        (["good", "good"], ["--picture", "x.png"], UsageError),
+        (["good"], ["--picture", "nowhere/x.png"], NotFound),
+        (["good", "good"], ["--picture", "nowhere/pictures"], NotFound),
+        (["good"], ["--geojson", "nowhere/x.geojson"], NotFound),
+        (["."], [], NotFound),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_any_work(
+    photos, options, error, town, town_index, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    good = str(town / "queries" / "night_000.jpg")
+    words = ["query", str(town_index), *photos, *options]
+    words = [good if word == "good" else word for word in words]
+    result = CliRunner().invoke(cli, words)
+    assert isinstance(result.exception, error)
+    assert result.output == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_photos_among_several_are_listed_and_the_others_answered(

@@ -55,7 +55,8 @@ def main() -> None:
     try:
         code = _run()
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # nothing may stop the joining of threads
+        # Nothing stops the joining of threads.
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGALRM", signal.SIGTERM)):
             signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
@@ -130,10 +131,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
     is loaded first: an exception in the middle may be lost, or leave a lock of Python's imports
     taken for ever.
     """
-    if _loads_a_package(frame) and hasattr(signal, "setitimer"):
+    if hasattr(signal, "setitimer"):  # not on Windows
         signal.signal(signal.SIGALRM, lambda _, later: _stop(number, later))
-        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
-        return
+        loads = _loads_a_package(frame)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS if loads else 0)  # 0 stops the timer
+        if loads:
+            return
+        signal.signal(signal.SIGALRM, _do_nothing)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _do_nothing)
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(TERMINATED)
