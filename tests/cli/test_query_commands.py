@@ -13,6 +13,7 @@ from PIL import Image
 from placerec.cli import cli
 from placerec.demo import demo_pose, position_of
 from placerec.errors import NotFound, UsageError
+from placerec.index import IndexReader
 from placerec.recognise import draw_match, match_photos
 
 
@@ -201,3 +202,19 @@ def test_an_index_can_be_copied_and_asked_elsewhere(placerec, town, town_index):
 
 def test_version_is_printed(placerec):
     assert placerec("--version").stdout.startswith("placerec 0.")
+
+
+@pytest.mark.parametrize("option", ["--geojson", "--picture"])
+def test_no_result_replaces_the_index_or_an_indexed_photo(
+    option, placerec, town, town_index, tmp_path
+):
+    index = tmp_path / "a.jpg"  # a suffix that a picture may have
+    index.write_bytes(town_index.read_bytes())
+    with IndexReader.open(town_index) as reader:
+        photo = reader.photo_path(reader.entries[0].name)
+    night = town / "queries" / "night_000.jpg"
+    for asked, output in ((index, index), (town_index, photo), (index, night)):
+        before = output.read_bytes()
+        result = placerec("query", asked, night, option, output, code=2)
+        assert "would replace this file" in result.stderr
+        assert output.read_bytes() == before

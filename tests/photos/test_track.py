@@ -92,6 +92,8 @@ def test_a_track_over_the_date_line_goes_the_short_way(tmp_path):
         (WALK[:-20], "not XML"),
         (WALK.replace('lat="52.0"', 'lat="91"'), "lies at 91, 0"),
         (WALK.replace('lat="52.0" ', ""), "no lat or no lon"),
+        ('<?xml version="1.0" encoding="foo"?><gpx/>', "not XML"),
+        ('<?xml version="1.0" encoding="Shift_JIS"?><gpx/>', "not XML"),
         ("<!DOCTYPE gpx>" + WALK.partition("?>")[2], "document type"),
         ('<!DOCTYPE x [<!ENTITY e "x">]><gpx>&e;</gpx>'.encode("utf-16"), "document type"),
     ],

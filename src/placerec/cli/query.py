@@ -60,15 +60,21 @@ def query(
     """  # noqa: D301 - the character keeps the lines apart in click
     from placerec.recognise.recognizer import PlaceRecognizer
 
-    if geojson:
-        require_folder_of(geojson)
     refuse_swapped("query", index, photos[0])
     paths, skipped = _photos_of(photos)
+    if geojson:
+        require_folder_of(geojson)
+        _refuse_to_replace(geojson, (index, *paths))
+    if picture:
+        _refuse_to_replace(picture, (index,))
     pictures = _pictures_of(picture, paths, several=photos != tuple(paths) or len(paths) > 1)
     answers: list[Answer] = []
     undrawn: list[PlacerecError] = []
     runtime = Runtime(threads=threads, device=device)
     with PlaceRecognizer.open(index, model=model, runtime=runtime, **given(options)) as recognizer:
+        indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
+        for output in filter(None, (geojson, picture)):
+            _refuse_to_replace(output, indexed)
         for path, target in zip(paths, pictures, strict=True):
             try:
                 photo = recognizer.read(path)
@@ -175,8 +181,13 @@ def _check_picture(picture: Path, photos: Sequence[Path]) -> None:
     from placerec.recognise.picture import picture_format
 
     picture_format(picture)
-    if picture.exists() and any(path.exists() and picture.samefile(path) for path in photos):
-        raise UsageError(f"{picture}: the picture would replace this photo; choose another name")
+    _refuse_to_replace(picture, photos)
+
+
+def _refuse_to_replace(output: Path, files: Sequence[Path]) -> None:
+    """Raise ``UsageError`` if a result would replace the index or a photo."""
+    if output.exists() and any(path.exists() and output.samefile(path) for path in files):
+        raise UsageError(f"{output}: the result would replace this file; choose another name")
 
 
 def _draw_or_say_why(

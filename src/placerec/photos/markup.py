@@ -30,7 +30,9 @@ def parse(data: bytes) -> Element:
     try:
         parser.Parse(data, True)
         return builder.close()
-    except (expat.ExpatError, AssertionError) as error:
+    except MarkupError:
+        raise
+    except (expat.ExpatError, AssertionError, LookupError, ValueError) as error:  # odd encodings
         raise MarkupError(f"not XML ({error})") from error
 
 
