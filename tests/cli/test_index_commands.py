@@ -2,11 +2,7 @@
 
 import json
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -104,32 +100,6 @@ def test_a_folder_without_photos_is_not_found(placerec, tmp_path, kind):
     if kind == "empty":
         folder.mkdir()
     placerec("index", "build", "a.placerec", folder, code=3)
-    assert list(placerec.folder.iterdir()) == []
-
-
-def wait_for_library(pid, name):
-    for _ in range(600):
-        if name in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8"):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{name} was never loaded")
-
-
-@pytest.mark.parametrize(("signal_", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_build_leaves_no_file(placerec, many_photos, tmp_path, signal_, code):
-    for copy in range(12):  # so many that the build cannot be done when the signal comes
-        shutil.copytree(many_photos, tmp_path / "photos" / str(copy))
-    words = [sys.executable, "-m", "placerec", "index", "build", "a.placerec", tmp_path / "photos"]
-    with subprocess.Popen(
-        words, cwd=placerec.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A suite that runs in the background of a shell has inherited that SIGINT is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:  # fmt: skip
-        wait_for_library(process.pid, "onnxruntime")  # by then the command is at work
-        process.send_signal(signal_)
-        _, error = process.communicate(timeout=20)
-    assert process.returncode == code, error
-    assert "Traceback" not in error
     assert list(placerec.folder.iterdir()) == []
 
 

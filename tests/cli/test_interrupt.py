@@ -80,6 +80,24 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(seed, many_photos, tmp_path):
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.parametrize(("signal_", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_build_leaves_no_file(placerec, many_photos, tmp_path, signal_, code):
+    for copy in range(12):  # so many that the build cannot be done when the signal comes
+        shutil.copytree(many_photos, tmp_path / "photos" / str(copy))
+    words = [sys.executable, "-m", "placerec", "index", "build", "a.placerec", tmp_path / "photos"]
+    with subprocess.Popen(
+        words, cwd=placerec.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A suite that runs in the background of a shell has inherited that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
+        wait_for_library(process.pid, "onnxruntime")  # by then the command is at work
+        process.send_signal(signal_)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == code, error
+    assert "Traceback" not in error
+    assert list(placerec.folder.iterdir()) == []
+
+
 # An exception in a callback of Python's import is lost, with a traceback on stderr.
 @pytest.mark.parametrize("place", ["cb call", "create_module return"])
 def test_ctrl_c_while_a_package_is_loaded_waits_for_it(place, tmp_path):
