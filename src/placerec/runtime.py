@@ -10,6 +10,7 @@ from placerec.settings import require
 
 Progress = Callable[[str, int, int], None]
 PRECISIONS = ("float32", "tf32")
+MOST_THREADS = 1024  # many more would take minutes to start and to end
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
@@ -25,7 +26,8 @@ class Runtime:
     items in total. ``precision`` is that of the convolutions on a GPU: ``float32``, or ``tf32``,
     which is faster and keeps three decimal digits. A training has its own (``Schedule``).
 
-    Raises ``UsageError`` for another precision, and for ``tf32`` without a GPU.
+    Raises ``UsageError`` for another precision, for ``tf32`` without a GPU, and for a number of
+    threads that is not 0 (all cores) to 1024.
     """
 
     threads: int | None = None
@@ -34,6 +36,8 @@ class Runtime:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        allowed = 0 <= (self.threads or 0) <= MOST_THREADS
+        require(allowed, f"threads {self.threads}", f"at most {MOST_THREADS}, or 0 for all cores")
         require(self.precision in PRECISIONS, "precision", " or ".join(PRECISIONS))
         on_gpu = self.precision == "float32" or self.on_gpu
         require(on_gpu, f"precision {self.precision}", "used with device cuda")

@@ -1,11 +1,14 @@
 """``placerec query`` and ``match`` from a shell."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -15,6 +18,8 @@ from placerec.demo import demo_pose, position_of
 from placerec.errors import NotFound, UsageError
 from placerec.index import IndexReader
 from placerec.recognise import draw_match, match_photos
+from placerec.records import Grid, Match, Place
+from placerec.runtime import Runtime
 
 
 def test_query_json_has_the_documented_keys_best_first(placerec, town, town_index):
@@ -218,3 +223,43 @@ def test_no_result_replaces_the_index_or_an_indexed_photo(
         result = placerec("query", asked, night, option, output, code=2)
         assert "would replace this file" in result.stderr
         assert output.read_bytes() == before
+
+
+def test_a_photo_that_may_not_be_read_is_skipped(town, town_index, tmp_path, monkeypatch):
+    good, closed = town / "queries" / "night_000.jpg", tmp_path / "closed.jpg"
+    closed.write_bytes(good.read_bytes())
+    opened, access = Path.open, os.access
+
+    def refuse(path, *words, **options):
+        if Path(path).name == closed.name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *words, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **o: path != str(closed) and access(path, mode, **o)
+    )
+    result = CliRunner().invoke(
+        cli, ["query", str(town_index), str(closed), str(good)], standalone_mode=False
+    )
+    assert result.return_value == 5
+    assert "place_000.jpg" in result.stdout
+    assert "closed.jpg: cannot be read (Permission denied)" in result.stderr
+
+
+def test_a_number_of_threads_that_no_machine_has_is_refused(placerec, town, town_index):
+    photo = town / "queries" / "night_000.jpg"
+    result = placerec("query", town_index, photo, "--threads", 1_000_000, code=2)
+    assert "1<=x<=1024" in result.stderr
+    with pytest.raises(UsageError, match="threads -1: must be at most 1024, or 0 for all cores"):
+        Runtime(threads=-1)
+
+
+def test_a_very_narrow_photo_is_drawn(tmp_path):
+    grid = Grid((2, 2), 29, 39, 1)
+    pairs = np.array([(0, 0), (40, 41), (1130, 1130)])
+    place = Place(1, "a.jpg", 1.0, 1.0, None, (Match(1.0, pairs, grid, grid),))
+    narrow, wide = (np.full(shape, 90, np.uint8) for shape in ((20000, 400, 3), (48, 64, 3)))
+    draw_match(narrow, wide, place, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as drawn:
+        assert drawn.size == (10 + 12 + 640, 480)

@@ -9,12 +9,13 @@ import pytest
 from index_support import draw
 from PIL import ExifTags, Image
 
-from placerec import add_photos, build_index
+from placerec import add_photos, build_index, refresh_index
 from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.index import IndexReader
 from placerec.index.build import Report
 from placerec.index.notices import KINDS, Notice
 from placerec.models.photo_source import fit_on_folder
+from placerec.records import Position
 from placerec.settings import Settings
 
 TABLE = """image,latitude,longitude
@@ -203,3 +204,25 @@ def test_a_notice_is_one_sentence_with_a_count_and_the_first_names() -> None:
     assert Notice("rows_without_photo", ("line 2: a",)).exit_code == 5
     codes = {kind: Notice(kind, ("a",)).exit_code for kind in KINDS}
     assert codes == {kind: 5 if kind == "rows_without_photo" else 0 for kind in KINDS}
+
+
+def test_a_changed_photo_keeps_its_position_or_the_change_is_named(collection) -> None:
+    def stored(name: str) -> Position | None:
+        with IndexReader.open(collection.index) as reader:
+            return next(entry.position for entry in reader.entries if entry.name == name)
+
+    table = collection.folder / "positions.csv"
+    table.write_text("image,latitude,longitude\n0.png,1,2\nb.jpg,5,6\n")
+    photo = collection.photos / "b.jpg"
+    tagged(photo, (52.0, 30.0, 0.0))
+    add_photos(collection.index, collection.photos, positions=table)
+    draw(collection.photos / "0.png", 7)
+    report = refresh_index(collection.index)
+    assert (report.changed, report.located, report.notices) == (1, 1, [])
+    assert stored("0.png") == Position(1, 2)
+    tagged(photo, (52.0, 15.0, 0.0))
+    report = refresh_index(collection.index)
+    assert (report.changed, names_of(report, "position_from_file")) == (1, ("b.jpg",))
+    assert stored("b.jpg") == Position(52.25, 13.25)
+    assert add_photos(collection.index, photo, positions=table).located == 1
+    assert stored("b.jpg") == Position(5, 6)

@@ -41,6 +41,29 @@ def test_an_angle_may_have_two_or_three_parts_and_the_tags_may_be_elements():
         assert gps.position == Position(pytest.approx(-33.916667), pytest.approx(151.2), heading)
 
 
+def test_a_place_inside_a_structure_or_of_another_schema_is_not_that_of_the_camera():
+    there = "<exif:GPSLatitude>10,0N</exif:GPSLatitude><exif:GPSLongitude>20,0E</exif:GPSLongitude>"
+    shown = (
+        '<i:LocationShown xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"><rdf:Bag>'
+        f'<rdf:li rdf:parseType="Resource">{there}</rdf:li></rdf:Bag></i:LocationShown>'
+    )
+    own = ' exif:GPSLatitude="52,12.348N" exif:GPSLongitude="0,7.308W"'
+    assert gps_from_xmp(f"{HEAD}>{shown}</rdf:Description>{TAIL}".encode()) == Gps()
+    assert gps_from_xmp(f"{HEAD}{own}>{shown}</rdf:Description>{TAIL}".encode()) == HERE
+    assert gps_from_xmp(packet().replace(b"adobe.com/exif", b"other.org/exif")) == Gps()
+
+
+def test_a_decimal_angle_with_its_letter_in_a_tag_and_utf_16_are_read():
+    tags = (("Latitude", "52.2058", "N"), ("Longitude", "0.1218", "W"))
+    text = "".join(
+        f"<exif:GPS{name}>{angle}</exif:GPS{name}><exif:GPS{name}Ref>{letter}</exif:GPS{name}Ref>"
+        for name, angle, letter in tags
+    )
+    assert gps_from_xmp(f"{HEAD}>{text}</rdf:Description>{TAIL}".encode()) == HERE
+    for encoding, mark in (("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")):
+        assert gps_from_xmp(mark + packet("52, 12.348 N").decode().encode(encoding)) == HERE
+
+
 @pytest.mark.parametrize(
     "angles",
     [("52,75.0N", "0,7W"), ("52,12.3E", "0,7W"), ("91,0N", "0,7W"), ("52.2", "0,7W"),

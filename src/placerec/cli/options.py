@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from placerec.runtime import MOST_THREADS
 from placerec.settings import CHOICES, METHODS, AnySettings, Settings
 
 if TYPE_CHECKING:
     from placerec.evaluation.dataset import Dataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)  # the library says what it cannot read
 
 
 class _Numbers(click.ParamType[tuple[Any, ...]]):
@@ -108,7 +109,8 @@ _method_option = click.option(
          "patch-netvlad, paper-*: the published re-ranking, on VGG16 for paper-*.",
 )
 runtime_options = together(
-    click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores."),
+    click.option("--threads", type=click.IntRange(1, MOST_THREADS),
+                 help="Threads; default: all cores."),
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
 )
 model_options = together(

@@ -52,7 +52,7 @@ def query(
     A folder means every photo in it. A place has three numbers:
 
     \b
-    score    orders the places: how well distinctive patches agree; default: 0 to 1
+    score    orders the places: how well distinctive patches agree; a copy of a photo has about 1
     global   how similar the photos are as a whole: a cosine, at most 1
     inliers  how many patches agree on one movement between the two photos
 

@@ -11,6 +11,7 @@ from placerec.cli.commands import Command
 from placerec.cli.options import PATH, given, image_size_option, query_list_options
 from placerec.cli.output import say
 from placerec.cli.progress import showing_progress
+from placerec.runtime import MOST_THREADS
 
 
 def _queries(_context: click.Context, _param: click.Parameter, value: str | None) -> Any:
@@ -72,7 +73,9 @@ class _TablesInHelp(Command):
     help="Dimensions of the PCA if a trunk is fitted; smaller PCAs are its leading dimensions. "
     "Default: 4096.",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), help="Threads; default: all cores.")
+@click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads; default: all cores."
+)
 def reproduce(
     name: str, datasets: tuple[Path, ...], out: Path, model: str | None, queries: Any,
     threads: int | None, **options: Any,

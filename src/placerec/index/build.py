@@ -8,7 +8,7 @@ and by the sha256 of its content.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.files import paths_of
 from placerec.index.index_model import model_of_index
 from placerec.index.notices import Notice, copies, left_out
-from placerec.index.reader import IndexReader
+from placerec.index.reader import Entry, IndexReader
 from placerec.index.writer import IndexWriter
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
@@ -142,20 +142,23 @@ def store_photos(
     photos: Iterable[Described | PhotoError],
     positions: Positions,
     report: Report,
-    digests: dict[str, str],
+    indexed: Mapping[str, Entry],
 ) -> None:
     """Store described photos in batches, and note in ``report`` what happened to each.
 
-    ``digests`` are the sha256 of the photos that the index already has, by name.
+    ``indexed`` are the photos that the index already has, by name. A changed photo without a
+    position keeps the one that the index has.
     """
+    digests = {name: entry.sha256 for name, entry in indexed.items()}
     stored: dict[str, str] = {}
-    damaged, blank, far, outside = [], [], [], []
+    damaged, blank, far, outside, from_file = [], [], [], [], []
     for photo in photos:
         if isinstance(photo, PhotoError):
             report.skipped.append(photo)
             continue
         given = positions.of(photo.name, photo.taken)
-        position = given or photo.position
+        before = indexed[photo.name].position if photo.name in indexed else None
+        position = given or photo.position or before
         writer.put(
             photo.name, photo.sha256, position, photo.features,
             gps_damaged=photo.gps_damaged, blank=photo.blank,
@@ -166,6 +169,8 @@ def store_photos(
             far.append(photo.name)
         if positions.track and not given:
             outside.append(photo.name)
+        if before and position != before and not given:
+            from_file.append(photo.name)
         report.located += position is not None
         report.changed += photo.name in digests
         report.added += photo.name not in digests
@@ -174,6 +179,7 @@ def store_photos(
             writer.commit()
     report.note("far_from_exif", far)
     report.note("outside_track", outside)
+    report.note("position_from_file", from_file)
     report.note("gps_damaged", damaged)
     report.note("blank", blank)
     report.note("equal_files", copies(digests | stored, stored))

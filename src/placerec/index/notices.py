@@ -38,6 +38,12 @@ KINDS = {
         "1 photo has no position in the track (taken at another time, or without a time)",
         "{count} photos have no position in the track (taken at another time, or without a time)",
     ),
+    "position_from_file": Kind(
+        "1 changed photo has the position of its file now; add it again with the table, if a table "
+        "gave the earlier one",
+        "{count} changed photos have the positions of their files now; add them again with the "
+        "table, if a table gave the earlier ones",
+    ),
     "gps_damaged": Kind(
         "1 photo has a GPS tag that cannot be right",
         "{count} photos have a GPS tag that cannot be right",

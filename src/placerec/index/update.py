@@ -181,8 +181,7 @@ def _update(
         report.removed = sum(writer.remove(name) for name in changes.deleted)
         for name in changes.deleted:
             del indexed[name]
-        digests = {entry.name: entry.sha256 for entry in indexed.values()}
-        store_photos(writer, source.describe(pending, model), positions, report, digests)
+        store_photos(writer, source.describe(pending, model), positions, report, indexed)
     return report
 
 

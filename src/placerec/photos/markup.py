@@ -15,17 +15,17 @@ class MarkupError(ValueError):
 
 
 def parse(data: bytes) -> Element:
-    """Return the root element of XML; the names of its elements and attributes as ``name``.
+    """Return the root element of XML, with the names of ElementTree: ``{namespace}name``.
 
-    The namespace is dropped from elements, and from attributes. Raises ``MarkupError``.
+    Raises ``MarkupError``.
     """
     builder = TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
     parser.StartDoctypeDeclHandler = _refuse
     parser.StartElementHandler = lambda name, attributes: builder.start(
-        _local(name), {_local(key): value for key, value in attributes.items()}
+        _qualified(name), {_qualified(key): value for key, value in attributes.items()}
     )
-    parser.EndElementHandler = lambda name: builder.end(_local(name))
+    parser.EndElementHandler = lambda name: builder.end(_qualified(name))
     parser.CharacterDataHandler = builder.data
     try:
         parser.Parse(data, True)
@@ -36,8 +36,8 @@ def parse(data: bytes) -> Element:
         raise MarkupError(f"not XML ({error})") from error
 
 
-def _local(name: str) -> str:
-    return name.rpartition("}")[2]
+def _qualified(name: str) -> str:
+    return "{" + name if "}" in name else name
 
 
 def _refuse(*_: object) -> NoReturn:

@@ -68,8 +68,8 @@ def read_track(path: Path) -> Track:
     except MarkupError as error:
         raise _bad(path, str(error)) from error
     points: dict[datetime, tuple[float, float]] = {}
-    for point in root.iter("trkpt"):
-        time = _time(point.findtext("time", ""))
+    for point in root.iterfind(".//{*}trkpt"):
+        time = _time(point.findtext("{*}time", ""))
         latitude, longitude = finite(point.get("lat")), finite(point.get("lon"))
         if latitude is None or longitude is None:
             raise _bad(path, "a track point has no lat or no lon")

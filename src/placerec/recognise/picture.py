@@ -87,7 +87,6 @@ def _drawn_boxes(place: Place) -> tuple[Array, Array]:
 
 def _pixels(box: Array, image: Image.Image, offset: int) -> tuple[float, float, float, float]:
     left, top, right, bottom = (float(edge) for edge in box)
-    return (
-        offset + left * image.width, top * image.height,
-        offset + right * image.width - 1, bottom * image.height - 1,
-    )  # fmt: skip
+    x, y = offset + left * image.width, top * image.height
+    # In a very narrow photo a patch may be less than a pixel wide.
+    return x, y, max(x, offset + right * image.width - 1), max(y, bottom * image.height - 1)
