@@ -47,6 +47,8 @@ results: $(READY_FOR_TESTS)
 	$(BIN)/python benchmarks/query_time.py $(DATA)/gsv_cambridge_train/photos
 	$(BIN)/python benchmarks/patch_sums.py $(DATA)/../golden
 	$(BIN)/python benchmarks/matching.py $(DATA)/../golden
+	$(BIN)/python benchmarks/structure.py $(DATA)
+	$(BIN)/python benchmarks/setup.py
 
 # The environment of the demo: the plain package, and HEIC for photos of telephones.
 # Only errors of pip are shown: its warnings are about the machine, not about placerec.

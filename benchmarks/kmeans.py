@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from patch_sums import feature_map
-from table import ROOT, append_rows, read_rows, write_page
+from table import ROOT, append_rows, page_table, read_rows, write_page
 
 from placerec.method.vlad import KMEANS_ITERATIONS, assignment_sharpness, kmeans, normalise
 from placerec.photos.find import find_photos
@@ -73,9 +73,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
     """Return the table of docs/METHOD.md."""
     head = ("K", "rounds at most", "mean squared distance to the nearest centre", "alpha",
             f"features in the same cluster as after {ROUNDS[-1]}")  # fmt: skip
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    lines += [" | ".join(row[name] for name in COLUMNS) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
+    return page_table(head, ([row[name] for name in COLUMNS] for row in rows))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from table import ROOT, append_rows, read_rows, write_page
+from table import ROOT, append_rows, page_table, read_rows, write_page
 
 from placerec.method.matching import Matched
 from placerec.method.pca import Projection
@@ -120,9 +120,7 @@ def in_turn(
 
 def markdown(rows: list[dict[str, str]]) -> str:
     head = ("work", "ours, s", "published operations, s", "ratio")
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    lines += [" | ".join(row[name] for name in COLUMNS) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
+    return page_table(head, ([row[name] for name in COLUMNS] for row in rows))
 
 
 def main() -> None:

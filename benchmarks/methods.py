@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from table import ROOT, append_rows, read_rows, write_page
+from table import ROOT, append_rows, page_table, read_rows, write_page
 
 from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.layouts import open_dataset
@@ -158,17 +158,17 @@ def markdown(rows: list[dict[str, str]]) -> str:
     """The table as it stands on the page: the final ranking, and the global one before it."""
     head = ("set", "queries", "method", "global R@1", "R@1", "R@5", "R@10", "ms per query",
             "bytes per photo")  # fmt: skip
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines: list[list[str]] = []
     order = [one.name for one in SETS]
     for row in sorted(rows, key=lambda row: (order.index(row["set"]), row["protocol"])):
         part = "final" if row["final_recall@1"] else "global"
-        lines.append(" | ".join([
+        lines.append([
             title(row["set"], row["protocol"]), row["queries"], row["method"],
             interval(row, "global"), interval(row, "final") if part == "final" else "-",
             *(f"{float(row[f'{part}_recall@{n}']):.3f}" for n in (5, 10)),
             f"{sum_of_stages(row):.0f}", row["bytes_per_photo"],
-        ]))  # fmt: skip
-    return "\n".join(f"| {line} |" for line in lines)
+        ])  # fmt: skip
+    return page_table(head, lines)
 
 
 def summary(rows: list[dict[str, str]]) -> str:
@@ -177,7 +177,7 @@ def summary(rows: list[dict[str, str]]) -> str:
     shown = [row for row in rows if (row["set"], row["protocol"]) in first]
     listed = {asked.label for asked in METHODS if asked.listed}
     head = ("method", *(title(*names) for names in first), "ms per query", "bytes per photo")
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines: list[list[str]] = []
     for some in (False, True):  # all queries, then the lists of 100
         for asked in METHODS:
             mine = {
@@ -188,12 +188,12 @@ def summary(rows: list[dict[str, str]]) -> str:
                 continue
             times = sorted(sum_of_stages(row) for row in mine.values())
             sizes = sorted(int(row["bytes_per_photo"]) for row in mine.values())
-            lines.append(" | ".join([
+            lines.append([
                 f"{asked.label}, {LISTED} queries" if some else asked.label,
                 *(recall_cell(mine.get(names)) for names in first),
                 span(times[0], times[-1]), span(sizes[0], sizes[-1]),
-            ]))  # fmt: skip
-    return "\n".join(f"| {line} |" for line in lines)
+            ])  # fmt: skip
+    return page_table(head, lines)
 
 
 def front(rows: list[dict[str, str]]) -> str:
@@ -201,7 +201,7 @@ def front(rows: list[dict[str, str]]) -> str:
     own = [one for one in SETS if not one.only and not one.distractors]
     sets = [(one.name, next(iter(one.protocols))) for one in own]
     head = ("method", *(title(*names) for names in sets), "ms per query", "bytes per photo")
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines: list[list[str]] = []
     for label in FRONT:
         by_set = {
             (row["set"], row["protocol"]): row for row in rows
@@ -214,8 +214,8 @@ def front(rows: list[dict[str, str]]) -> str:
         sizes = sorted(int(row["bytes_per_photo"]) for row in chosen)
         recalls = (interval(row, "final" if row["final_recall@1"] else "global") for row in chosen)
         cells = [label, *recalls, span(times[0], times[-1]), span(sizes[0], sizes[-1])]
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+        lines.append(cells)
+    return page_table(head, lines)
 
 
 def title(name: str, protocol: str) -> str:

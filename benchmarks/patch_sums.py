@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from table import ROOT, append_rows, read_rows, write_page
+from table import ROOT, append_rows, page_table, read_rows, write_page
 
 from placerec.method.matching import mutual_nearest
 from placerec.method.patches import patch_vlad
@@ -108,9 +108,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
     """Return the table of docs/METHOD.md."""
     head = ("assignment", "p", "sums", "1 - cos, worst", "1 - cos, median", "matches",
             "in float64", "in common", "recorded: worst", "recorded: in common")  # fmt: skip
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    lines += [" | ".join(row[name] for name in COLUMNS) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
+    return page_table(head, ([row[name] for name in COLUMNS] for row in rows))
 
 
 def main() -> None:

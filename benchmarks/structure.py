@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from table import ROOT, append_rows, read_rows, write_page
+from table import ROOT, append_rows, page_table, read_rows, write_page
 
 from placerec.demo import demo_pose, render
 from placerec.photos import decode, find_photos
@@ -88,9 +88,7 @@ def rows(folder: Path) -> Iterator[dict[str, object]]:
 def markdown(rows: list[dict[str, str]]) -> str:
     """Return the table of docs/PHOTOS.md."""
     head = ("photos of", "photos", "least", "most")
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    lines += [" | ".join(row[name] for name in COLUMNS) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
+    return page_table(head, ([row[name] for name in COLUMNS] for row in rows))
 
 
 def main() -> None:

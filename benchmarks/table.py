@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -211,13 +211,13 @@ def markdown(rows: list[dict[str, str]]) -> str:
     """The table as it stands on the page."""
     head = ("set", "queries", "descriptor", "K_patch", "scorer", "R@1", "R@5", "R@10",
             "ms per query", "bytes per photo")  # fmt: skip
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines = []
     for row in rows:
         cells = [row["set"], row["queries"], row["descriptor"], row["k_patch"], row["scorer"]]
         cells += [f"{float(row[f'recall@{n}']):.3f}" for n in (1, 5, 10)]
         cells += [f"{float(row['ms_per_query']):.0f}", row["bytes_per_photo"]]
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+        lines.append(cells)
+    return page_table(head, lines)
 
 
 def main() -> None:
@@ -239,6 +239,12 @@ def write_page(page: Path, name: str, table: str) -> None:
     text = page.read_text(encoding="utf-8")
     start, end = (text.index(f"<!-- {name}:{mark} -->") for mark in ("start", "end"))
     page.write_text(f"{text[:start]}<!-- {name}:start -->\n{table}\n{text[end:]}", encoding="utf-8")
+
+
+def page_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
+    lines = (head, ["---"] * len(head), *rows)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def append_rows(path: Path, columns: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
