@@ -57,7 +57,11 @@ def test_position_and_time_are_read(decoded, kind):
     photo = decoded(encode(SMOOTH, kind, exif=exif))
     assert photo.position == Position(-1.5, 2.0)
     assert photo.taken == datetime(2024, 5, 1, 12, 30, 45)
-    packet = b'<x a:GPSLatitude="1,30.0N" a:GPSLongitude="2,0.0W" xmlns:a="a"/>'
+    packet = (
+        b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description '
+        b'xmlns:a="http://ns.adobe.com/exif/1.0/" a:GPSLatitude="1,30.0N" a:GPSLongitude="2,0.0W"/>'
+        b"</r:RDF>"
+    )
     assert decoded(encode(SMOOTH, kind, xmp=packet)).position == Position(1.5, -2.0)
 
 

@@ -35,6 +35,9 @@ def showing_progress(threads: int | None = None, device: str = "cpu") -> Iterato
 
     try:
         yield Runtime(threads=threads, device=device, progress=show)
+    except BaseException:
+        bars.live.transient = True  # the bars go away, and the message stands alone
+        raise
     finally:
         if bars.tasks:
             bars.stop()

@@ -57,7 +57,7 @@ def gps_from_xmp(packet: bytes) -> Gps:
     photo = [part for rdf in root.iter(f"{RDF}RDF") for part in rdf.findall(f"{RDF}Description")]
 
     def value(name: str) -> str:
-        texts = (part.get(EXIF + name) or part.findtext(EXIF + name, "") for part in photo)
+        texts = (part.get(EXIF + name) or part.findtext(EXIF + name) or "" for part in photo)
         return next(filter(None, map(str.strip, texts)), "")
 
     latitude, north = _parts(value("GPSLatitude"), value("GPSLatitudeRef"))
