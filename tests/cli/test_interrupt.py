@@ -38,9 +38,9 @@ program.main()
 
 
 def ended(process):
-    """Exit code and stderr of a process; its progress bars are left out."""
+    """Exit code and stderr of a process."""
     _, error = process.communicate(timeout=30)
-    return process.returncode, [line for line in error.splitlines() if line and "━" not in line]
+    return process.returncode, [line for line in error.splitlines() if line]
 
 
 def started(words, folder):
