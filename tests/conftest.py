@@ -1,6 +1,8 @@
 """Photos for every room's tests: a drawn town, and an index of its days."""
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,17 @@ def many_photos(tmp_path_factory) -> Path:
         pixels = render(seed, demo_pose(seed, place, False), size=(120, 160))
         Image.fromarray(pixels).save(folder / f"{place:03}.png")
     return folder
+
+
+@pytest.fixture
+def lock(monkeypatch) -> Callable[[Path], None]:
+    """A function that makes a folder unreadable; for root too, who may read a folder of mode 0."""
+    locked, scan = [], os.scandir
+
+    def refusing(path="."):
+        if Path(path) in locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    return locked.append

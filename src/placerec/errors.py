@@ -79,7 +79,8 @@ class FolderGone(NotFound):
     """The photo folder of an index, which no longer exists."""
 
     def __init__(self, folder: Path | str) -> None:
-        super().__init__(folder, "the photo folder of this index is gone", "give the new folder")
+        problem = "the photo folder of this index is not there"
+        super().__init__(folder, problem, "refresh the index and give the new folder")
 
 
 class Damaged(PlacerecError):

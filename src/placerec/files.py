@@ -56,6 +56,16 @@ def require_folder_of(path: Path) -> None:
         raise NotFound(path.parent, "no such folder", "create it first")
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file; False for a path that no file can have, or that is out of reach."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises an error for some paths
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is a folder, as ``is_file``."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises an error for some paths
+
+
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's content as hex digits; raise ``NotFound`` if unreadable."""
     try:

@@ -85,4 +85,4 @@ def test_the_other_methods_keep_one_byte_a_number(town_index):
         numbers = opened.global_descriptors().shape[1] + sum(
             patches.descriptors.size for patches in opened.patches(0)
         )
-        assert opened.descriptor_bytes() < numbers + 100
+        assert opened.info.bytes_per_photo < numbers + 100

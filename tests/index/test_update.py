@@ -12,7 +12,9 @@ from index_support import Collection, answers, draw
 from placerec import add_photos, refit_index, refresh_index, remove_photos
 from placerec.errors import FolderGone, NotFound, UsageError
 from placerec.index import IndexReader, verify
-from placerec.index.build import build_index
+from placerec.index.build import Report, build_index
+from placerec.models.photo_source import fit_on_folder
+from placerec.records import Position
 from placerec.settings import Settings
 from placerec.trunks.external import TorchTrunk
 
@@ -90,6 +92,82 @@ def test_equal_photos_that_were_renamed_stay_two(collection: Collection) -> None
     assert names(collection.index) == ["1.png", "new-0.png", "new-copy.png", *ALL[2:]]
 
 
+def stored(index: Path) -> dict[str, tuple[str, Position | None, bytes]]:
+    """Content, position and global descriptor of each photo of an index."""
+    with IndexReader.open(index) as reader:
+        rows = zip(reader.entries, reader.global_descriptors(), strict=True)
+        return {e.name: (e.sha256, e.position, row.tobytes()) for e, row in rows}
+
+
+@pytest.fixture(scope="module")
+def one_located(one_collection, tmp_path_factory) -> Path:
+    """The collection with a position of its own for each photo."""
+    folder = Path(shutil.copytree(one_collection, tmp_path_factory.mktemp("located") / "here"))
+    rows = [f"{name},{number},{number}" for number, name in enumerate(ALL)]
+    (folder / "positions.csv").write_text("\n".join(["image,latitude,longitude", *rows]))
+    add_photos(folder / "town.placerec", folder / "photos", positions=folder / "positions.csv")
+    return folder
+
+
+@pytest.fixture
+def located(one_located, tmp_path) -> Collection:
+    folder = Path(shutil.copytree(one_located, tmp_path / "located"))
+    return Collection(folder, folder / "photos", folder / "town.placerec")
+
+
+MOVES = {  # new name -> the photo that has it now
+    "a name that is taken by a new photo": {"b.png": "0.png", "0.png": None},
+    "two names exchanged": {"0.png": "1.png", "1.png": "0.png"},
+    "a ring of three": {"0.png": "1.png", "1.png": "sub/2.png", "sub/2.png": "0.png"},
+    "all names one further": {"1.png": "0.png", "sub/2.png": "1.png", "sub/3.png": "sub/2.png",
+                              "z.png": "sub/3.png", "0.png": None},
+    "a name taken from a photo that is gone": {"1.png": "0.png"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("renames", MOVES.values(), ids=MOVES)
+def test_descriptor_and_position_follow_the_content(located, renames, monkeypatch):
+    monkeypatch.setattr("placerec.index.update.BATCH", 1)
+    before, files = stored(located.index), located.photos
+    content = {old: (files / old).read_bytes() for old in renames.values() if old}
+    for new, old in renames.items():
+        if old is None:
+            draw(files / new, 9)
+        else:
+            (files / new).write_bytes(content[old])
+    for old in set(content) - set(renames):
+        (files / old).unlink()
+    report = refresh_index(located.index)
+    after, moved = stored(located.index), len(content)
+    assert set(after) == {p.relative_to(files).as_posix() for p in files.rglob("*.png")}
+    assert (report.moved, report.added, report.changed) == (moved, len(renames) - moved, 0)
+    assert report.removed == len(before) + report.added - len(after)
+    for new, old in renames.items():
+        if old is None:
+            assert after[new][1] is None
+            assert after[new][2] not in [row[2] for row in before.values()]
+        else:
+            assert after[new] == before[old]
+    assert verify(located.index) == []
+
+
+def test_a_photo_that_cannot_be_read_now_does_not_move(located, monkeypatch) -> None:
+    before = stored(located.index)
+    shutil.copy(located.photos / "0.png", located.photos / "copy.png")
+    opens = Path.open
+
+    def refusing(path: Path, *options, **names):
+        if path.name == "0.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opens(path, *options, **names)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    report = refresh_index(located.index)
+    assert (report.moved, report.removed, report.added) == (0, 0, 1)
+    assert [error.reason for error in report.skipped] == ["cannot be read (Permission denied)"]
+    assert {name: stored(located.index)[name] for name in ALL} == before
+
+
 def test_an_index_follows_its_folder(collection: Collection, monkeypatch) -> None:
     new = collection.folder / "moved" / "away"
     new.parent.mkdir()
@@ -145,6 +223,47 @@ def test_an_unreadable_new_photo_is_skipped_and_the_rest_moves(collection: Colle
     assert (report.moved, report.unchanged, len(report.skipped)) == (1, 3, 1)
 
 
+def kinds(report: Report) -> dict[str, tuple[str, ...]]:
+    return {notice.kind: notice.names for notice in report.notices}
+
+
+def test_a_folder_inside_that_cannot_be_read_is_skipped_and_named(collection, lock) -> None:
+    lock(collection.photos / "sub")
+    (collection.photos / "clip.mp4").touch()
+    report = build_index(collection.folder / "b.placerec", collection.photos)
+    assert report.added == 2
+    expected = {"unreadable_folders": ("sub",), "left_out": ("videos (1: clip.mp4)",)}
+    assert kinds(report) == expected
+    assert [notice.exit_code for notice in report.notices] == [5, 0]
+    report = add_photos(collection.index, collection.photos)
+    assert (report.unchanged, kinds(report)) == (2, expected)
+    model, skipped = fit_on_folder(collection.photos, model="efficientnet-lite0", settings=small())
+    assert "(2 photos)" in model.name
+    assert [str(error) for error in skipped] == ["sub: the folder cannot be read"]
+
+
+def test_a_refresh_keeps_the_photos_below_a_folder_that_cannot_be_read(collection, lock) -> None:
+    before = answers(collection.index)
+    lock(collection.photos / "sub")
+    (collection.photos / "1.png").unlink()
+    report = refresh_index(collection.index)
+    assert (report.unchanged, report.removed, report.skipped) == (1, 1, [])
+    assert names(collection.index) == ["0.png", "sub/2.png", "sub/3.png"]
+    assert kinds(report) == {
+        "unreadable_folders": ("sub",), "not_looked_at": ("sub/2.png", "sub/3.png"),
+    }  # fmt: skip
+    after = answers(collection.index)
+    assert after[0][1:] == before[0][2:]
+
+
+def test_a_photo_that_is_stored_below_an_unreadable_folder_does_not_move(collection, lock) -> None:
+    shutil.copy(collection.photos / "sub" / "2.png", collection.photos / "copy.png")
+    lock(collection.photos / "sub")
+    report = refresh_index(collection.index)
+    assert (report.added, report.moved, report.removed) == (1, 0, 0)
+    assert names(collection.index) == [*ALL[:2], "copy.png", *ALL[2:]]
+
+
 def test_a_refit_of_few_photos_keeps_the_model_and_says_so(many_photos, tmp_path) -> None:
     photos = Path(shutil.copytree(many_photos, tmp_path / "photos"))
     index = tmp_path / "a.placerec"
@@ -155,11 +274,25 @@ def test_a_refit_of_few_photos_keeps_the_model_and_says_so(many_photos, tmp_path
     with IndexReader.open(index) as reader:
         before = reader.info
     report = refit_index(index)
+    assert (report.added, report.changed, report.skipped) == (0, 4, [])
     assert report.model == fitted.model != "generic"
     assert [notice.kind for notice in report.notices] == ["too_few_for_fit"]
     assert fitted.model in report.notices[0].text
     with IndexReader.open(index) as reader:
         assert (reader.info.fingerprint, reader.info.photos) == (before.fingerprint, 4)
+
+
+def test_a_refit_of_photos_that_were_moved_says_what_to_do(collection) -> None:
+    collection.photos.rename(collection.folder / "elsewhere")
+    with pytest.raises(FolderGone, match=r"photos: .* is not there; .* give the new folder"):
+        refit_index(collection.index)
+
+
+def test_a_removed_photo_that_will_come_back_is_named(collection) -> None:
+    (collection.photos / "0.png").unlink()
+    report = remove_photos(collection.index, ["0.png", "sub"])
+    assert (report.removed, kinds(report)) == (3, {"comes_back": ("sub/2.png", "sub/3.png")})
+    assert refresh_index(collection.index).added == 2
 
 
 def small() -> Settings:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from placerec.errors import NotFound, PlacerecError
+from placerec.errors import NotFound
 from placerec.photos import find_photos, look_through
+from placerec.photos.find import UNREADABLE_FOLDERS
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes on Linux only")
 
@@ -91,18 +92,23 @@ def test_a_missing_folder_and_a_file_have_different_errors(tmp_path):
         find_photos(tmp_path / "1.jpg")
 
 
-def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
-    touch(tmp_path, "1.jpg", "locked/2.jpg")
-    scan = os.scandir
+def test_a_folder_inside_that_cannot_be_read_is_left_out(tmp_path, lock):
+    touch(tmp_path, "1.jpg", "a/locked/2.jpg", "locked/3.jpg", "z.jpg")
+    lock(tmp_path / "a" / "locked")
+    lock(tmp_path / "locked")
+    seen = look_through(tmp_path)
+    assert seen.photos == ["1.jpg", "z.jpg"]
+    assert seen.left_out == {UNREADABLE_FOLDERS: ["a/locked", "locked"]}
+    with pytest.raises(NotFound, match=r"locked: the folder cannot be read"):
+        find_photos(tmp_path)  # its callers list no folder
 
-    def refusing(path):
-        if str(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scan(path)
 
-    monkeypatch.setattr(os, "scandir", refusing)  # root may read a folder of mode 0
-    with pytest.raises(PlacerecError, match=r"locked.*Permission denied"):
-        find_photos(tmp_path)
+def test_the_folder_itself_must_be_readable(tmp_path, lock):
+    touch(tmp_path, "locked/1.jpg")
+    lock(tmp_path / "locked")
+    for walk in (look_through, find_photos):
+        with pytest.raises(NotFound, match=r"locked: .*Permission denied"):
+            walk(tmp_path / "locked")
 
 
 def test_what_is_left_out_is_counted_by_kind(tmp_path):

@@ -108,7 +108,7 @@ class IndexSearcher:
     @property
     def bytes_per_photo(self) -> float:
         """The size of the descriptors in the index; the model in it is not counted."""
-        return self.recognizer.index.descriptor_bytes()
+        return self.recognizer.index.info.bytes_per_photo
 
     @property
     def facts(self) -> dict[str, str]:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from placerec.errors import NotFound, PhotoError, UsageError
-from placerec.files import paths_of
+from placerec.errors import FolderGone, NotFound, PhotoError, UsageError
+from placerec.files import is_folder, paths_of
 from placerec.index.index_model import model_of_index
 from placerec.index.notices import Notice, copies, left_out
 from placerec.index.reader import Entry, IndexReader
@@ -23,7 +23,7 @@ from placerec.models.model import Model
 from placerec.models.model_file import model_bytes, parse_settings
 from placerec.models.photo_source import Described, PhotoSource, no_photo_to_fit
 from placerec.models.resolve import AUTO, Resolved, generic_model, resolve, settings_for
-from placerec.photos.find import Found, look_through
+from placerec.photos.find import UNREADABLE_FOLDERS, Found, look_through
 from placerec.photos.position import Positions, read_positions
 from placerec.photos.sphere import distance
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
@@ -39,6 +39,7 @@ FAR = 1000.0  # metres between two positions of one photo that are worth a notic
 class Report:
     """What happened to the photos. The counts and ``skipped`` add up to the photos looked at.
 
+    A ``changed`` photo was described again: its file, its position or the model is another one.
     ``located`` counts the added and changed photos with a position; ``moved`` the photos that only
     have another name. ``notices`` are what else a person should know, files that were left out
     among it.
@@ -58,6 +59,12 @@ class Report:
         """Add the notice of a kind if there are any names."""
         if names := tuple(names):
             self.notices.append(Notice(kind, names))
+
+    def note_left_out(self, kinds: Mapping[str, list[str]]) -> None:
+        """Add the notices about files and folders that the walks through folders left out."""
+        others = dict(kinds)
+        self.note("unreadable_folders", others.pop(UNREADABLE_FOLDERS, ()))
+        self.note("left_out", left_out(others))
 
 
 def build_index(
@@ -96,7 +103,7 @@ def build_index(
     plan = _Plan(index, folder, content.photos, settings, table)
     report = _build(plan, resolved, None, runtime)
     report.note("rows_without_photo", table.unmatched(content.photos))
-    report.note("left_out", left_out(content.left_out))
+    report.note_left_out(content.left_out)
     return report
 
 
@@ -107,17 +114,21 @@ def refit_index(
 
     Settings, positions and, without a ``model``, the trunk stay as they are. With too few photos
     for a fit the model inside the index stays, and so do imported and trained weights; a notice
-    says it. The old index stays until the new one is complete.
+    says it. The old index stays until the new one is complete. The photos count as ``changed``.
+    Raises ``FolderGone`` if the folder of the photos does not exist.
     """
     index = Path(index)
     with IndexReader.open(index) as reader:
         info, entries = reader.info, reader.entries
+        if not is_folder(info.root):
+            raise FolderGone(info.root)
         inside = None
         if model == AUTO:
             inside = model_of_index(reader, index, AUTO, runtime.one_thread)
     settings = parse_settings(info.settings, index)
     positions = Positions.from_dict({e.name: e.position for e in entries if e.position})
-    plan = _Plan(index, info.root, [e.name for e in entries], settings, positions)
+    indexed = {entry.name: entry for entry in entries}
+    plan = _Plan(index, info.root, list(indexed), settings, positions, indexed)
     if inside is None:
         report = _build(plan, resolve(model, settings, runtime.one_thread), None, runtime)
     else:
@@ -187,13 +198,14 @@ def store_photos(
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Which photos become an index, with which settings."""
+    """Which photos become an index, with which settings; ``indexed`` as in ``store_photos``."""
 
     index: Path
     root: Path
     names: Sequence[str]
     settings: AnySettings
     positions: Positions
+    indexed: Mapping[str, Entry] = field(default_factory=dict)
 
 
 def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runtime) -> Report:
@@ -218,7 +230,8 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
             settings=settings.to_json(), weights=model_bytes(fitted),
             exact=settings.form == "published", replace=True,
         ) as writer:  # fmt: skip
-            store_photos(writer, source.describe(names, fitted), plan.positions, report, {})
-            if not report.added:
+            photos = source.describe(names, fitted)
+            store_photos(writer, photos, plan.positions, report, plan.indexed)
+            if not report.added and not report.changed:
                 raise no_photo_to_fit(root, report.skipped)
         return report

@@ -24,6 +24,20 @@ class Kind(NamedTuple):
 
 KINDS = {
     "left_out": Kind("left out", shown=100),
+    "unreadable_folders": Kind(
+        "1 folder cannot be read, so its photos are left out",
+        "{count} folders cannot be read, so their photos are left out",
+        exit_code=PhotoError.exit_code,
+    ),
+    "not_looked_at": Kind(
+        "1 photo is in a folder that cannot be read; it stays in the index as it is",
+        "{count} photos are in folders that cannot be read; they stay in the index as they are",
+    ),
+    "comes_back": Kind(
+        "1 removed photo is still in the folder, so the next refresh adds it again; move it away",
+        "{count} removed photos are still in the folder, so the next refresh adds them again; move "
+        "them away",
+    ),
     "rows_without_photo": Kind(
         "1 row of the positions names no photo",
         "{count} rows of the positions name no photo",

@@ -28,6 +28,9 @@ from placerec.index.publish import leftovers
 from placerec.records import Array, PatchSet, Position
 
 READ_BYTES = 1 << 28  # at most about 256 MB of descriptors are read in one transaction
+_DESCRIPTOR_BYTES = """
+SELECT (SELECT TOTAL(LENGTH(descriptor)) FROM photos)
+    + (SELECT TOTAL(LENGTH(descriptors)) FROM patches)"""
 _PATCHES = """
 SELECT patches.ordinal, patches.descriptors
 FROM photos JOIN patches ON patches.photo = photos.id
@@ -51,10 +54,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What an index states: ``root`` is the absolute photo folder, sizes are in bytes.
+    """What an index states: ``root`` is the absolute photo folder, ``bytes`` the size of the file.
 
-    ``format`` is 3 for descriptors stored as int8, 4 for float32. ``leftovers`` are the names of
-    files beside the index that a killed program has left, or that a program at work has.
+    ``bytes_per_photo`` is the mean size of a photo's stored descriptors, global and patches, as in
+    an evaluation; the model in the file is not counted. ``format`` is 3 for descriptors stored as
+    int8, 4 for float32. ``leftovers`` are the names of files beside the index that a killed program
+    has left, or that a program at work has.
     """
 
     photos: int
@@ -95,6 +100,7 @@ class IndexReader:
         self._collection = collection = schema.Collection.read(connection, path)
         self._photos = _intact_photos(connection, path, collection)
         version = schema.format_of(connection)
+        ((descriptor_bytes,),) = connection.execute(_DESCRIPTOR_BYTES).fetchall()
         connection.execute("COMMIT")
         self._dtype = schema.FORMATS[version]
         self.entries: tuple[Entry, ...] = tuple(
@@ -105,11 +111,10 @@ class IndexReader:
             for _, _, row in self._photos
         )  # fmt: skip
         self._file, self._status = path.absolute(), path.stat()
-        size = self._status.st_size
         self.info = IndexInfo(
             photos=len(self.entries),
-            bytes=size,
-            bytes_per_photo=size / len(self.entries),
+            bytes=self._status.st_size,
+            bytes_per_photo=descriptor_bytes / len(self.entries),
             model=collection.model,
             fingerprint=collection.fingerprint,
             settings=collection.settings,
@@ -162,14 +167,6 @@ class IndexReader:
                     raise self._missing(photo)
                 blobs = tuple(blob for _, blob in rows)
                 yield StoredPatches(blobs, photo.seal, self._path, self._dtype)
-
-    def descriptor_bytes(self) -> float:
-        """Return the mean size in bytes of a photo's stored descriptors, global and patches."""
-        ((total,),) = self._read(
-            "SELECT (SELECT TOTAL(LENGTH(descriptor)) FROM photos)"
-            " + (SELECT TOTAL(LENGTH(descriptors)) FROM patches)"
-        )
-        return float(total) / len(self.entries)
 
     def weights(self) -> bytes:
         """Return the fitted model as it was given to ``IndexWriter.create``."""

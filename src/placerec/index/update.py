@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from pathlib import Path
 
 from placerec.errors import FolderGone, NotFound, UsageError
-from placerec.files import file_sha256, paths_of
+from placerec.files import file_sha256, is_file, is_folder, paths_of
 from placerec.index.build import BATCH, Report, positions_of, store_photos
 from placerec.index.index_model import model_of_index
-from placerec.index.notices import left_out
 from placerec.index.reader import Entry, IndexReader
 from placerec.index.writer import IndexWriter
 from placerec.models.photo_source import PhotoSource
@@ -27,6 +26,8 @@ from placerec.photos.position import Positions
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
+
+ASIDE = ".aside"  # a name that no photo has, for the moment when photos exchange their names
 
 
 def add_photos(
@@ -60,12 +61,15 @@ def add_photos(
             names.append(_name_in_index(path, root))
     report = _update(Path(index), _Changes(root, names), table, model, runtime)
     report.note("rows_without_photo", table.unmatched({*indexed, *names}))
-    report.note("left_out", left_out(ignored))
+    report.note_left_out(ignored)
     return report
 
 
 def remove_photos(index: str | Path, photos: str | Path | Iterable[str | Path]) -> Report:
-    """Remove photos or folders of photos, each named as in the index or by its path on disk."""
+    """Remove photos or folders of photos, each named as in the index or by its path on disk.
+
+    A notice names those that are still in the folder: the next refresh adds them again.
+    """
     with IndexReader.open(index) as reader:
         indexed, root = [entry.name for entry in reader.entries], reader.info.root
     chosen: dict[str, None] = {}
@@ -79,7 +83,9 @@ def remove_photos(index: str | Path, photos: str | Path | Iterable[str | Path]) 
     if len(chosen) == len(indexed):
         raise UsageError(f"{index}: no photo would remain; delete the file instead")
     with IndexWriter.open(index) as writer:
-        return Report(removed=sum(writer.remove(name) for name in chosen))
+        report = Report(removed=sum(writer.remove(name) for name in chosen))
+    report.note("comes_back", [n for n in chosen if not _is_outside(n) and is_file(root / n)])
+    return report
 
 
 def refresh_index(
@@ -92,16 +98,20 @@ def refresh_index(
     """Bring an index up to date with its folder: new, changed, renamed and deleted photos.
 
     ``folder`` is where the photos are now, if they were moved. A photo with the content of an
-    indexed one whose name is gone is that photo under another name. Raises ``FolderGone`` if the
-    folder of the index does not exist, and ``UsageError`` if ``folder`` has none of its photos;
-    then nothing changes.
+    indexed one whose name is gone, or has another content now, is that photo under another name.
+    Photos below a folder that cannot be read stay as they are; a notice names them. Raises
+    ``FolderGone`` if the folder of the index does not exist, and ``UsageError`` if ``folder`` has
+    none of its photos; then nothing changes.
     """
     with IndexReader.open(index) as reader:
         old, entries = reader.info.root, reader.entries
-    if folder is None and not old.is_dir():
+    if folder is None and not is_folder(old):
         raise FolderGone(old)
     root = old if folder is None else Path(folder).resolve()
     content = look_through(root)
+    kept = [e.name for e in entries if any(_is_below(e.name, f) for f in content.unreadable)]
+    not_looked_at = set(kept)
+    entries = tuple(entry for entry in entries if entry.name not in not_looked_at)
     changes = _compared(entries, content.photos, old, root)
     if folder is not None and not changes.has_one_of(entries):
         raise UsageError(
@@ -109,49 +119,65 @@ def refresh_index(
             f"of the index; give the folder to which they were moved"
         )
     report = _update(Path(index), changes, Positions(), model, runtime)
-    report.note("left_out", left_out(content.left_out))
+    report.note_left_out(content.left_out)
+    report.note("not_looked_at", kept)
     return report
 
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
-    """The photos that an index should have: ``names`` below ``root``, new names, deleted photos."""
+    """The photos that an index should have, as ``names`` below ``root``.
+
+    ``moves`` has the new name of each photo that only has another name, ``deleted`` the photos that
+    are gone. ``digests`` are the sha256 that were already computed, by name; an empty text if a
+    photo cannot be read.
+    """
 
     root: Path
     names: Sequence[str]
     moves: Mapping[str, str] = field(default_factory=dict)
     deleted: Sequence[str] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def has_one_of(self, entries: Sequence[Entry]) -> bool:
         """Whether one of the indexed photos lies in the folder, by its content."""
-        inside = set(self.names)
         return any(not _is_outside(name) for name in self.moves.values()) or any(
-            entry.name in inside and _digest(self.root / entry.name) == entry.sha256
-            for entry in entries
+            self.digests.get(entry.name) == entry.sha256 for entry in entries
         )
 
 
 def _compared(entries: Sequence[Entry], photos: list[str], old: Path, root: Path) -> _Changes:
-    """Compare an index with the ``photos`` of its folder, which was ``old`` and is ``root``."""
-    outside = [e.name for e in entries if _is_outside(e.name) and (root / e.name).is_file()]
+    """Compare an index with the ``photos`` of its folder, which was ``old`` and is ``root``.
+
+    The content decides. A photo of the index that no longer has its name, or whose name has another
+    content now, moved if a file with its content has a name that is free or was free.
+    """
+    indexed = {entry.name: entry.sha256 for entry in entries}
+    outside = [name for name in indexed if _is_outside(name) and is_file(root / name)]
     names = sorted([*photos, *outside], key=os.fsencode)
-    gone = {entry.name: entry.sha256 for entry in entries}
-    new = [name for name in names if name not in gone]
-    for name in names:
-        gone.pop(name, None)
+    digests = {name: _digest(root / name) for name in names if name in indexed}
+    # A photo that cannot be read just now (an empty digest) is still the same photo.
+    lost = {name: digest for name, digest in indexed.items()
+            if digests.get(name) not in (digest, "")}  # fmt: skip
+    if lost:
+        digests |= {name: _digest(root / name) for name in names if name not in indexed}
     by_content: defaultdict[str, list[str]] = defaultdict(list)
-    for name in new if gone else []:
-        by_content[_digest(root / name)].append(name)
+    for name in names:
+        if name in lost or name not in indexed:
+            by_content[digests.get(name, "")].append(name)
     moves: dict[str, str] = {}
-    for name, digest in gone.items():
+    for name, digest in lost.items():
         place = Path(os.path.normpath(old / name))
         if by_content[digest]:
             moves[name] = by_content[digest].pop(0)
-        elif _is_outside(name) and place.is_file():  # it stays where it is
+        elif name not in digests and _is_outside(name) and is_file(place):  # it stays where it is
             moves[name] = _name_in_index(place, root)
             names.append(moves[name])
-    deleted = [name for name in gone if name not in moves]
-    return _Changes(root, names, moves, deleted)
+    taken = set(moves.values())
+    deleted = [
+        name for name in lost if name not in moves and (name in taken or name not in digests)
+    ]
+    return _Changes(root, names, moves, deleted, digests)
 
 
 def _update(
@@ -159,11 +185,17 @@ def _update(
 ) -> Report:
     with IndexReader.open(index) as reader:
         model = model_of_index(reader, index, asked, runtime.one_thread)
-        old_root, indexed = reader.info.root, {entry.name: entry for entry in reader.entries}
-    for name, new in changes.moves.items():
-        indexed[new] = changed(indexed.pop(name), name=new)
+        old_root, entries = reader.info.root, reader.entries
+    gone = {*changes.moves, *changes.deleted}
+    indexed = {entry.name: entry for entry in entries if entry.name not in gone}
+    for entry in entries:
+        if entry.name in changes.moves:
+            new = changes.moves[entry.name]
+            indexed[new] = changed(entry, name=new)
     root, names = changes.root, list(dict.fromkeys(changes.names))
-    pending = [name for name in names if not _is_current(root / name, indexed.get(name), positions)]
+    pending = [
+        name for name in names if not _is_current(name, indexed.get(name), changes, positions)
+    ]
     report = Report(model=model.name)
     report.moved = len(set(changes.moves.values()) - set(pending))
     report.unchanged = len(names) - len(pending) - report.moved
@@ -174,18 +206,39 @@ def _update(
     ):
         if root != old_root:
             writer.move_root(root)
-        for number, (name, new) in enumerate(changes.moves.items(), start=1):
-            writer.rename(name, new)
-            if number % BATCH == 0:
-                writer.commit()
         report.removed = sum(writer.remove(name) for name in changes.deleted)
-        for name in changes.deleted:
-            del indexed[name]
+        aside = False
+        for number, (name, new) in enumerate(_renames(changes.moves), start=1):
+            writer.rename(name, new)
+            aside = new == ASIDE or (aside and name != ASIDE)
+            if number % BATCH == 0 and not aside:
+                writer.commit()
         store_photos(writer, source.describe(pending, model), positions, report, indexed)
     return report
 
 
-def _is_current(path: Path, entry: Entry | None, positions: Positions) -> bool:
+def _renames(moves: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield renames, one after the other, that never give a photo the name of another one.
+
+    In a ring of names one photo steps aside first.
+    """
+    waiting = dict(moves)
+    while waiting:
+        chain: list[tuple[str, str]] = []
+        name = first = next(iter(waiting))
+        while name in waiting:
+            chain.append((name, waiting.pop(name)))
+            name = chain[-1][1]
+        if name == first:
+            last = chain.pop()
+            yield last[0], ASIDE
+            yield from reversed(chain)
+            yield ASIDE, last[1]
+        else:
+            yield from reversed(chain)
+
+
+def _is_current(name: str, entry: Entry | None, changes: _Changes, positions: Positions) -> bool:
     """Whether the index has the photo as it is now, with its position.
 
     The capture time is only read when a photo is described, so with a track every photo without a
@@ -195,7 +248,8 @@ def _is_current(path: Path, entry: Entry | None, positions: Positions) -> bool:
         return False
     if (positions.of(entry.name, None) or entry.position) != entry.position:
         return False
-    return _digest(path) == entry.sha256
+    digest = changes.digests.get(name)
+    return (_digest(changes.root / name) if digest is None else digest) == entry.sha256
 
 
 def _digest(path: Path) -> str:

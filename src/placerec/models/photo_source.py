@@ -21,7 +21,7 @@ from placerec.models.fit import FeatureMaps, fit_model, more_photos_for_pca, pho
 from placerec.models.model import Model
 from placerec.models.resolve import AUTO, AnyModel, resolve, settings_for
 from placerec.photos.decode import decode
-from placerec.photos.find import find_photos
+from placerec.photos.find import look_through
 from placerec.photos.structure import has_structure
 from placerec.records import Array, Features, Position
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
@@ -190,9 +190,9 @@ def fit_on_folder(
     windows of their feature maps and mirrored photos; the model's training data state how many.
     Of an imported or trained model (``.safetensors``) only the PCA is fitted.
 
-    Also returns the photos that were skipped. ``save_model`` writes the model to a file, which is
-    valid as ``model`` everywhere. Raises ``NotFound`` for a folder without photos and
-    ``PhotoError`` if no photo can be used.
+    Also returns the photos and folders that were skipped. ``save_model`` writes the model to a
+    file, which is valid as ``model`` everywhere. Raises ``NotFound`` for a folder without photos
+    and ``PhotoError`` if no photo can be used.
     """
     settings = settings or settings_for(model)
     resolved = resolve(settings.trunk if model == AUTO else model, settings, runtime.one_thread)
@@ -202,8 +202,10 @@ def fit_on_folder(
             raise UsageError(f"model {model!r}: already fitted; name a trunk or an .onnx file")
         start.check_form(settings)
     vocabulary = start.fitted.vocabulary if start else None
-    names = find_photos(Path(photos))
-    if not names:
+    content = look_through(Path(photos))
+    names = content.photos
+    unreadable = [PhotoError(name, "the folder cannot be read") for name in content.unreadable]
+    if not names and not unreadable:
         raise NotFound(photos, "no photo in this folder", "give a folder with .jpg or .png files")
     with (
         PhotoSource(Path(photos), resolved.trunk, settings, runtime) as source,
@@ -211,7 +213,7 @@ def fit_on_folder(
     ):
         fitted = source.fit(names, vocabulary=vocabulary)
         if fitted is None:
-            raise no_photo_to_fit(photos, source.skipped)
+            raise no_photo_to_fit(photos, unreadable + source.skipped)
         if start:
             fitted = replace(
                 fitted, name=f"{start.name}, {fitted.name}",
@@ -219,4 +221,4 @@ def fit_on_folder(
                 licence=f"{start.licence}; the PCA belongs to its author",
                 training_data=f"{start.training_data}; the PCA: {fitted.training_data}",
             )  # fmt: skip
-        return fitted, source.skipped
+        return fitted, unreadable + source.skipped

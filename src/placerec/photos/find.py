@@ -28,6 +28,7 @@ VIDEO_SUFFIXES = frozenset((
     ".3g2", ".3gp", ".avi", ".flv", ".insv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
     ".mpg", ".mts", ".webm", ".wmv",
 ))  # fmt: skip
+UNREADABLE_FOLDERS = "folders that cannot be read"  # the kind of those that are left out
 LIVE_PHOTO_SUFFIXES = frozenset([".heic", ".heif", ".jpeg", ".jpg"])  # of the still picture
 LIVE_VIDEO_SUFFIXES = frozenset([".mov", ".mp4"])
 
@@ -54,24 +55,43 @@ class Found:
     photos: list[str]
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def unreadable(self) -> list[str]:
+        """The folders that cannot be read; they are left out."""
+        return self.left_out.get(UNREADABLE_FOLDERS, [])
+
 
 def find_photos(folder: Path) -> list[str]:
-    """Return the photos below ``folder``, as ``look_through`` finds them."""
-    return look_through(folder).photos
+    """Return the photos below ``folder``, as ``look_through`` finds them.
+
+    Raises ``NotFound`` for a folder below it that cannot be read, too: no photo is missing.
+    """
+    content = look_through(folder)
+    for name in content.unreadable:
+        raise _unreadable(folder / name, "no permission, or a fault of the disk")
+    return content.photos
 
 
 def look_through(folder: Path) -> Found:
     """Return the photos below ``folder``, and what is left out.
 
     A photo has a photo's suffix, in any case. Links to files are followed. A broken link is listed,
-    and ``decode`` reports it. Links to folders are not followed, so a loop of links ends. Raises
-    ``NotFound`` for a folder that cannot be read.
+    and ``decode`` reports it. Links to folders are not followed, so a loop of links ends. A folder
+    below ``folder`` that cannot be read is left out. Raises ``NotFound`` if ``folder`` itself
+    cannot be read.
     """
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "no such folder"
         raise NotFound(folder, problem, "give the folder that holds the photos")
     by_kind: dict[str, list[str]] = {}  # "" is the kind of photos
-    for parent, folders, names in os.walk(folder, onerror=_unreadable):
+
+    def skip(error: OSError) -> None:
+        path = Path(error.filename)
+        if path == folder:
+            raise _unreadable(folder, error.strerror) from error
+        by_kind.setdefault(UNREADABLE_FOLDERS, []).append(path.relative_to(folder).as_posix())
+
+    for parent, folders, names in os.walk(folder, onerror=skip):
         here = Path(parent)
         parts = map(_split, names)
         live = {stem.lower() for stem, suffix in parts if suffix in LIVE_PHOTO_SUFFIXES}
@@ -100,7 +120,7 @@ def _kind_of_folder(path: Path) -> str:
         return GENERATED_FOLDERS[path.name.lower()]
     if path.name.startswith("."):
         return "hidden folders"
-    return "linked folders" if path.is_symlink() else ""
+    return "linked folders" if os.path.islink(path) else ""  # noqa: PTH114 - never an error
 
 
 def _kind_of_file(path: Path, live: Container[str]) -> str:
@@ -135,9 +155,6 @@ def _may_be_read(path: Path) -> bool:
         return True  # a broken link, or no permission: ``decode`` reports it
 
 
-def _unreadable(error: OSError) -> None:
-    raise NotFound(
-        error.filename,
-        f"the folder cannot be read ({error.strerror})",
-        "permit reading it, or move it out of the photos",
-    ) from error
+def _unreadable(folder: Path, why: str | None) -> NotFound:
+    remedy = "permit reading it, or move it out of the photos"
+    return NotFound(folder, f"the folder cannot be read ({why})", remedy)
