@@ -7,11 +7,17 @@ exit code of a command that finished but skipped some photos of a folder.
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from placerec.text import printable
+
+# What the loader of compiled packages says; there is no error type for it.
+NO_MEMORY_TO_LOAD = re.compile("failed to map segment|cannot allocate memory", re.IGNORECASE)
 
 
 class PlacerecError(Exception):
@@ -51,10 +57,21 @@ class MissingExtra(UsageError):
         super().__init__(f'{what} needs an extra: pip install "placerec[{extra}]"')
 
 
+def import_package(module: str) -> Any:
+    """Import and return ``module``; raise ``LimitReached`` if there is too little memory for it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        if NO_MEMORY_TO_LOAD.search(str(error)):
+            no_memory = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            raise LimitReached(f"package {module}", no_memory) from error
+        raise
+
+
 def import_extra(module: str, what: str, extra: str) -> Any:
     """Import and return an optional ``module``; raise ``MissingExtra`` if it is not installed."""
     try:
-        return import_module(module)
+        return import_package(module)
     except ImportError as error:
         raise MissingExtra(what, extra) from error
 

@@ -9,7 +9,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from placerec.errors import NoRoom, NotFound
+from placerec.errors import NoRoom, NotFound, UsageError
+
+AnyPath = str | os.PathLike[str]
+LONGEST_SHOWN = 100  # characters of a path that no file can have
+NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
 
 
 @contextmanager
@@ -52,7 +56,7 @@ def write_text(path: Path, text: str) -> None:
 
 def require_folder_of(path: Path) -> None:
     """Raise ``NotFound`` if the folder that is to hold ``path`` does not exist."""
-    if not path.absolute().parent.is_dir():
+    if not is_folder(path.absolute().parent):
         raise NotFound(path.parent, "no such folder", "create it first")
 
 
@@ -85,6 +89,31 @@ def cache_folder() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "placerec"
 
 
-def paths_of(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Return one path or several as a list of paths; a lone string or path is one path."""
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+def path_of(path: AnyPath) -> Path:
+    """Return a path that a person gave, as a ``Path``; nothing needs to be there.
+
+    Raises ``UsageError`` if it is no path, and ``NotFound`` for an empty text, for a path that no
+    file can have (too long, a NUL character), and for one that the system does not let us look at.
+    So later questions about this path raise no error of another kind.
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(path, bytes):
+        raise UsageError(f"{path!r:.100}: not a path; give a str or a Path")
+    if path == "":
+        raise NotFound("''", "an empty path", "name a file or a folder")
+    try:
+        os.lstat(path)
+    except NOTHING_THERE:
+        pass
+    except (OSError, ValueError) as error:  # a ValueError for a NUL character
+        text = str(path)
+        shown = text[:LONGEST_SHOWN] + "..." * (len(text) > LONGEST_SHOWN)
+        why = error.strerror if isinstance(error, OSError) else error
+        raise NotFound(shown, f"no file can be reached by this path ({why})") from error
+    return Path(path)
+
+
+def paths_of(paths: AnyPath | Iterable[AnyPath]) -> list[Path]:
+    """Return one path or several as a list, checked by ``path_of``; a lone one is one path."""
+    if isinstance(paths, str | bytes | os.PathLike) or not isinstance(paths, Iterable):
+        return [path_of(paths)]
+    return [path_of(path) for path in paths]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from placerec.settings import require
+from placerec.settings import require, whole_number
 
 Progress = Callable[[str, int, int], None]
 PRECISIONS = ("float32", "tf32")
@@ -36,8 +36,11 @@ class Runtime:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        allowed = 0 <= (self.threads or 0) <= MOST_THREADS
-        require(allowed, f"threads {self.threads}", f"at most {MOST_THREADS}, or 0 for all cores")
+        threads = 0 if self.threads is None else whole_number(self.threads)
+        allowed = threads is not None and 0 <= threads <= MOST_THREADS
+        require(allowed, f"threads {self.threads!r}", f"at most {MOST_THREADS}, or 0 for all cores")
+        require(isinstance(self.device, str), "device", f"cpu or cuda, not {self.device!r}")
+        require(callable(self.progress), "progress", "a function of stage, done and total")
         require(self.precision in PRECISIONS, "precision", " or ".join(PRECISIONS))
         on_gpu = self.precision == "float32" or self.on_gpu
         require(on_gpu, f"precision {self.precision}", "used with device cuda")
@@ -61,3 +64,8 @@ class Runtime:
 
 
 DEFAULT_RUNTIME = Runtime()
+
+
+def require_runtime(runtime: object) -> None:
+    """Raise ``UsageError`` unless ``runtime`` is a ``Runtime``."""
+    require(isinstance(runtime, Runtime), "runtime", f"a Runtime, not {runtime!r:.60}")

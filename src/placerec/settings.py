@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -44,9 +46,79 @@ def require(holds: bool, name: str, what: str) -> None:
         raise UsageError(f"{name}: must be {what}")
 
 
-def require_choice(name: str, value: str) -> None:
+def require_choice(name: str, value: object) -> None:
     """Raise ``UsageError`` unless ``value`` is one of the ``CHOICES`` of the setting ``name``."""
-    require(value in CHOICES[name], name, f"{' or '.join(CHOICES[name])}, not {value!r}")
+    allowed = isinstance(value, str) and value in CHOICES[name]
+    require(allowed, name, f"{' or '.join(CHOICES[name])}, not {value!r}")
+
+
+def whole_number(value: object) -> int | None:
+    """Return a whole number of Python or NumPy as an int, or ``None`` if it is not one."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def require_whole(name: str, value: object, least: int = 1) -> int:
+    """Return ``value`` as an int; raise ``UsageError`` unless it is whole and ``least`` or more."""
+    number = whole_number(value)
+    what = f"a whole number of at least {least}, not {value!r:.60}"
+    require(number is not None and number >= least, name, what)
+    return number or 0
+
+
+def as_written(value: object) -> str:
+    """Return the value of a setting as the command line takes it: 480,640 or 2x2,5x5."""
+    if not isinstance(value, tuple | list):
+        return "none" if value is None else str(value)
+    parts = ("x".join(map(str, v)) if isinstance(v, tuple | list) else str(v) for v in value)
+    return ",".join(parts) or "none"
+
+
+def _items(name: str, value: object, what: str) -> tuple[Any, ...]:
+    require(isinstance(value, tuple | list), name, f"{what}, not {value!r:.60}")
+    return tuple(value)  # type: ignore[arg-type]
+
+
+def require_number(name: str, value: object) -> float:
+    """Return ``value`` as a float; raise ``UsageError`` unless it is a finite number."""
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    require(math.isfinite(number), name, f"a number, not {value!r:.60}")
+    return number
+
+
+def _size(name: str, value: object) -> Size:
+    sides = _items(name, value, "two numbers, height and width")
+    require(len(sides) == 2, name, f"two numbers, height and width, not {value!r:.60}")
+    return require_whole(name, sides[0]), require_whole(name, sides[1])
+
+
+def _canonical(name: str, default: object, value: object, least: int) -> Any:
+    """Return the value of a setting in its one form: int, float, str and tuples of them.
+
+    ``least`` is for a whole number. Lists and numbers of NumPy are accepted. Raises ``UsageError``
+    for a value of another kind.
+    """
+    if name in CHOICES:
+        require_choice(name, value)
+        return value
+    if name == "image_size":
+        return _size(name, value)
+    if name == "patch_sizes":
+        return tuple(_size(name, size) for size in _items(name, value, "pairs (height, width)"))
+    if name == "scale_weights":
+        weights = () if value is None else _items(name, value, "one number per patch size")
+        return None if value is None else tuple(require_number(name, weight) for weight in weights)
+    if isinstance(default, float):
+        return require_number(name, value)
+    if isinstance(default, int):
+        return require_whole(name, value, least)
+    require(isinstance(value, str), name, f"a name, not {value!r:.60}")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,21 +148,18 @@ class _CommonSettings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if name in CHOICES:
-                require_choice(name, value)
-            elif isinstance(field.default, float):
+            name = field.name
+            least = 0 if name in self.may_be_zero else 1
+            value = _canonical(name, field.default, getattr(self, name), least)
+            object.__setattr__(self, name, value)
+            if isinstance(field.default, float):
                 require(0.0 <= value <= 1.0, name, "between 0 and 1")
             elif isinstance(field.default, int):
-                least = 0 if name in self.may_be_zero else 1
-                require(value >= least, name, f"at least {least}")
                 require(value <= LARGEST.get(name, value), name, f"at most {LARGEST.get(name)}")
-        require(len(self.image_size) == 2, "image_size", "two numbers, height and width")
         height, width = self.image_size
         require(height * width <= MOST_PIXELS, "image_size", f"at most {MOST_PIXELS} pixels")
         require(self.box % 2 == 1, "box", "an odd number of cells")
         sizes, weights = self.patch_sizes, self.scale_weights
-        require(all(min(size) >= 1 for size in sizes), "patch_sizes", "at least 1 cell")
         require(len(set(sizes)) == len(sizes), "patch_sizes", "different from each other")
         if weights is not None:
             per_size = f"one per patch size, {len(sizes)} here"
@@ -122,7 +191,8 @@ class _CommonSettings:
         for given, value in changes.items():
             name = self.aliases.get(given, given)
             require(name in names, given, f"one of {', '.join(sorted(names))}")
-            equal = values.setdefault(name, value) == value
+            equal = name not in values or values[name] == value
+            values[name] = value
             require(equal, given, f"equal to {name} in the published form")
         return dataclasses.replace(self, **values)
 
@@ -207,15 +277,19 @@ class PublishedSettings(_CommonSettings):
 
 
 AnySettings = Settings | PublishedSettings
+
+
+def require_settings(settings: object) -> None:
+    """Raise ``UsageError`` unless ``settings`` are ``Settings`` of one of the two forms."""
+    require(isinstance(settings, AnySettings), "settings", f"Settings, not {settings!r:.60}")
+
+
 FORMS: dict[str, type[AnySettings]] = {form.form: form for form in (Settings, PublishedSettings)}
 
 
 def settings_from_json(text: str) -> AnySettings:
     """Return the settings that ``to_json`` wrote."""
     values = json.loads(text)
-    for name in ("image_size", "scale_weights"):
-        values[name] = values[name] and tuple(values[name])
-    values["patch_sizes"] = tuple(tuple(size) for size in values["patch_sizes"])
     return FORMS[values.pop("form")]().replace(**values)
 
 
@@ -241,5 +315,9 @@ METHODS: dict[str, AnySettings] = {
 
 def named_settings(method: str) -> AnySettings:
     """Return the settings of a named method."""
-    require(method in METHODS, f"method {method!r}", f"one of {', '.join(METHODS)}")
+    require(
+        isinstance(method, str) and method in METHODS,
+        f"method {method!r}",
+        f"one of {', '.join(METHODS)}",
+    )
     return METHODS[method]

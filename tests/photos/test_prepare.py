@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from placerec.errors import UsageError
-from placerec.photos import Preprocessing, prepare
+from placerec.photos.prepare import OWN_SIZE, Preprocessing, prepare
 
 PAPER = Preprocessing((480, 640), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 RNG = np.random.default_rng(0)
@@ -37,11 +37,17 @@ def test_resizing_is_pillows_antialiased_bilinear_without_the_aspect_ratio():
     assert np.array_equal(out[0].transpose(1, 2, 0), np.asarray(expected, np.float32))
 
 
-@pytest.mark.parametrize("size", [(0, 640), (480, -1), (0, 0), (9, 11)])
+@pytest.mark.parametrize("size", [OWN_SIZE, (9, 11)])
 def test_no_size_and_the_same_size_do_not_change_the_pixels(size):
     pixels = RNG.integers(0, 256, (9, 11, 3), dtype=np.uint8)
     out = prepare(pixels, Preprocessing(size, (0, 0, 0), (1, 1, 1)))
     assert np.array_equal(out[0].transpose(1, 2, 0), pixels)
+
+
+@pytest.mark.parametrize("size", [(0, 640), (480, -1), (-1, -1), (0, -1)])
+def test_no_resize_has_one_spelling(size):
+    with pytest.raises(UsageError, match=r"two positive numbers, or \(0, 0\) for no resize"):
+        Preprocessing(size, (0, 0, 0), (1, 1, 1))
 
 
 def test_a_view_gives_what_its_copy_gives():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from placerec.files import path_of
 from placerec.runtime import MOST_THREADS
 from placerec.settings import CHOICES, METHODS, AnySettings, Settings
 
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
     from placerec.evaluation.dataset import Dataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path, readable=False)  # the library says what it cannot read
+
+
+class _Path(click.Path):
+    """A path; the library says what is wrong with it."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:  # noqa: ARG002
+        """Return the path."""
+        return path_of(value)
+
+
+PATH = _Path()
 
 
 class _Numbers(click.ParamType[tuple[Any, ...]]):

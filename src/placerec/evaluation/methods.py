@@ -152,6 +152,8 @@ def named_method(
     shortlist in place of a named method. With ``candidates`` 0 nothing is re-ranked. Raises
     ``UsageError`` for what cannot be combined, and for an option that would change nothing.
     """
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"method: {name!r:.100}; give a name, or what named_method returns")
     changes, options = dict(changes or {}), dict(baseline or {})
     model = str(model) if isinstance(model, Path) else model
     if name in RERANKERS:

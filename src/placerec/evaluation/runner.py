@@ -27,10 +27,10 @@ from placerec.evaluation.predictions import Prediction, PredictionFile, Ranking
 from placerec.evaluation.run import Run, facts_of, machine, versions
 from placerec.evaluation.scoring.outcomes import outcomes, scores
 from placerec.evaluation.searchers import Part, Searcher, Verifier
-from placerec.files import file_sha256
+from placerec.files import file_sha256, path_of
 from placerec.method.ranking import rerank
 from placerec.records import Array
-from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.workers import single_threaded_blas
 
 PREDICTIONS, WORK = "predictions.jsonl", "work"
@@ -52,8 +52,11 @@ def evaluate(
     Raises ``UsageError`` if ``out`` has a run with other weights, code or photos, or if there are
     too few photos for the method; then nothing is written.
     """
+    if not isinstance(dataset, Dataset):
+        raise UsageError(f"dataset: {dataset!r:.100}; give what open_dataset returns")
+    require_runtime(runtime)
     chosen = method if isinstance(method, Method) else named_method(method)
-    out = None if out is None else Path(out)
+    out = None if out is None else path_of(out)
     facts = header(dataset, chosen.as_json())
     if out is None or not (out / PREDICTIONS).is_file():
         for search in dataset.searches:

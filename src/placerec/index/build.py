@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from placerec.errors import FolderGone, NotFound, PhotoError, UsageError
-from placerec.files import is_folder, paths_of
+from placerec.files import is_folder, path_of, paths_of
 from placerec.index.index_model import model_of_index
 from placerec.index.notices import Notice, copies, left_out
 from placerec.index.reader import Entry, IndexReader
@@ -22,12 +22,12 @@ from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
 from placerec.models.model_file import model_bytes, parse_settings
 from placerec.models.photo_source import Described, PhotoSource, no_photo_to_fit
-from placerec.models.resolve import AUTO, Resolved, generic_model, resolve, settings_for
+from placerec.models.resolve import AUTO, Resolved, generic_model, resolve, settings_or_own
 from placerec.photos.find import UNREADABLE_FOLDERS, Found, look_through
 from placerec.photos.position import Positions, read_positions
 from placerec.photos.sphere import distance
-from placerec.runtime import DEFAULT_RUNTIME, Runtime
-from placerec.settings import AnySettings
+from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
+from placerec.settings import AnySettings, require_number
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
@@ -87,7 +87,8 @@ def build_index(
     give UTC, for photos in a track. An existing index is only replaced if ``replace`` is true.
     Raises ``NotFound`` for a folder without photos and ``PhotoError`` if no photo can be read.
     """
-    index, folder = Path(index), Path(folder)
+    index, folder = path_of(index), path_of(folder)
+    require_runtime(runtime)
     if names is None:
         content = look_through(folder)
     else:
@@ -97,7 +98,7 @@ def build_index(
         raise NotFound(folder, ignored, "give a folder with .jpg or .png files")
     if index.exists() and not replace:
         raise UsageError(f"{index}: already exists; add photos to it, or replace it")
-    settings = settings or settings_for(model)
+    settings = settings_or_own(settings, model)
     resolved = resolve(model, settings, runtime.one_thread)
     table = positions_of(positions, time_offset, folder)
     plan = _Plan(index, folder, content.photos, settings, table)
@@ -117,7 +118,8 @@ def refit_index(
     says it. The old index stays until the new one is complete. The photos count as ``changed``.
     Raises ``FolderGone`` if the folder of the photos does not exist.
     """
-    index = Path(index)
+    index = path_of(index)
+    require_runtime(runtime)
     with IndexReader.open(index) as reader:
         info, entries = reader.info, reader.entries
         if not is_folder(info.root):
@@ -142,7 +144,10 @@ def refit_index(
 
 def positions_of(file: str | Path | None, time_offset: float, root: Path) -> Positions:
     """Return the positions of a file for the photos below ``root``, or none without a file."""
-    positions = Positions() if file is None else read_positions(file, time_offset, root)
+    require_number("time_offset", time_offset)
+    positions = Positions()
+    if file is not None:
+        positions = read_positions(path_of(file), time_offset, root)
     if time_offset and not positions.track:
         raise UsageError("time_offset is for a GPX track; give one as positions, or omit it")
     return positions

@@ -28,6 +28,7 @@ from placerec.errors import (
     PlacerecError,
     StaleIndex,
 )
+from placerec.files import is_file
 from placerec.index.schema import check_header, check_tables
 
 BUSY_SECONDS = 5.0  # how long a writer or reader waits for another process
@@ -112,7 +113,7 @@ def _remove_journal(path: Path) -> None:
 
 def _undo_and_remove_journal(path: Path, before: os.stat_result) -> None:
     """Do for a reader what the next writer would do, if it may write and no writer is at work."""
-    if not journal_of(path).exists():
+    if not is_file(journal_of(path)):
         return
     with suppress(sqlite3.OperationalError), closing(connect(path, "rw")) as connection:
         connection.execute("PRAGMA busy_timeout=0")

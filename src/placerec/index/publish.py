@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from placerec.errors import Busy, Damaged, NoRoom, NotFound, UsageError
+from placerec.files import is_file
 from placerec.index.connection import (
     connect,
     journal_of,
@@ -65,7 +66,7 @@ def leftovers(path: Path) -> tuple[str, ...]:
     A program that writes at this moment has the same files. A journal is part of the index: copy
     both. A partial file is a build that was not completed; the next build replaces it.
     """
-    return tuple(file.name for file in (journal_of(path), _partial_of(path)) if file.exists())
+    return tuple(file.name for file in (journal_of(path), _partial_of(path)) if is_file(file))
 
 
 def publish(staging: Staging) -> None:

@@ -22,6 +22,7 @@ from typing import Any, Self
 import numpy as np
 
 from placerec.errors import DamagedIndex, StaleIndex, UsageError
+from placerec.files import path_of
 from placerec.index import codec, schema
 from placerec.index.connection import begin_reading, on_error, open_checked, same_file, translated
 from placerec.index.publish import leftovers
@@ -127,7 +128,7 @@ class IndexReader:
     @classmethod
     def open(cls, path: Path | str) -> Self:
         """Open an index and check all but its descriptors, which are checked when read."""
-        path = Path(path)
+        path = path_of(path)
         connection = open_checked(path, "ro")
         with on_error(connection.close), translated(path):
             return cls(path, connection)

@@ -14,7 +14,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 
 from placerec.errors import FolderGone, NotFound, UsageError
-from placerec.files import file_sha256, is_file, is_folder, paths_of
+from placerec.files import file_sha256, is_file, is_folder, path_of, paths_of
 from placerec.index.build import BATCH, Report, positions_of, store_photos
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import Entry, IndexReader
@@ -23,7 +23,7 @@ from placerec.models.photo_source import PhotoSource
 from placerec.models.resolve import AUTO
 from placerec.photos.find import look_through
 from placerec.photos.position import Positions
-from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
@@ -44,6 +44,8 @@ def add_photos(
     ``positions`` and ``time_offset`` as in ``build_index``; a track gives positions to photos
     that have none. ``model`` is only required for an index with a trunk from outside placerec.
     """
+    index = path_of(index)
+    require_runtime(runtime)
     with IndexReader.open(index) as reader:
         root, indexed = reader.info.root, [entry.name for entry in reader.entries]
     table = positions_of(positions, time_offset, root)
@@ -59,7 +61,7 @@ def add_photos(
                 ignored[kind] += files
         else:
             names.append(_name_in_index(path, root))
-    report = _update(Path(index), _Changes(root, names), table, model, runtime)
+    report = _update(index, _Changes(root, names), table, model, runtime)
     report.note("rows_without_photo", table.unmatched({*indexed, *names}))
     report.note_left_out(ignored)
     return report
@@ -70,6 +72,7 @@ def remove_photos(index: str | Path, photos: str | Path | Iterable[str | Path]) 
 
     A notice names those that are still in the folder: the next refresh adds them again.
     """
+    index = path_of(index)
     with IndexReader.open(index) as reader:
         indexed, root = [entry.name for entry in reader.entries], reader.info.root
     chosen: dict[str, None] = {}
@@ -103,11 +106,13 @@ def refresh_index(
     ``FolderGone`` if the folder of the index does not exist, and ``UsageError`` if ``folder`` has
     none of its photos; then nothing changes.
     """
+    index = path_of(index)
+    require_runtime(runtime)
     with IndexReader.open(index) as reader:
         old, entries = reader.info.root, reader.entries
     if folder is None and not is_folder(old):
         raise FolderGone(old)
-    root = old if folder is None else Path(folder).resolve()
+    root = old if folder is None else path_of(folder).resolve()
     content = look_through(root)
     kept = [e.name for e in entries if any(_is_below(e.name, f) for f in content.unreadable)]
     not_looked_at = set(kept)
@@ -118,7 +123,7 @@ def refresh_index(
             f"{root}: none of its {len(content.photos)} photos is one of the {len(entries)} photos "
             f"of the index; give the folder to which they were moved"
         )
-    report = _update(Path(index), changes, Positions(), model, runtime)
+    report = _update(index, changes, Positions(), model, runtime)
     report.note_left_out(content.left_out)
     report.note("not_looked_at", kept)
     return report

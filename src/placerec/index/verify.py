@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from placerec.errors import Damaged
+from placerec.files import path_of
 from placerec.index import codec, schema
 from placerec.index.connection import open_checked, translated
 
@@ -24,7 +25,7 @@ def verify(path: Path | str) -> list[str]:
 
     Raises NotFound or NotAnIndex if there is no index, and Busy if another process writes to it.
     """
-    path = Path(path)
+    path = path_of(path)
     try:
         with closing(open_checked(path, "ro")) as connection:
             return findings(connection, path)

@@ -11,17 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from placerec.errors import NotFound, UnsafeWeights, UsageError
-from placerec.files import atomic_write
+from placerec.errors import NotFound, UnsafeWeights, UsageError, import_package
+from placerec.files import atomic_write, is_file, path_of
 from placerec.models.model import Fitted, Model, fitted_tensors
 from placerec.models.tensors import Tensors
 from placerec.records import Array
-from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import AnySettings, settings_from_json
 from placerec.trunks import TRUNKS, Trunk, open_trunk
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
@@ -40,12 +40,14 @@ MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 def save_model(model: Model, path: str | Path) -> None:
     """Write ``model`` to ``path`` atomically."""
-    with atomic_write(Path(path)) as partial:
-        partial.write_bytes(model_bytes(model))
+    data = model_bytes(model)
+    with atomic_write(path_of(path)) as partial:
+        partial.write_bytes(data)
 
 
 def load_model(path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> Model:
     """Return the model in the file ``path``; its trunk is opened by name."""
+    require_runtime(runtime)
     path = _existing(path)
     read_header(path)  # refuses a file that is something else before it is read as a whole
     return model_from_bytes(path.read_bytes(), path, runtime=runtime)
@@ -85,7 +87,6 @@ def parse_settings(text: str, origin: Path) -> AnySettings:
     """Return the settings in JSON ``text``; invalid ones are ``UnsafeWeights`` of ``origin``."""
     try:
         settings = settings_from_json(text)
-        _check_types(settings)
     except (UsageError, *MALFORMED) as error:
         why = f"its settings cannot be read: {str(error) or type(error).__name__:.200}"
         raise UnsafeWeights(origin, why, "make it again with this version") from error
@@ -94,8 +95,9 @@ def parse_settings(text: str, origin: Path) -> AnySettings:
 
 def model_bytes(model: Model) -> bytes:
     """Return ``model`` as safetensors, without its trunk unless that is an own VGG16."""
-    from safetensors.numpy import save
-
+    if not isinstance(model, Model):
+        raise UsageError(f"{model!r:.100}: not a Model; give what fit_on_folder or load_model made")
+    save = import_package("safetensors.numpy").save
     trunk = model.trunk.state if isinstance(model.trunk, VGG16) and model.trunk.own else {}
     tensors = {
         name: np.ascontiguousarray(tensor, np.float32)
@@ -165,8 +167,8 @@ def tensors_sha256(tensors: Mapping[str, Array]) -> str:
 
 
 def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
+    path = path_of(path)
+    if not is_file(path):
         remedy = "make one: placerec fit, or placerec weights import"
         raise NotFound(path, "no such model file", remedy)
     if path.stat().st_size > LARGEST_FILE:
@@ -175,9 +177,8 @@ def _existing(path: str | Path) -> Path:
 
 
 def _parse(data: bytes, origin: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    from safetensors.numpy import load
-
     header = parse_header(data, origin)
+    load = import_package("safetensors.numpy").load
     try:
         return load(data), header
     except Exception as error:  # safetensors' own exception is not public
@@ -201,17 +202,6 @@ def _fitted(tensors: Tensors, settings: AnySettings, channels: int) -> Fitted:
         )
     tensors.refuse_rest()
     return fitted
-
-
-def _check_types(settings: AnySettings) -> None:
-    """Raise ``TypeError`` with the name of a setting whose type is wrong."""
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if type(field.default) in (int, bool, str) and type(value) is not type(field.default):
-            raise TypeError(f"{field.name} is {value!r:.40}, not of type {field.type}")
-    sizes = (settings.image_size, *settings.patch_sizes)
-    if not all(len(size) == 2 and all(type(side) is int for side in size) for size in sizes):
-        raise TypeError("image_size and patch_sizes must have two whole numbers each")
 
 
 def _not_safetensors(data: bytes, origin: Path, error: Exception) -> UnsafeWeights:

@@ -16,15 +16,16 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from placerec.errors import NotFound, PhotoError, UsageError
+from placerec.files import path_of
 from placerec.method.vlad import Vocabulary
 from placerec.models.fit import FeatureMaps, fit_model, more_photos_for_pca, photos_for_fit
 from placerec.models.model import Model
-from placerec.models.resolve import AUTO, AnyModel, resolve, settings_for
+from placerec.models.resolve import AUTO, AnyModel, resolve, settings_or_own
 from placerec.photos.decode import decode
 from placerec.photos.find import look_through
 from placerec.photos.structure import has_structure
 from placerec.records import Array, Features, Position
-from placerec.runtime import DEFAULT_RUNTIME, Runtime
+from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import AnySettings
 from placerec.trunks import Trunk, feature_map
 from placerec.workers import map_in_order, single_threaded_blas
@@ -194,7 +195,9 @@ def fit_on_folder(
     file, which is valid as ``model`` everywhere. Raises ``NotFound`` for a folder without photos
     and ``PhotoError`` if no photo can be used.
     """
-    settings = settings or settings_for(model)
+    photos = path_of(photos)
+    require_runtime(runtime)
+    settings = settings_or_own(settings, model)
     resolved = resolve(settings.trunk if model == AUTO else model, settings, runtime.one_thread)
     start = resolved.model
     if start:
@@ -202,13 +205,13 @@ def fit_on_folder(
             raise UsageError(f"model {model!r}: already fitted; name a trunk or an .onnx file")
         start.check_form(settings)
     vocabulary = start.fitted.vocabulary if start else None
-    content = look_through(Path(photos))
+    content = look_through(photos)
     names = content.photos
     unreadable = [PhotoError(name, "the folder cannot be read") for name in content.unreadable]
     if not names and not unreadable:
         raise NotFound(photos, "no photo in this folder", "give a folder with .jpg or .png files")
     with (
-        PhotoSource(Path(photos), resolved.trunk, settings, runtime) as source,
+        PhotoSource(photos, resolved.trunk, settings, runtime) as source,
         single_threaded_blas(),
     ):
         fitted = source.fit(names, vocabulary=vocabulary)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from placerec.errors import UsageError
+from placerec.files import path_of
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
 from placerec.models.model_file import (
@@ -30,13 +31,14 @@ from placerec.models.model_file import (
     read_header,
     read_settings,
 )
-from placerec.runtime import DEFAULT_RUNTIME, Runtime
-from placerec.settings import METHODS, AnySettings, Settings, named_settings
+from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
+from placerec.settings import METHODS, AnySettings, Settings, named_settings, require_settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
 from placerec.trunks.external import OnnxTrunk
 
 AnyModel = str | Path | Trunk
 AUTO, GENERIC = "auto", "generic"
+OF_A_TRUNK = ("name", "sha256", "channels", "stride", "preprocessing")
 DEFAULT_TRUNK = Settings().trunk
 LARGEST_AUTO_DIM = 1024  # a larger PCA is never fitted while an index is built
 FACTS = ("name", "provenance", "training_data", "licence", "sha256", "trunk", "trunk_sha256",
@@ -90,9 +92,16 @@ def resolve(
     Raises ``UsageError`` for an unknown name, for a checkpoint that must be imported first, and for
     ``auto`` with a PCA that is too large to be fitted while an index is built.
     """
+    require_runtime(runtime)
     if not isinstance(model, str | Path):
+        missing = [name for name in OF_A_TRUNK if not hasattr(model, name)]
+        if missing or not callable(model):
+            raise UsageError(
+                f"model: {model!r:.100} is neither a name, nor a file, nor a Trunk (without "
+                f"{', '.join(missing) or '__call__'}); save a fitted model and give its file"
+            )
         return Resolved(model)
-    model = str(model)
+    model = str(path_of(model))
     if model == AUTO:
         settings = settings or Settings()
         if settings.trunk != DEFAULT_TRUNK and settings.global_dim > LARGEST_AUTO_DIM:
@@ -131,6 +140,14 @@ def settings_for(model: AnyModel = AUTO, method: str | None = None, **changes: A
         own = read_settings(model)
         settings = _on_weights(own, settings, method) if method else own
     return settings.replace(**changes)
+
+
+def settings_or_own(settings: AnySettings | None, model: AnyModel) -> AnySettings:
+    """Return the settings that a caller gave, or else those of ``model``."""
+    if settings is None:
+        return settings_for(model)
+    require_settings(settings)
+    return settings
 
 
 def _on_weights(own: AnySettings, named: AnySettings, method: str) -> AnySettings:

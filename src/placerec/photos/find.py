@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from placerec.errors import NotFound
+from placerec.files import is_file, is_folder
 
 DECODED_SUFFIXES = frozenset((
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm",
@@ -80,8 +81,8 @@ def look_through(folder: Path) -> Found:
     below ``folder`` that cannot be read is left out. Raises ``NotFound`` if ``folder`` itself
     cannot be read.
     """
-    if not folder.is_dir():
-        problem = "is a file, not a folder" if folder.exists() else "no such folder"
+    if not is_folder(folder):
+        problem = "is a file, not a folder" if is_file(folder) else "no such folder"
         raise NotFound(folder, problem, "give the folder that holds the photos")
     by_kind: dict[str, list[str]] = {}  # "" is the kind of photos
 

@@ -15,12 +15,14 @@ from PIL import Image
 from placerec.errors import UsageError
 from placerec.records import Array
 
+OWN_SIZE = (0, 0)  # the photo keeps its own size
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
     """The input of a trunk: ``size`` (height, width) in pixels, ``mean`` and ``std`` in 0..255.
 
-    A size with a number of 0 or less means no resize. With ``shrink``, large JPEGs are decoded at a
+    The size (0, 0) means no resize: ``OWN_SIZE``. With ``shrink``, large JPEGs are decoded at a
     smaller scale, at least twice ``size``, which is several times faster.
     """
 
@@ -30,13 +32,17 @@ class Preprocessing:
     shrink: bool = False
 
     def __post_init__(self) -> None:
+        if self.size != OWN_SIZE and min(self.size) < 1:
+            raise UsageError(
+                f"size {self.size}: give two positive numbers, or (0, 0) for no resize"
+            )
         if not all(value > 0 for value in self.std):
             raise UsageError(f"std: every channel must be more than 0, not {self.std}")
 
     @property
     def shrink_to(self) -> tuple[int, int] | None:
         """The sufficient size (height, width) for ``decode``; ``None`` means full size."""
-        if not self.shrink or min(self.size) < 1:
+        if not self.shrink or self.size == OWN_SIZE:
             return None
         return 2 * self.size[0], 2 * self.size[1]
 
@@ -46,12 +52,9 @@ def prepare(pixels: Array, preprocessing: Preprocessing) -> Array:
 
     Computed in float32, first the subtraction, then the division.
     """
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
-        raise UsageError(
-            f"pixels: {pixels.dtype} of shape {pixels.shape}; give (height, width, 3) uint8 RGB"
-        )
+    require_pixels(pixels)
     height, width = preprocessing.size
-    if min(height, width) > 0 and pixels.shape[:2] != (height, width):
+    if preprocessing.size not in (OWN_SIZE, pixels.shape[:2]):
         image = Image.fromarray(np.ascontiguousarray(pixels))
         pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     mean, std = (
@@ -60,3 +63,11 @@ def prepare(pixels: Array, preprocessing: Preprocessing) -> Array:
     )
     values = pixels.transpose(2, 0, 1).astype(np.float32)
     return np.ascontiguousarray(((values - mean) / std)[None])
+
+
+def require_pixels(pixels: object) -> None:
+    """Raise ``UsageError`` unless ``pixels`` are (H, W, 3) uint8 RGB with at least one pixel."""
+    array = pixels if isinstance(pixels, np.ndarray) else None
+    if array is None or array.dtype != np.uint8 or array.shape[2:] != (3,) or not array.size:
+        given = f"{pixels!r:.60}" if array is None else f"{array.dtype} of shape {array.shape}"
+        raise UsageError(f"pixels: {given}; give (height, width, 3) uint8 RGB")

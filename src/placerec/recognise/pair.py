@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from placerec.errors import UsageError
+from placerec.files import path_of
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
-from placerec.models.resolve import AUTO, generic_model, resolve, settings_for
+from placerec.models.resolve import AUTO, generic_model, resolve, settings_or_own
 from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Array, Place
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
@@ -28,8 +29,9 @@ def match_photos(
 
     Two photos are too few to fit a model: ``auto`` means ``generic``, and a trunk is refused.
     """
+    first, second = path_of(first), path_of(second)
     ready = pair_model(model, settings, runtime)
-    query, other = ready.read(Path(first)), ready.read(Path(second))
+    query, other = ready.read(first), ready.read(second)
     return match_pixels(query.pixels, other.pixels, ready, str(second)), ready
 
 
@@ -39,7 +41,7 @@ def pair_model(
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Model:
     """Return the model that compares two photos."""
-    settings = settings or settings_for(model)
+    settings = settings_or_own(settings, model)
     resolved = resolve(model, settings, runtime)
     ready = generic_model(runtime) if resolved.generic_if_few else resolved.model
     if ready is None:

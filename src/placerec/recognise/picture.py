@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from placerec.errors import UsageError
-from placerec.files import atomic_write, require_folder_of
+from placerec.files import atomic_write, path_of, require_folder_of
+from placerec.photos.prepare import require_pixels
 from placerec.records import Array, Place
 
 PANEL_HEIGHT = 480
@@ -28,7 +29,10 @@ def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> 
     parallel lines in the order of colours are a good sign. Raises ``UsageError`` for another
     suffix, and ``NotFound`` if the folder of ``out`` does not exist.
     """
-    kind = picture_format(Path(out))
+    out = path_of(out)
+    if not isinstance(place, Place):
+        raise UsageError(f"place: {place!r:.100}; give a Place of an answer")
+    kind = picture_format(out)
     left, right = _panel(query), _panel(database)
     offset = left.width + GAP
     canvas = Image.new("RGB", (offset + right.width, PANEL_HEIGHT), BACKGROUND)
@@ -45,7 +49,7 @@ def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> 
         middles = [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes]
         pen.line(middles, fill=(red, green, blue, 150), width=2)
     drawn = Image.alpha_composite(canvas.convert("RGBA"), layer).convert("RGB")
-    with atomic_write(Path(out)) as partial:
+    with atomic_write(out) as partial:
         drawn.save(partial, kind, quality=QUALITY)
 
 
@@ -61,6 +65,7 @@ def picture_format(out: Path) -> str:
 
 
 def _panel(pixels: Array) -> Image.Image:
+    require_pixels(pixels)
     image = Image.fromarray(pixels)
     width = max(1, round(image.width * PANEL_HEIGHT / image.height))
     return image.resize((min(width, 4 * PANEL_HEIGHT), PANEL_HEIGHT), Image.Resampling.LANCZOS)

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from placerec.errors import FixedByIndex, UsageError
+from placerec.files import path_of
 from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
@@ -27,8 +28,8 @@ from placerec.photos.decode import pixels_of
 from placerec.photos.structure import has_structure
 from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Answer, Array, Features, Match, Photo, Place
-from placerec.runtime import DEFAULT_RUNTIME, Runtime
-from placerec.settings import AnySettings
+from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
+from placerec.settings import AnySettings, as_written, require_whole
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
@@ -65,7 +66,8 @@ class PlaceRecognizer:
         An index contains its model; another ``model`` is refused. Raises ``NotFound``,
         ``NotAnIndex``, ``DamagedIndex``, ``ModelMismatch`` or ``FixedByIndex``.
         """
-        path = Path(index)
+        path = path_of(index)
+        require_runtime(runtime)
         reader = IndexReader.open(path)
         with on_error(reader.close):
             inside = model_of_index(reader, path, model, runtime)
@@ -81,16 +83,18 @@ class PlaceRecognizer:
 
     def read(self, path: str | Path) -> Photo:
         """Return the photo at ``path`` with as many pixels as the model uses."""
-        return self.model.read(Path(path))
+        return self.model.read(path_of(path))
 
     def query(self, photo: str | Path | Photo | Image.Image | Array, top: int = 5) -> Answer:
         """Return the ``top`` places most similar to ``photo``, best first.
 
         ``photo`` is a path, a decoded ``Photo``, an image of Pillow in any mode, or pixels
         (H, W, 3) uint8 RGB. A photo without structure has no place, and a ``note`` that says so.
-        Raises ``UsageError`` for anything else, ``NotFound`` or a ``PhotoError`` for a path that
-        cannot be read, ``StaleIndex`` if a candidate was changed since the index was opened.
+        Raises ``UsageError`` for anything else, or a ``top`` that is less than 1, ``NotFound`` or a
+        ``PhotoError`` for a path that cannot be read, ``StaleIndex`` if a candidate was changed
+        since the index was opened.
         """
+        top = require_whole("top", top)
         name, pixels = self._named_pixels(photo)
         with single_threaded_blas():
             features = self.model.feature_map(pixels)
@@ -174,5 +178,5 @@ def _query_settings(fixed: AnySettings, changes: dict[str, Any]) -> AnySettings:
     settings = fixed.replace(**changes)
     for name, value in fixed.group("global", "patches").items():
         if getattr(settings, name) != value:
-            raise FixedByIndex(name, value, getattr(settings, name))
+            raise FixedByIndex(name, as_written(value), as_written(getattr(settings, name)))
     return settings

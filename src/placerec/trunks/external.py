@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from placerec.errors import NotFound, UnsafeWeights, UsageError, import_extra
+from placerec.errors import NotFound, UnsafeWeights, UsageError, import_extra, import_package
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
@@ -54,8 +54,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, data: bytes, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
-        import onnxruntime
-
+        onnxruntime = import_package("onnxruntime")
         self.name, self.sha256 = name, hashlib.sha256(data).hexdigest()
         if _has_external_data(data):
             raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")

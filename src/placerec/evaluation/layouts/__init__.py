@@ -28,6 +28,7 @@ from placerec.evaluation.layouts.msls import read_msls, read_msls_test
 from placerec.evaluation.layouts.netvlad_sets import read_netvlad_set
 from placerec.evaluation.layouts.seasons import read_cmu, read_robotcar
 from placerec.evaluation.layouts.utm_names import read_utm_names
+from placerec.files import is_folder, path_of
 
 __all__ = ["GENERAL", "PROTOCOLS", "PUBLISHED", "open_dataset"]
 
@@ -104,13 +105,13 @@ def open_dataset(
     Without ``protocol`` the first general protocol that fits the folder is used. The other
     arguments (``Overrides``) change a general protocol; a published protocol accepts none.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    folder = path_of(folder)
+    if not is_folder(folder):
         raise NotFound(folder, "no such folder", "give the folder of a data set")
-    if protocol is not None and protocol not in PROTOCOLS:
+    if protocol is not None and (not isinstance(protocol, str) or protocol not in PROTOCOLS):
         raise UsageError(f"protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     folder = folder.absolute()
-    truth = None if ground_truth is None else find_ground_truth(folder, Path(ground_truth))
+    truth = None if ground_truth is None else find_ground_truth(folder, path_of(ground_truth))
     overrides = Overrides(radius, degrees, frames, photos_a_panorama, truth)
     name = protocol or detect_protocol(folder, overrides, GENERAL, PUBLISHED)
     accepted = GENERAL[name].overrides if name in GENERAL else ()

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from placerec.errors import NotFound, UsageError
+from placerec.errors import NotFound
 from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.layouts.photo_lists import DATABASE, QUERIES
+from placerec.settings import require, require_number, require_whole
 
 SIDES = (DATABASE, QUERIES)
 TRUTHS = "dataset_gt_files"  # the subfolder of the ground truths of image lists
@@ -36,14 +37,14 @@ class Overrides:
     ground_truth: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.radius is not None and not 0 < self.radius < math.inf:
-            raise UsageError(f"radius {self.radius:g}: give metres above 0")
-        if self.degrees is not None and not 0 < self.degrees <= 180:
-            raise UsageError(f"degrees {self.degrees:g}: give more than 0 and at most 180")
-        if self.frames is not None and self.frames < 0:
-            raise UsageError(f"frames {self.frames}: give 0 or more")
-        if self.photos_a_panorama is not None and self.photos_a_panorama < 1:
-            raise UsageError(f"photos_a_panorama {self.photos_a_panorama}: give 1 or more")
+        for name, least in (("frames", 0), ("photos_a_panorama", 1)):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name), least)
+        for name, most in (("radius", math.inf), ("degrees", 180.0)):
+            if getattr(self, name) is not None:
+                number = require_number(name, getattr(self, name))
+                above = "metres above 0" if most == math.inf else f"above 0 and at most {most:g}"
+                require(0 < number <= most, name, f"{above}, not {number:g}")
 
     @property
     def names(self) -> frozenset[str]:
