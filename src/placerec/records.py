@@ -178,6 +178,6 @@ class Answer:
     def best(self) -> Place:
         """The first place; raises ``PlacerecError`` if there is none."""
         if not self.places:
-            why = self.note or "no place was asked for"
+            why = self.note or "it has no answer"
             raise PlacerecError(f"{self.query or 'the photo'}: {why}, so there is no best place")
         return self.places[0]

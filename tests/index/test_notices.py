@@ -99,6 +99,11 @@ def test_photos_that_say_nothing_are_named_and_stored_as_zeros(odd) -> None:
 
 def test_equal_files_are_named_in_pairs(odd) -> None:
     assert names_of(odd[2], "equal_files") == ("sub/same.png = sub/good.png",)
+    text = Notice("equal_files", ("a = b", "c = b")).text
+    assert text == (
+        "2 photos are copies of others; each takes a place among the answers, and lowers the "
+        "others' scores: a = b, c = b"
+    )
 
 
 def test_a_table_that_disagrees_with_exif_by_more_than_1_km_is_mentioned(odd) -> None:

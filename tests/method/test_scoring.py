@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from placerec.errors import UsageError
-from placerec.method.displacement import Background, backgrounds, displacement_score
+from placerec.method.displacement import Background, backgrounds, displacement_score, votes
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched, mutual_nearest
 from placerec.method.ransac import patch_centres, ransac_score
@@ -166,6 +166,18 @@ def matched_at(query_cells, database_cells, rows=6, columns=8):
         for q, d in zip(query_cells, database_cells, strict=True)
     ])  # fmt: skip
     return Matched(grid, grid, pairs, *[np.ones(len(pairs), np.float32)] * 2)
+
+
+def test_a_displacement_score_is_1_for_mean_patches_and_more_for_distinctive_ones():
+    query, database = Grid((1, 1), 4, 4, 1), Grid((1, 1), 2, 2, 2)
+    pairs = np.array([(0, 0), (2, 1), (8, 2), (10, 3)])  # none of them moves
+    matched = Matched(query, database, pairs, np.ones(4, np.float32), np.ones(16, np.float32))
+    nothing_alike = np.zeros(16)
+    alike = np.where(np.isin(np.arange(16), pairs[:, 0]), 0.0, 1.0)  # all but those that match
+    for similarity, expected in ((nothing_alike, 1.0), (alike, len(query) / len(database))):
+        votes_of_all = votes(np.ones(16), similarity)
+        background = Background(similarity, float(votes_of_all.mean()))
+        assert displacement_score(matched, 7, background).score == pytest.approx(expected)
 
 
 def test_spatial_score_by_hand_in_its_three_forms():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from placerec.demo import demo_pose, position_of
+from placerec.demo import demo_pose, position_of, render
 from placerec.errors import (
     FixedByIndex,
     ModelMismatch,
@@ -22,6 +22,7 @@ from placerec.method.ranking import shortlist
 from placerec.recognise.pair import match_photos
 from placerec.recognise.picture import draw_match
 from placerec.recognise.recognizer import PlaceRecognizer
+from placerec.records import Position
 from placerec.runtime import Runtime
 from placerec.settings import Settings, named_settings
 from placerec.trunks.external import TorchTrunk
@@ -243,6 +244,32 @@ def test_shortlist_is_exact_and_breaks_ties_by_row():
     rows, similar = shortlist(np.float32([1, 0]), database, 3)
     assert rows.tolist() == [0, 2, 3]
     assert similar.tolist() == pytest.approx([1, 1, 0.6])
+    preferred = np.array([False, True, True, True])
+    assert shortlist(np.float32([1, 0]), database, 2, preferred)[0].tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("candidates", [0, 1, 2, 20])
+def test_of_equal_photos_the_one_with_a_position_comes_first(candidates, copies):
+    with PlaceRecognizer.open(copies / "a.placerec", candidates=candidates) as recognizer:
+        first, second, third = recognizer.query(copies / "photos" / "b.png", top=3).places
+    assert (first.path, first.position) == ("b.png", Position(1, 2))
+    if candidates != 1:
+        assert (second.path, second.score, second.position) == ("a.png", first.score, None)
+        assert third.path == "c.png"
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """An index of b.png, which has a position, its copy a.png without one, and c.png."""
+    folder = tmp_path_factory.mktemp("copies")
+    (folder / "photos").mkdir()
+    for place, name in enumerate(("b.png", "c.png")):
+        pixels = render(1, demo_pose(1, place, False), size=(120, 160))
+        Image.fromarray(pixels).save(folder / "photos" / name)
+    shutil.copy(folder / "photos" / "b.png", folder / "photos" / "a.png")
+    (folder / "where.csv").write_text("image,latitude,longitude\nb.png,1,2\n")
+    build_index(folder / "a.placerec", folder / "photos", positions=folder / "where.csv")
+    return folder
 
 
 def test_two_photos_can_be_compared_and_drawn(town, tmp_path):

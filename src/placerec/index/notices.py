@@ -67,8 +67,10 @@ KINDS = {
         "{count} photos have nothing to recognise (one colour, a covered lens, or tiny)",
     ),
     "equal_files": Kind(
-        "1 photo is a copy of another one, and they push each other from the answers",
-        "{count} photos are copies of others, and they push each other from the answers",
+        "1 photo is a copy of another one; each takes a place among the answers, and lowers the "
+        "other's score",
+        "{count} photos are copies of others; each takes a place among the answers, and lowers the "
+        "others' scores",
     ),
     "too_few_for_fit": Kind("too few photos for a fit, so the model stays"),
     "given_model": Kind("a refit leaves imported and trained models as they are"),

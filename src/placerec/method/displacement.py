@@ -4,7 +4,8 @@ This scorer is not in the paper; it is the default (docs/ARCHITECTURE.md has the
 Every mutual match votes for its displacement (database minus query position, in feature cells). A
 patch of sky or road has a similar patch in every photo, so its match says little. Therefore the
 mean similarity that a query patch reaches in the other candidates, its background, lowers its vote.
-The score is the largest sum of votes in a square box, as a share of the largest possible sum.
+The score is the largest sum of votes in a square box, as a multiple of the sum that patches of mean
+distinctness would give if all of them agreed: about 1 for a copy of the query.
 """
 
 from __future__ import annotations
@@ -61,9 +62,11 @@ def displacement_score(
 
     ``box`` is an odd number of cells. The query is zoomed about its middle by each of ``scales``
     before displacements are measured. The score is the sum divided by what it would be if every
-    patch of the smaller grid voted with the background's ceiling. So it is between 0 and 1, and 0
-    without a match. The inliers are the voting matches in the best window. Of equal windows the
-    first one counts, in the order of scale, row and column.
+    patch of the smaller grid voted with the background's ceiling, which is a mean over the patches.
+    The matched patches may be more distinctive than the mean. So the score is 0 without a match,
+    about 1 for a copy, and at most the number of query patches divided by that of the smaller grid
+    (about 4 with ``stride`` 2). The inliers are the voting matches in the best window. Of equal
+    windows the first one counts, in the order of scale, row and column.
     """
     if not len(matched.pairs):
         return matched.unscored()

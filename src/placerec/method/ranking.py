@@ -21,15 +21,21 @@ def best_first(scores: Array, axis: int = -1) -> Array:
     return order
 
 
-def shortlist(query: Array, database: Array, count: int) -> tuple[Array, Array]:
+def shortlist(
+    query: Array, database: Array, count: int, preferred: Array | None = None
+) -> tuple[Array, Array]:
     """Return the ``count`` rows of ``database`` (N, G) most similar to ``query`` (G,).
 
     Returns row numbers (n,) int64, best first, and their cosines (n,) float64; n = min(count, N).
-    Rows of equal similarity keep their order.
+    Of rows of equal similarity the ``preferred`` ones (N,) bool come first; else they keep their
+    order.
     """
     # einsum, not a matrix product: it sums every row alike, so equal photos stay exactly equal.
     similarity = np.einsum("ng,g->n", database, query).astype(np.float64)
-    order = best_first(similarity)[:count]
+    if preferred is None:
+        order = best_first(similarity)[:count]
+    else:
+        order = np.lexsort((~preferred, -similarity))[:count]
     return order, similarity[order]
 
 

@@ -41,13 +41,15 @@ class PlaceRecognizer:
     """Answers where a photo was taken, from an index of photos.
 
     ``global_descriptors`` (N, G) float32 are in the order of ``index.entries``. ``blank`` has the
-    rows of photos without structure, which are never an answer. ``reopen`` opens the index again.
+    rows of photos without structure, which are never an answer. ``located`` (N,) bool says which
+    photos have a position. ``reopen`` opens the index again.
     """
 
     index: IndexReader = field(repr=False)
     model: Model
     settings: AnySettings
     global_descriptors: Array = field(repr=False)
+    located: Array = field(repr=False)
     threads: int = 1
     blank: frozenset[int] = field(default=frozenset(), repr=False)
     reopen: Callable[[], PlaceRecognizer] = field(kw_only=True, repr=False)
@@ -79,7 +81,10 @@ class PlaceRecognizer:
                 if entry.blank or not descriptors[row].any()
             )
             again = partial(cls.open, path, model=model, runtime=runtime, **changes)
-            return cls(reader, inside, settings, descriptors, runtime.cores, blank, reopen=again)
+            located = np.array([entry.position is not None for entry in reader.entries])
+            return cls(
+                reader, inside, settings, descriptors, located, runtime.cores, blank, reopen=again
+            )
 
     def read(self, path: str | Path) -> Photo:
         """Return the photo at ``path`` with as many pixels as the model uses."""
@@ -153,8 +158,11 @@ class PlaceRecognizer:
         return tuple(places)
 
     def shortlist(self, query: Features, count: int) -> tuple[Array, Array]:
-        """Return the ``count`` most similar photos by global descriptor: rows and cosines (n,)."""
-        return shortlist(query.global_descriptor, self.global_descriptors, count)
+        """Return the ``count`` most similar photos by global descriptor: rows and cosines (n,).
+
+        Of equal photos those with a position come first.
+        """
+        return shortlist(query.global_descriptor, self.global_descriptors, count, self.located)
 
     def score(self, query: Features, rows: Sequence[int]) -> tuple[Array, list[tuple[Match, ...]]]:
         """Return the patch score (n,) of each photo in ``rows``, and its matches per patch size."""
