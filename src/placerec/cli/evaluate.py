@@ -20,6 +20,7 @@ from placerec.cli.options import (
     setting_options,
 )
 from placerec.cli.output import list_skipped, print_json, say
+from placerec.cli.outputs import PREDICTIONS, RunFolder
 from placerec.cli.progress import showing_progress
 from placerec.errors import UsageError
 from placerec.runtime import Runtime
@@ -47,7 +48,7 @@ METHOD_NAMES = f"{', '.join(METHODS)}, or a baseline: {', '.join((*RETRIEVERS, *
 @click.option("--longer-side", type=click.IntRange(32),
               help="Pixels of the longer side for a keypoint re-ranker; default: 640.")
 @click.option("--weights", type=PATH, help="Weights of a baseline.")
-@click.option("--out", type=PATH,
+@click.option("--out", type=RunFolder(PREDICTIONS),
               help="Folder of the run: predictions, scores, report.html. A run that is started "
                    "again resumes there. Without it nothing is written.")
 @click.option("--check", is_flag=True,

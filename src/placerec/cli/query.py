@@ -20,6 +20,14 @@ from placerec.cli.options import (
     setting_options,
 )
 from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say, warn
+from placerec.cli.outputs import (
+    GEOJSON_HEAD,
+    NewFile,
+    is_geojson,
+    is_picture,
+    refuse_inputs,
+    require_free,
+)
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
 from placerec.files import require_folder_of, write_text
 from placerec.runtime import Runtime
@@ -39,7 +47,7 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @click.argument("photos", metavar="PHOTO...", nargs=-1, required=True, type=PATH)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Answers.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, one object per photo.")
-@click.option("--geojson", type=PATH, help="Write the places as GeoJSON.")
+@click.option("--geojson", type=NewFile(is_geojson), help="Write the places as GeoJSON.")
 @click.option("--picture", type=PATH, help=f"{PICTURE}, or a folder for several photos.")
 @model_options
 @setting_options
@@ -62,19 +70,13 @@ def query(
 
     refuse_swapped("query", index, photos[0])
     paths, skipped = _photos_of(photos)
-    if geojson:
-        require_folder_of(geojson)
-        _refuse_to_replace(geojson, (index, *paths))
-    if picture:
-        _refuse_to_replace(picture, (index,))
     pictures = _pictures_of(picture, paths, several=photos != tuple(paths) or len(paths) > 1)
     answers: list[Answer] = []
     undrawn: list[PlacerecError] = []
     runtime = Runtime(threads=threads, device=device)
     with PlaceRecognizer.open(index, model=model, runtime=runtime, **given(options)) as recognizer:
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
-        for output in filter(None, (geojson, picture)):
-            _refuse_to_replace(output, indexed)
+        refuse_inputs(filter(None, pictures), (*paths, *indexed))
         for path, target in zip(paths, pictures, strict=True):
             try:
                 photo = recognizer.read(path)
@@ -98,7 +100,7 @@ def query(
 @click.command(cls=Command)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
-@click.option("--picture", type=PATH, help=f"{PICTURE}.")
+@click.option("--picture", type=NewFile(is_picture), help=f"{PICTURE}.")
 @json_option
 @algorithm_options
 def match(
@@ -111,10 +113,11 @@ def match(
     the other candidates counts less. In Python: placerec.match_photos.
     """
     from placerec.recognise.pair import match_pixels, pair_model
-    from placerec.recognise.picture import draw_match
+    from placerec.recognise.picture import draw_match, picture_format
 
     if picture:
-        _check_picture(picture, (first, second))
+        picture_format(picture)
+        refuse_inputs([picture], (first, second))
     settings = chosen_settings(model, method, options)
     ready = pair_model(model, settings, Runtime(threads=threads, device=device))
     query, other = ready.read(first).pixels, ready.read(second).pixels
@@ -160,34 +163,24 @@ def _pictures_of(
 
     Raises ``UsageError`` or ``NotFound`` now, before anything is computed.
     """
-    from placerec.recognise.picture import FORMATS
+    from placerec.recognise.picture import FORMATS, picture_format
 
     if picture is None:
         return [None] * len(paths)
     if not several and not picture.is_dir():
-        _check_picture(picture, paths)
+        picture_format(picture)
+        require_free(picture, is_picture)
         return [picture]
     if picture.suffix.lower() in FORMATS or picture.is_file():
         raise UsageError(f"{picture}: several photos; give --picture a folder")
     require_folder_of(picture)
-    return [
+    pictures = [
         picture / f"{number:03}_{path.stem[:LONGEST_STEM]}.png"
         for number, path in enumerate(paths, start=1)
     ]
-
-
-def _check_picture(picture: Path, photos: Sequence[Path]) -> None:
-    """Refuse a picture that cannot be drawn, or would replace one of the photos."""
-    from placerec.recognise.picture import picture_format
-
-    picture_format(picture)
-    _refuse_to_replace(picture, photos)
-
-
-def _refuse_to_replace(output: Path, files: Sequence[Path]) -> None:
-    """Raise ``UsageError`` if a result would replace the index or a photo."""
-    if output.exists() and any(path.exists() and output.samefile(path) for path in files):
-        raise UsageError(f"{output}: the result would replace this file; choose another name")
+    for path in pictures if picture.is_dir() else ():
+        require_free(path, is_picture)
+    return pictures
 
 
 def _draw_or_say_why(
@@ -267,5 +260,5 @@ def _write_geojson(path: Path, answers: list[Answer]) -> None:
     ]  # fmt: skip
     if not features:
         warn(f"{path}: it has no place, because no answer has a position")
-    collection = {"type": "FeatureCollection", "features": features}
+    collection = {**GEOJSON_HEAD, "features": features}
     write_text(path, json.dumps(collection, indent=2) + "\n")

@@ -20,6 +20,7 @@ from placerec.cli.options import (
     together,
 )
 from placerec.cli.output import say, warn
+from placerec.cli.outputs import RunFolder
 from placerec.cli.progress import showing_progress
 from placerec.schedule import CHOICES, PRESETS, Schedule
 
@@ -49,7 +50,8 @@ schedule_options = together(*(
 
 @click.command(cls=Command)
 @click.argument("dataset", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Folder of the run: log, checkpoint, model.")
+@click.option("--out", type=RunFolder("log.csv"), required=True,
+              help="Folder of the run: log, checkpoint, model.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Resume the run in --out; it gives the same bits.")
 @click.option(
     "--validation", type=PATH, help="Evaluation data set; default: that of DATASET, if any."
