@@ -150,7 +150,9 @@ def test_a_hidden_file_makes_no_folder_full(called):
     assert kind.convert("run", None, click.Context(cli)) == Path("run")
 
 
-def test_fewer_places_leave_no_earlier_ones(tmp_path):
+def test_fewer_places_leave_no_earlier_ones(tmp_path, monkeypatch):
+    tiny = np.zeros((4, 4, 3), np.uint8)
+    monkeypatch.setattr("placerec.demo.photos.render", lambda *_: tiny)
     write_demo_photos(tmp_path, 3)
     shutil.copy(tmp_path / "database" / "place_000.jpg", tmp_path / "database" / "place_mine.jpg")
     with (tmp_path / "poses.csv").open("a") as table:

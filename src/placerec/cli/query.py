@@ -71,6 +71,8 @@ def query(
     refuse_swapped("query", index, photos[0])
     paths, skipped = _photos_of(photos)
     pictures = _pictures_of(picture, paths, several=photos != tuple(paths) or len(paths) > 1)
+    if geojson and geojson in pictures:
+        raise UsageError(f"{geojson}: one name for two results; choose another one")
     answers: list[Answer] = []
     undrawn: list[PlacerecError] = []
     runtime = Runtime(threads=threads, device=device)
