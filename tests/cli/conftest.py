@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-from placerec.cli import _run
-
 
 @pytest.fixture
 def placerec(tmp_path):
@@ -27,23 +25,3 @@ def placerec(tmp_path):
 
     run.folder = folder
     return run
-
-
-@pytest.fixture
-def called(tmp_path, monkeypatch, capsys):
-    """``called("index", "info", path)``: as ``placerec``, but in this process: code, out, err."""
-    folder = tmp_path / "here"
-    folder.mkdir(exist_ok=True)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*words, code=0):
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["placerec", *map(str, words)])
-        status = _run()
-        printed = capsys.readouterr()
-        assert status == code, (status, printed)
-        return printed
-
-    call.folder = folder
-    return call
