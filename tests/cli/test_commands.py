@@ -38,7 +38,7 @@ def test_the_options_of_a_query_stand_in_their_sections():
     assert list(shown) == ["Options", "Method options", "Runtime options"]
     for title, flags in (
         ("Options", ("--top", "--json", "--geojson", "--picture")),
-        ("Method options", ("--model", "--scorer", "--candidates", "--pca-dim")),
+        ("Method options", ("--model", "--scorer", "--candidates", "--fusion")),
         ("Runtime options", ("--threads", "--device")),
     ):
         assert all(f"  {flag} " in shown[title] for flag in flags)

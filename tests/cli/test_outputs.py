@@ -62,50 +62,50 @@ def test_the_lists_have_every_output():
 
 
 @pytest.mark.parametrize(("words", "more"), FILES, ids=lambda words: " ".join(words[:2]))
-def test_a_file_of_the_user_is_not_replaced(words, more, called):
-    (called.folder / "p.jpg").write_bytes(b"a photo")
-    mine = called.folder / "mine.png"
+def test_a_file_of_the_user_is_not_replaced(words, more, placerec):
+    (placerec.folder / "p.jpg").write_bytes(b"a photo")
+    mine = placerec.folder / "mine.png"
     for write in (lambda: Image.new("RGB", (9, 9)).save(mine), lambda: mine.write_text('{"a": 1}')):
         write()
         before = mine.read_bytes()
-        assert "mine.png: already exists" in called(*words, "mine.png", *more, code=2).err
+        assert "mine.png: already exists" in placerec(*words, "mine.png", *more, code=2).stderr
         assert mine.read_bytes() == before
 
 
 @pytest.mark.parametrize(("words", "more"), FILES, ids=lambda words: " ".join(words[:2]))
-def test_a_folder_is_no_name_of_a_file(words, more, called):
-    (called.folder / "p.jpg").write_bytes(b"a photo")
-    (called.folder / "x.png").mkdir()
+def test_a_folder_is_no_name_of_a_file(words, more, placerec):
+    (placerec.folder / "p.jpg").write_bytes(b"a photo")
+    (placerec.folder / "x.png").mkdir()
     for name in (".", "x.png"):
         if "query" in words and "--picture" in words:
             continue  # a folder of pictures
-        assert f"{name}: a folder; name a file" in called(*words, name, *more, code=2).err
-    assert "no such folder" in called(*words, "nowhere/x.png", *more, code=3).err
+        assert f"{name}: a folder; name a file" in placerec(*words, name, *more, code=2).stderr
+    assert "no such folder" in placerec(*words, "nowhere/x.png", *more, code=3).stderr
 
 
 @pytest.mark.parametrize(("words", "more"), FOLDERS, ids=lambda words: " ".join(words[:2]))
-def test_a_folder_of_the_user_is_no_output_folder(words, more, called):
-    mine = called.folder / "mine"
+def test_a_folder_of_the_user_is_no_output_folder(words, more, placerec):
+    mine = placerec.folder / "mine"
     mine.mkdir()
     (mine / "report.html").write_text("mine")
     for name, why in (
         ("mine", "it has other files"),
         ("mine/report.html", "a file; name a folder"),
     ):
-        assert why in called(*words, name, *more, code=2).err
+        assert why in placerec(*words, name, *more, code=2).stderr
     assert [path.name for path in mine.iterdir()] == ["report.html"]
     assert (mine / "report.html").read_text() == "mine"
 
 
-def test_a_picture_and_a_geojson_of_placerec_are_replaced(called, town, town_index):
+def test_a_picture_and_a_geojson_of_placerec_are_replaced(placerec, town, town_index):
     for number in range(2):
         photo = town / "queries" / f"night_00{number}.jpg"
-        called("query", town_index, photo, "--picture", "p.jpg", "--geojson", "p.geojson")
-        (best, *_) = json.loads((called.folder / "p.geojson").read_text())["features"]
+        placerec("query", town_index, photo, "--picture", "p.jpg", "--geojson", "p.geojson")
+        (best, *_) = json.loads((placerec.folder / "p.geojson").read_text())["features"]
         assert best["properties"]["query"] == str(photo)
-    first = (called.folder / "p.jpg").read_bytes()
-    called("match", photo, town / "database" / "place_003.jpg", "--picture", "p.jpg")
-    assert (called.folder / "p.jpg").read_bytes() != first
+    first = (placerec.folder / "p.jpg").read_bytes()
+    placerec("match", photo, town / "database" / "place_003.jpg", "--picture", "p.jpg")
+    assert (placerec.folder / "p.jpg").read_bytes() != first
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
@@ -118,34 +118,34 @@ def test_a_picture_of_any_format_is_recognised(suffix, tmp_path):
     assert not is_drawn(path)
 
 
-def test_a_picture_in_the_photo_folder_is_a_photo(called, town):
+def test_a_picture_in_the_photo_folder_is_a_photo(placerec, town):
     Path("photos").mkdir()
     photo, drawn = town / "database" / "place_000.jpg", Path("photos", "drawn.png")
-    called("match", photo, photo, "--picture", drawn)
+    placerec("match", photo, photo, "--picture", drawn)
     before = drawn.read_bytes()
     build_index("a.placerec", "photos")
     for words in (("match", drawn, photo), ("query", "a.placerec", photo)):
-        assert "a photo of this command" in called(*words, "--picture", drawn, code=2).err
+        assert "a photo of this command" in placerec(*words, "--picture", drawn, code=2).stderr
     assert drawn.read_bytes() == before
 
 
-def test_no_picture_of_several_replaces_a_file_of_the_user(called, town, town_index):
-    (called.folder / "drawn").mkdir()
-    mine = called.folder / "drawn" / "002_night_001.png"
+def test_no_picture_of_several_replaces_a_file_of_the_user(placerec, town, town_index):
+    (placerec.folder / "drawn").mkdir()
+    mine = placerec.folder / "drawn" / "002_night_001.png"
     mine.write_bytes(b"mine")
     photos = [town / "queries" / f"night_00{number}.jpg" for number in range(2)]
     words = ("query", town_index, *photos, "--picture", "drawn")
-    assert "drawn/002_night_001.png: already exists" in called(*words, code=2).err
+    assert "drawn/002_night_001.png: already exists" in placerec(*words, code=2).stderr
     assert [path.read_bytes() for path in mine.parent.iterdir()] == [b"mine"]
     shutil.copy(mine.parent / mine.name, mine.parent / "mine.png")
     mine.unlink()
-    called(*words)
+    placerec(*words)
     assert len(list(mine.parent.iterdir())) == 3
 
 
-def test_a_hidden_file_makes_no_folder_full(called):
-    (called.folder / "run").mkdir()
-    (called.folder / "run" / ".DS_Store").write_bytes(b"x")
+def test_a_hidden_file_makes_no_folder_full(placerec):
+    (placerec.folder / "run").mkdir()
+    (placerec.folder / "run" / ".DS_Store").write_bytes(b"x")
     kind = RunFolder("predictions.jsonl")
     assert kind.convert("run", None, click.Context(cli)) == Path("run")
 

@@ -211,7 +211,7 @@ def test_version_is_printed(placerec):
 
 @pytest.mark.parametrize("option", ["--geojson", "--picture"])
 def test_no_result_replaces_the_index_or_an_indexed_photo(
-    option, called, town, town_index, tmp_path
+    option, placerec, town, town_index, tmp_path
 ):
     index = tmp_path / "a.jpg"  # a suffix that a picture may have
     index.write_bytes(town_index.read_bytes())
@@ -220,8 +220,8 @@ def test_no_result_replaces_the_index_or_an_indexed_photo(
     night = town / "queries" / "night_000.jpg"
     for asked, output in ((index, index), (town_index, photo), (index, night)):
         before = output.read_bytes()
-        refused = called("query", asked, night, option, output, code=2)
-        assert f"{output}: already exists; it is not replaced" in refused.err
+        refused = placerec("query", asked, night, option, output, code=2)
+        assert f"{output}: already exists; it is not replaced" in refused.stderr
         assert output.read_bytes() == before
 
 

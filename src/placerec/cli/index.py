@@ -15,6 +15,7 @@ from placerec.cli.options import (
     PATH,
     algorithm_options,
     chosen_settings,
+    index_model_options,
     json_option,
     model_options,
     together,
@@ -80,7 +81,7 @@ def build(
 @INDEX
 @click.argument("photos", type=PATH, nargs=-1, required=True)
 @POSITIONS
-@model_options
+@index_model_options
 def add(index: Path, photos: tuple[Path, ...], **options: Any) -> int:
     """Add PHOTOS (files or folders) to INDEX; unchanged photos stay as they are.
 
@@ -111,7 +112,7 @@ def remove(index: Path, photos: tuple[str, ...]) -> int:
 @index.command()
 @INDEX
 @click.option("--folder", type=PATH, metavar="NEW", help="Where the photos are now.")
-@model_options
+@index_model_options
 def refresh(index: Path, folder: Path | None, **options: Any) -> int:
     """Bring INDEX up to date with its folder: new, changed, renamed and deleted photos.
 

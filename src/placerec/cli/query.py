@@ -12,12 +12,13 @@ import click
 from placerec.cli.commands import Command, refuse_swapped
 from placerec.cli.options import (
     PATH,
-    algorithm_options,
     chosen_settings,
     given,
+    index_model_options,
     json_option,
-    model_options,
-    setting_options,
+    pair_options,
+    query_setting_options,
+    refuse_unused,
 )
 from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say, warn
 from placerec.cli.outputs import (
@@ -49,8 +50,8 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, one object per photo.")
 @click.option("--geojson", type=NewFile(is_geojson), help="Write the places as GeoJSON.")
 @click.option("--picture", type=PATH, help=f"{PICTURE}, or a folder for several photos.")
-@model_options
-@setting_options
+@index_model_options
+@query_setting_options
 def query(
     index: Path, photos: tuple[Path, ...], top: int, as_json: bool, geojson: Path | None,
     picture: Path | None, model: str, threads: int | None, device: str, **options: Any,
@@ -77,6 +78,7 @@ def query(
     undrawn: list[PlacerecError] = []
     runtime = Runtime(threads=threads, device=device)
     with PlaceRecognizer.open(index, model=model, runtime=runtime, **given(options)) as recognizer:
+        refuse_unused(recognizer.settings, options)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
         refuse_inputs(filter(None, pictures), (*paths, *indexed))
         for path, target in zip(paths, pictures, strict=True):
@@ -104,7 +106,7 @@ def query(
 @click.argument("second", type=PATH)
 @click.option("--picture", type=NewFile(is_picture), help=f"{PICTURE}.")
 @json_option
-@algorithm_options
+@pair_options
 def match(
     first: Path, second: Path, picture: Path | None, as_json: bool, method: str | None, model: str,
     threads: int | None, device: str, **options: Any,
