@@ -123,14 +123,15 @@ def test_a_run_in_a_folder_of_another_run_is_refused_and_changes_nothing(placere
     assert {path.name: path.read_bytes() for path in run.glob("*.*")} == before
 
 
-def test_compare_has_a_line_a_measure_that_begins_with_its_name(placerec, town, run):
+def test_compare_has_a_title_and_a_line_a_measure_that_begins_with_its_name(placerec, town, run):
     placerec("evaluate", town, "--out", "other", *SMALL)
-    lines = placerec("compare", "run", "other").stdout.splitlines()
+    title, *lines = placerec("compare", "run", "other").stdout.splitlines()
+    assert title.startswith("other minus run, 6 queries: difference [95 % interval]")
     assert [re.split(" [+-]", line)[0] for line in lines] == [
         "recall@1", "recall@5", "recall@10", "global recall@1", "global recall@5",
         "global recall@10",
     ]  # fmt: skip
-    lines = placerec("compare", "run", "other", "--all").stdout.splitlines()
+    _, *lines = placerec("compare", "run", "other", "--all").stdout.splitlines()
     result = json.loads(placerec("compare", "run", "other", "--json").stdout)
     names = [line.split()[0] for line in lines if not line.startswith("global")]
     assert names == list(result["measures"])

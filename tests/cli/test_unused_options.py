@@ -53,7 +53,7 @@ def test_a_query_refuses_what_its_index_does_not_use(placerec, town, town_index)
 
 def test_a_query_shows_only_what_is_free_and_explains_the_rest(placerec, town, town_index):
     shown = CliRunner().invoke(cli, ["query", "--help"]).output
-    assert "--scorer" in shown and "--candidates" in shown
+    assert "--scorer" in shown
     for name in Settings().group("global", "patches"):
         assert f"--{name.replace('_', '-')} " not in shown
     photo = town / "queries" / "night_000.jpg"
@@ -84,3 +84,9 @@ def test_an_index_has_its_model(placerec, town, town_index, photos):
         assert remedy in placerec(*words, "--model", "vgg16", code=4).stderr
     build_index("a.placerec", photos)
     assert remedy in placerec("index", "refresh", "a.placerec", "--model", "vgg16", code=4).stderr
+
+
+def test_a_choice_of_validation_queries_needs_validation(placerec):
+    words = ("train", "d", "--out", "o", "--half", "test", "--validation-protocol", "msls-val")
+    why = "--validation-protocol, --half: changes nothing without --validation"
+    assert why in placerec(*words, code=2).stderr

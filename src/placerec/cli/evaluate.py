@@ -14,6 +14,7 @@ from placerec.cli.options import (
     PATH,
     chosen_dataset,
     dataset_options,
+    flags,
     given,
     json_option,
     model_options,
@@ -105,7 +106,7 @@ def compare(first: Path, second: Path, every: bool, as_json: bool) -> None:
     if as_json:
         print_json(comparison.as_json())
     else:
-        say(*comparison.lines(every=every))
+        say(comparison.title, *comparison.lines(every=every))
 
 
 def _method(options: dict[str, Any], runtime: Runtime) -> Method:
@@ -124,8 +125,7 @@ def _refuse_for_check(options: dict[str, Any]) -> None:
     """Refuse the options of a method: --check runs no method."""
     unused = given({**options, "model": None if options["model"] == "auto" else options["model"]})
     if unused:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unused))
-        raise UsageError(f"{names}: changes nothing of --check; omit it")
+        raise UsageError(f"{flags(sorted(unused))}: changes nothing of --check; omit it")
 
 
 def _check(dataset: Dataset, as_json: bool, threads: int | None) -> int:

@@ -82,8 +82,9 @@ class _TrunksInHelp(click.Option):
         return super().get_help_record(ctx)
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def flags(names: Iterable[str]) -> str:
+    """Return the options of these names as they are typed."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def field_option(
@@ -92,7 +93,7 @@ def field_option(
 ) -> Callable[[Command], Command]:  # fmt: skip
     """Return the option of a field of Settings or Schedule; its value is None if omitted."""
     kind = click.Choice([str(choice) for choice in choices]) if choices else kind
-    return click.option(flag or _flag(name), name, type=kind, help=text, hidden=hidden)
+    return click.option(flag or flags([name]), name, type=kind, help=text, hidden=hidden)
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -214,7 +215,7 @@ def refuse_unused(settings: AnySettings, options: dict[str, Any]) -> None:
     """Raise ``UsageError`` for a given option that changes nothing of ``settings``."""
     for name in given(options):
         if why := settings.why_unused(name):
-            raise UsageError(f"{_flag(name)}: changes nothing, because {why}; omit it")
+            raise UsageError(f"{flags([name])}: changes nothing, because {why}; omit it")
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from placerec.recognise.recognizer import PlaceRecognizer
     from placerec.records import Answer, Photo, Place
 
-COLUMNS = {"rank": True, "score": True, "global": True, "inliers": True, "photo": False,
-           "position": False}  # fmt: skip
+SCORES = ("score", "global", "inliers")
+COLUMNS = {"rank": True, **dict.fromkeys(SCORES, True), "photo": False, "position": False}
 LONGEST_STEM = 50  # characters of a photo's name in the name of its picture
 PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 
@@ -93,11 +93,16 @@ def query(
             if not as_json:
                 print_answer(answers[-1])
             if target:
-                undrawn += _draw_or_say_why(recognizer, photo, answers[-1], target)
+                errors = _draw_or_say_why(recognizer, photo, answers[-1], target)
+                undrawn += errors
+                if not errors and answers[-1].places and not as_json:
+                    say(f"picture: {target}")
     if geojson:
         _write_geojson(geojson, answers)
     if as_json:
         print_json([_answer_as_json(answer) for answer in answers])
+    elif geojson:
+        say(f"geojson: {geojson}")
     return list_skipped(skipped) or max((error.exit_code for error in undrawn), default=0)
 
 
@@ -129,9 +134,13 @@ def match(
     if picture:
         draw_match(query, other, place, picture)
     facts: dict[str, Any] = {"first": str(first), "second": str(second)}
-    facts |= {name: getattr(place, name) for name in ("score", "global_score", "inliers")}
-    facts["model"] = ready.name
-    print_facts(facts, as_json=as_json)
+    if as_json:
+        scores = {name: getattr(place, name) for name in ("score", "global_score", "inliers")}
+        print_json({**facts, **scores, "model": ready.name})
+        return
+    print_facts({**facts, **dict(zip(SCORES, _shown(place), strict=True)), "model": ready.name})
+    if picture:
+        say(f"picture: {picture}")
 
 
 def _photos_of(given_paths: tuple[Path, ...]) -> tuple[list[Path], list[PlacerecError]]:
@@ -219,22 +228,28 @@ def _scores(place: Place) -> dict[str, Any]:
 
 def print_answer(answer: Answer) -> None:
     """Print the places of one query as a table, or why there is none."""
+    from placerec.photos.structure import BLANK
     from placerec.recognise.recognizer import NOTHING
 
     say(answer.query)
     if not answer.places:
-        why = ": the photo is black, white or has one colour" if answer.note == NOTHING else ""
+        why = f" ({BLANK})" if answer.note == NOTHING else ""
         say(f"  {answer.note}{why}")
         return
     rows = []
     for place in answer.places:
         position = place.position
         rows.append((
-            f"  {place.rank}", f"{place.score:.3f}", f"{place.global_score:.3f}",
-            "-" if place.inliers is None else str(place.inliers), place.path,
+            f"  {place.rank}", *_shown(place), place.path,
             f"{position.latitude:.6f},{position.longitude:.6f}" if position else "-",
         ))  # fmt: skip
     print_table(COLUMNS, rows)
+
+
+def _shown(place: Place) -> tuple[str, str, str]:
+    """Return the numbers of a place (``SCORES``), rounded for a person."""
+    inliers = "-" if place.inliers is None else str(place.inliers)
+    return f"{place.score:.3f}", f"{place.global_score:.3f}", inliers
 
 
 def draw_best(recognizer: PlaceRecognizer, photo: Photo, answer: Answer, picture: Path) -> None:

@@ -13,6 +13,7 @@ from placerec.cli.commands import Command
 from placerec.cli.options import (
     PATH,
     field_option,
+    flags,
     given,
     image_size_option,
     query_list_options,
@@ -22,6 +23,7 @@ from placerec.cli.options import (
 from placerec.cli.output import say, warn
 from placerec.cli.outputs import RunFolder
 from placerec.cli.progress import showing_progress
+from placerec.errors import UsageError
 from placerec.schedule import CHOICES, PRESETS, Schedule
 
 FLAGS = {"learning_rate": "--lr"}
@@ -87,6 +89,10 @@ def train(
     file names or EXIF tags (docs/TRAINING.md).
     In Python: placerec.training.loop.train.
     """
+    selection = {"validation_protocol": validation_protocol, "queries_list": queries_list,
+                 "half": half}  # fmt: skip
+    if validation is None and (unused := given(selection)):
+        raise UsageError(f"{flags(unused)}: changes nothing without --validation; omit it")
     from placerec.evaluation.layouts import open_dataset
     from placerec.evaluation.query_lists import select_queries
     from placerec.training import loop
