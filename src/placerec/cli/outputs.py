@@ -31,7 +31,7 @@ class NewFile(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the path; raise what ``require_free`` raises."""
-        path = super().convert(value, param, ctx)
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         require_free(path, self._ours)
         return path
 
@@ -45,7 +45,7 @@ class RunFolder(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the path; raise ``UsageError`` for a folder with other files."""
-        path: Path = super().convert(value, param, ctx)
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if os.path.lexists(path) and not path.is_dir():
             raise UsageError(f"{path}: a file; name a folder")
         if path.is_dir() and not (path / self._mark).exists() and _visible(path):
