@@ -1,13 +1,15 @@
-"""Photos for every room's tests: a drawn town, and an index of its days."""
+"""Photos for every room's tests, and the program inside this process."""
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from placerec import cli
 from placerec.demo import demo_pose, render, write_demo_photos
 from placerec.index.build import build_index
 from placerec.runtime import Runtime
@@ -60,3 +62,19 @@ def lock(monkeypatch) -> Callable[[Path], None]:
 
     monkeypatch.setattr(os, "scandir", refusing)
     return locked.append
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """``command("index", "info", path)``: its exit code, stdout and stderr, without a process."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["placerec", *map(str, words)])
+        capfd.readouterr()
+        code = cli._run()
+        sys.stdout.flush()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err, err
+        return code, out, err
+
+    return run

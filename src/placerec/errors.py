@@ -89,7 +89,9 @@ class NotAnIndex(NotFound):
     """A file that exists but is not a placerec index."""
 
     def __init__(self, path: Path | str, why: str) -> None:
-        super().__init__(path, f"not a placerec index ({why})", "build one: placerec index build")
+        super().__init__(
+            path, f"not a placerec index ({why})", "build one: placerec index build INDEX FOLDER"
+        )
 
 
 class FolderGone(NotFound):

@@ -31,13 +31,15 @@ MOST_PIXELS = 1 << 26
 LARGEST = {"bands": 256, "box": 255}
 
 
-def _setting(group: str, default: Any, *, learnt: bool = False) -> Any:
+def _setting(group: str, default: Any, *, learnt: bool = False, scorer: str = "") -> Any:
     """Return a field. Its ``group`` says what it decides, and when it can be changed.
 
     ``global`` (the shortlist) and ``patches`` are fixed by an index, ``query`` is free at every
-    query, ``model`` names the trunk. A ``learnt`` setting is fixed when a model is fitted.
+    query, ``model`` names the trunk. A ``learnt`` setting is fixed when a model is fitted. With a
+    ``scorer`` only this one uses the setting.
     """
-    return dataclasses.field(default=default, metadata={"group": group, "learnt": learnt})
+    metadata = {"group": group, "learnt": learnt, "scorer": scorer}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def require(holds: bool, name: str, what: str) -> None:
@@ -136,8 +138,8 @@ class _CommonSettings:
     scorer: str = _setting("query", "displacement")
     scale_weights: tuple[float, ...] | None = _setting("query", None)
     fusion: str = _setting("query", "raw")
-    spatial_form: str = _setting("query", "program")
-    box: int = _setting("query", 7)
+    spatial_form: str = _setting("query", "program", scorer="spatial")
+    box: int = _setting("query", 7, scorer="displacement")
     candidates: int = _setting("query", 20)
 
     trunk: str = _setting("model", "efficientnet-lite0", learnt=True)
@@ -171,6 +173,19 @@ class _CommonSettings:
     def reranks(self) -> bool:
         """Whether patches re-rank the shortlist."""
         return bool(self.candidates and self.patch_sizes)
+
+    def why_unused(self, name: str) -> str:
+        """Return why the setting ``name`` changes no answer, or an empty text if it does."""
+        fields = {field.name: field.metadata for field in dataclasses.fields(self)}
+        needs = fields[self.aliases.get(name, name)]
+        off = name == "candidates" and not self.candidates  # it turns the re-ranking off
+        if needs["group"] not in ("patches", "query") or name == "patch_sizes" or off:
+            return ""
+        if not self.patch_sizes:
+            return "the method compares no patches"
+        if needs["group"] == "query" and not self.candidates:
+            return "candidates is 0, so nothing is re-ranked"
+        return f"the scorer is {self.scorer}" if needs["scorer"] not in ("", self.scorer) else ""
 
     def group(self, *groups: str) -> dict[str, Any]:
         """Return the settings of these groups by name, in a fixed order."""

@@ -68,6 +68,7 @@ def test_add_and_remove_one_photo_from_elsewhere(placerec, photos, town):
     assert json.loads(placerec("index", "info", "town.placerec", "--json").stdout)["photos"] == 5
     refused = placerec("index", "remove", "town.placerec", "place_000.jpg", code=3)
     assert "no such photo in the index" in refused.stderr
+    assert refused.stderr.endswith(": placerec index info town.placerec --photos\n")
 
 
 def test_bad_photos_are_skipped_listed_and_exit_with_5(placerec, photos):
@@ -107,7 +108,7 @@ def test_positions_come_from_a_table(placerec, photos, tmp_path):
     table = tmp_path / "where.csv"
     table.write_text("image,latitude,longitude\nplace_000.jpg,52.5,13.25\n")
     built = placerec("index", "build", "town.placerec", photos, "--positions", table)
-    assert "with a position: 6 of 6" in built.stdout
+    assert "6 of 6 new or changed photos have a position" in built.stdout
     output = placerec("query", "town.placerec", photos / "place_000.jpg", "--json").stdout
     best = json.loads(output)[0]["places"][0]
     assert (best["path"], best["latitude"], best["longitude"]) == ("place_000.jpg", 52.5, 13.25)
@@ -170,10 +171,11 @@ def test_info_is_for_people(placerec, photos):
     assert lines[:2] == ["photos: 6, 6 with a position", f"folder: {photos}"]
     assert lines[3].startswith("size: ")
     assert lines[3].count(" kB") == 2
-    table = dict(line.split() for line in lines[5:] if len(line.split()) == 2)
+    assert lines[5] == "not in the folder: 1 of 6 photos; placerec index refresh a.placerec"
+    assert lines[6].startswith("a.placerec.partial: ")
+    assert lines[7].split() == ["setting", "value"]  # last, because there are many
+    table = dict(line.split() for line in lines[8:])
     assert (table["image_size"], table["patch_sizes"]) == ("480,640", "2x2")
-    assert lines[-2] == "not in the folder: 1 of 6 photos; placerec index refresh a.placerec"
-    assert lines[-1].startswith("a.placerec.partial: ")
 
 
 def test_an_index_is_pointed_to_the_new_folder(placerec, photos, tmp_path):

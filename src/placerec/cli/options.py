@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from placerec.errors import UsageError
 from placerec.files import path_of
 from placerec.runtime import MOST_THREADS
 from placerec.settings import CHOICES, METHODS, AnySettings, Settings
@@ -45,13 +46,19 @@ class _Numbers(click.ParamType[tuple[Any, ...]]):
         return numbers
 
 
+def _pixels(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError("a photo has at least one pixel")
+    return number
+
+
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
     return int(height), int(width or height)
 
 
 TYPES: dict[str, Any] = {  # of the settings that are neither a choice nor a number of at least 1
-    "image_size": _Numbers("480,640", int, count=2),
+    "image_size": _Numbers("480,640", _pixels, count=2),
     "patch_sizes": _Numbers("2,5,8 or 2x4", _size),
     "scale_weights": _Numbers(".45,.15,.4", float),
     "candidates": click.IntRange(0),
@@ -86,12 +93,18 @@ class _TrunksInHelp(click.Option):
         return super().get_help_record(ctx)
 
 
+def flags(names: Iterable[str]) -> str:
+    """Return the options of these names as they are typed."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
 def field_option(
-    name: str, text: str, kind: Any, choices: Sequence[Any] = (), flag: str = ""
-) -> Callable[[Command], Command]:
+    name: str, text: str, kind: Any, choices: Sequence[Any] = (), flag: str = "",
+    *, hidden: bool = False,
+) -> Callable[[Command], Command]:  # fmt: skip
     """Return the option of a field of Settings or Schedule; its value is None if omitted."""
     kind = click.Choice([str(choice) for choice in choices]) if choices else kind
-    return click.option(flag or f"--{name.replace('_', '-')}", name, type=kind, help=text)
+    return click.option(flag or flags([name]), name, type=kind, help=text, hidden=hidden)
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -107,11 +120,27 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 image_size_option = field_option("image_size", HELP["image_size"], TYPES["image_size"])
-setting_options = together(
-    *(
-        field_option(name, text, TYPES.get(name, click.IntRange(1)), CHOICES.get(name, ()))
-        for name, text in HELP.items()
-    )
+
+
+def _setting_options(names: Iterable[str], *, hidden: bool = False) -> Callable[[Command], Command]:
+    return together(
+        *(
+            field_option(
+                name, HELP[name], TYPES.get(name, click.IntRange(1)), CHOICES.get(name, ()),
+                hidden=hidden,
+            )
+            for name in names
+        )
+    )  # fmt: skip
+
+
+_AT_QUERY_TIME = [name for name in HELP if name in Settings().group("query")]
+_ONE_CANDIDATE = ("candidates", "fusion")  # they concern a shortlist, and a pair has none
+setting_options = _setting_options(HELP)
+# An index fixes the other settings: they are not shown, and the answer to one says its value.
+query_setting_options = together(
+    _setting_options(_AT_QUERY_TIME),
+    _setting_options([name for name in HELP if name not in _AT_QUERY_TIME], hidden=True),
 )
 # fmt: off
 _method_option = click.option(
@@ -131,7 +160,16 @@ model_options = together(
                       ".onnx trunk)."),
     runtime_options,
 )
+index_model_options = together(
+    click.option("--model", default="auto", help="The .onnx file of an index that was built with "
+                                                 "one; any other index has its model."),
+    runtime_options,
+)
 algorithm_options = together(_method_option, model_options, setting_options)
+pair_options = together(
+    _method_option, model_options,
+    _setting_options([name for name in HELP if name not in _ONE_CANDIDATE]),
+)
 query_list_options = together(
     click.option("--queries-list", type=PATH,
                  help="Ask only these queries: one name a line, or a CSV file with a column "
@@ -173,10 +211,22 @@ def chosen_dataset(folder: Path, options: dict[str, Any]) -> Dataset:
 
 
 def chosen_settings(model: str, method: str | None, options: dict[str, Any]) -> AnySettings:
-    """Return the settings of a model and a method, changed by the given options."""
+    """Return the settings of a model and a method, changed by the given options.
+
+    Raises ``UsageError`` for an option that changes nothing.
+    """
     from placerec.models.resolve import settings_for
 
-    return settings_for(model, method, **given(options))
+    settings = settings_for(model, method, **given(options))
+    refuse_unused(settings, options)
+    return settings
+
+
+def refuse_unused(settings: AnySettings, options: dict[str, Any]) -> None:
+    """Raise ``UsageError`` for a given option that changes nothing of ``settings``."""
+    for name in given(options):
+        if why := settings.why_unused(name):
+            raise UsageError(f"{flags([name])}: changes nothing, because {why}; omit it")
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import click
 from placerec.cli.commands import Group
 from placerec.cli.options import PATH, chosen_dataset, dataset_options
 from placerec.cli.output import say
+from placerec.cli.outputs import PREDICTIONS, NewFile, RunFolder
 from placerec.evaluation.exchange import FORMS, export_predictions
 
 _FORM = click.option(
@@ -26,7 +27,7 @@ def predictions() -> None:
 @click.argument("folder", type=PATH)
 @click.argument("file", type=PATH)
 @click.option("--reranked", type=PATH, help="A second file: the same queries after re-ranking.")
-@click.option("--out", required=True, type=PATH, help="Folder of the run.")
+@click.option("--out", required=True, type=RunFolder(PREDICTIONS), help="Folder of the run.")
 @_FORM
 @dataset_options
 def import_(
@@ -36,18 +37,18 @@ def import_(
 
     In Python: placerec.evaluation.runner.scored_import.
     """
-    from placerec.evaluation.run_folder import write_run_folder
+    from placerec.evaluation.run_folder import REPORT, write_run_folder
     from placerec.evaluation.runner import scored_import
 
     run = scored_import(chosen_dataset(folder, options), form, file, reranked, out)
     write_run_folder(out, run)
-    say(*run.as_text())
+    say(*run.as_text(), f"report: {out / REPORT}")
 
 
 @predictions.command()
 @click.argument("folder", type=PATH)
 @click.argument("run", type=PATH)
-@click.argument("file", type=PATH)
+@click.argument("file", type=NewFile())
 @click.option("--retrieved", is_flag=True, help="The global ranking instead of the final one.")
 @_FORM
 @dataset_options
@@ -57,9 +58,10 @@ def export(folder: Path, run: Path, file: Path, retrieved: bool, form: str, **op
     In Python: placerec.evaluation.exchange.export_predictions.
     """
     from placerec.evaluation.predictions import read_predictions
-    from placerec.evaluation.runner import PREDICTIONS, check_protocol
+    from placerec.evaluation.runner import check_protocol
 
     dataset = chosen_dataset(folder, options)
     recorded = read_predictions(run / PREDICTIONS)
     check_protocol(recorded, dataset)
     export_predictions(form, dataset, recorded.predictions, file, retrieved=retrieved)
+    say(f"{file}: written")

@@ -12,14 +12,23 @@ import click
 from placerec.cli.commands import Command, refuse_swapped
 from placerec.cli.options import (
     PATH,
-    algorithm_options,
     chosen_settings,
     given,
+    index_model_options,
     json_option,
-    model_options,
-    setting_options,
+    pair_options,
+    query_setting_options,
+    refuse_unused,
 )
 from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say, warn
+from placerec.cli.outputs import (
+    GEOJSON_HEAD,
+    NewFile,
+    is_geojson,
+    is_picture,
+    refuse_inputs,
+    require_free,
+)
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
 from placerec.files import require_folder_of, write_text
 from placerec.runtime import Runtime
@@ -28,8 +37,8 @@ if TYPE_CHECKING:
     from placerec.recognise.recognizer import PlaceRecognizer
     from placerec.records import Answer, Photo, Place
 
-COLUMNS = {"rank": True, "score": True, "global": True, "inliers": True, "photo": False,
-           "position": False}  # fmt: skip
+SCORES = ("score", "global", "inliers")
+COLUMNS = {"rank": True, **dict.fromkeys(SCORES, True), "photo": False, "position": False}
 LONGEST_STEM = 50  # characters of a photo's name in the name of its picture
 PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 
@@ -39,10 +48,10 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @click.argument("photos", metavar="PHOTO...", nargs=-1, required=True, type=PATH)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Answers.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, one object per photo.")
-@click.option("--geojson", type=PATH, help="Write the places as GeoJSON.")
+@click.option("--geojson", type=NewFile(is_geojson), help="Write the places as GeoJSON.")
 @click.option("--picture", type=PATH, help=f"{PICTURE}, or a folder for several photos.")
-@model_options
-@setting_options
+@index_model_options
+@query_setting_options
 def query(
     index: Path, photos: tuple[Path, ...], top: int, as_json: bool, geojson: Path | None,
     picture: Path | None, model: str, threads: int | None, device: str, **options: Any,
@@ -62,19 +71,16 @@ def query(
 
     refuse_swapped("query", index, photos[0])
     paths, skipped = _photos_of(photos)
-    if geojson:
-        require_folder_of(geojson)
-        _refuse_to_replace(geojson, (index, *paths))
-    if picture:
-        _refuse_to_replace(picture, (index,))
     pictures = _pictures_of(picture, paths, several=photos != tuple(paths) or len(paths) > 1)
+    if geojson and geojson in pictures:
+        raise UsageError(f"{geojson}: one name for two results; choose another one")
     answers: list[Answer] = []
     undrawn: list[PlacerecError] = []
     runtime = Runtime(threads=threads, device=device)
     with PlaceRecognizer.open(index, model=model, runtime=runtime, **given(options)) as recognizer:
+        refuse_unused(recognizer.settings, options)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
-        for output in filter(None, (geojson, picture)):
-            _refuse_to_replace(output, indexed)
+        refuse_inputs(filter(None, pictures), (*paths, *indexed))
         for path, target in zip(paths, pictures, strict=True):
             try:
                 photo = recognizer.read(path)
@@ -87,20 +93,25 @@ def query(
             if not as_json:
                 print_answer(answers[-1])
             if target:
-                undrawn += _draw_or_say_why(recognizer, photo, answers[-1], target)
+                errors = _draw_or_say_why(recognizer, photo, answers[-1], target)
+                undrawn += errors
+                if not errors and answers[-1].places and not as_json:
+                    say(f"picture: {target}")
     if geojson:
         _write_geojson(geojson, answers)
     if as_json:
         print_json([_answer_as_json(answer) for answer in answers])
+    elif geojson:
+        say(f"geojson: {geojson}")
     return list_skipped(skipped) or max((error.exit_code for error in undrawn), default=0)
 
 
 @click.command(cls=Command)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
-@click.option("--picture", type=PATH, help=f"{PICTURE}.")
+@click.option("--picture", type=NewFile(is_picture), help=f"{PICTURE}.")
 @json_option
-@algorithm_options
+@pair_options
 def match(
     first: Path, second: Path, picture: Path | None, as_json: bool, method: str | None, model: str,
     threads: int | None, device: str, **options: Any,
@@ -111,10 +122,11 @@ def match(
     the other candidates counts less. In Python: placerec.match_photos.
     """
     from placerec.recognise.pair import match_pixels, pair_model
-    from placerec.recognise.picture import draw_match
+    from placerec.recognise.picture import draw_match, picture_format
 
     if picture:
-        _check_picture(picture, (first, second))
+        picture_format(picture)
+        refuse_inputs([picture], (first, second))
     settings = chosen_settings(model, method, options)
     ready = pair_model(model, settings, Runtime(threads=threads, device=device))
     query, other = ready.read(first).pixels, ready.read(second).pixels
@@ -122,9 +134,13 @@ def match(
     if picture:
         draw_match(query, other, place, picture)
     facts: dict[str, Any] = {"first": str(first), "second": str(second)}
-    facts |= {name: getattr(place, name) for name in ("score", "global_score", "inliers")}
-    facts["model"] = ready.name
-    print_facts(facts, as_json=as_json)
+    if as_json:
+        scores = {name: getattr(place, name) for name in ("score", "global_score", "inliers")}
+        print_json({**facts, **scores, "model": ready.name})
+        return
+    print_facts({**facts, **dict(zip(SCORES, _shown(place), strict=True)), "model": ready.name})
+    if picture:
+        say(f"picture: {picture}")
 
 
 def _photos_of(given_paths: tuple[Path, ...]) -> tuple[list[Path], list[PlacerecError]]:
@@ -160,34 +176,24 @@ def _pictures_of(
 
     Raises ``UsageError`` or ``NotFound`` now, before anything is computed.
     """
-    from placerec.recognise.picture import FORMATS
+    from placerec.recognise.picture import FORMATS, picture_format
 
     if picture is None:
         return [None] * len(paths)
     if not several and not picture.is_dir():
-        _check_picture(picture, paths)
+        picture_format(picture)
+        require_free(picture, is_picture)
         return [picture]
     if picture.suffix.lower() in FORMATS or picture.is_file():
         raise UsageError(f"{picture}: several photos; give --picture a folder")
     require_folder_of(picture)
-    return [
+    pictures = [
         picture / f"{number:03}_{path.stem[:LONGEST_STEM]}.png"
         for number, path in enumerate(paths, start=1)
     ]
-
-
-def _check_picture(picture: Path, photos: Sequence[Path]) -> None:
-    """Refuse a picture that cannot be drawn, or would replace one of the photos."""
-    from placerec.recognise.picture import picture_format
-
-    picture_format(picture)
-    _refuse_to_replace(picture, photos)
-
-
-def _refuse_to_replace(output: Path, files: Sequence[Path]) -> None:
-    """Raise ``UsageError`` if a result would replace the index or a photo."""
-    if output.exists() and any(path.exists() and output.samefile(path) for path in files):
-        raise UsageError(f"{output}: the result would replace this file; choose another name")
+    for path in pictures if picture.is_dir() else ():
+        require_free(path, is_picture)
+    return pictures
 
 
 def _draw_or_say_why(
@@ -222,22 +228,28 @@ def _scores(place: Place) -> dict[str, Any]:
 
 def print_answer(answer: Answer) -> None:
     """Print the places of one query as a table, or why there is none."""
+    from placerec.photos.structure import BLANK
     from placerec.recognise.recognizer import NOTHING
 
     say(answer.query)
     if not answer.places:
-        why = ": the photo is black, white or has one colour" if answer.note == NOTHING else ""
+        why = f" ({BLANK})" if answer.note == NOTHING else ""
         say(f"  {answer.note}{why}")
         return
     rows = []
     for place in answer.places:
         position = place.position
         rows.append((
-            f"  {place.rank}", f"{place.score:.3f}", f"{place.global_score:.3f}",
-            "-" if place.inliers is None else str(place.inliers), place.path,
+            f"  {place.rank}", *_shown(place), place.path,
             f"{position.latitude:.6f},{position.longitude:.6f}" if position else "-",
         ))  # fmt: skip
     print_table(COLUMNS, rows)
+
+
+def _shown(place: Place) -> tuple[str, str, str]:
+    """Return the numbers of a place (``SCORES``), rounded for a person."""
+    inliers = "-" if place.inliers is None else str(place.inliers)
+    return f"{place.score:.3f}", f"{place.global_score:.3f}", inliers
 
 
 def draw_best(recognizer: PlaceRecognizer, photo: Photo, answer: Answer, picture: Path) -> None:
@@ -267,5 +279,5 @@ def _write_geojson(path: Path, answers: list[Answer]) -> None:
     ]  # fmt: skip
     if not features:
         warn(f"{path}: it has no place, because no answer has a position")
-    collection = {"type": "FeatureCollection", "features": features}
+    collection = {**GEOJSON_HEAD, "features": features}
     write_text(path, json.dumps(collection, indent=2) + "\n")

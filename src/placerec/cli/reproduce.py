@@ -10,6 +10,7 @@ import click
 from placerec.cli.commands import Command
 from placerec.cli.options import PATH, given, image_size_option, query_list_options
 from placerec.cli.output import say
+from placerec.cli.outputs import RunFolder
 from placerec.cli.progress import showing_progress
 from placerec.runtime import MOST_THREADS
 
@@ -36,8 +37,9 @@ class _TablesInHelp(Command):
 @click.argument("name")
 @click.argument("datasets", nargs=-1, required=True, type=PATH)
 @click.option(
-    "--out", required=True, type=PATH, help="Folder of the table; a stopped run resumes in it."
-)
+    "--out", required=True, type=RunFolder("cache"),
+    help="Folder of the table; a stopped run resumes in it.",
+)  # fmt: skip
 @click.option(
     "--model",
     help="A trunk, an .onnx trunk, or a .safetensors model in the published form. "

@@ -13,6 +13,7 @@ from placerec.cli.commands import Command
 from placerec.cli.options import (
     PATH,
     field_option,
+    flags,
     given,
     image_size_option,
     query_list_options,
@@ -20,7 +21,9 @@ from placerec.cli.options import (
     together,
 )
 from placerec.cli.output import say, warn
+from placerec.cli.outputs import RunFolder
 from placerec.cli.progress import showing_progress
+from placerec.errors import UsageError
 from placerec.schedule import CHOICES, PRESETS, Schedule
 
 FLAGS = {"learning_rate": "--lr"}
@@ -49,7 +52,8 @@ schedule_options = together(*(
 
 @click.command(cls=Command)
 @click.argument("dataset", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Folder of the run: log, checkpoint, model.")
+@click.option("--out", type=RunFolder("log.csv"), required=True,
+              help="Folder of the run: log, checkpoint, model.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Resume the run in --out; it gives the same bits.")
 @click.option(
     "--validation", type=PATH, help="Evaluation data set; default: that of DATASET, if any."
@@ -85,6 +89,10 @@ def train(
     file names or EXIF tags (docs/TRAINING.md).
     In Python: placerec.training.loop.train.
     """
+    selection = {"validation_protocol": validation_protocol, "queries_list": queries_list,
+                 "half": half}  # fmt: skip
+    if validation is None and (unused := given(selection)):
+        raise UsageError(f"{flags(unused)}: changes nothing without --validation; omit it")
     from placerec.evaluation.layouts import open_dataset
     from placerec.evaluation.query_lists import select_queries
     from placerec.training import loop

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Container
 from dataclasses import astuple
 from pathlib import Path
 
@@ -15,30 +17,51 @@ from placerec.records import Position
 SPACING = 40.0  # metres from place to place; a correct answer is usually within 25 m
 LATITUDE, LONGITUDE = 45.0, 30.0  # of x = y = 0; an invented place in the Black Sea
 METRES_NORTH, METRES_EAST = 111_320.0, 78_715.0  # per degree at this latitude
+DAY, NIGHT = "database/place", "queries/night"  # how the names of the photos begin
+DRAWN = re.compile(rf"^((?:{DAY}|{NIGHT})_\d{{3,}}\.jpg),", re.MULTILINE)
 
 
 def write_demo_photos(folder: Path, places: int = 24, seed: int = 0) -> None:
     """Write ``database/*.jpg`` (day), ``queries/*.jpg`` (night), ground_truth.csv and poses.csv.
 
-    The same ``seed`` gives the same bytes; more ``places`` do not change the first photos. Raises
-    ``UsageError`` for fewer than 1 place and ``NoRoom`` if a file cannot be written.
+    The same ``seed`` gives the same bytes; more ``places`` do not change the first photos. Photos
+    of an earlier call for more places are removed; other files stay. Raises ``UsageError`` for
+    fewer than 1 place and ``NoRoom`` if a file cannot be written.
     """
     if places < 1:
         raise UsageError(f"places: {places}; give 1 or more")
-    truth, poses = "query,database\n", "image,x,y,z,yaw,pitch,roll\n"
+    poses = {
+        f"{name}_{place:03}.jpg": demo_pose(seed, place, name == NIGHT)
+        for place in range(places)
+        for name in (DAY, NIGHT)
+    }
+    table = [",".join(map(str, (file, *astuple(pose)))) for file, pose in poses.items()]
+    pairs = [f"night_{place:03}.jpg,place_{place:03}.jpg" for place in range(places)]
     try:
-        for place in range(places):
-            truth += f"night_{place:03}.jpg,place_{place:03}.jpg\n"
-            for night, name in enumerate(("database/place", "queries/night")):
-                file, pose = f"{name}_{place:03}.jpg", demo_pose(seed, place, bool(night))
-                poses += ",".join(map(str, (file, *astuple(pose)))) + "\n"
-                (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                picture = Image.fromarray(render(seed, pose, bool(night)))
-                picture.save(folder / file, quality=90, exif=_exif(position_of(pose)))
-        (folder / "ground_truth.csv").write_text(truth, encoding="utf-8", newline="\n")
-        (folder / "poses.csv").write_text(poses, encoding="utf-8", newline="\n")
+        for part in ("database", "queries"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        _remove_others(folder, poses)
+        # The tables come first, so that a folder is recognised after a killed call.
+        _write_lines(folder / "poses.csv", ["image,x,y,z,yaw,pitch,roll", *table])
+        _write_lines(folder / "ground_truth.csv", ["query,database", *pairs])
+        for file, pose in poses.items():
+            picture = Image.fromarray(render(seed, pose, file.startswith(NIGHT)))
+            picture.save(folder / file, quality=90, exif=_exif(position_of(pose)))
     except OSError as error:
         raise NoRoom(folder, error) from error
+
+
+def _remove_others(folder: Path, names: Container[str]) -> None:
+    """Remove the photos that an earlier call drew and that are not among ``names``."""
+    table = folder / "poses.csv"
+    if table.is_file():
+        for name in DRAWN.findall(table.read_text(encoding="utf-8", errors="replace")):
+            if name not in names:
+                (folder / name).unlink(missing_ok=True)
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 def demo_pose(seed: int, place: int, night: bool) -> Pose:

@@ -67,6 +67,14 @@ class Comparison:
     lost: tuple[Query, ...] = field(repr=False)
     retrieved: tuple[Difference, ...] = field(default=(), repr=False)
 
+    @property
+    def title(self) -> str:
+        """What the numbers of ``lines`` are."""
+        return (
+            f"{self.second} minus {self.first}, {self.queries} queries: difference [95 % interval] "
+            f"and the queries that {self.second} won and lost"
+        )
+
     def lines(self, *, every: bool = False) -> list[str]:
         """Return a line for each main measure (or ``every`` one), which begins with its name.
 
@@ -100,7 +108,7 @@ def compare(first: ScoredRun, second: ScoredRun) -> Comparison:
         )
     queries, other_queries = _queries(first), _queries(second)
     if queries != other_queries or not queries:
-        _, example = next(iter({*queries} ^ {*other_queries}), ("", "no query"))
+        _, example = min({*queries} ^ {*other_queries}, default=("", "no query"))
         raise UsageError(f"{names} have different queries ({example}); score both again")
     defined = _defined(first, "final") & _defined(second, "final")
     if not defined:

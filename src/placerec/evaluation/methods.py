@@ -229,12 +229,11 @@ def _check_all_apply(
     unused = set(changes)
     for part in own:
         settings = part.settings
-        used = set(settings.group("global", "model"))
-        if part is method.reranking:
-            used |= set(settings.group("patches", "query"))
-            if settings.scorer != "spatial":
-                used.discard("spatial_form")
-        unused = {name for name in unused if settings.aliases.get(name, name) not in used}
+        used = {name for name in changes if not settings.why_unused(name)}
+        if part is not method.reranking:
+            fixed = settings.group("global", "model")
+            used = {name for name in used if settings.aliases.get(name, name) in fixed}
+        unused -= used
     if method.reranking is not None or changes.get("candidates") == 0:
         unused.discard("candidates")
     if not own:

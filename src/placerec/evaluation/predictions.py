@@ -164,7 +164,7 @@ def read_predictions(path: str | Path) -> PredictionFile:
     """Return the predictions of a finished or unfinished run."""
     path = Path(path)
     if not path.is_file():
-        raise NotFound(path, "no such run", "make one: placerec evaluate, with an output folder")
+        raise NotFound(path, "no such run", "give the output folder of placerec evaluate")
     with path.open("rb") as file:
         first = file.readline()
     try:

@@ -13,9 +13,9 @@ from placerec.models.model import Model
 from placerec.models.model_file import model_from_bytes, parse_header, parse_settings
 from placerec.models.resolve import AUTO, resolve
 from placerec.runtime import Runtime
-from placerec.trunks import Trunk
+from placerec.trunks import TRUNKS, Trunk
 
-REMEDY = "omit model, or build a new index with it"
+REMEDY = "an index has its model: omit model, or build a new index with it"
 
 
 def model_of_index(reader: IndexReader, path: Path, model: str | Trunk, runtime: Runtime) -> Model:
@@ -25,6 +25,8 @@ def model_of_index(reader: IndexReader, path: Path, model: str | Trunk, runtime:
     must be given. Raises ``ModelMismatch`` for another model.
     """
     weights = reader.weights()
+    if isinstance(model, str) and model in TRUNKS and model != parse_header(weights, path)["trunk"]:
+        raise ModelMismatch(path, reader.info.model, model, REMEDY)  # before its weights are read
     given = None if model == AUTO else resolve(model, runtime=runtime)
     trunk = given.trunk if given and not given.model else None
     if trunk is not None and trunk.name != parse_header(weights, path)["trunk"]:

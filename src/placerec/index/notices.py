@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from placerec.errors import PhotoError
+from placerec.photos.structure import BLANK
 
 
 class Kind(NamedTuple):
@@ -63,8 +64,8 @@ KINDS = {
         "{count} photos have a GPS tag that cannot be right",
     ),
     "blank": Kind(
-        "1 photo has nothing to recognise (one colour, a covered lens, or tiny)",
-        "{count} photos have nothing to recognise (one colour, a covered lens, or tiny)",
+        f"1 photo has nothing to recognise ({BLANK})",
+        f"{{count}} photos have nothing to recognise ({BLANK})",
     ),
     "equal_files": Kind(
         "1 photo is a copy of another one; each takes a place among the answers, and lowers the "

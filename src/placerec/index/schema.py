@@ -108,7 +108,7 @@ def check_header(connection: sqlite3.Connection, path: Path) -> None:
         remedy = (
             "update placerec to read it"
             if version > max(FORMATS)
-            else "build it again from the photos: placerec index build"
+            else "build it again from the photos: placerec index build INDEX FOLDER"
         )
         formats = " or ".join(map(str, FORMATS))
         raise ModelMismatch(path, f"index format {version}", f"index format {formats}", remedy)

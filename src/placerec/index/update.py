@@ -81,7 +81,7 @@ def remove_photos(index: str | Path, photos: str | Path | Iterable[str | Path]) 
         place = os.path.normpath(root / _name_in_index(path, root))
         names = names or [n for n in indexed if _is_below(os.path.normpath(root / n), place)]
         if not names:
-            raise NotFound(path, "no such photo in the index", "see placerec index info")
+            raise NotFound(path, "no such photo in the index", "give a name that it has")
         chosen |= dict.fromkeys(names)
     if len(chosen) == len(indexed):
         raise UsageError(f"{index}: no photo would remain; delete the file instead")

@@ -109,7 +109,7 @@ class Model:
         if dimensions > available:
             raise UsageError(
                 f"pca_dim {dimensions}: model {self.name} has only {available} dimensions; choose "
-                f"at most that many, or fit a model with this pca_dim: placerec fit"
+                f"at most that many, or fit a model with this pca_dim: placerec fit PHOTOS"
             )
         return projection.truncate(dimensions) if projection and dimensions else None
 
@@ -118,7 +118,8 @@ class Model:
         if settings.form != self.settings.form:
             raise UsageError(
                 f"model {self.name} has the {self.settings.form} form, and these settings need the "
-                f"{settings.form} form: choose a method of that form, or fit a model: placerec fit"
+                f"{settings.form} form: choose a method of that form, or fit a model: placerec fit "
+                f"PHOTOS"
             )
         for name in ("k_patch", "clusters"):
             fitted, asked = getattr(self.settings, name), getattr(settings, name)
@@ -230,7 +231,7 @@ def published_features(model: Model, pixels: Array) -> dict[str, Array]:
     if model.settings.form != "published" or model.fitted.projection is None:
         raise UsageError(
             f"model {model.name}: it does not have the published form with a PCA; import a "
-            f"checkpoint that has one: placerec weights import"
+            f"checkpoint that has one: placerec weights import CHECKPOINT OUT.safetensors"
         )
     settings = model.settings.replace(patch_sizes=PUBLISHED_SIZES, scale_weights=None, stride=1)
     features = model.feature_map(pixels)

@@ -79,7 +79,7 @@ def parse_header(data: bytes, origin: Path) -> dict[str, str]:
     missing = [key for key in REQUIRED if not isinstance(header.get(key), str)]
     if missing or header["format"] != FORMAT:
         why = f"not a {FORMAT} file, missing: {', '.join(missing) or 'format'}"
-        raise UnsafeWeights(origin, why, "make a model file: placerec fit")
+        raise UnsafeWeights(origin, why, "make a model file: placerec fit PHOTOS")
     return header
 
 
@@ -169,7 +169,7 @@ def tensors_sha256(tensors: Mapping[str, Array]) -> str:
 def _existing(path: str | Path) -> Path:
     path = path_of(path)
     if not is_file(path):
-        remedy = "make one: placerec fit, or placerec weights import"
+        remedy = "make one: placerec fit PHOTOS"
         raise NotFound(path, "no such model file", remedy)
     if path.stat().st_size > LARGEST_FILE:
         raise UnsafeWeights(path, f"more than {LARGEST_FILE} bytes", REMEDY)

@@ -12,6 +12,7 @@ import numpy as np
 
 from placerec.records import Array
 
+BLANK = "one colour, a covered lens, or tiny"  # what has no structure
 MOST_CELLS = 16  # along each side
 LEAST_CELL = 4  # pixels along each side
 LEAST_SIDE = 32  # pixels: fewer show nothing

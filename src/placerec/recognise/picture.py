@@ -6,7 +6,7 @@ import colorsys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 
 from placerec.errors import UsageError
 from placerec.files import atomic_write, path_of, require_folder_of
@@ -19,6 +19,7 @@ MOST_DRAWN = 40
 BACKGROUND = (24, 24, 28)
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 QUALITY = 90  # of JPEG and WebP
+SOFTWARE = "placerec"  # the EXIF tag of every picture, by which ``is_drawn`` recognises it
 
 
 def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> None:
@@ -49,8 +50,19 @@ def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> 
         middles = [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes]
         pen.line(middles, fill=(red, green, blue, 150), width=2)
     drawn = Image.alpha_composite(canvas.convert("RGBA"), layer).convert("RGB")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = SOFTWARE
     with atomic_write(out) as partial:
-        drawn.save(partial, kind, quality=QUALITY)
+        drawn.save(partial, kind, quality=QUALITY, exif=exif)
+
+
+def is_drawn(path: Path) -> bool:
+    """Return whether ``draw_match`` drew the file at ``path``, which may be of any kind."""
+    try:
+        with Image.open(path, formats=sorted(set(FORMATS.values()))) as image:
+            return image.getexif().get(ExifTags.Base.Software) == SOFTWARE
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def picture_format(out: Path) -> str:

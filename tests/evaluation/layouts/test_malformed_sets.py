@@ -101,9 +101,9 @@ CASES = [
     ("folder", changed("ground_truth.csv", ",1.jpg", ",../1.jpg"), BadTable,
      r"line 3: '\.\./1\.jpg'"),
     ("coordinates", changed("coordinates.csv", "database/2.jpg", "database/7.jpg"), NotFound,
-     r"database/2\.jpg: it has no row in .*coordinates\.csv"),
+     r"database/2\.jpg: it has no row in .*coordinates\.csv \(1 of 8 photos have none\)"),
     ("coordinates", without("queries/2.jpg"), NotFound,
-     r"queries/2\.jpg: no such photo, but coord"),
+     r"queries/2\.jpg: no such photo, but coord.* \(1 of its 8 photos are missing\)"),
     ("coordinates", changed("coordinates.csv", ",0.0,", ",nan,"), BadTable,
      "line 2: latitude is 'nan'"),
     ("coordinates", changed("coordinates.csv", ",0.0,", ",91,"), BadTable, "-90 to 90"),
@@ -237,3 +237,19 @@ def test_a_matlab_file_that_crashes_its_reader_is_an_error_that_names_it(tmp_pat
     path.write_bytes(data[: at - 8] + b"\x65" + data[at - 7 :])
     with pytest.raises(Damaged, match=r"tokyo247\.mat: not a readable MATLAB file"):
         open_dataset(folder, "tokyo247")
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_of_several_photos_the_first_one_is_named_with_the_count(tmp_path, table):
+    folder = trees.coordinates(tmp_path)
+    photos = [f"queries/{number}.jpg" for number in (3, 1, 2)]
+    if table:
+        path = folder / "coordinates.csv"
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if not line.startswith(tuple(photos))))
+    else:
+        for name in photos:
+            (folder / name).unlink()
+    why = "of 8 photos have none" if table else "of its 8 photos are missing"
+    with pytest.raises(NotFound, match=rf"queries/1\.jpg: .*\(3 {why}\)"):
+        open_dataset(folder)

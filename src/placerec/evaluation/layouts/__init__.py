@@ -113,7 +113,7 @@ def open_dataset(
     folder = folder.absolute()
     truth = None if ground_truth is None else find_ground_truth(folder, path_of(ground_truth))
     overrides = Overrides(radius, degrees, frames, photos_a_panorama, truth)
-    name = protocol or detect_protocol(folder, overrides, GENERAL, PUBLISHED)
+    name = protocol or detect_protocol(folder, overrides, GENERAL)
     accepted = GENERAL[name].overrides if name in GENERAL else ()
     for override in sorted(overrides.names.difference(accepted)):
         settings = ", ".join(accepted) or "nothing"

@@ -47,12 +47,14 @@ def read_with_coordinates(folder: Path, overrides: Overrides) -> Dataset:
     table = read_coordinates(source)
     names = [QUERIES + name for name in queries.names]
     names += [DATABASE + name for name in database.names]
-    for name in names:
-        if name not in table:
-            raise NotFound(folder / name, f"it has no row in {source}", "add one, or remove it")
-    for name in set(table).difference(names):
-        if name.startswith((QUERIES, DATABASE)):
-            raise NotFound(folder / name, f"no such photo, but {COORDINATES} lists it")
+    if without := [name for name in names if name not in table]:
+        count = f"{len(without)} of {len(names)} photos have none"
+        problem = f"it has no row in {source} ({count})"
+        raise NotFound(folder / without[0], problem, "add rows, or remove these photos")
+    listed = [name for name in table if name.startswith((QUERIES, DATABASE))]
+    if missing := sorted(set(listed).difference(names)):
+        count = f"{len(missing)} of its {len(listed)} photos are missing"
+        raise NotFound(folder / missing[0], f"no such photo, but {COORDINATES} lists it ({count})")
     queries = with_positions(queries, table, QUERIES)
     database = with_positions(database, table, DATABASE)
     return distance_dataset("coordinates", folder.name, queries, database, overrides)

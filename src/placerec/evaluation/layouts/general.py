@@ -6,7 +6,7 @@ Published data sets are never detected, because several of them can fit one fold
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -96,9 +96,7 @@ class General:
         )
 
 
-def detect_protocol(
-    folder: Path, overrides: Overrides, general: Mapping[str, General], published: Iterable[str]
-) -> str:
+def detect_protocol(folder: Path, overrides: Overrides, general: Mapping[str, General]) -> str:
     """Return the name of the first general protocol that fits ``folder`` and the settings."""
     fitting = []
     for name, protocol in general.items():
@@ -111,12 +109,9 @@ def detect_protocol(
         refused = ", ".join(sorted(overrides.names.difference(*accepted) or overrides.names))
         problem = f"no protocol for {refused}: the folder fits {', '.join(fitting)}"
         raise NotFound(folder, problem, "omit this setting, or name another protocol")
-    looked_for = "; ".join(
-        f"{name}: {' + '.join(protocol.markers).replace('|', ' or ')}"
-        for name, protocol in general.items()
-    )
     problem = (
-        f"not a general data set (looked for {looked_for}); published data sets are only read by "
-        f"the name of their protocol ({', '.join(published)})"
+        f"not a data set: give a folder with {' and '.join(SIDES)}, and with ground_truth.csv, "
+        f"coordinates.csv or GPS tags in the photos"
     )
-    raise NotFound(folder, problem, "name a protocol; docs/DATASETS.md shows the layouts")
+    remedy = "docs/DATASETS.md has the other layouts, and the protocol of each published data set"
+    raise NotFound(folder, problem, remedy)
