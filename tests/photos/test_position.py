@@ -2,6 +2,7 @@
 
 import os
 import sys
+import unicodedata
 
 import pytest
 
@@ -180,9 +181,70 @@ def test_rows_that_name_no_photo_are_listed_in_the_order_of_the_table(tmp_path):
     )
     assert table.of("sub/ok.jpg", None) == Position(1.0, 2.0)
     assert table.unmatched(["sub/ok.jpg", "1.jpg"]) == [
-        "line 2: z.jpg", "line 4: ok.jpg", "line 5: a/1.jpg",
+        "line 2: z.jpg", "line 4: ok.jpg", "line 5: a/1.jpg (did you mean 1.jpg?)",
     ]  # fmt: skip
     assert table.of("1.jpg", None) is None  # the base name alone is no match
+
+
+NFC, NFD = (unicodedata.normalize(form, "Zürich/Müller é.jpg") for form in ("NFC", "NFD"))
+MIXED = NFC[:7] + NFD[8:]
+
+
+@pytest.mark.parametrize("row", [NFC, NFD, MIXED, f".\\{NFD}"])
+@pytest.mark.parametrize("photo", [NFC, NFD, MIXED])
+def test_a_name_is_the_same_in_every_unicode_form(tmp_path, row, photo):
+    table = positions_of(tmp_path, f"image,latitude,longitude\n{row},1,2\n")
+    assert table.of(photo) == Position(1.0, 2.0)
+    assert table.unmatched([photo]) == []
+
+
+def test_two_photos_that_differ_only_in_the_unicode_form_keep_their_own_rows(tmp_path):
+    text = f"image,latitude,longitude\n{NFD},3,4\n{NFC},1,2\n"
+    table = positions_of(tmp_path, text)
+    assert [table.of(name).latitude for name in (NFC, NFD)] == [1.0, 3.0]
+    assert table.unmatched([NFC, NFD]) == []
+    assert Positions.from_dict({NFC: HERE}).of(NFD) is None  # the exact names of an index
+
+
+@pytest.mark.parametrize(
+    ("row", "photos", "hint"),
+    [
+        ("x.jpg", ["a.jpg", "street/x.jpg"], "street/x.jpg"),
+        ("x.jpg", ["north/x.jpg", "south/x.jpg"], ""),
+        ("old/south/x.jpg", ["north/x.jpg", "south/x.jpg", "x.jpg.jpg"], "south/x.jpg"),
+        ("south\\x.jpg", ["north/x.jpg", "town/south/x.jpg"], "town/south/x.jpg"),
+        ("Street/X.JPG", ["street/x.jpg", "x.jpg"], "street/x.jpg"),
+        ("STRASSE.jpg", ["straße.JPG"], "straße.JPG"),
+        ("x.jpg", ["x.JPG", "X.jpg"], ""),
+        ("x", ["x.jpg", "y.jpg"], "x.jpg"),
+        ("a/x.HEIC", ["a/x.jpg"], "a/x.jpg"),
+        (NFD.upper(), [NFC], NFC),
+        ("y.jpg", ["x.jpg"], ""),
+        ("..", ["x.jpg"], ""),
+    ],
+)
+def test_a_row_that_means_one_photo_by_another_name_has_a_hint(tmp_path, row, photos, hint):
+    table = positions_of(tmp_path, f"image,latitude,longitude\n{row},1,2\n")
+    hint = f" (did you mean {hint}?)" if hint else ""
+    assert table.unmatched(photos) == [f"line 2: {row}{hint}"]
+    assert not any(map(table.of, photos))  # only a hint
+
+
+def test_a_photo_with_a_row_of_its_own_is_no_hint(tmp_path):
+    table = positions_of(tmp_path, "image,latitude,longitude\nx.jpg,1,2\na/x.jpg,1,2\n")
+    assert table.unmatched(["a/x.jpg"]) == ["line 2: x.jpg"]
+
+
+def test_rows_that_are_not_utf_8_come_first_with_the_remedy(tmp_path):
+    text = "image;latitude;longitude\ntypo.jpg;1;2\nMüller.jpg;1;2\n"
+    (tmp_path / "positions.csv").write_bytes(text.encode("cp1252"))
+    table = read_positions(tmp_path / "positions.csv")
+    assert table.unmatched(["Müller.jpg"]) == [
+        "line 3: M\udcfcller.jpg (not UTF-8: save the table as CSV UTF-8)", "line 2: typo.jpg",
+    ]  # fmt: skip
+    (tmp_path / "positions.csv").write_bytes("image;lat;lon\na;52° 12';1\n".encode("cp1252"))
+    with pytest.raises(BadTable, match=r"line 2: latitude is .*not UTF-8: save the table as CSV"):
+        read_positions(tmp_path / "positions.csv")
 
 
 def test_a_path_is_compared_after_it_is_normalised(tmp_path):

@@ -98,9 +98,9 @@ def utm_in(path: Path, line: int, row: Mapping[str, str]) -> tuple[float, float]
     letter = zone[2].lower() if zone else ""
     sides = {side for names in (SIDES, BANDS) if (side := names.get(letter))}
     if hemisphere:
-        stated = SIDES.get(hemisphere.lower())
-        sides = {stated} & sides if letter else {stated}
-    if zone is None or len(sides) != 1 or None in sides:
+        either = {"north", "south"}
+        sides = {SIDES.get(hemisphere.lower(), "")} & (sides if letter else either)
+    if zone is None or len(sides) != 1:
         also = f" and hemisphere {hemisphere!r}" if hemisphere else ""
         reason = "write the number and the hemisphere, such as 30 north or 30 south"
         raise BadTable(path, line, f"zone is {row['zone']!r}{also}: {reason}")
