@@ -79,7 +79,7 @@ def test_the_error_of_a_header_names_all_missing_and_repeated_columns(tmp_path):
 
 @pytest.mark.parametrize("text", ["a.jpg,52.2,0.1\n", "a.jpg 52.2 0.1\n", "1;a.jpg;0,1\n"])
 def test_a_table_without_a_header_is_refused_with_the_line_to_add(tmp_path, text):
-    why = r"there is no header: put the names of the columns, such as image,x,y, in a first line"
+    why = r"there is no header: put a first line with a name for each column, such as image,x,y"
     with pytest.raises(BadTable, match=rf"line 1: {why}"):
         list(read_table(written(tmp_path, text), ("image", "x", "y")))
 

@@ -11,6 +11,7 @@ from placerec.errors import BadTable, import_extra
 from placerec.photos.tables import bad_cell, finite, number_in
 
 MAX_LATITUDE, MAX_LONGITUDE = 90.0, 180.0  # degrees
+MINUS = "\N{MINUS SIGN}"  # some programs write it for a hyphen
 NUMBER = r"\d+(?:[.,]\d+)?"
 ANGLE = re.compile(  # whole degrees before minutes, whole minutes before seconds
     rf"(?P<before>[NSEW]?)\s*(?P<sign>[+-]?)(?:"
@@ -67,6 +68,7 @@ def _angle_in(
 ) -> float:
     """Return signed degrees of a decimal number, or of degrees, minutes and seconds."""
     reference = row.get(f"GPS{column.capitalize()}Ref", "")[:1]
+    row = {**row, column: row[column].replace(MINUS, "-")}
     angle = ANGLE.fullmatch(row[column])
     if not reference and not angle:
         return number_in(path, line, row, column, limit)

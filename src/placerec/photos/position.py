@@ -25,7 +25,7 @@ COLUMNS = ("image", "latitude", "longitude")
 UTM_COLUMNS = ("image", "easting", "northing", "zone")
 OPTIONAL = ("heading", "GPSLatitudeRef", "GPSLongitudeRef")
 OTHER_NAMES = {  # of the programs that write such tables; the first one that a table has counts
-    "image": ("SourceFile", "path", "photo", "filename", "file_name", "file", "name"),
+    "image": ("SourceFile", "path", "photo", "filename", "file", "name", "image name"),
     "latitude": ("lat", "GPSLatitude"),
     "longitude": ("lon", "lng", "long", "GPSLongitude"),
     "heading": ("bearing", "GPSImgDirection"),

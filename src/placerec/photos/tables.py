@@ -2,9 +2,10 @@
 
 Files are UTF-8, with or without a byte order mark, or UTF-16 with one, as spreadsheets write it. A
 table is separated by commas, semicolons, tabs or blanks; a line ``sep=;`` above its header states
-by which, or else the header shows it. Its columns may have any order, and their names may have
-capital letters; other columns are ignored, and so are blanks around a cell. Undecodable bytes in
-names are kept as surrogates, as ``find`` does. An invalid row raises ``BadTable`` with its line.
+by which, or else the header shows it. Its columns may have any order; in their names, capital
+letters, blanks and the signs ``_-#`` do not count. Other columns are ignored, and so are blanks
+around a cell. Undecodable bytes in names are kept as surrogates, as ``find`` does. An invalid row
+raises ``BadTable`` with its line.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ from placerec.errors import BadTable, NotFound
 BLANKS = " \t"  # only these: a name may begin or end with another space character
 SEPARATORS = ",;\t"  # or a blank, in a header that has none of these
 STATED_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?\s*', re.IGNORECASE)  # as Excel takes it
+OTHER_FILES = {  # what a file is that begins so
+    "a spreadsheet or an archive": re.compile("PK\x03\x04"),
+    "JSON": re.compile(r"\s*[\[{]"),
+    "XML": re.compile(r"\s*<"),
+    "NMEA": re.compile(r"\$G[A-Z]"),
+    "not text": re.compile(".*\0", re.DOTALL),
+}
 LONGEST_HEADER = 1 << 17  # characters
 UNDECODABLE = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8 (PEP 383)
 NO_OTHER_NAMES: Mapping[str, Sequence[str]] = MappingProxyType({})
@@ -45,10 +53,10 @@ def read_table(
     """
     rows = _rows(path, ", ".join(columns))
     start, header = next(rows, (1, []))
-    names = [name.lower() for name in header]
+    names = [_plain(name) for name in header]
     places, wanted = {}, []
     for column in (*columns, *optional):
-        accepted = [name.lower() for name in (column, *other_names.get(column, ()))]
+        accepted = [_plain(name) for name in (column, *other_names.get(column, ()))]
         name = next((name for name in accepted if name in names), accepted[0])
         if names.count(name) > 1 or (column in columns and name not in names):
             others = ", ".join(other_names.get(column, ()))
@@ -61,17 +69,22 @@ def read_table(
         if not any(values):
             continue  # an empty line
         if len(values) != len(header):
-            reason = f"{len(values)} values for {len(header)} columns (a decimal comma?)"
-            raise BadTable(path, line, reason)
+            counts = f"{len(values)} values for {len(header)} columns"
+            raise BadTable(path, line, f"{counts} (a decimal comma, or another separator?)")
         yield line, {column: values[place] for column, place in places.items()}
 
 
 def read_header(path: Path, columns: str) -> list[str]:
-    """Return the column names of a table in lower case, for tables that have several forms.
+    """Return the plain column names of a table, for tables that have several forms.
 
     ``columns`` names the expected columns in the message for a missing file.
     """
-    return [name.lower() for name in next(_rows(path, columns), (1, []))[1]]
+    return [_plain(name) for name in next(_rows(path, columns), (1, []))[1]]
+
+
+def _plain(column: str) -> str:
+    """Return the name of a column in small letters, without blanks and ``_-#``."""
+    return re.sub(r"[\s_#-]", "", column).lower()
 
 
 def _rows(path: Path, columns: str) -> Iterator[tuple[int, list[str]]]:
@@ -80,6 +93,7 @@ def _rows(path: Path, columns: str) -> Iterator[tuple[int, list[str]]]:
         line = 0
         try:
             line, header, separator = _start(stream)
+            _refuse_other_files(path, header)
             above = line
             blanks = separator == " "  # any number of them separates
             reader = csv.reader(
@@ -113,13 +127,20 @@ def _start(stream: TextIO) -> tuple[int, str, str]:
     return (1, header, stated[1]) if stated else (0, header, best)
 
 
+def _refuse_other_files(path: Path, header: str) -> None:
+    for kind, start in OTHER_FILES.items():
+        if start.match(header):
+            remedy = "save it as CSV UTF-8, or a track as GPX with the suffix .gpx"
+            raise BadTable(path, 1, f"the file is {kind}; {remedy}")
+
+
 def _header_fault(header: Sequence[str], columns: Sequence[str], wanted: Sequence[str]) -> str:
     """Return why a header is refused; ``wanted`` are the columns that it has not exactly once."""
     text = ",".join(header)
     if any(finite(name) is not None for name in header):
         example = ",".join(columns)
-        reason = f"put the names of the columns, such as {example}, in a first line"
-        return f"there is no header: {reason}; it begins with {text!r:.200}{not_utf8(text)}"
+        reason = f"put a first line with a name for each column, such as {example}"
+        return f"there is no header: {reason}; the file begins with {text!r:.200}{not_utf8(text)}"
     needs = " and ".join(wanted)
     return f"the header needs {needs}; it is {text or 'empty'!r:.200}{not_utf8(text)}"
 
