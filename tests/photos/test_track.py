@@ -127,6 +127,16 @@ def test_the_time_zone_of_a_clock_is_a_hint(tmp_path, hours, offset):
     assert track(tmp_path, walk(40), time_offset=offset).time_offsets(times) == []
 
 
+def test_the_number_in_a_hint_is_the_number_of_positions(tmp_path):
+    text = gpx((0, 52.0, 0.0), (60, 52.1, 0.0), (121, 52.2, 0.0), (150, 52.3, 0.0))
+    seconds = (-0.5, 0, 0.000_001, 60, 60.5, 120.999_999, 121, 149.5, 150, 150.000_001)
+    times = clock(2, *(second / 60 for second in seconds))
+    positions = track(tmp_path, text, time_offset=-7200)
+    count = sum(positions.of("", time) is not None for time in times)
+    assert count == 6
+    assert track(tmp_path, text).time_offsets(times) == ["-7200 seconds (6 of 10)"]
+
+
 def test_several_time_zones_may_fit_and_whole_hours_come_first(tmp_path):
     positions = track(tmp_path, walk(100))
     hints = positions.time_offsets(clock(3, 5, 30))

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from placerec.errors import BadTable, UsageError
 from placerec.photos.angles import degrees_in, full_circle, utm_in
@@ -181,33 +181,36 @@ def _hints(photos: Iterable[str]) -> Callable[[str], str]:
     The whole path is compared first, then one path as the end of the other, then the file, then
     the file without suffix; capital letters do not count.
     """
-    by_stem: dict[str, list[tuple[PurePosixPath, str]]] = defaultdict(list)
-
-    def path_of(name: str) -> PurePosixPath:
-        return PurePosixPath(_composed(_composed(_normal(name)).casefold()))
-
+    by_path: dict[str, list[str]] = defaultdict(list)
+    by_end: dict[str, list[str]] = defaultdict(list)
+    by_stem: dict[str, list[str]] = defaultdict(list)
     for photo in photos:
-        path = path_of(photo)
-        by_stem[path.stem].append((path, photo))
+        path, *ends = _endings(photo)
+        by_path[path].append(photo)
+        for end in (path, *ends):
+            by_end[end].append(photo)
+        by_stem[posixpath.splitext((path, *ends)[-1])[0]].append(photo)
 
     def hint(name: str) -> str:
-        row = path_of(name)
-        similar = by_stem.get(row.stem, [])
-        for photos in (
-            [photo for path, photo in similar if path == row],
-            [photo for path, photo in similar if _ends(path, row) or _ends(row, path)],
-            [photo for path, photo in similar if path.name == row.name],
-            [photo for _, photo in similar],
+        path, *ends = _endings(name)
+        file = (path, *ends)[-1]
+        for similar in (
+            by_path.get(path, ()),
+            (*by_end.get(path, ()), *(photo for end in ends for photo in by_path.get(end, ()))),
+            by_end.get(file, ()),
+            by_stem.get(posixpath.splitext(file)[0], ()),
         ):
-            if len(photos) == 1:
-                return f" (did you mean {photos[0]}?)"
+            if len(similar) == 1:
+                return f" (did you mean {similar[0]}?)"
         return ""
 
     return hint
 
 
-def _ends(path: PurePosixPath, end: PurePosixPath) -> bool:
-    return f"/{path}".endswith(f"/{end}")
+def _endings(name: str) -> list[str]:
+    """Return a path in small letters, then its ends with fewer and fewer folders."""
+    parts = _composed(_composed(_normal(name)).casefold()).split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def _relative(name: str, root: Path) -> str:

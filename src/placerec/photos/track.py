@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+
 from placerec.errors import Damaged, NotFound
 from placerec.photos.angles import MAX_LATITUDE, MAX_LONGITUDE
 from placerec.photos.markup import MarkupError, parse
 from placerec.photos.tables import finite
-from placerec.records import Position
+from placerec.records import Array, Position
 
 MIDNIGHT = re.compile(r"(?<=T)24(?=:00:00(\D|$))")  # of the day that ends
 LEAP_SECOND = re.compile(r"(?<=T\d\d:\d\d:)60")
 MOST_BYTES = 1 << 26  # a day of one point a second is 10 MB
 ZONES = [timedelta(minutes=minutes) for minutes in range(-14 * 60, 12 * 60 + 1, 15)]  # to UTC
+MICROSECOND = timedelta(microseconds=1)
 LONGEST_GAP = timedelta(seconds=60)  # between two points; a longer gap has no positions
 
 
@@ -61,9 +64,15 @@ class Track:
         twice as many as today. Zones with nearly as many as the best are in the list; whole hours
         come first, then half hours.
         """
+        points, photos = _microseconds(self.times), _microseconds(clock)
 
-        def on_track(zone: timedelta) -> int:
-            return sum(self.at_clock(time, zone) is not None for time in clock)
+        def on_track(zone: timedelta) -> int:  # as many as ``at`` gives a position
+            moments = photos + zone // MICROSECOND
+            after = np.searchsorted(points, moments)
+            ends = points[np.minimum(after, len(points) - 1)]
+            gaps = ends - points[np.maximum(after - 1, 0)]
+            between = (after > 0) & (gaps <= LONGEST_GAP // MICROSECOND)
+            return int(np.sum((after < len(points)) & (between | (ends == moments))))
 
         counts = {zone: on_track(zone) for zone in ZONES}
         least = max(2 * on_track(offset) + 1, 0.9 * max(counts.values()))
@@ -81,6 +90,13 @@ class Track:
 def _oddness(zone: timedelta) -> tuple[bool, bool, timedelta]:
     hour, half = timedelta(hours=1), timedelta(minutes=30)
     return bool(zone % hour), bool(zone % half), abs(zone)
+
+
+def _microseconds(times: Sequence[datetime]) -> Array:
+    """Return times as whole microseconds since 1970; without a zone they count as UTC."""
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+    since = [time.replace(tzinfo=time.tzinfo or UTC) - start for time in times]
+    return np.array([time // MICROSECOND for time in since], np.int64)
 
 
 def read_track(path: Path) -> Track:
