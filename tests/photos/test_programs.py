@@ -37,6 +37,7 @@ def read(tmp_path, name, content):
         pytest.param("#name,lat,long,alt\na.jpg,52.2058,0.1218,20\n", id="RealityCapture"),
         pytest.param("image longitude latitude altitude yaw\na.jpg   0.1218 52.2058 20 0\n",
                      id="ODM or COLMAP with a header"),
+        pytest.param("Photo #,Image-Name,lat,lon\n1,a.jpg,52.2058,0.1218\n", id="numbers"),
         pytest.param(",image_name,lat,lon\n0,a.jpg,52.2058,0.1218\n", id="pandas"),
         pytest.param("name,lat,lon\na.jpg,52.2058°,0.1218°\n", id="degree signs"),
     ],

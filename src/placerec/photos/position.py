@@ -99,8 +99,9 @@ class Positions:
     def time_offsets(self, times: Iterable[datetime | None]) -> list[str]:
         """Return time offsets that would give more photos a position, the likeliest first.
 
-        ``times`` are the capture times of photos. Such as "-7200 seconds (14 of 20)": of the photos
-        whose time has no zone. Empty without a track, and if twice as many as now is not possible.
+        ``times`` are the capture times of photos; those with a zone do not count. Each text has the
+        number of photos on the track: "-7200 seconds (14 of 20)". Empty without a track, and if no
+        time zone gives more than twice as many as today.
         """
         clock = [time for time in times if time and time.tzinfo is None]
         if self.track is None:

@@ -3,9 +3,9 @@
 Files are UTF-8, with or without a byte order mark, or UTF-16 with one, as spreadsheets write it. A
 table is separated by commas, semicolons, tabs or blanks; a line ``sep=;`` above its header states
 by which, or else the header shows it. Its columns may have any order; in their names, capital
-letters, blanks and the signs ``_-#`` do not count. Other columns are ignored, and so are blanks
-around a cell. Undecodable bytes in names are kept as surrogates, as ``find`` does. An invalid row
-raises ``BadTable`` with its line.
+letters, blanks, ``_``, ``-`` and a first ``#`` do not count. Other columns are ignored, and so are
+blanks around a cell. Undecodable bytes in names are kept as surrogates, as ``find`` does. An
+invalid row raises ``BadTable`` with its line.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def read_header(path: Path, columns: str) -> list[str]:
 
 
 def _plain(column: str) -> str:
-    """Return the name of a column in small letters, without blanks and ``_-#``."""
-    return re.sub(r"[\s_#-]", "", column).lower()
+    """Return the name of a column in small letters, without blanks, ``_``, ``-``, a first ``#``."""
+    return re.sub(r"^#|[\s_-]", "", column).lower()
 
 
 def _rows(path: Path, columns: str) -> Iterator[tuple[int, list[str]]]:
@@ -157,6 +157,8 @@ def bad_cell(path: Path, line: int, column: str, text: str, why: str) -> BadTabl
 
 def finite(value: Any) -> float | None:
     """Return ``value`` as a finite number, or ``None`` if it is not one."""
+    if isinstance(value, str) and "_" in value:
+        return None  # a digit separator of Python
     try:
         number = float(value)
     except (TypeError, ValueError, ArithmeticError):
