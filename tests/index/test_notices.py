@@ -154,7 +154,9 @@ def test_a_track_gives_positions_by_time(collection) -> None:
         )
         + "</trkseg></trk></gpx>"
     )
-    assert add_photos(collection.index, path).located == 0
+    report = add_photos(collection.index, path, positions=track)
+    assert (report.located, names_of(report, "outside_track")) == (0, ("timed.jpg",))
+    assert names_of(report, "clock_off") == ("-7200 seconds (1 of 1)",)
     report = add_photos(collection.index, path, positions=track, time_offset=-7200)
     assert (report.changed, report.located, report.notices) == (1, 1, [])
     with IndexReader.open(collection.index) as reader:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import unicodedata
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_the_error_for_an_invalid_heading_names_it(tmp_path):
     ["", "image,latitude\n", "image|latitude|longitude\n", "image,image,latitude,longitude"],
 )
 def test_the_error_names_a_missing_or_repeated_column(tmp_path, header):
-    with pytest.raises(BadTable, match=r"line 1: the header needs one (image|longitude) or "):
+    with pytest.raises(BadTable, match=r"line 1: the header needs one (image|.*longitude) \(or "):
         read(tmp_path, header)
 
 
@@ -102,6 +103,8 @@ HERE = Position(52.2058, 0.1218, None)
         "file_name,lat,lon\na.jpg,52.2058,0.1218\n",
         "photo;path;lat;lon\nno;a.jpg;52.2058;0.1218\n",
         "SourceFile,GPSLatitude,GPSLongitude\n./a.jpg,52.2058,0.1218\n",
+        "image,lat,lon\na.jpg,52.2058°,+0.1218 deg\n",
+        "image;lat;lon\na.jpg;52,2058 °;0.1218º\n",
         'SourceFile,GPSLatitude,GPSLongitude\na.jpg,"52 deg 12\' 20.88"" N",0 deg 7.308\' E\n',
         'SourceFile,lat,GPSLatitudeRef,lon\na.jpg,"52 deg 12\' 20.88""",North,0.1218\n',
         "image,lat,GPSLatitudeRef,lon,GPSLongitudeRef\na.jpg,52.2058,N,0.1218,E\n",
@@ -121,6 +124,7 @@ def test_the_forms_of_other_programs_are_read(tmp_path, text):
         ('33 deg 55\' 12.00"" S', "", -33.92),
         ('-33 deg 55\' 12.00""', "", -33.92),
         ('33 deg 55\' 12.00""', "South", -33.92),
+        ("-33.92°", "", -33.92),
         ("-33.92", "S", -33.92),
         ("33.92", "S", -33.92),
         ('0 deg 0\' 0.00"" S', "", 0.0),
@@ -143,6 +147,7 @@ def test_the_south_is_negative(tmp_path, latitude, reference, degrees):
         ("N 52 12 20 S", ""),
         ("-33.92", "N"),
         ("33.92", "unknown"),
+        ("90.5°", ""),
         ("5212'", ""),
     ],
 )
@@ -176,9 +181,70 @@ def test_rows_that_name_no_photo_are_listed_in_the_order_of_the_table(tmp_path):
     )
     assert table.of("sub/ok.jpg", None) == Position(1.0, 2.0)
     assert table.unmatched(["sub/ok.jpg", "1.jpg"]) == [
-        "line 2: z.jpg", "line 4: ok.jpg", "line 5: a/1.jpg",
+        "line 2: z.jpg", "line 4: ok.jpg", "line 5: a/1.jpg (did you mean 1.jpg?)",
     ]  # fmt: skip
     assert table.of("1.jpg", None) is None  # the base name alone is no match
+
+
+NFC, NFD = (unicodedata.normalize(form, "Zürich/Müller é.jpg") for form in ("NFC", "NFD"))
+MIXED = NFC[:7] + NFD[8:]
+
+
+@pytest.mark.parametrize("row", [NFC, NFD, MIXED, f".\\{NFD}"])
+@pytest.mark.parametrize("photo", [NFC, NFD, MIXED])
+def test_a_name_is_the_same_in_every_unicode_form(tmp_path, row, photo):
+    table = positions_of(tmp_path, f"image,latitude,longitude\n{row},1,2\n")
+    assert table.of(photo) == Position(1.0, 2.0)
+    assert table.unmatched([photo]) == []
+
+
+def test_two_photos_that_differ_only_in_the_unicode_form_keep_their_own_rows(tmp_path):
+    text = f"image,latitude,longitude\n{NFD},3,4\n{NFC},1,2\n"
+    table = positions_of(tmp_path, text)
+    assert [table.of(name).latitude for name in (NFC, NFD)] == [1.0, 3.0]
+    assert table.unmatched([NFC, NFD]) == []
+    assert Positions.from_dict({NFC: HERE}).of(NFD) is None  # the exact names of an index
+
+
+@pytest.mark.parametrize(
+    ("row", "photos", "hint"),
+    [
+        ("x.jpg", ["a.jpg", "street/x.jpg"], "street/x.jpg"),
+        ("x.jpg", ["north/x.jpg", "south/x.jpg"], ""),
+        ("old/south/x.jpg", ["north/x.jpg", "south/x.jpg", "x.jpg.jpg"], "south/x.jpg"),
+        ("south\\x.jpg", ["north/x.jpg", "town/south/x.jpg"], "town/south/x.jpg"),
+        ("Street/X.JPG", ["street/x.jpg", "x.jpg"], "street/x.jpg"),
+        ("STRASSE.jpg", ["straße.JPG"], "straße.JPG"),
+        ("x.jpg", ["x.JPG", "X.jpg"], ""),
+        ("x", ["x.jpg", "y.jpg"], "x.jpg"),
+        ("a/x.HEIC", ["a/x.jpg"], "a/x.jpg"),
+        (NFD.upper(), [NFC], NFC),
+        ("y.jpg", ["x.jpg"], ""),
+        ("..", ["x.jpg"], ""),
+    ],
+)
+def test_a_row_that_means_one_photo_by_another_name_has_a_hint(tmp_path, row, photos, hint):
+    table = positions_of(tmp_path, f"image,latitude,longitude\n{row},1,2\n")
+    hint = f" (did you mean {hint}?)" if hint else ""
+    assert table.unmatched(photos) == [f"line 2: {row}{hint}"]
+    assert not any(map(table.of, photos))  # only a hint
+
+
+def test_a_photo_with_a_row_of_its_own_is_no_hint(tmp_path):
+    table = positions_of(tmp_path, "image,latitude,longitude\nx.jpg,1,2\na/x.jpg,1,2\n")
+    assert table.unmatched(["a/x.jpg"]) == ["line 2: x.jpg"]
+
+
+def test_rows_that_are_not_utf_8_come_first_with_the_remedy(tmp_path):
+    text = "image;latitude;longitude\ntypo.jpg;1;2\nMüller.jpg;1;2\n"
+    (tmp_path / "positions.csv").write_bytes(text.encode("cp1252"))
+    table = read_positions(tmp_path / "positions.csv")
+    assert table.unmatched(["Müller.jpg"]) == [
+        "line 3: M\udcfcller.jpg (not UTF-8: save the table as CSV UTF-8)", "line 2: typo.jpg",
+    ]  # fmt: skip
+    (tmp_path / "positions.csv").write_bytes("image;lat;lon\na;52° 12';1\n".encode("cp1252"))
+    with pytest.raises(BadTable, match=r"line 2: latitude is .*not UTF-8: save the table as CSV"):
+        read_positions(tmp_path / "positions.csv")
 
 
 def test_a_path_is_compared_after_it_is_normalised(tmp_path):
@@ -236,6 +302,25 @@ def test_utm_south_of_the_equator(tmp_path, zone):
     position = read(tmp_path, text)["a.jpg"]
     assert position.latitude == pytest.approx(-33.86880, abs=1e-4)
     assert position.longitude == pytest.approx(151.20930, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("zone", "hemisphere", "north"),
+    [("31U", "N", True), ("31u", "north", True), ("31 north", "N", True), ("31S", "N", True),
+     ("31S", "S", False), ("31H", "South", False), ("31", "s", False)],
+)  # fmt: skip
+def test_a_zone_and_a_hemisphere_that_agree_are_read(tmp_path, zone, hemisphere, north):
+    text = f"image,easting,northing,zone,hemisphere\na,500000,5000000,{zone},{hemisphere}\n"
+    assert (read(tmp_path, text)["a"].latitude > 0) == north
+
+
+@pytest.mark.parametrize(
+    ("zone", "hemisphere"), [("31U", "S"), ("31H", "north"), ("31N", "S"), ("31", "west")]
+)
+def test_a_zone_and_a_hemisphere_that_disagree_are_refused(tmp_path, zone, hemisphere):
+    text = f"image,easting,northing,zone,hemisphere\na,500000,5000000,{zone},{hemisphere}\n"
+    with pytest.raises(BadTable, match=f"line 2: zone is '{zone}' and hemisphere '{hemisphere}'"):
+        read(tmp_path, text)
 
 
 @pytest.mark.parametrize("zone", ["30", "30S", "30I", "", "thirty"])

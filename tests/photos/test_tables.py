@@ -1,6 +1,7 @@
-"""Tables: blanks, empty lines, headers."""
+"""Tables: blanks, empty lines, headers, separators."""
 
 import math
+import re
 
 import pytest
 
@@ -66,8 +67,48 @@ def test_a_name_of_a_column_that_stands_first_in_the_list_counts(tmp_path):
     path = written(tmp_path, "file,FILENAME,x\na,b,1\n")
     others = {"image": ("path", "filename", "file")}
     assert list(read_table(path, ("image",), other_names=others)) == [(2, {"image": "b"})]
-    with pytest.raises(BadTable, match="line 1: the header needs one y or why; it is 'file,"):
-        list(read_table(path, ("y",), other_names={"y": ("why",)}))
+
+
+def test_the_error_of_a_header_names_all_missing_and_repeated_columns(tmp_path):
+    path = written(tmp_path, "file,x,x\na,1,2\n")
+    others = {"y": ("why", "ypsilon")}
+    why = "line 1: the header needs one x and one y (or why, ypsilon); it is 'file,x,x'"
+    with pytest.raises(BadTable, match=re.escape(why)):
+        list(read_table(path, ("file", "x", "y"), other_names=others))
+
+
+@pytest.mark.parametrize("text", ["a.jpg,52.2,0.1\n", "a.jpg 52.2 0.1\n", "1;a.jpg;0,1\n"])
+def test_a_table_without_a_header_is_refused_with_the_line_to_add(tmp_path, text):
+    why = r"there is no header: put a first line with a name for each column, such as image,x,y"
+    with pytest.raises(BadTable, match=rf"line 1: {why}"):
+        list(read_table(written(tmp_path, text), ("image", "x", "y")))
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=; "])
+def test_the_first_line_of_excel_states_the_separator(tmp_path, first):
+    path = written(tmp_path, f"{first}\nname;x,y\na b.jpg;1\n")
+    assert list(read_table(path, ("name", "x,y"))) == [(3, {"name": "a b.jpg", "x,y": "1"})]
+    assert read_header(path, "name") == ["name", "x,y"]
+    with pytest.raises(BadTable, match="line 2: the header needs one z"):
+        list(read_table(path, ("z",)))
+
+
+def test_a_table_separated_by_blanks_is_read(tmp_path):
+    path = written(tmp_path, 'name  x y\n"a b.jpg" 1   2\n')
+    assert list(read_table(path, ("name", "y"))) == [(2, {"name": "a b.jpg", "y": "2"})]
+    one_column = written(tmp_path, "name\na b.jpg\n")
+    assert list(read_table(one_column, ("name",))) == [(2, {"name": "a b.jpg"})]
+
+
+def test_bytes_that_are_not_utf_8_are_named_with_the_remedy(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes("name;größe\na;1\n".encode("cp1252"))
+    assert list(read_table(path, ("name",))) == [(2, {"name": "a"})]
+    remedy = "not UTF-8: save the table as CSV UTF-8"
+    with pytest.raises(BadTable, match=f"line 1: the header needs one x; .*{remedy}"):
+        list(read_table(path, ("x",)))
+    with pytest.raises(BadTable, match=rf"line 7: x is '52.*b0', not a number .*{remedy}"):
+        number_in(path, 7, {"x": b"52\xb0".decode("utf-8", "surrogateescape")}, "x")
 
 
 def test_rows_of_empty_cells_are_skipped(tmp_path):
@@ -84,7 +125,7 @@ def test_a_decimal_comma_is_read(tmp_path, text, limit, number):
     assert number_in(tmp_path, 2, {"x": text}, "x", limit) == number
 
 
-@pytest.mark.parametrize("text", ["302,412", "-1,000", "1,2,3", "1.000,5", ",5", "5,"])
-def test_a_comma_that_may_mean_thousands_is_refused(tmp_path, text):
+@pytest.mark.parametrize("text", ["302,412", "-1,000", "1,2,3", "1.000,5", ",5", "5,", "5_2"])
+def test_a_sign_that_may_mean_thousands_is_refused(tmp_path, text):
     with pytest.raises(BadTable, match=r"line 2: x is '.*', not a number"):
         number_in(tmp_path, 2, {"x": text}, "x")

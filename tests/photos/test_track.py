@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from placerec.errors import Damaged, NotFound, UsageError
-from placerec.photos import read_positions
+from placerec.photos import Positions, read_positions
 from placerec.records import Position
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -81,6 +81,75 @@ def test_a_track_over_the_date_line_goes_the_short_way(tmp_path):
     positions = track(tmp_path, gpx((0, 0.0, 179.9), (10, 0.0, -179.7)))
     longitudes = [positions.of("", NOON + timedelta(seconds=s)).longitude for s in (2, 5)]
     assert longitudes == [pytest.approx(179.98), pytest.approx(-179.9)]
+
+
+@pytest.mark.parametrize(
+    ("time", "moment"),
+    [
+        ("2024-04-30T24:00:00Z", datetime(2024, 5, 1, tzinfo=UTC)),
+        ("2024-12-31T24:00:00.000Z", datetime(2025, 1, 1, tzinfo=UTC)),
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("2017-01-01T00:59:60.5+01:00", datetime(2017, 1, 1, 0, 0, 0, 500_000, UTC)),
+        (" 2024-05-01T12:00:00 ", NOON),
+        ("2024-05-01T12:00:00.123456789Z", NOON.replace(microsecond=123_456)),
+    ],
+)
+def test_every_time_of_iso_8601_is_read(tmp_path, time, moment):
+    text = gpx((0, 52.0, 0.5)).replace("2024-05-01T12:00:00Z", time)
+    assert track(tmp_path, text).of("", moment) == Position(52.0, 0.5)
+
+
+def test_a_track_without_a_time_that_can_be_read_is_refused_with_the_first_one(tmp_path):
+    text = gpx((0, 52.0, 0.5)).replace("2024-05-01T12:00:00Z", "9999-12-31T24:00:00Z")
+    with pytest.raises(Damaged, match="no track points with a time; the first is '9999-12-31T24"):
+        track(tmp_path, text)
+
+
+# --- a clock in another time zone --------------------------------------------------------------
+def walk(minutes):
+    return gpx(*((60 * minute, 52 + minute / 1000, 0.0) for minute in range(minutes + 1)))
+
+
+def clock(hours, *minutes):
+    """Times without a zone: so many minutes after the start, on a clock hours ahead of UTC."""
+    start = NOON.replace(tzinfo=None) + timedelta(hours=hours)
+    return [start + timedelta(minutes=minute) for minute in minutes]
+
+
+@pytest.mark.parametrize(
+    ("hours", "offset"), [(2, -7200), (-5, 18000), (14, -50400), (5.5, -19800), (5.75, -20700)]
+)
+def test_the_time_zone_of_a_clock_is_a_hint(tmp_path, hours, offset):
+    times = [*clock(hours, 1, 9, 25, 40), None, NOON]
+    for wrong in (0, -offset):
+        positions = track(tmp_path, walk(40), time_offset=wrong)
+        assert positions.time_offsets(times) == [f"{offset} seconds (4 of 4)"]
+    assert track(tmp_path, walk(40), time_offset=offset).time_offsets(times) == []
+
+
+def test_the_number_in_a_hint_is_the_number_of_positions(tmp_path):
+    text = gpx((0, 52.0, 0.0), (60, 52.1, 0.0), (121, 52.2, 0.0), (150, 52.3, 0.0))
+    seconds = (-0.5, 0, 0.000_001, 60, 60.5, 120.999_999, 121, 149.5, 150, 150.000_001)
+    times = clock(2, *(second / 60 for second in seconds))
+    positions = track(tmp_path, text, time_offset=-7200)
+    count = sum(positions.of("", time) is not None for time in times)
+    assert count == 6
+    assert track(tmp_path, text).time_offsets(times) == ["-7200 seconds (6 of 10)"]
+
+
+def test_several_time_zones_may_fit_and_whole_hours_come_first(tmp_path):
+    positions = track(tmp_path, walk(100))
+    hints = positions.time_offsets(clock(3, 5, 30))
+    assert hints == ["-7200 seconds (2 of 2)", "-10800 seconds (2 of 2)", "-9000 seconds (2 of 2)",
+                     "-8100 seconds (2 of 2)", "-9900 seconds (2 of 2)"]  # fmt: skip
+
+
+def test_there_is_no_hint_without_a_better_time_zone(tmp_path):
+    positions = track(tmp_path, walk(100))
+    assert positions.time_offsets(clock(0, 5, 30, 200)) == []  # the clock shows UTC
+    assert positions.time_offsets(clock(30, 5, 30)) == []  # of another day
+    assert positions.time_offsets([None, datetime.max]) == []
+    assert Positions().time_offsets(clock(2, 5)) == []
 
 
 @pytest.mark.parametrize(

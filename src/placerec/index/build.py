@@ -167,11 +167,12 @@ def store_photos(
     """
     digests = {name: entry.sha256 for name, entry in indexed.items()}
     stored: dict[str, str] = {}
-    damaged, blank, far, outside, from_file = [], [], [], [], []
+    damaged, blank, far, outside, from_file, times = [], [], [], [], [], []
     for photo in photos:
         if isinstance(photo, PhotoError):
             report.skipped.append(photo)
             continue
+        times.append(photo.taken)
         given = positions.of(photo.name, photo.taken)
         before = indexed[photo.name].position if photo.name in indexed else None
         position = given or photo.position or before
@@ -195,6 +196,7 @@ def store_photos(
             writer.commit()
     report.note("far_from_exif", far)
     report.note("outside_track", outside)
+    report.note("clock_off", positions.time_offsets(times))
     report.note("position_from_file", from_file)
     report.note("gps_damaged", damaged)
     report.note("blank", blank)

@@ -53,6 +53,11 @@ KINDS = {
         "1 photo has no position in the track (taken at another time, or without a time)",
         "{count} photos have no position in the track (taken at another time, or without a time)",
     ),
+    "clock_off": Kind(
+        "the camera's clock may be hours off; this time offset would give photos a position",
+        "the camera's clock may be hours off; one of {count} time offsets would give photos a "
+        "position",
+    ),
     "position_from_file": Kind(
         "1 changed photo has the position of its file now; add it again with the table, if a table "
         "gave the earlier one",

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from placerec.errors import BadTable, import_extra
-from placerec.photos.tables import finite, number_in
+from placerec.photos.tables import bad_cell, finite, number_in
 
 MAX_LATITUDE, MAX_LONGITUDE = 90.0, 180.0  # degrees
+MINUS = "\N{MINUS SIGN}"  # some programs write it for a hyphen
 NUMBER = r"\d+(?:[.,]\d+)?"
 ANGLE = re.compile(  # whole degrees before minutes, whole minutes before seconds
     rf"(?P<before>[NSEW]?)\s*(?P<sign>[+-]?)(?:"
@@ -22,9 +23,9 @@ ANGLE = re.compile(  # whole degrees before minutes, whole minutes before second
     re.IGNORECASE,
 )
 PARTS = ("d1", "d2", "m2", "d3", "m3", "s3")
-ZONE = re.compile(r"(\d{1,2})\s*([a-z]|north|south)", re.IGNORECASE)
-SIDES = {"n": True, "north": True, "south": False}  # whether a zone is in the north
-BANDS = {letter: letter > "m" for letter in "cdefghjklmpqrtuvwx"}  # without "s", see ``utm_in``
+ZONE = re.compile(r"(\d{1,2})\s*([a-z]|north|south|)", re.IGNORECASE)
+SIDES = {"n": "north", "north": "north", "s": "south", "south": "south"}
+BANDS = {letter: "north" if letter > "m" else "south" for letter in "cdefghjklmnpqrstuvwx"}
 
 
 def signed_angle(parts: Sequence[Any], letter: str, letters: str, limit: float) -> float | None:
@@ -67,9 +68,13 @@ def _angle_in(
 ) -> float:
     """Return signed degrees of a decimal number, or of degrees, minutes and seconds."""
     reference = row.get(f"GPS{column.capitalize()}Ref", "")[:1]
+    row = {**row, column: row[column].replace(MINUS, "-")}
     angle = ANGLE.fullmatch(row[column])
-    if not reference and (not angle or (angle["d1"] and not (angle["before"] or angle["after"]))):
+    if not reference and not angle:
         return number_in(path, line, row, column, limit)
+    if angle and angle["d1"] and not (reference or angle["before"] or angle["after"]):
+        number = angle["sign"] + angle["d1"]  # without the sign of degrees
+        return number_in(path, line, {column: number}, column, limit)
     if angle:
         sides = {side.upper() for side in (angle["before"], angle["after"], reference) if side}
         if angle["sign"] == "-":
@@ -80,23 +85,28 @@ def _angle_in(
         if degrees is not None:
             return degrees
     text = f"{row[column]} {reference}".strip()
-    raise BadTable(path, line, f"{column} is {text!r}, not an angle up to {limit:g} {letters}")
+    raise bad_cell(path, line, column, text, f"not an angle up to {limit:g} {letters}")
 
 
 def utm_in(path: Path, line: int, row: Mapping[str, str]) -> tuple[float, float]:
     """Return latitude and longitude of a row with easting and northing (metres) and zone.
 
-    The zone has the letter of a band, or its hemisphere stands with it or in an own column. "30S"
-    means a band of the north or the south, so it is refused.
+    The hemisphere stands in its own column, or follows from the letter of the zone: the letter of
+    a band, or N, S, north, south. "30S" alone means a band of the north or the south, so it is
+    refused.
     """
     utm = import_extra("utm", "a table with UTM coordinates", "utm")
-    hemisphere = row.get("hemisphere", "")
-    zone = ZONE.fullmatch(f"{row['zone']} {hemisphere}".strip())
-    sides = SIDES | ({"s": False} if hemisphere else BANDS)
-    north = sides.get(zone[2].lower()) if zone else None
-    if zone is None or north is None:
+    zone, hemisphere = ZONE.fullmatch(row["zone"]), row.get("hemisphere", "")
+    letter = zone[2].lower() if zone else ""
+    sides = {side for names in (SIDES, BANDS) if (side := names.get(letter))}
+    if hemisphere:
+        either = {"north", "south"}
+        sides = {SIDES.get(hemisphere.lower(), "")} & (sides if letter else either)
+    if zone is None or len(sides) != 1:
+        also = f" and hemisphere {hemisphere!r}" if hemisphere else ""
         reason = "write the number and the hemisphere, such as 30 north or 30 south"
-        raise BadTable(path, line, f"zone is {row['zone']!r}: {reason}")
+        raise BadTable(path, line, f"zone is {row['zone']!r}{also}: {reason}")
+    north = "north" in sides
     metres = [number_in(path, line, row, column) for column in ("easting", "northing")]
     try:
         latitude, longitude = utm.to_latlon(*metres, int(zone[1]), northern=north)
