@@ -1,11 +1,13 @@
-"""Photos for every room's tests: a drawn town, and an index of its days."""
+"""Photos for every room's tests, and the program inside this process."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from placerec import cli
 from placerec.demo import demo_pose, render, write_demo_photos
 from placerec.index.build import build_index
 from placerec.runtime import Runtime
@@ -44,3 +46,19 @@ def many_photos(tmp_path_factory) -> Path:
         pixels = render(seed, demo_pose(seed, place, False), size=(120, 160))
         Image.fromarray(pixels).save(folder / f"{place:03}.png")
     return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """``command("index", "info", path)``: its exit code, stdout and stderr, without a process."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["placerec", *map(str, words)])
+        capfd.readouterr()
+        code = cli._run()
+        sys.stdout.flush()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err, err
+        return code, out, err
+
+    return run

@@ -5,13 +5,19 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from placerec.cli import cli
+
+SMALL = ("--image-size", "160,224")  # a quarter of the work
 
 
 def test_evaluate_json_has_the_documented_keys(placerec, town):
-    result = json.loads(placerec("evaluate", town, "--json").stdout)
+    result = json.loads(placerec("evaluate", town, "--json", *SMALL).stdout)
     assert set(result) == {
         "queries", "queries_with_positive", "queries_without_positive", "global", "reranked",
         "scorer", "model", "ms_per_query", "bytes_per_photo", "method", "protocol", "fingerprints",
@@ -25,7 +31,7 @@ def test_evaluate_json_has_the_documented_keys(placerec, town):
         assert set(result[part]) == {f"recall@{n}" for n in (1, 5, 10, 20, 50, 100)}
         assert all(0.0 <= value <= 1.0 for value in result[part].values())
         assert result[part]["recall@10"] == 1.0  # six photos
-    retrieval = json.loads(placerec("evaluate", town, "--json", "--candidates", 0).stdout)
+    retrieval = json.loads(placerec("evaluate", town, "--json", "--candidates", 0, *SMALL).stdout)
     assert retrieval["reranked"] is None
     assert retrieval["scorer"] is None
     assert retrieval["global"] == result["global"]
@@ -34,7 +40,7 @@ def test_evaluate_json_has_the_documented_keys(placerec, town):
 def test_evaluate_asks_only_the_listed_half(placerec, town, tmp_path):
     table = tmp_path / "halves.csv"
     table.write_text("query,half\nnight_000.jpg,validation\nnight_001.jpg,test\n")
-    words = ("evaluate", town, "--json", "--queries-list", table)
+    words = ("evaluate", town, "--json", "--queries-list", table, *SMALL)
     assert json.loads(placerec(*words).stdout)["queries"] == 2
     assert json.loads(placerec(*words, "--half", "test").stdout)["queries"] == 1
 
@@ -59,15 +65,24 @@ def test_an_unknown_name_in_the_ground_truth_is_named_with_its_line(
 def test_a_query_without_a_positive_is_left_out_of_the_denominator(placerec, town, tmp_path):
     truth = tmp_path / "truth.csv"
     truth.write_text("query,database\nnight_000.jpg,place_000.jpg\n")
-    result = placerec("evaluate", town, "--ground-truth", truth).stdout
+    result = placerec("evaluate", town, "--ground-truth", truth, *SMALL).stdout
     assert "queries: 6, with a positive: 1" in result
 
 
+@pytest.fixture(scope="module")
+def finished_run(town, tmp_path_factory) -> Path:
+    """A finished run of retrieval alone. Do not change it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    words = ["evaluate", town, "--method", "netvlad", "--out", folder, *SMALL]
+    result = CliRunner().invoke(cli, [*map(str, words)])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
 @pytest.fixture
-def run(placerec, town) -> Path:
-    """A finished run of retrieval alone, in the folder ``run``."""
-    placerec("evaluate", town, "--method", "netvlad", "--out", "run")
-    return placerec.folder / "run"
+def run(placerec, finished_run) -> Path:
+    """A copy of the finished run, in the folder ``run``."""
+    return Path(shutil.copytree(finished_run, placerec.folder / "run"))
 
 
 def test_a_run_leaves_predictions_scores_queries_and_a_report(run):
@@ -86,7 +101,7 @@ def rankings(run):
 
 
 def test_a_run_that_was_killed_goes_on_and_answers_the_same(placerec, town, run):
-    words = ("evaluate", str(town), "--method", "netvlad", "--out", "killed")
+    words = ("evaluate", str(town), "--method", "netvlad", "--out", "killed", *SMALL)
     with subprocess.Popen(
         [sys.executable, "-m", "placerec", *words], cwd=placerec.folder,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -95,6 +110,7 @@ def test_a_run_that_was_killed_goes_on_and_answers_the_same(placerec, town, run)
         while process.poll() is None:
             if path.is_file() and path.read_bytes().count(b"\n") >= 4:  # header, begun, two answers
                 process.kill()
+            time.sleep(0.002)
     placerec(*words)
     assert rankings(placerec.folder / "killed") == rankings(run)
     assert len(rankings(run)) == 6
@@ -102,13 +118,13 @@ def test_a_run_that_was_killed_goes_on_and_answers_the_same(placerec, town, run)
 
 def test_a_run_in_a_folder_of_another_run_is_refused_and_changes_nothing(placerec, town, run):
     before = {path.name: path.read_bytes() for path in run.glob("*.*")}
-    refused = placerec("evaluate", town, "--out", "run", code=2)
+    refused = placerec("evaluate", town, "--out", "run", *SMALL, code=2)
     assert "another method" in refused.stderr
     assert {path.name: path.read_bytes() for path in run.glob("*.*")} == before
 
 
 def test_compare_has_a_line_a_measure_that_begins_with_its_name(placerec, town, run):
-    placerec("evaluate", town, "--out", "other")
+    placerec("evaluate", town, "--out", "other", *SMALL)
     lines = placerec("compare", "run", "other").stdout.splitlines()
     assert [re.split(" [+-]", line)[0] for line in lines] == [
         "recall@1", "recall@5", "recall@10", "global recall@1", "global recall@5",
@@ -123,7 +139,7 @@ def test_compare_has_a_line_a_measure_that_begins_with_its_name(placerec, town, 
 
 
 def test_runs_of_different_protocols_are_not_compared(placerec, town, run):
-    placerec("evaluate", town, "--method", "netvlad", "--queries", 3, "--out", "few")
+    placerec("evaluate", town, "--method", "netvlad", "--queries", 3, "--out", "few", *SMALL)
     refused = placerec("compare", "run", "few", code=2)
     assert "3 queries, seed 0" in refused.stderr
     placerec("compare", "run", "nothing", code=3)
@@ -185,6 +201,6 @@ def test_a_corrected_file_is_not_imported_into_the_run_of_the_old_one(placerec, 
 
 
 def test_only_retrieval_has_no_reranked_recalls(placerec, town):
-    result = json.loads(placerec("evaluate", town, "--rerank", "none", "--json").stdout)
+    result = json.loads(placerec("evaluate", town, "--rerank", "none", "--json", *SMALL).stdout)
     assert result["reranked"] is None
     assert result["scorer"] is None
