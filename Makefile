@@ -19,8 +19,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(READY)
 	$(BIN)/placerec demo --out demo
 
+# Two processes: each file is tested in one of them, so what a file prepares is made once.
 test: $(READY_FOR_TESTS)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 slow: $(READY_FOR_TESTS)
 	$(BIN)/pytest -m slow

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 import placerec
+from placerec.evaluation.methods import named_method
 from placerec.settings import METHODS
 
 SMALL = METHODS["netvlad"].replace(image_size=(64, 96), clusters=2, global_dim=2)
+QUICK = named_method("netvlad", changes={"image_size": (64, 96)})
 NO_PATH = {"Runtime", "Settings", "__version__"}
 
 
@@ -51,7 +53,7 @@ def calls(of, folder, town):
         "draw_match": draw,
         "open_dataset": lambda: placerec.open_dataset(of(town)),
         "evaluate": lambda: placerec.evaluate(
-            placerec.open_dataset(of(town)), "netvlad", out=of(folder / "run")
+            placerec.open_dataset(of(town)), QUICK, out=of(folder / "run")
         ),
     }  # fmt: skip
 

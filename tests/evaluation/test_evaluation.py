@@ -24,6 +24,9 @@ from placerec.runtime import Runtime
 from placerec.settings import METHODS, Settings
 from plain_methods import Darkest, MeanColour, write_onnx_trunk
 
+SMALL = {"image_size": (160, 224)}
+NETVLAD = named_method("netvlad", changes=SMALL)
+
 
 def rankings(run):
     predictions = run.predictions.predictions.values()
@@ -44,7 +47,7 @@ def dataset(town) -> Dataset:
 def test_a_query_that_cannot_be_read_is_listed_and_counts_as_not_found(town, tmp_path):
     copy = Path(shutil.copytree(town, tmp_path / "town"))
     (copy / "queries" / "night_000.jpg").write_bytes(b"")
-    run = evaluate(open_dataset(copy), "netvlad", runtime=Runtime(threads=2))
+    run = evaluate(open_dataset(copy), NETVLAD, runtime=Runtime(threads=2))
     assert len(run.skipped) == 1
     assert "night_000.jpg: " in run.skipped[0]
     assert run.scores.pooled.queries == 6
@@ -56,7 +59,7 @@ def test_a_query_that_cannot_be_read_is_listed_and_counts_as_not_found(town, tmp
 def test_a_database_photo_that_cannot_be_read_is_listed_and_never_found(town, tmp_path):
     copy = Path(shutil.copytree(town, tmp_path / "town"))
     (copy / "database" / "place_002.jpg").write_bytes(b"no photo")
-    for method in ("netvlad", Method(MeanColour(), None, 0)):
+    for method in (NETVLAD, Method(MeanColour(), None, 0)):
         run = evaluate(open_dataset(copy), method, runtime=Runtime(threads=2))
         assert len(run.skipped) == 1
         assert "place_002.jpg: " in run.skipped[0]
@@ -73,10 +76,9 @@ def test_a_database_without_a_single_usable_photo_is_an_error(town, tmp_path):
 
 
 def test_without_reranking_the_shortlist_is_the_same_and_there_is_no_second_ranking(dataset):
-    whole = evaluate(dataset, runtime=Runtime(threads=2))
-    retrieval = evaluate(
-        dataset, named_method(changes={"candidates": 0}), runtime=Runtime(threads=2)
-    )
+    whole = evaluate(dataset, named_method(changes=SMALL), runtime=Runtime(threads=2))
+    none = named_method(changes={"candidates": 0, **SMALL})
+    retrieval = evaluate(dataset, none, runtime=Runtime(threads=2))
     for one, two in zip(rankings(whole).values(), rankings(retrieval).values(), strict=True):
         assert one[0] == two[0]
         assert one[1] is not None
@@ -98,7 +100,7 @@ def test_a_run_answers_as_an_index_does(town, dataset, tmp_path):
 
 def test_without_a_folder_nothing_is_written(dataset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    evaluate(dataset, "netvlad")
+    evaluate(dataset, NETVLAD)
     assert not list(tmp_path.iterdir())
 
 
@@ -126,28 +128,28 @@ def test_a_run_that_was_stopped_goes_on_and_ends_like_one_that_was_not(dataset, 
 
 
 def test_a_finished_run_needs_its_work_folder_no_more(dataset, tmp_path):
-    first = evaluate(dataset, "netvlad", out=tmp_path)
+    first = evaluate(dataset, NETVLAD, out=tmp_path)
     shutil.rmtree(tmp_path / WORK)
-    again = evaluate(dataset, "netvlad", out=tmp_path)
+    again = evaluate(dataset, NETVLAD, out=tmp_path)
     assert again.scores.as_json() == first.scores.as_json()
     assert again.facts == first.facts
 
 
 def test_a_folder_holds_one_run_and_says_what_differs(dataset, tmp_path):
-    evaluate(dataset, "netvlad", out=tmp_path)
+    evaluate(dataset, NETVLAD, out=tmp_path)
     with pytest.raises(UsageError, match="another method"):
-        evaluate(dataset, named_method("netvlad", changes={"clusters": 8}), out=tmp_path)
+        evaluate(dataset, named_method("netvlad", changes={"clusters": 8, **SMALL}), out=tmp_path)
     with pytest.raises(UsageError, match="another protocol"):
-        evaluate(sample_queries(dataset, 3), "netvlad", out=tmp_path)
+        evaluate(sample_queries(dataset, 3), NETVLAD, out=tmp_path)
 
 
 def test_a_line_that_is_no_prediction_is_an_error_with_its_number(dataset, tmp_path):
-    evaluate(dataset, "netvlad", out=tmp_path)
+    evaluate(dataset, NETVLAD, out=tmp_path)
     path = tmp_path / PREDICTIONS
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b'{"query": 3}\n', *lines[2:]]))
     with pytest.raises(BadTable, match="line 3"):
-        evaluate(dataset, "netvlad", out=tmp_path)
+        evaluate(dataset, NETVLAD, out=tmp_path)
     with pytest.raises(NotFound, match="no such run"):
         read_predictions(tmp_path / "nothing" / PREDICTIONS)
 
@@ -156,7 +158,7 @@ def test_any_retriever_combines_with_any_reranker(dataset):
     colour = Method(MeanColour(), None, 0)
     by_colour = evaluate(dataset, colour)
     assert recall_at_1(by_colour) is not None
-    own = own_method()
+    own = own_method(settings=Settings(**SMALL))
     mixed = evaluate(
         dataset, replace(own, retrieval=MeanColour(), candidates=6), runtime=Runtime(threads=1)
     )
@@ -307,7 +309,7 @@ def test_every_path_is_a_string_or_a_path(town, tmp_path, kind):
     with pytest.raises(UsageError, match=r"far/0\.jpg: is the query night_000"):
         with_distractors(dataset, kind(tmp_path / "far"))
     out = kind(tmp_path / "run")
-    method = named_method(model=model)
+    method = named_method(model=model, changes=SMALL)
     write_run_folder(out, evaluate(dataset, method, out=out))
     assert read_run(out).scores["pooled"]["queries"] == 6
     predictions = read_predictions(kind(tmp_path / "run" / PREDICTIONS)).predictions
@@ -353,7 +355,7 @@ def test_an_onnx_file_can_be_evaluated(dataset, tmp_path):
 
 
 def test_a_run_says_what_it_was_made_with(dataset, tmp_path):
-    run = evaluate(dataset, "netvlad", out=tmp_path, runtime=Runtime(threads=1))
+    run = evaluate(dataset, NETVLAD, out=tmp_path, runtime=Runtime(threads=1))
     facts = json.loads(json.dumps(run.facts))
     assert facts["protocol"]["hash"] == dataset.hash
     assert {"placerec", "numpy", "onnxruntime"} <= set(facts["versions"])

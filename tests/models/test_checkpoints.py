@@ -1,8 +1,8 @@
 """Published checkpoints: read safely or refused by name, and back again without a changed bit."""
 
 import json
+import shutil
 import subprocess
-import sys
 from collections import OrderedDict
 
 import numpy as np
@@ -24,11 +24,18 @@ from placerec.trunks.vgg16 import state_shapes
 CLUSTERS, DIMENSIONS, SMALL = 24, 40, (96, 128)
 
 
-def run(*words, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "placerec", *map(str, words)], cwd=cwd, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def run(command):
+    return lambda *words: subprocess.CompletedProcess(words, *command(*words))
+
+
+@pytest.fixture(scope="module")
+def some_photos(many_photos, tmp_path_factory):
+    """A folder with 24 of the small photos."""
+    folder = tmp_path_factory.mktemp("some")
+    for path in sorted(many_photos.iterdir())[:24]:
+        shutil.copy(path, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +156,13 @@ def test_a_training_checkpoint_without_pca_is_a_model_that_retrieves(write, tmp_
 
 
 def test_a_model_without_pca_gets_one_by_a_fit_and_keeps_its_vocabulary(
-    write, tmp_path, many_photos
+    write, tmp_path, some_photos
 ):
     file = tmp_path / "trained.safetensors"
     save_model(import_checkpoint(write(WPCA__0__weight=None, WPCA__0__bias=None,
                                        extra={"num_pcs": None})), file)  # fmt: skip
     settings = settings_for(str(file), "paper-speed", pca_dim=20, image_size=SMALL)
-    fitted, skipped = fit_on_folder(many_photos, model=str(file), settings=settings)
+    fitted, skipped = fit_on_folder(some_photos, model=str(file), settings=settings)
     assert not skipped
     before = load_model(file)
     assert np.array_equal(fitted.fitted.vocabulary.weights, before.fitted.vocabulary.weights)
@@ -163,7 +170,7 @@ def test_a_model_without_pca_gets_one_by_a_fit_and_keeps_its_vocabulary(
     assert fitted.fitted.patch_projection.dimensions == 20
     assert fitted.provenance.startswith(f"{before.provenance}; the PCA: fitted by placerec ")
     assert fitted.licence.startswith(before.licence)
-    assert "the PCA: 52 photos" in fitted.training_data
+    assert "the PCA: 24 photos" in fitted.training_data
     save_model(fitted, tmp_path / "whole.safetensors")
     assert same(load_model(tmp_path / "whole.safetensors"), fitted)
 
@@ -231,14 +238,16 @@ def test_a_number_of_dimensions_of_any_type_is_read(model, write, told):
     assert same(import_checkpoint(write(extra={"num_pcs": told})), model)
 
 
-def test_a_missing_checkpoint_and_a_wrong_model_name_say_so(write, tmp_path):
+def test_a_missing_checkpoint_and_a_wrong_model_name_say_so(run, write, tmp_path):
     with pytest.raises(NotFound, match="no such checkpoint"):
         import_checkpoint(tmp_path / "nowhere.pth.tar")
     result = run("weights", "import", write(), tmp_path / "out.model")
     assert (result.returncode, ".safetensors" in result.stderr) == (2, True)
 
 
-def test_the_commands_go_round_and_features_have_the_published_shapes(write, tmp_path, many_photos):
+def test_the_commands_go_round_and_features_have_the_published_shapes(
+    run, write, tmp_path, many_photos
+):
     photo = sorted(many_photos.glob("*"))[0]
     checkpoint, file, arrays = write(), tmp_path / "m.safetensors", tmp_path / "f.npz"
     told = run("weights", "import", checkpoint, file, "--licence", "MIT")
@@ -258,13 +267,13 @@ def test_the_commands_go_round_and_features_have_the_published_shapes(write, tmp
     assert np.allclose(lengths, 1, atol=1e-5)
 
 
-def test_an_imported_model_builds_an_index_that_answers(model, tmp_path, many_photos):
+def test_an_imported_model_builds_an_index_that_answers(run, model, tmp_path, some_photos):
     file, index = tmp_path / "m.safetensors", tmp_path / "town.placerec"
     save_model(model, file)
     options = ("--image-size", "96,128", "--patch-sizes", "2,3")
-    told = run("index", "build", index, many_photos, "--model", file, *options)
+    told = run("index", "build", index, some_photos, "--model", file, *options)
     assert told.returncode == 0, told.stderr
-    photo = sorted(many_photos.glob("*"))[3]
+    photo = sorted(some_photos.glob("*"))[3]
     for more in ((), ("--model", file)):
         told = run("query", index, photo, "--json", *more)
         assert json.loads(told.stdout)[0]["places"][0]["path"] == photo.name

@@ -2,8 +2,6 @@
 
 import io
 import pickle
-import subprocess
-import sys
 import zipfile
 
 import pytest
@@ -19,7 +17,10 @@ class Hostile:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "zip", "list", "cut"])
-def test_a_hostile_or_broken_file_is_one_line_and_leaves_nothing(tmp_path, kind):
+def test_a_hostile_or_broken_file_is_one_line_and_leaves_nothing(
+    command, tmp_path, monkeypatch, kind
+):
+    monkeypatch.chdir(tmp_path)
     wrong = tmp_path / "wrong.pth.tar"
     content = Hostile() if kind == "zip" else torch.ones(64, 64)
     torch.save([1, 2] if kind == "list" else {"state_dict": {"pool.centroids": content}}, wrong)
@@ -28,11 +29,9 @@ def test_a_hostile_or_broken_file_is_one_line_and_leaves_nothing(tmp_path, kind)
     elif kind == "cut":
         wrong.write_bytes(wrong.read_bytes()[:-1000])
     before = set(tmp_path.iterdir())
-    command = [sys.executable, "-m", "placerec", "weights", "import", wrong, "out.safetensors"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 4
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
+    code, out, err = command("weights", "import", wrong, "out.safetensors")
+    assert (code, out) == (4, "")
+    (line,) = err.splitlines()
     assert line.startswith(f"error: {wrong}: invalid weights")
     assert set(tmp_path.iterdir()) == before
 

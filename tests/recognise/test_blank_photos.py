@@ -22,7 +22,7 @@ BLANK = {
     "covered": np.random.default_rng(1).normal(9, 3, (480, 640, 3)).clip(0, 255).astype(np.uint8),
 }
 
-
+SMALL = (160, 224)  # pixels
 PARTLY = {"black.png": BLANK["black"], "white.png": BLANK["white"]}
 
 
@@ -38,7 +38,8 @@ def with_blanks(town, tmp_path_factory):
     (folder / "ground_truth.csv").write_text("\n".join(lines[:5]) + "\n")
     for name, pixels in PARTLY.items():
         Image.fromarray(pixels).save(folder / "database" / name)
-    build_index(folder.parent / "a.placerec", folder / "database")
+    small = Settings(image_size=SMALL)
+    build_index(folder.parent / "a.placerec", folder / "database", settings=small)
     return folder
 
 
@@ -69,7 +70,7 @@ def test_photos_without_structure_do_not_match(scorer, town, tmp_path):
     Image.fromarray(BLANK["white"]).save(tmp_path / "white.png")
     black, photo = tmp_path / "black.png", town / "database" / "place_000.jpg"
     for pair in ((black, photo), (photo, black), (black, black), (black, tmp_path / "white.png")):
-        place, _ = match_photos(*pair, settings=Settings(scorer=scorer))
+        place, _ = match_photos(*pair, settings=Settings(scorer=scorer, image_size=SMALL))
         assert (place.score, place.global_score, place.inliers) == (0, 0, 0)
 
 
@@ -85,7 +86,7 @@ def test_a_photo_without_structure_is_never_an_answer(changes, with_blanks):
 
 def test_an_evaluation_ranks_every_photo_and_the_others_as_served(with_blanks):
     dataset = open_dataset(with_blanks)
-    run = evaluate(dataset, own_method("default", "auto", Settings()))
+    run = evaluate(dataset, own_method("default", "auto", Settings(image_size=SMALL)))
     (search,) = dataset.searches
     with PlaceRecognizer.open(with_blanks.parent / "a.placerec") as recognizer:
         for name, path in zip(search.queries.names, search.queries.paths, strict=True):

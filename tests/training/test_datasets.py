@@ -83,7 +83,7 @@ def test_pittsburgh_is_read_from_its_matlab_files(tmp_path):
 def test_a_truncated_matlab_file_is_an_error_that_names_it(tmp_path, name):
     content = (MATLAB / name).read_bytes()
     path = tmp_path / "cut.mat"
-    for length in range(0, len(content), 97):
+    for length in (0, 97, len(content) // 2, len(content) - 12):
         path.write_bytes(content[:length])
         with pytest.raises(Damaged, match=r"cut\.mat"):
             read_dbstruct(path)

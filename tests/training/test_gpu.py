@@ -165,9 +165,9 @@ def test_tf32_without_a_gpu_is_refused(tmp_path):
 
 def test_an_epoch_shorter_than_the_steps_between_two_rows_has_a_row(tmp_path):
     folder = write_folder(tmp_path / "photos")
-    run(folder, tmp_path / "out", Runtime(threads=2))
+    run(folder, tmp_path / "out", Runtime(threads=2), TINY.replace(epochs=1))
     with (tmp_path / "out" / "log.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "4"), ("2", "8")]
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "4")]
     assert all(0.0 < float(row["loss"]) < 5.0 for row in rows)
     assert {row["recall@1"] for row in rows} == {""}
