@@ -35,9 +35,9 @@ from placerec.evaluation.query_lists import select_queries
 from placerec.evaluation.scoring.metrics import recalls
 from placerec.method import displacement
 from placerec.method.ranking import best_first, shortlist
+from placerec.method.scores import match_candidates, score_matches
 from placerec.models.fit import fit_model
 from placerec.models.model import Model
-from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Array
 from placerec.settings import METHODS, Settings
 from placerec.trunks import open_trunk

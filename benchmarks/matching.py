@@ -24,10 +24,10 @@ from table import ROOT, append_rows, page_table, read_rows, write_page
 from placerec.method.matching import Matched
 from placerec.method.pca import Projection
 from placerec.method.ransac import ransac_score
+from placerec.method.scores import match_candidates, score_matches
 from placerec.method.spatial import spatial_score
 from placerec.method.vlad import Vocabulary, normalise
 from placerec.models.model import Fitted, Model
-from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import PatchSet
 from placerec.runtime import Runtime
 from placerec.settings import METHODS

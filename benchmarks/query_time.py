@@ -22,10 +22,10 @@ from table import ROOT, read_rows, write_page
 
 from placerec.index.build import build_index
 from placerec.index.reader import StoredPatches
+from placerec.method.scores import match_candidates, score_matches
 from placerec.photos.find import find_photos
 from placerec.photos.prepare import prepare
 from placerec.recognise.recognizer import PlaceRecognizer
-from placerec.recognise.scores import match_candidates, score_matches
 from placerec.runtime import Runtime
 from placerec.workers import single_threaded_blas
 

@@ -29,11 +29,11 @@ from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.scoring.metrics import recalls
 from placerec.index.codec import decode_patches, encode_patches, encode_vector
 from placerec.method.ranking import best_first, shortlist
+from placerec.method.scores import match_candidates, score_matches
 from placerec.models.fit import FeatureMaps, fit_model
 from placerec.models.model import Model
 from placerec.photos.decode import decode
 from placerec.photos.prepare import prepare
-from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Array, Features, PatchSet
 from placerec.runtime import Runtime
 from placerec.settings import METHODS, NETVLAD, Settings

@@ -29,6 +29,19 @@ class Position:
     heading: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a query was taken: a position, and how far off it may be.
+
+    ``radius_68`` and ``radius_95`` are metres: the true position is within them for 68 and 95 of
+    100 right answers like this one.
+    """
+
+    position: Position
+    radius_68: float
+    radius_95: float
+
+
 class _HasArrays:
     """A record with arrays: equal if all arrays have equal shapes and values; not hashable."""
 
@@ -144,7 +157,8 @@ class Place:
 
     ``score`` orders the answers (its range depends on the scorer), ``global_score`` is the cosine
     of the global descriptors. ``matches`` holds one ``Match`` per patch size; it is empty if only
-    the global descriptors were compared.
+    the global descriptors were compared. ``confidence`` is the calibrated probability, 0..1, that
+    the query shows this place; ``None`` if the index has no calibration.
     """
 
     rank: int
@@ -153,6 +167,7 @@ class Place:
     global_score: float
     position: Position | None = None
     matches: tuple[Match, ...] = field(default=(), repr=False)
+    confidence: float | None = None
 
     @property
     def inliers(self) -> int | None:
@@ -164,12 +179,18 @@ class Place:
 class Answer:
     """The ranked places of one query, best first.
 
-    ``note`` says why there is no place; it is empty if there is one.
+    ``note`` says why there is no place; it is empty if there is one. ``in_map`` is whether the
+    query shows a place of the index at all, and ``where`` its own position, fused from the places
+    that agree; ``None`` if the index has no calibration or no positions. ``uncalibrated`` says why
+    there is no confidence; it is empty if there is one.
     """
 
     query: str
     places: tuple[Place, ...]
     note: str = ""
+    in_map: bool | None = None
+    where: Where | None = None
+    uncalibrated: str = ""
 
     def __len__(self) -> int:
         return len(self.places)

@@ -17,10 +17,10 @@ from index.index_support import answers
 from placerec import add_photos, build_index
 from placerec.index import IndexReader, verify
 from placerec.method.ranking import rerank, shortlist
+from placerec.method.scores import match_candidates, score_matches
 from placerec.models.model_file import load_model, model_bytes, save_model
 from placerec.models.photo_source import fit_on_folder
 from placerec.recognise import PlaceRecognizer
-from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Grid, PatchSet
 from placerec.runtime import Runtime
 from placerec.settings import Settings

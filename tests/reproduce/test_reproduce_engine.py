@@ -8,8 +8,8 @@ import pytest
 from placerec.errors import Damaged
 from placerec.method.fusion import PUBLISHED_WEIGHTS
 from placerec.method.ranking import rerank
+from placerec.method.scores import match_candidates, score_matches
 from placerec.models.fit import fit_model
-from placerec.recognise.scores import match_candidates, score_matches
 from placerec.reproduce.grid import _rank, _weights
 from placerec.reproduce.matches import Matches, describe, with_patches
 from placerec.reproduce.robustness import DISTURBANCES

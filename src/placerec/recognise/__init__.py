@@ -1,7 +1,7 @@
 """A query photo in, ranked places out: shortlist, re-ranking, answer.
 
-Read ``recognizer`` first: it is the whole method on one page. ``scores`` scores the candidates by
-their patches, ``pair`` compares two photos, ``picture`` draws an answer.
+Read ``recognizer`` first: it is the whole method on one page. ``pair`` compares two photos,
+``picture`` draws an answer.
 """
 
 from placerec.recognise.pair import match_photos

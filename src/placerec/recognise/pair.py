@@ -6,10 +6,10 @@ from pathlib import Path
 
 from placerec.errors import UsageError
 from placerec.files import path_of
+from placerec.method.scores import match_candidates, score_matches
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
 from placerec.models.resolve import AUTO, generic_model, resolve, settings_or_own
-from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Array, Place
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import AnySettings

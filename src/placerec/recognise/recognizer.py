@@ -22,11 +22,11 @@ from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
 from placerec.method.ranking import rerank, shortlist
+from placerec.method.scores import match_candidates, score_matches
 from placerec.models.model import Model
 from placerec.models.resolve import AUTO
 from placerec.photos.decode import pixels_of
 from placerec.photos.structure import has_structure
-from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Answer, Array, Features, Match, Photo, Place
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import AnySettings, as_written, require_whole

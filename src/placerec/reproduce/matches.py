@@ -23,9 +23,9 @@ from placerec.evaluation.searchers import save_array
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched, mutual_nearest
 from placerec.method.ranking import rerank
+from placerec.method.scores import score_matches
 from placerec.method.vlad import normalise
 from placerec.models.model import Model
-from placerec.recognise.scores import score_matches
 from placerec.records import Array, Grid, Match, PatchSet
 from placerec.reproduce.folder import digest
 from placerec.runtime import DEFAULT_RUNTIME, Runtime

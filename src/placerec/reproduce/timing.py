@@ -22,9 +22,9 @@ from placerec.errors import MissingExtra
 from placerec.evaluation.searchers import LocalVerifier
 from placerec.files import cache_folder
 from placerec.method.ranking import rerank
+from placerec.method.scores import match_candidates, score_matches
 from placerec.models.model import Model
 from placerec.models.resolve import resolve
-from placerec.recognise.scores import match_candidates, score_matches
 from placerec.records import Array, PatchSet
 from placerec.reproduce.folder import Row
 from placerec.reproduce.matches import (
