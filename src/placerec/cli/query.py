@@ -21,7 +21,7 @@ from placerec.cli.options import (
 )
 from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say, warn
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
-from placerec.files import require_folder_of, write_text
+from placerec.files import is_file, require_folder_of, write_text
 from placerec.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _check_picture(picture: Path, photos: Sequence[Path]) -> None:
 
 def _refuse_to_replace(output: Path, files: Sequence[Path]) -> None:
     """Raise ``UsageError`` if a result would replace the index or a photo."""
-    if output.exists() and any(path.exists() and output.samefile(path) for path in files):
+    if output.exists() and any(is_file(path) and output.samefile(path) for path in files):
         raise UsageError(f"{output}: the result would replace this file; choose another name")
 
 
@@ -245,7 +245,7 @@ def draw_best(recognizer: PlaceRecognizer, photo: Photo, answer: Answer, picture
     from placerec.recognise.picture import draw_match
 
     path = recognizer.index.photo_path(answer.best.path)
-    if not path.is_file():
+    if not is_file(path):
         problem = "the indexed photo is missing, so it cannot be drawn"
         remedy = "move it back, or name the new folder: placerec index refresh INDEX --folder NEW"
         raise NotFound(path, problem, remedy)
