@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -230,3 +231,20 @@ def test_a_package_that_finds_no_memory_to_load_is_a_limit(monkeypatch) -> None:
     ) as error:
         import_package("onnxruntime")
     assert error.value.exit_code == 6
+
+
+def test_photos_that_are_out_of_reach_end_no_command(home, tmp_path, monkeypatch) -> None:
+    index, stat = str(home / "a.placerec"), Path.stat
+
+    def refusing(path, **options):
+        if path.name.startswith("place_"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    monkeypatch.setattr("os.path.isfile", lambda path: "place_" not in str(path))
+    facts = CliRunner().invoke(cli, ["index", "info", index, "--json"], catch_exceptions=False)
+    assert len(json.loads(facts.output)["missing"]) == 6
+    (tmp_path / "a.geojson").touch()
+    written = ["query", index, str(home / "a.jpg"), "--geojson", str(tmp_path / "a.geojson")]
+    assert CliRunner().invoke(cli, written, catch_exceptions=False).exit_code == 0

@@ -108,7 +108,8 @@ def path_of(path: AnyPath) -> Path:
         text = str(path)
         shown = text[:LONGEST_SHOWN] + "..." * (len(text) > LONGEST_SHOWN)
         why = error.strerror if isinstance(error, OSError) else error
-        raise NotFound(shown, f"no file can be reached by this path ({why})") from error
+        problem, remedy = f"this path cannot be used ({why})", "check it and its permissions"
+        raise NotFound(shown, problem, remedy) from error
     return Path(path)
 
 

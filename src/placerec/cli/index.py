@@ -23,6 +23,7 @@ from placerec.cli.options import (
 from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say, warn
 from placerec.cli.progress import showing_progress
 from placerec.errors import Damaged, FolderGone, NotFound, UsageError
+from placerec.files import is_file, is_folder
 
 if TYPE_CHECKING:
     from placerec.index.build import Report
@@ -199,7 +200,7 @@ def _facts(info: IndexInfo, entries: Sequence[Entry]) -> dict[str, Any]:
         "with_position": sum(entry.position is not None for entry in entries),
         "gps_damaged": [entry.name for entry in entries if entry.gps_damaged],
         "blank": [entry.name for entry in entries if entry.blank],
-        "missing": [entry.name for entry in entries if not (info.root / entry.name).is_file()],
+        "missing": [entry.name for entry in entries if not is_file(info.root / entry.name)],
         **asdict(info),
     }
     return facts | {"folder": str(facts.pop("root")), "settings": json.loads(info.settings)}
@@ -218,7 +219,7 @@ def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
         "made with": f"placerec {info.created_with}, index format {info.format}",
     })  # fmt: skip
     remedy = f"placerec index refresh {index}"
-    if not info.root.is_dir():
+    if not is_folder(info.root):
         say(f"the folder is gone: {remedy} --folder NEW")
     elif facts["missing"]:
         say(f"not in the folder: {len(facts['missing'])} of {info.photos} photos; {remedy}")

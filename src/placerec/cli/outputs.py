@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from placerec.errors import UsageError
-from placerec.files import require_folder_of
+from placerec.files import is_file, is_folder, require_folder_of
 
 GEOJSON_HEAD = {"type": "FeatureCollection", "generator": "placerec"}
 _GEOJSON_BYTES = b'{\n  "type": "FeatureCollection",\n  "generator": "placerec"'
@@ -46,9 +46,9 @@ class RunFolder(click.Path):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the path; raise ``UsageError`` for a folder with other files."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if os.path.lexists(path) and not path.is_dir():
+        if os.path.lexists(path) and not is_folder(path):
             raise UsageError(f"{path}: a file; name a folder")
-        if path.is_dir() and not (path / self._mark).exists() and _visible(path):
+        if is_folder(path) and not (path / self._mark).exists() and _visible(path):
             raise UsageError(
                 f"{path}: it has other files, and no earlier run of this command; name a new folder"
             )
@@ -61,15 +61,15 @@ def require_free(path: Path, ours: Callable[[Path], bool] | None = None) -> None
     Raises ``NotFound`` if the folder of ``path`` does not exist.
     """
     require_folder_of(path)
-    if path.is_dir():
+    if is_folder(path):
         raise UsageError(f"{path}: a folder; name a file")
-    if os.path.lexists(path) and not (ours and path.is_file() and ours(path)):
+    if os.path.lexists(path) and not (ours and is_file(path) and ours(path)):
         raise UsageError(f"{path}: already exists; it is not replaced, so choose another name")
 
 
 def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Raise ``UsageError`` if one of the ``outputs`` is a photo that the command reads."""
-    existing = {_identity(path): path for path in outputs if path.exists()}
+    existing = {_identity(path): path for path in outputs if is_file(path)}
     for path in inputs if existing else ():
         if output := existing.get(_identity(path)):
             raise UsageError(f"{output}: a photo of this command; choose another name")

@@ -30,7 +30,7 @@ from placerec.cli.outputs import (
     require_free,
 )
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
-from placerec.files import require_folder_of, write_text
+from placerec.files import is_file, require_folder_of, write_text
 from placerec.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -180,18 +180,18 @@ def _pictures_of(
 
     if picture is None:
         return [None] * len(paths)
-    if not several and not picture.is_dir():
+    if not several and not is_folder(picture):
         picture_format(picture)
         require_free(picture, is_picture)
         return [picture]
-    if picture.suffix.lower() in FORMATS or picture.is_file():
+    if picture.suffix.lower() in FORMATS or is_file(picture):
         raise UsageError(f"{picture}: several photos; give --picture a folder")
     require_folder_of(picture)
     pictures = [
         picture / f"{number:03}_{path.stem[:LONGEST_STEM]}.png"
         for number, path in enumerate(paths, start=1)
     ]
-    for path in pictures if picture.is_dir() else ():
+    for path in pictures if is_folder(picture) else ():
         require_free(path, is_picture)
     return pictures
 
@@ -257,7 +257,7 @@ def draw_best(recognizer: PlaceRecognizer, photo: Photo, answer: Answer, picture
     from placerec.recognise.picture import draw_match
 
     path = recognizer.index.photo_path(answer.best.path)
-    if not path.is_file():
+    if not is_file(path):
         problem = "the indexed photo is missing, so it cannot be drawn"
         remedy = "move it back, or name the new folder: placerec index refresh INDEX --folder NEW"
         raise NotFound(path, problem, remedy)
