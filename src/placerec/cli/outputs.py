@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from placerec.errors import UsageError
-from placerec.files import is_file, is_folder, require_folder_of
+from placerec.files import is_file, is_folder, path_of, require_folder_of
 
 GEOJSON_HEAD = {"type": "FeatureCollection", "generator": "placerec"}
 _GEOJSON_BYTES = b'{\n  "type": "FeatureCollection",\n  "generator": "placerec"'
@@ -31,7 +31,7 @@ class NewFile(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the path; raise what ``require_free`` raises."""
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        path = path_of(os.fsdecode(super().convert(value, param, ctx)))
         require_free(path, self._ours)
         return path
 
@@ -45,7 +45,7 @@ class RunFolder(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the path; raise ``UsageError`` for a folder with other files."""
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        path = path_of(os.fsdecode(super().convert(value, param, ctx)))
         if os.path.lexists(path) and not is_folder(path):
             raise UsageError(f"{path}: a file; name a folder")
         if is_folder(path) and not (path / self._mark).exists() and _visible(path):

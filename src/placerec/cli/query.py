@@ -30,7 +30,7 @@ from placerec.cli.outputs import (
     require_free,
 )
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
-from placerec.files import is_file, require_folder_of, write_text
+from placerec.files import is_file, is_folder, require_folder_of, write_text
 from placerec.runtime import Runtime
 
 if TYPE_CHECKING:
