@@ -184,7 +184,7 @@ def test_an_index_orders_the_photos_as_published(index, query_features, query, s
         with PlaceRecognizer.open(
             index, scorer=scorer, fusion=fusion, scale_weights=(0.45, 0.15, 0.4)
         ) as recognizer:
-            places = recognizer.rank(query_features[query], 4)
+            places = recognizer.answer(query, query_features[query], 4).places
         names = [place.path.removesuffix(".png") for place in places]
         assert names == fused[order]
         expected = dict(zip(published["candidates"], fused[scores], strict=True))

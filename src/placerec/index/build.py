@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from placerec.errors import FolderGone, NotFound, PhotoError, UsageError
 from placerec.files import is_folder, path_of, paths_of
+from placerec.index.calibrate import calibrate_index
 from placerec.index.index_model import model_of_index
 from placerec.index.notices import Notice, copies, left_out
 from placerec.index.reader import Entry, IndexReader
@@ -241,4 +243,5 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
             store_photos(writer, photos, plan.positions, report, plan.indexed)
             if not report.added and not report.changed:
                 raise no_photo_to_fit(root, report.skipped)
+            writer.calibrate(partial(calibrate_index, model=fitted, runtime=runtime))
         return report

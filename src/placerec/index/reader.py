@@ -26,6 +26,7 @@ from placerec.files import path_of
 from placerec.index import codec, schema
 from placerec.index.connection import begin_reading, on_error, open_checked, same_file, translated
 from placerec.index.publish import leftovers
+from placerec.method.confidence import Calibration
 from placerec.records import Array, PatchSet, Position
 
 READ_BYTES = 1 << 28  # at most about 256 MB of descriptors are read in one transaction
@@ -72,6 +73,7 @@ class IndexInfo:
     root: Path
     created_with: str
     format: int
+    calibration: Calibration = field(repr=False)
     leftovers: tuple[str, ...] = ()
 
 
@@ -122,6 +124,7 @@ class IndexReader:
             root=collection.root_of(path),
             created_with=collection.created_with,
             format=version,
+            calibration=_calibration(collection, path),
             leftovers=leftovers(path),
         )
 
@@ -227,6 +230,13 @@ class IndexReader:
         if rows != [(self._collection.digest,)]:
             return StaleIndex(self._path, f"{name!r} or other photos were changed")
         return DamagedIndex(self._path, f"descriptors of {name!r} are missing")
+
+
+def _calibration(collection: schema.Collection, path: Path) -> Calibration:
+    try:
+        return Calibration.from_json(collection.calibration)
+    except ValueError as error:
+        raise DamagedIndex(path, str(error)) from error
 
 
 def _intact_photos(

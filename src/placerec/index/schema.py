@@ -4,8 +4,8 @@ The tables are STRICT; without it SQLite stores NumPy scalars as blobs and NaN a
 trigger or an extra table can make SQLite run foreign expressions, so the stored schema is compared
 with ours, text by text.
 
-The format of an index (SQLite's ``user_version``) states how its descriptors are stored: 3 as int8,
-4 as float32. Formats 1 and 2 did not store the facts ``gps_damaged`` and ``blank`` of a photo.
+The format of an index (SQLite's ``user_version``) states how its descriptors are stored: 5 as int8,
+6 as float32. Formats 1 to 4 did not store the calibration.
 
 A ``seal`` detects damage of a row: 16 bytes of BLAKE2b over the row's other values. The seal of a
 photo is the key of its blobs (codec.py). The sum of all seals modulo 2**128 is the ``digest`` of
@@ -29,7 +29,7 @@ from placerec.index.codec import Dtype
 from placerec.records import Position
 
 APPLICATION_ID = 0x504C5243  # "PLRC", at byte 68 of the file
-FORMATS = {3: Dtype.INT8, 4: Dtype.FLOAT32}  # user_version, and the dtype of descriptors
+FORMATS = {5: Dtype.INT8, 6: Dtype.FLOAT32}  # user_version, and the dtype of descriptors
 PAGE_BYTES = 4096
 SEAL_BYTES = 16
 DIGEST_MODULUS = 2**128
@@ -40,6 +40,7 @@ TABLES = {
   model TEXT NOT NULL,
   fingerprint TEXT NOT NULL,
   settings TEXT NOT NULL,
+  calibration TEXT NOT NULL,
   root BLOB NOT NULL,
   created_with TEXT NOT NULL,
   photos INTEGER NOT NULL,
@@ -134,6 +135,7 @@ class Collection(NamedTuple):
     model: str
     fingerprint: str
     settings: str
+    calibration: str
     root: bytes
     created_with: str
     photos: int = 0
@@ -150,14 +152,15 @@ class Collection(NamedTuple):
         if seal(*values) != mark:
             raise DamagedIndex(path, "the row about the collection has changed")
         collection = cls(*values)
-        if not _is_json_object(collection.settings):
-            raise DamagedIndex(path, "its settings are not a JSON object")
+        for name in ("settings", "calibration"):
+            if not _is_json_object(getattr(collection, name)):
+                raise DamagedIndex(path, f"its {name} are not a JSON object")
         return collection
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Store the row with its seal."""
         connection.execute(
-            "INSERT OR REPLACE INTO collection VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO collection VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*self, seal(*self)),
         )
 

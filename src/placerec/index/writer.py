@@ -15,7 +15,7 @@ batch is rolled back, and earlier batches stay.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -23,10 +23,13 @@ from typing import Self
 from placerec.errors import DamagedIndex, UsageError
 from placerec.index import codec, publish, schema
 from placerec.index.connection import on_error, open_checked, translated
+from placerec.index.reader import IndexReader
 from placerec.index.verify import findings
+from placerec.method.confidence import Calibration
 from placerec.records import Features, Position
 from placerec.version import __version__
 
+NOT_YET = "the index was built without a calibration"
 _INSERT_PHOTO = (
     f"INSERT INTO photos ({schema.PHOTO_FIELDS}, seal, descriptor)"  # noqa: S608
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -72,8 +75,9 @@ class IndexWriter:
         if not (model and fingerprint and settings):
             raise UsageError("an index needs the name, fingerprint and settings of its model")
         row = schema.Collection(
-            model, fingerprint, settings, schema.relative_root(root, path), __version__
-        )
+            model, fingerprint, settings, Calibration(reason=NOT_YET).to_json(),
+            schema.relative_root(root, path), __version__,
+        )  # fmt: skip
         blob = codec.encode_bytes(weights, row.weights_key())
         dtype = codec.Dtype.FLOAT32 if exact else codec.Dtype.INT8
         staged = publish.claim(path, replace=replace)
@@ -184,6 +188,20 @@ class IndexWriter:
         """Point the index to another photo folder; the names of the photos stay."""
         with self._batch() as collection:
             self._collection = collection._replace(root=schema.relative_root(root, self._path))
+
+    def calibrate(self, calibrate: Callable[[IndexReader], Calibration]) -> None:
+        """Store the calibration that ``calibrate`` makes of what was stored so far.
+
+        Only for an index that is being built (``create``).
+        """
+        self.commit()
+        path = self._staged.partial if self._staged else self._path
+        with translated(self._path):
+            self._connection.execute("BEGIN")
+            reader = IndexReader(path, self._connection)
+        calibration = calibrate(reader)
+        with self._batch() as collection:
+            self._collection = collection._replace(calibration=calibration.to_json())
 
     def commit(self) -> None:
         """Make the open batch durable; do nothing without one."""

@@ -8,7 +8,7 @@ print(answer.best.path, answer.best.score)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,24 @@ from PIL import Image
 
 from placerec.errors import FixedByIndex, UsageError
 from placerec.files import path_of
+from placerec.index.calibrate import Places, no_confidence
 from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
 from placerec.method.ranking import rerank, shortlist
 from placerec.method.scores import match_candidates, score_matches
+from placerec.method.where import fused_position
 from placerec.models.model import Model
 from placerec.models.resolve import AUTO
 from placerec.photos.decode import pixels_of
 from placerec.photos.structure import has_structure
-from placerec.records import Answer, Array, Features, Match, Photo, Place
+from placerec.records import Answer, Array, Features, Match, Photo, Place, Where
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
-from placerec.settings import AnySettings, as_written, require_whole
+from placerec.settings import AnySettings, as_written, require, require_number, require_whole
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
+FALSE_ALARM = 0.05  # of photos from elsewhere, that are taken for one of the map
 NOTHING = "nothing to recognise"  # the note of an answer to a photo without structure
 
 
@@ -42,7 +45,8 @@ class PlaceRecognizer:
 
     ``global_descriptors`` (N, G) float32 are in the order of ``index.entries``. ``blank`` has the
     rows of photos without structure, which are never an answer. ``located`` (N,) bool says which
-    photos have a position. ``reopen`` opens the index again.
+    photos have a position. ``false_alarm`` is the share of photos from elsewhere that are taken for
+    one of the map. ``reopen`` opens the index again.
     """
 
     index: IndexReader = field(repr=False)
@@ -51,6 +55,7 @@ class PlaceRecognizer:
     global_descriptors: Array = field(repr=False)
     located: Array = field(repr=False)
     threads: int = 1
+    false_alarm: float = FALSE_ALARM
     blank: frozenset[int] = field(default=frozenset(), repr=False)
     reopen: Callable[[], PlaceRecognizer] = field(kw_only=True, repr=False)
 
@@ -61,15 +66,22 @@ class PlaceRecognizer:
         *,
         model: str | Trunk = AUTO,
         runtime: Runtime = DEFAULT_RUNTIME,
+        false_alarm: float = FALSE_ALARM,
         **changes: Any,
     ) -> PlaceRecognizer:
         """Open the index file. ``changes`` are settings that are free at query time.
+
+        ``false_alarm`` (between 0 and 1) is the share of photos from elsewhere that may be taken
+        for one of the map.
 
         An index contains its model; another ``model`` is refused. Raises ``NotFound``,
         ``NotAnIndex``, ``DamagedIndex``, ``ModelMismatch`` or ``FixedByIndex``.
         """
         path = path_of(index)
         require_runtime(runtime)
+        require(
+            0.0 < require_number("false_alarm", false_alarm) < 1.0, "false_alarm", "between 0 and 1"
+        )
         reader = IndexReader.open(path)
         with on_error(reader.close):
             inside = model_of_index(reader, path, model, runtime)
@@ -80,11 +92,14 @@ class PlaceRecognizer:
                 for row, entry in enumerate(reader.entries)
                 if entry.blank or not descriptors[row].any()
             )
-            again = partial(cls.open, path, model=model, runtime=runtime, **changes)
+            again = partial(
+                cls.open, path, model=model, runtime=runtime, false_alarm=false_alarm, **changes
+            )
             located = np.array([entry.position is not None for entry in reader.entries])
             return cls(
-                reader, inside, settings, descriptors, located, runtime.cores, blank, reopen=again
-            )
+                reader, inside, settings, descriptors, located, runtime.cores, false_alarm, blank,
+                reopen=again,
+            )  # fmt: skip
 
     def read(self, path: str | Path) -> Photo:
         """Return the photo at ``path`` with as many pixels as the model uses."""
@@ -105,8 +120,7 @@ class PlaceRecognizer:
             features = self.model.feature_map(pixels)
             if not has_structure(pixels):
                 return Answer(name, (), NOTHING)
-            places = self.rank(self.model.describe_map(features, stride=1), top)
-        return Answer(name, places, "" if places else "no photo of the index can be recognised")
+            return self.answer(name, self.model.describe_map(features, stride=1), top)
 
     def _named_pixels(self, photo: str | Path | Photo | Image.Image | Array) -> tuple[str, Array]:
         if isinstance(photo, np.ndarray):
@@ -139,23 +153,48 @@ class PlaceRecognizer:
         self.close()
         return reopened
 
-    def rank(self, query: Features, top: int) -> tuple[Place, ...]:
-        """Return the ``top`` places for the features of a photo: shortlist, scores, final order.
+    def answer(self, name: str, query: Features, top: int) -> Answer:
+        """Return the answer to the photo ``name`` with these features: its ``top`` places.
 
-        The ranking is that of ``evaluate`` without the photos of ``blank``.
+        Shortlist, scores, final order, confidence. The ranking is that of ``evaluate`` without the
+        photos of ``blank``.
         """
         candidates = self.settings.candidates if self.settings.reranks else 0
         rows, cosines = self.shortlist(query, max(top + len(self.blank), candidates))
         scores, matches = self.score(query, rows[:candidates].tolist())
         order, final = rerank(scores, len(rows)) if candidates else (np.arange(len(rows)), cosines)
-        places: list[Place] = []
-        for number, score in zip(order.tolist(), final.tolist(), strict=True):
-            if len(places) < top and rows[number] not in self.blank:
-                entry, rank = self.index.entries[rows[number]], len(places) + 1
-                agreeing = matches[number] if number < len(matches) else ()
-                cosine = float(cosines[number])
-                places.append(Place(rank, entry.name, score, cosine, entry.position, agreeing))
-        return tuple(places)
+        seen = [n for n, row in enumerate(rows[order].tolist()) if row not in self.blank]
+        if not seen:
+            return Answer(name, (), "no photo of the index can be recognised")
+        order, final = order[seen], final[seen]
+        entries = [self.index.entries[row] for row in rows[order].tolist()]
+        confidences, judgement = self._judge(rows[order].tolist(), final, cosines[order])
+        places = tuple(
+            Place(
+                rank, entry.name, float(score), float(cosines[number]), entry.position,
+                matches[number] if number < len(matches) else (), confidence,
+            )
+            for rank, (number, entry, score, confidence) in enumerate(
+                zip(order.tolist(), entries, final, confidences, strict=True), start=1
+            )
+        )  # fmt: skip
+        return replace(judgement, query=name, places=places[:top])
+
+    def _judge(self, rows: list[int], scores: Array, cosines: Array) -> tuple[list[Any], Answer]:
+        """Return the confidence of each candidate, best first, and an answer with what they say."""
+        calibration = self.index.info.calibration
+        reason = no_confidence(self.settings) or calibration.reason
+        if reason:
+            return [None] * len(rows), Answer("", (), uncalibrated=reason)
+        places = Places(self.index.entries)
+        values = places.evidence(rows, scores, cosines)
+        confidences = calibration.confidence(values).tolist()
+        where, metres = None, calibration.radius(confidences[0])
+        if metres:
+            position = fused_position([self.index.entries[row].position for row in rows], scores)
+            where = Where(position, *metres) if position else None
+        in_map = calibration.in_map(values[0], self.false_alarm)
+        return confidences, Answer("", (), in_map=in_map, where=where)
 
     def shortlist(self, query: Features, count: int) -> tuple[Array, Array]:
         """Return the ``count`` most similar photos by global descriptor: rows and cosines (n,).

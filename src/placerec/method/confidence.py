@@ -1,0 +1,153 @@
+"""Confidence: how probable is it that a candidate is right, and is the query in the map at all?
+
+This is not in the paper. Three numbers of a candidate are its evidence: the patch score, the global
+cosine, and the margin over the best candidate of another place. The confidence is the product of
+two logistic functions (Platt, Probabilistic outputs for support vector machines, 1999): the query
+shows a place of the map, by score and cosine; and it is this place and no other, by the margin. So
+of two places that look alike each has about one half, however high their scores are. The numbers of
+both functions come from labelled streets and the drawn town (``benchmarks/confidence.py``).
+
+``in_map`` is a conformal test (Vovk et al., Algorithmic Learning in a Random World, 2005). When it
+was built, the index has answered photos of other places. A query is in the map if it has more
+evidence than all but a share ``false_alarm`` of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Self
+
+import numpy as np
+
+from placerec.records import Array
+
+SMALLEST_SCORE = 1e-3  # scores below it are alike
+FEWEST = 20  # answers that a radius rests on
+SHARES = (0.68, 0.95)  # of the answers within the two radii
+MOST_RANGES = 4  # of the confidence, for the radii
+DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The two logistic functions: log-odds of "in the map", and of "this place and no other"."""
+
+    score: float
+    cosine: float
+    offset: float
+    margin: float
+    margin_offset: float
+
+
+WEIGHTS = Weights(score=4.458, cosine=17.553, offset=10.869, margin=3.065, margin_offset=0.97)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What an index knows about its own answers; a few numbers.
+
+    ``foreign`` are the log-odds of "in the map" of photos from elsewhere, in rising order.
+    ``radii`` are metres: for each of some ranges of the confidence its lower end, and the radii
+    that held 68 and 95 of 100 answers; empty without positions. ``photos`` is the size of the index
+    when it was calibrated. ``reason`` says why there is no calibration; then all else is empty.
+    """
+
+    foreign: tuple[float, ...] = field(default=(), repr=False)
+    radii: tuple[tuple[float, float, float], ...] = ()
+    photos: int = 0
+    reason: str = ""
+    weights: Weights = WEIGHTS
+
+    def in_map(self, values: Array, false_alarm: float) -> bool:
+        """Whether the evidence (3,) of the first candidate is more than that of photos elsewhere.
+
+        At most a share ``false_alarm`` of queries like those photos is called "in the map". A share
+        that is too small for their number calls every query "not in the map".
+        """
+        count = len(self.foreign)
+        # Rounding must not move a whole number up.
+        rank = math.ceil(round((count + 1) * (1.0 - false_alarm), 9))
+        if rank > count:
+            return False
+        return rank < 1 or float(map_odds(values, self.weights)) > self.foreign[rank - 1]
+
+    def confidence(self, values: Array) -> Array:
+        """Return the probability (n,) that candidates with the evidence (n, 3) are right."""
+        odds = map_odds(values, self.weights)
+        margin = self.weights.margin * values[:, 2] + self.weights.margin_offset
+        probability: Array = _logistic(odds) * _logistic(margin)
+        return probability
+
+    def radius(self, confidence: float) -> tuple[float, float] | None:
+        """Return the radii in metres for 68 and 95 of 100 answers of this confidence."""
+        for lowest, radius_68, radius_95 in reversed(self.radii):
+            if confidence >= lowest:
+                return radius_68, radius_95
+        return None
+
+    def to_json(self) -> str:
+        """Return this calibration as one line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the calibration that ``to_json`` wrote; raise ``ValueError`` for other text."""
+        try:
+            values = json.loads(text)
+            values["radii"] = tuple(tuple(map(float, row)) for row in values["radii"])
+            values["foreign"] = tuple(map(float, values["foreign"]))
+            weights = {name: float(value) for name, value in values["weights"].items()}
+            return cls(**{**values, "weights": Weights(**weights), "reason": str(values["reason"])})
+        except (TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError(f"not a calibration: {error}") from error
+
+
+def evidence(scores: Array, cosines: Array, elsewhere: Callable[[int, int], bool]) -> Array:
+    """Return what speaks for each candidate of a query: (n, 3) float64, larger is better.
+
+    ``scores`` (n,) are patch scores and ``cosines`` (n,) global cosines. ``elsewhere(i, j)`` says
+    that the candidates i and j show different places. The columns are the logarithm of the score,
+    the cosine, and the logarithm of the score over the best score elsewhere.
+    """
+    logs = np.log(np.maximum(scores, 0.0) + SMALLEST_SCORE)
+    order = np.argsort(-logs, kind="stable").tolist()
+    nothing = math.log(SMALLEST_SCORE)
+    rivals = [
+        next((logs[j] for j in order if j != i and elsewhere(i, j)), nothing)
+        for i in range(len(logs))
+    ]
+    return np.stack((logs, cosines, logs - np.array(rivals)), axis=1)
+
+
+def map_odds(values: Array, weights: Weights = WEIGHTS) -> Array:
+    """Return the log-odds (...) that queries with the evidence (..., 3) show a place of the map."""
+    odds: Array = weights.score * values[..., 0] + weights.cosine * values[..., 1] + weights.offset
+    return odds
+
+
+def radii(confidences: Array, metres: Array) -> tuple[tuple[float, float, float], ...]:
+    """Return ``Calibration.radii`` for answers of these confidences (n,) and errors (n,) in metres.
+
+    A lower confidence has no smaller radius. Each radius is a conformal quantile: the k-th smallest
+    error with k = ceil((n + 1) share). There is none for fewer than 20 answers.
+    """
+    if len(metres) < FEWEST:
+        return ()
+    order = np.argsort(-confidences, kind="stable")
+    rows: list[tuple[float, float, float]] = []
+    for part in np.array_split(order, min(MOST_RANGES, len(order) // FEWEST)):
+        errors, before = np.sort(metres[part]), rows[-1][1:] if rows else (0.0, 0.0)
+        ranks = [min(math.ceil((len(part) + 1) * share), len(part)) for share in SHARES]
+        first, second = (round(float(errors[rank - 1]), 1) for rank in ranks)
+        lowest = round(float(confidences[part[-1]]), DECIMALS)
+        rows.append((lowest, max(first, before[0]), max(second, before[1])))
+    rows[-1] = (0.0, *rows[-1][1:])
+    return tuple(reversed(rows))
+
+
+def _logistic(odds: Array) -> Array:
+    result: Array = 1.0 / (1.0 + np.exp(-np.clip(odds, -500.0, 500.0)))
+    return result
