@@ -7,7 +7,7 @@ print(answer.best.path, answer.best.score)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -139,13 +139,14 @@ class PlaceRecognizer:
         self.close()
         return reopened
 
-    def rank(self, query: Features, top: int) -> tuple[Place, ...]:
+    def rank(self, query: Features, top: int, without: Collection[int] = ()) -> tuple[Place, ...]:
         """Return the ``top`` places for the features of a photo: shortlist, scores, final order.
 
-        The ranking is that of ``evaluate`` without the photos of ``blank``.
+        The ranking is that of ``evaluate`` without the photos of ``blank``, and as if the index did
+        not have the rows ``without``.
         """
         candidates = self.settings.candidates if self.settings.reranks else 0
-        rows, cosines = self.shortlist(query, max(top + len(self.blank), candidates))
+        rows, cosines = self.shortlist(query, max(top + len(self.blank), candidates), without)
         scores, matches = self.score(query, rows[:candidates].tolist())
         order, final = rerank(scores, len(rows)) if candidates else (np.arange(len(rows)), cosines)
         places: list[Place] = []
@@ -157,12 +158,19 @@ class PlaceRecognizer:
                 places.append(Place(rank, entry.name, score, cosine, entry.position, agreeing))
         return tuple(places)
 
-    def shortlist(self, query: Features, count: int) -> tuple[Array, Array]:
+    def shortlist(
+        self, query: Features, count: int, without: Collection[int] = ()
+    ) -> tuple[Array, Array]:
         """Return the ``count`` most similar photos by global descriptor: rows and cosines (n,).
 
-        Of equal photos those with a position come first.
+        Of equal photos those with a position come first. The rows ``without`` are left out.
         """
-        return shortlist(query.global_descriptor, self.global_descriptors, count, self.located)
+        longer = count + len(without)
+        rows, cosines = shortlist(
+            query.global_descriptor, self.global_descriptors, longer, self.located
+        )
+        kept = ~np.isin(rows, list(without))
+        return rows[kept][:count], cosines[kept][:count]
 
     def score(self, query: Features, rows: Sequence[int]) -> tuple[Array, list[tuple[Match, ...]]]:
         """Return the patch score (n,) of each photo in ``rows``, and its matches per patch size."""

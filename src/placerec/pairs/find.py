@@ -1,0 +1,155 @@
+"""Find the pairs of an index: each photo is the query once, and the others answer.
+
+The stored descriptors of a photo are the query. So neither the trunk nor the photos are needed, and
+the pairs are as good as those of real queries, which have more patches.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from placerec.errors import UsageError
+from placerec.pairs.graph import FAR, Island, Names, Pair, PairGraph, islands_of, look_alikes
+from placerec.photos.sphere import distance
+from placerec.recognise.recognizer import PlaceRecognizer
+from placerec.records import Features
+from placerec.runtime import Progress, no_progress
+from placerec.settings import require, require_number, require_whole
+from placerec.workers import single_threaded_blas
+
+TOP = 20
+
+Pairs = dict[Names, Pair]
+
+
+def find_pairs(
+    recognizer: PlaceRecognizer,
+    *,
+    top: int = TOP,
+    sequence: int = 0,
+    sure: float | None = None,
+    far: float = FAR,
+    progress: Progress = no_progress,
+) -> PairGraph:
+    """Pair each photo with the ``top`` photos that answer it, and with its sequence.
+
+    With a ``sequence`` of n, each photo is also paired with the next n of its folder, in the order
+    of names. ``sure`` is the least confidence, 0 to 1, of an answer; the pairs of a sequence stay.
+    A confidence is calibrated for queries, so with ``sure`` the photos are read and described
+    again. ``far`` are the metres beyond which an answer is a look-alike.
+
+    Raises ``UsageError`` for a wrong number, or for ``sure`` if the answers have no confidence.
+    """
+    top, sequence = require_whole("top", top), require_whole("sequence", sequence, 0)
+    require(require_number("far", far) >= 0, "far", f"at least 0 metres, not {far}")
+    if sure is not None:
+        require(0 <= require_number("sure", sure) <= 1, "sure", f"from 0 to 1, not {sure}")
+    asker = _Asker(recognizer, sure is not None, progress)
+    with single_threaded_blas():
+        answers = asker.ask("pairing photos", asker.names, top)
+        pairs = {
+            names: pair for names, pair in answers.items()
+            if sure is None or (pair.confidence or 0.0) >= sure
+        }  # fmt: skip
+        for names in _in_sequence(asker.names, sequence):
+            pairs[names] = answers.get(names) or asker.pair(*names)
+        joins = _joins(asker, pairs)
+    order = {name: number for number, name in enumerate(asker.names)}
+    ordered = tuple(
+        pairs[names] for names in sorted(pairs, key=lambda both: (order[both[0]], order[both[1]]))
+    )
+    islands = islands_of(asker.names, pairs)
+    return PairGraph(ordered, islands, joins, look_alikes(ordered, far), asker.blank)
+
+
+@dataclass(slots=True)
+class _Asker:
+    """Asks an index about its own photos. ``names`` are those that can be recognised.
+
+    With ``as_queries`` the photos are described again, and each answer must have a confidence.
+    """
+
+    recognizer: PlaceRecognizer
+    as_queries: bool
+    progress: Progress
+    names: tuple[str, ...] = field(init=False)
+    blank: tuple[str, ...] = field(init=False)
+    _rows: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        blank = self.recognizer.blank
+        self._rows = {entry.name: row for row, entry in enumerate(self.recognizer.index.entries)}
+        self.names = tuple(name for name, row in self._rows.items() if row not in blank)
+        self.blank = tuple(name for name, row in self._rows.items() if row in blank)
+
+    def ask(self, stage: str, names: Sequence[str], top: int, without: Island = ()) -> Pairs:
+        """Return the pairs of ``names`` with the ``top`` other photos that answer each of them.
+
+        The photos ``without`` do not answer. Of both directions the higher score counts.
+        """
+        pairs: Pairs = {}
+        hidden = {self._rows[name] for name in without}
+        for done, name in enumerate(names, start=1):
+            row = self._rows[name]
+            for place in self.recognizer.rank(self._features(row), top, hidden | {row}):
+                if self.as_queries and place.confidence is None:
+                    raise UsageError(
+                        "sure: the answers of this index have no confidence, because it is not "
+                        "calibrated; build it again with more photos, or omit it"
+                    )
+                pair = self.pair(name, place.path, place.score, place.confidence)
+                both = pair.first, pair.second
+                if both not in pairs or (pairs[both].score or 0.0) < place.score:
+                    pairs[both] = pair
+            self.progress(stage, done, len(names))
+        return pairs
+
+    def pair(
+        self, name: str, other: str, score: float | None = None, confidence: float | None = None
+    ) -> Pair:
+        """Return two photos as a pair, in the order of names."""
+        rows = sorted((self._rows[name], self._rows[other]))
+        first, second = (self.recognizer.index.entries[row] for row in rows)
+        metres = None
+        if first.position and second.position:
+            metres = distance(first.position, second.position)
+        return Pair(first.name, second.name, score, confidence, metres)
+
+    def _features(self, row: int) -> Features:
+        """Return the descriptors of a photo as a query."""
+        reader, model = self.recognizer.index, self.recognizer.model
+        if self.as_queries:
+            path = reader.photo_path(reader.entries[row].name)
+            return model.describe(self.recognizer.read(path).pixels, stride=1)
+        return Features(self.recognizer.global_descriptors[row], reader.patches(row))
+
+
+def _in_sequence(names: Sequence[str], count: int) -> Iterator[Names]:
+    """Yield each name with the next ``count`` names of its folder."""
+    folders: dict[PurePosixPath, list[str]] = defaultdict(list)
+    for name in names:
+        folders[PurePosixPath(name).parent].append(name)
+    for members in folders.values():
+        for number, name in enumerate(members):
+            for other in members[number + 1 : number + 1 + count]:
+                yield name, other
+
+
+def _joins(asker: _Asker, pairs: Collection[Names]) -> tuple[Pair, ...]:
+    """Return the best pair from each island to the rest, until all are connected.
+
+    The largest island does not ask. Islands that join are one island in the next round.
+    """
+    joins: Pairs = {}
+    while len(islands := islands_of(asker.names, [*pairs, *joins])) > 1:
+        asked = len(joins)
+        for island in islands[1:]:
+            answers = asker.ask("joining islands", island, 1, island)
+            for names in sorted(answers, key=lambda both: -(answers[both].score or 0.0))[:1]:
+                joins[names] = answers[names]
+        if len(joins) == asked:
+            break
+    return tuple(sorted(joins.values(), key=lambda pair: -(pair.score or 0.0)))
