@@ -47,9 +47,9 @@ def find_pairs(
     require(require_number("far", far) >= 0, "far", f"at least 0 metres, not {far}")
     if sure is not None:
         require(0 <= require_number("sure", sure) <= 1, "sure", f"from 0 to 1, not {sure}")
-    asker = _Asker(recognizer, sure is not None, progress)
+    asker = _Asker(recognizer, progress)
     with single_threaded_blas():
-        answers = asker.ask("pairing photos", asker.names, top)
+        answers = asker.ask("pairing photos", asker.names, top, as_queries=sure is not None)
         pairs = {
             names: pair for names, pair in answers.items()
             if sure is None or (pair.confidence or 0.0) >= sure
@@ -67,13 +67,9 @@ def find_pairs(
 
 @dataclass(slots=True)
 class _Asker:
-    """Asks an index about its own photos. ``names`` are those that can be recognised.
-
-    With ``as_queries`` the photos are described again, and each answer must have a confidence.
-    """
+    """Asks an index about its own photos. ``names`` are those that can be recognised."""
 
     recognizer: PlaceRecognizer
-    as_queries: bool
     progress: Progress
     names: tuple[str, ...] = field(init=False)
     blank: tuple[str, ...] = field(init=False)
@@ -85,22 +81,28 @@ class _Asker:
         self.names = tuple(name for name, row in self._rows.items() if row not in blank)
         self.blank = tuple(name for name, row in self._rows.items() if row in blank)
 
-    def ask(self, stage: str, names: Sequence[str], top: int, without: Island = ()) -> Pairs:
+    def ask(
+        self, stage: str, names: Sequence[str], top: int, without: Island = (),
+        *, as_queries: bool = False,
+    ) -> Pairs:  # fmt: skip
         """Return the pairs of ``names`` with the ``top`` other photos that answer each of them.
 
-        The photos ``without`` do not answer. Of both directions the higher score counts.
+        The photos ``without`` do not answer. Of both directions the higher score counts. With
+        ``as_queries`` the photos are described again, and each answer must have a confidence.
         """
         pairs: Pairs = {}
         hidden = {self._rows[name] for name in without}
         for done, name in enumerate(names, start=1):
             row = self._rows[name]
-            for place in self.recognizer.rank(self._features(row), top, hidden | {row}):
-                if self.as_queries and place.confidence is None:
+            features = self._described(name) if as_queries else self._stored(row)
+            for place in self.recognizer.rank(features, top, hidden | {row}):
+                confidence = place.confidence if as_queries else None
+                if as_queries and confidence is None:
                     raise UsageError(
                         "sure: the answers of this index have no confidence, because it is not "
                         "calibrated; build it again with more photos, or omit it"
                     )
-                pair = self.pair(name, place.path, place.score, place.confidence)
+                pair = self.pair(name, place.path, place.score, confidence)
                 both = pair.first, pair.second
                 if both not in pairs or (pairs[both].score or 0.0) < place.score:
                     pairs[both] = pair
@@ -118,13 +120,13 @@ class _Asker:
             metres = distance(first.position, second.position)
         return Pair(first.name, second.name, score, confidence, metres)
 
-    def _features(self, row: int) -> Features:
-        """Return the descriptors of a photo as a query."""
-        reader, model = self.recognizer.index, self.recognizer.model
-        if self.as_queries:
-            path = reader.photo_path(reader.entries[row].name)
-            return model.describe(self.recognizer.read(path).pixels, stride=1)
-        return Features(self.recognizer.global_descriptors[row], reader.patches(row))
+    def _stored(self, row: int) -> Features:
+        index = self.recognizer.index
+        return Features(self.recognizer.global_descriptors[row], index.patches(row))
+
+    def _described(self, name: str) -> Features:
+        photo = self.recognizer.read(self.recognizer.index.photo_path(name))
+        return self.recognizer.model.describe(photo.pixels, stride=1)
 
 
 def _in_sequence(names: Sequence[str], count: int) -> Iterator[Names]:

@@ -16,9 +16,9 @@ Island = tuple[str, ...]
 class Pair:
     """Two photos by their names, in the order of all names.
 
-    ``score`` and ``confidence`` are those of ``Place``, of the direction with the higher score;
-    both are ``None`` for a pair that only a sequence gives. ``metres`` is the distance of the two
-    positions, ``None`` if a photo has none.
+    ``score`` and ``confidence`` are those of ``Place``, of the direction with the higher score.
+    There is a confidence only if it was asked for, and neither for a pair that only a sequence
+    gives. ``metres`` is the distance of the two positions, ``None`` if a photo has none.
     """
 
     first: str
