@@ -49,7 +49,8 @@ def walk_index(walk, walk_positions, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recognizer(walk_index):
+    """The open index of the walk."""
     with PlaceRecognizer.open(walk_index) as opened:
         yield opened

@@ -51,8 +51,6 @@ def test_an_npy_file_has_its_names_beside_it(walk_index, recognizer, tmp_path):
     ("name", "why"),
     [
         ("a b.png", "'a b.png': a blank in it"),
-        ("a\u3000b.png", "a blank in it"),
-        ("a\nb.png", "a blank in it"),
         ("#a.png", "a # in front"),
         (b"a\xe9.png", "not UTF-8"),
     ],
