@@ -50,12 +50,17 @@ def test_islands_are_the_places_and_joins_connect_them(recognizer):
     assert graph.islands == tuple(
         tuple(f"p{place}/v{view}.png" for view in range(3)) for place in range(3)
     )
-    assert len(graph.joins) == 2
+    asked = {name for pair in names(graph.joins) for name in pair if not name.startswith("p0")}
+    assert asked == {name for island in graph.islands[1:] for name in island}
     all_names = [entry.name for entry in recognizer.index.entries]
     assert islands_of(all_names, names(graph.pairs + graph.joins)) == (tuple(all_names),)
     scores = [pair.score for pair in graph.joins]
     assert scores == sorted(scores, reverse=True)
     assert max(scores) < min(pair.score for pair in graph.pairs)
+    joined = find_pairs(recognizer, top=2, join=True)
+    assert set(joined.pairs) == {*graph.pairs, *graph.joins}
+    assert names(joined.pairs) == sorted(names(joined.pairs))
+    assert (joined.islands, joined.joins) == ((tuple(all_names),), ())
     everything = find_pairs(recognizer, top=8)
     assert len(everything.pairs) == 9 * 8 / 2
     assert (len(everything.islands), everything.joins) == (1, ())
@@ -108,7 +113,8 @@ def test_only_sure_answers_are_pairs_and_a_sequence_stays(recognizer, monkeypatc
     assert names(graph.pairs) == WITHIN[:3]
     assert [pair.confidence for pair in graph.pairs] == [0.9] * 3
     assert [len(island) for island in graph.islands] == [3, 1, 1, 1, 1, 1, 1]
-    assert len(graph.joins) == 6
+    assert {pair.confidence for pair in graph.joins} == {None}
+    assert islands_of(graph.islands[0], names(graph.pairs)) == graph.islands[:1]
     both = find_pairs(recognizer, top=2, sure=0.5, sequence=1)
     assert names(both.pairs) == [*WITHIN[:3], *(WITHIN[n] for n in (3, 5, 6, 8))]
     assert [pair.confidence for pair in both.pairs] == [0.9] * 3 + [0.2] * 4
@@ -117,6 +123,13 @@ def test_only_sure_answers_are_pairs_and_a_sequence_stays(recognizer, monkeypatc
 def test_sure_needs_a_calibrated_index(recognizer):
     with pytest.raises(UsageError, match="have no confidence, because it is not calibrated"):
         find_pairs(recognizer, sure=0.9)
+
+
+def test_an_answer_without_confidence_after_the_first_is_not_sure(recognizer, monkeypatch):
+    with_confidence(monkeypatch, lambda place: 0.9 if place.rank == 1 else None)
+    graph = find_pairs(recognizer, top=8, sure=0)
+    assert {pair.confidence for pair in graph.pairs} == {0.9, None}
+    assert {pair.confidence for pair in find_pairs(recognizer, sure=0.5).pairs} == {0.9}
 
 
 def test_only_sure_answers_need_the_photos(walk, recognizer, tmp_path, monkeypatch):

@@ -36,6 +36,7 @@ SHOWN = 10  # lines of each part of the report
               help="Also pair each photo with the next N of its folder, in the order of names.")
 @click.option("--sure", type=click.FloatRange(0, 1), metavar="P",
               help="Only answers of at least this confidence, 0 to 1; reads the photos again.")
+@click.option("--join", is_flag=True, help="Also write the pairs that would join the islands.")
 @click.option("--far", type=click.FloatRange(0), default=100.0, show_default=True,
               metavar="METRES", help="Beyond it, photos that look alike are listed.")
 @click.option("--descriptors", type=NewFile(),

@@ -31,6 +31,7 @@ def export_pairs(
     top: int = TOP,
     sequence: int = 0,
     sure: float | None = None,
+    join: bool = False,
     far: float = FAR,
     descriptors: str | Path | None = None,
     model: str | Trunk = AUTO,
@@ -54,8 +55,9 @@ def export_pairs(
         for entry in recognizer.index.entries:
             _require_name(entry.name)
         graph = find_pairs(
-            recognizer, top=top, sequence=sequence, sure=sure, far=far, progress=runtime.progress
-        )
+            recognizer, top=top, sequence=sequence, sure=sure, join=join, far=far,
+            progress=runtime.progress,
+        )  # fmt: skip
         if second is not None:
             _write_descriptors(second, recognizer)
     write_text(out, "".join(f"{pair.first} {pair.second}\n" for pair in graph.pairs))

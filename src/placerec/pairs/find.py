@@ -7,12 +7,13 @@ the pairs are as good as those of real queries, which have more patches.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from placerec.errors import UsageError
-from placerec.pairs.graph import FAR, Island, Names, Pair, PairGraph, islands_of, look_alikes
+from placerec.pairs import graph
+from placerec.pairs.graph import Island, Names, Pair, PairGraph, islands_of
 from placerec.photos.sphere import distance
 from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.records import Features
@@ -31,7 +32,8 @@ def find_pairs(
     top: int = TOP,
     sequence: int = 0,
     sure: float | None = None,
-    far: float = FAR,
+    join: bool = False,
+    far: float = graph.FAR,
     progress: Progress = no_progress,
 ) -> PairGraph:
     """Pair each photo with the ``top`` photos that answer it, and with its sequence.
@@ -39,7 +41,8 @@ def find_pairs(
     With a ``sequence`` of n, each photo is also paired with the next n of its folder, in the order
     of names. ``sure`` is the least confidence, 0 to 1, of an answer; the pairs of a sequence stay.
     A confidence is calibrated for queries, so with ``sure`` the photos are read and described
-    again. ``far`` are the metres beyond which an answer is a look-alike.
+    again. With ``join`` the pairs also connect all islands. ``far`` are the metres beyond which an
+    answer is a look-alike.
 
     Raises ``UsageError`` for a wrong number, or for ``sure`` if the answers have no confidence.
     """
@@ -49,7 +52,8 @@ def find_pairs(
         require(0 <= require_number("sure", sure) <= 1, "sure", f"from 0 to 1, not {sure}")
     asker = _Asker(recognizer, progress)
     with single_threaded_blas():
-        answers = asker.ask("pairing photos", asker.names, top, as_queries=sure is not None)
+        own = {name: (name,) for name in asker.names}
+        answers = asker.ask("pairing photos", own, top, as_queries=sure is not None)
         pairs = {
             names: pair for names, pair in answers.items()
             if sure is None or (pair.confidence or 0.0) >= sure
@@ -57,12 +61,14 @@ def find_pairs(
         for names in _in_sequence(asker.names, sequence):
             pairs[names] = answers.get(names) or asker.pair(*names)
         joins = _joins(asker, pairs)
+    if join:
+        pairs, joins = pairs | joins, {}
     order = {name: number for number, name in enumerate(asker.names)}
-    ordered = tuple(
-        pairs[names] for names in sorted(pairs, key=lambda both: (order[both[0]], order[both[1]]))
-    )
-    islands = islands_of(asker.names, pairs)
-    return PairGraph(ordered, islands, joins, look_alikes(ordered, far), asker.blank)
+    ordered = tuple(sorted(pairs.values(), key=lambda p: (order[p.first], order[p.second])))
+    return PairGraph(
+        ordered, islands_of(asker.names, pairs), graph.best_first(joins.values()),
+        graph.look_alikes(ordered, far), asker.blank,
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -82,22 +88,21 @@ class _Asker:
         self.blank = tuple(name for name, row in self._rows.items() if row in blank)
 
     def ask(
-        self, stage: str, names: Sequence[str], top: int, without: Island = (),
-        *, as_queries: bool = False,
-    ) -> Pairs:  # fmt: skip
-        """Return the pairs of ``names`` with the ``top`` other photos that answer each of them.
+        self, stage: str, islands: Mapping[str, Island], top: int, *, as_queries: bool = False
+    ) -> Pairs:
+        """Return pairs of each photo with the ``top`` photos that answer it.
 
-        The photos ``without`` do not answer. Of both directions the higher score counts. With
-        ``as_queries`` the photos are described again, and each answer must have a confidence.
+        ``islands`` has, by the name of each photo to ask about, the photos that do not answer it.
+        Of both directions the higher score counts. With ``as_queries`` the photos are described
+        again, and each first answer must have a confidence.
         """
         pairs: Pairs = {}
-        hidden = {self._rows[name] for name in without}
-        for done, name in enumerate(names, start=1):
-            row = self._rows[name]
+        for done, (name, island) in enumerate(islands.items(), start=1):
+            row, without = self._rows[name], {self._rows[other] for other in island}
             features = self._described(name) if as_queries else self._stored(row)
-            for place in self.recognizer.rank(features, top, hidden | {row}):
+            for place in self.recognizer.rank(features, top, without):
                 confidence = place.confidence if as_queries else None
-                if as_queries and confidence is None:
+                if as_queries and confidence is None and place.rank == 1:
                     raise UsageError(
                         "sure: the answers of this index have no confidence, because it is not "
                         "calibrated; build it again with more photos, or omit it"
@@ -106,7 +111,7 @@ class _Asker:
                 both = pair.first, pair.second
                 if both not in pairs or (pairs[both].score or 0.0) < place.score:
                     pairs[both] = pair
-            self.progress(stage, done, len(names))
+            self.progress(stage, done, len(islands))
         return pairs
 
     def pair(
@@ -140,18 +145,16 @@ def _in_sequence(names: Sequence[str], count: int) -> Iterator[Names]:
                 yield name, other
 
 
-def _joins(asker: _Asker, pairs: Collection[Names]) -> tuple[Pair, ...]:
-    """Return the best pair from each island to the rest, until all are connected.
+def _joins(asker: _Asker, pairs: Collection[Names]) -> Pairs:
+    """Return the best pair of each photo to a photo of another island.
 
-    The largest island does not ask. Islands that join are one island in the next round.
+    The largest island does not ask. If the others only join each other, they ask again as one.
     """
     joins: Pairs = {}
-    while len(islands := islands_of(asker.names, [*pairs, *joins])) > 1:
-        asked = len(joins)
-        for island in islands[1:]:
-            answers = asker.ask("joining islands", island, 1, island)
-            for names in sorted(answers, key=lambda both: -(answers[both].score or 0.0))[:1]:
-                joins[names] = answers[names]
-        if len(joins) == asked:
+    while others := islands_of(asker.names, [*pairs, *joins])[1:]:
+        own = {name: island for island in others for name in island}
+        before = len(joins)
+        joins |= asker.ask("joining islands", own, 1)
+        if len(joins) == before:
             break
-    return tuple(sorted(joins.values(), key=lambda pair: -(pair.score or 0.0)))
+    return joins

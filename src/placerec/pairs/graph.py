@@ -33,8 +33,9 @@ class PairGraph:
     """The pairs of an index, in the order of their names, each once.
 
     ``islands`` are the names of photos that pairs connect, the largest island first; a photo
-    without a pair is an island. ``joins`` are the best pairs that would connect the islands; they
-    are not in ``pairs``. ``look_alikes`` are the pairs of high score whose photos lie far apart,
+    without a pair is an island. ``joins`` are pairs that would connect all islands: of each photo
+    outside of the largest island its best answer in another one, the highest score first. They are
+    not in ``pairs``. ``look_alikes`` are the pairs of high score whose photos lie far apart,
     the highest score first. ``blank`` are the photos without structure, which are in no pair.
     """
 
@@ -77,5 +78,9 @@ def look_alikes(pairs: Iterable[Pair], far: float = FAR) -> tuple[Pair, ...]:
     if not best:
         return ()
     high = median(best.values())
-    alike = [(score, pair) for score, metres, pair in placed if metres > far and score >= high]
-    return tuple(pair for _, pair in sorted(alike, key=lambda each: -each[0]))
+    return best_first(pair for score, metres, pair in placed if metres > far and score >= high)
+
+
+def best_first(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
+    """Return pairs by their score, the highest first."""
+    return tuple(sorted(pairs, key=lambda pair: -(pair.score or 0.0)))
