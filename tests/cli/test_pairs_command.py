@@ -53,6 +53,14 @@ def test_a_folder_is_indexed_and_its_islands_are_listed(placerec, copies, tmp_pa
     assert len(list(copies.iterdir())) == 5
 
 
+def test_a_name_with_a_blank_is_refused_before_a_folder_is_indexed(placerec, copies, monkeypatch):
+    monkeypatch.setattr("placerec.index.build.build_index", None)
+    (copies / "a0.png").rename(copies / "a 0.png")
+    result = placerec("pairs", copies, "--out", "p.txt", code=2)
+    assert "'a 0.png': a blank in it" in result.stderr
+    assert list(placerec.folder.iterdir()) == []
+
+
 def test_look_alikes_far_apart_are_listed(placerec, copies):
     table = placerec.folder / "where.csv"
     rows = ("a0.png,45,30", "a1.png,45.001,30", "b0.png,45,31", "b1.png,45,31")

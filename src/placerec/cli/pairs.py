@@ -81,10 +81,13 @@ def pairs(
 def _index_of(source: Path, model: str, runtime: Runtime) -> Iterator[tuple[Path, Report]]:
     """Yield an index and how it was made; that of a folder is there as long as the block runs."""
     from placerec.index.build import Report, build_index
+    from placerec.pairs.files import require_names
+    from placerec.photos.find import find_photos
 
     if not is_folder(source):
         yield source, Report()
         return
+    require_names(find_photos(source))
     with TemporaryDirectory(prefix="placerec-") as folder:
         index = Path(folder, "pairs.placerec")
         yield index, build_index(index, source, model=model, runtime=runtime)

@@ -6,6 +6,7 @@ HDF5: a group per photo, with the dataset ``global_descriptor``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,7 @@ def export_pairs(
     if second is not None:
         require_descriptor_file(second)
     with PlaceRecognizer.open(index, model=model, runtime=runtime, **changes) as recognizer:
-        for entry in recognizer.index.entries:
-            _require_name(entry.name)
+        require_names(entry.name for entry in recognizer.index.entries)
         graph = find_pairs(
             recognizer, top=top, sequence=sequence, sure=sure, join=join, far=far,
             progress=runtime.progress,
@@ -78,6 +78,22 @@ def require_descriptor_file(path: Path) -> None:
         import_extra("h5py", "an .h5 file", "paper")
 
 
+def require_names(names: Iterable[str]) -> None:
+    """Raise ``UsageError`` for a name that a file of pairs cannot hold, or hloc cannot read."""
+    for name in names:
+        if not is_word(name):
+            problem = "a blank in it, or a # in front, cannot be written in a file of pairs"
+        elif name.startswith("../"):
+            problem = "outside of the photo folder, where the other programs do not look"
+        elif name.encode(errors="replace").decode() != name:
+            problem = "not UTF-8, so hloc cannot read it"
+        else:
+            continue
+        raise UsageError(
+            f"{name!r}: {problem}; rename or move the photo, then build or refresh the index"
+        )
+
+
 def _write_descriptors(path: Path, recognizer: PlaceRecognizer) -> None:
     """Write the global descriptors of all photos, float32 rows of unit length."""
     names = [entry.name for entry in recognizer.index.entries]
@@ -91,18 +107,3 @@ def _write_descriptors(path: Path, recognizer: PlaceRecognizer) -> None:
     with atomic_write(path) as partial, h5py.File(partial, "w") as file:
         for name, row in zip(names, rows, strict=True):
             file.create_dataset(f"{name}/{GLOBAL}", data=row)
-
-
-def _require_name(name: str) -> None:
-    """Raise ``UsageError`` for a name that a pairs file cannot hold, or hloc cannot read."""
-    problem = ""
-    if not is_word(name):
-        problem = "a blank in it, or a # in front, cannot be written in a file of pairs"
-    elif name.startswith("../"):
-        problem = "outside of the photo folder, where the other programs do not look"
-    elif name.encode(errors="replace").decode() != name:
-        problem = "not UTF-8, so hloc cannot read it"
-    if problem:
-        raise UsageError(
-            f"{name!r}: {problem}; rename or move the photo, then build or refresh the index"
-        )
