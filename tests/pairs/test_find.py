@@ -121,7 +121,7 @@ def test_only_sure_answers_are_pairs_and_a_sequence_stays(recognizer, monkeypatc
 
 
 def test_sure_needs_a_calibrated_index(recognizer):
-    with pytest.raises(UsageError, match="have no confidence, because it is not calibrated"):
+    with pytest.raises(UsageError, match=r"have no confidence \(it is not calibrated\)"):
         find_pairs(recognizer, sure=0.9)
 
 

@@ -16,7 +16,7 @@ from placerec.pairs import graph
 from placerec.pairs.graph import Island, Names, Pair, PairGraph, islands_of
 from placerec.photos.sphere import distance
 from placerec.recognise.recognizer import PlaceRecognizer
-from placerec.records import Features
+from placerec.records import Answer, Features
 from placerec.runtime import Progress, no_progress
 from placerec.settings import require, require_number, require_whole
 from placerec.workers import single_threaded_blas
@@ -100,13 +100,15 @@ class _Asker:
         for done, (name, island) in enumerate(islands.items(), start=1):
             row, without = self._rows[name], {self._rows[other] for other in island}
             features = self._described(name) if as_queries else self._stored(row)
-            for place in self.recognizer.rank(features, top, without):
+            answer = Answer(name, self.recognizer.rank(features, top, without))
+            if as_queries and answer.places and answer.best.confidence is None:
+                raise UsageError(
+                    f"sure: the answers of this index have no confidence "
+                    f"({answer.uncalibrated or 'it is not calibrated'}); build it again with more "
+                    f"photos, or omit it"
+                )
+            for place in answer.places:
                 confidence = place.confidence if as_queries else None
-                if as_queries and confidence is None and place.rank == 1:
-                    raise UsageError(
-                        "sure: the answers of this index have no confidence, because it is not "
-                        "calibrated; build it again with more photos, or omit it"
-                    )
                 pair = self.pair(name, place.path, place.score, confidence)
                 both = pair.first, pair.second
                 if both not in pairs or (pairs[both].score or 0.0) < place.score:
