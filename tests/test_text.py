@@ -6,7 +6,7 @@ import pytest
 
 from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.files import paths_of
-from placerec.text import printable
+from placerec.text import is_word, printable
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,9 @@ def test_a_lone_path_is_one_path(tmp_path):
     assert paths_of("a string") == paths_of(["a string"]) == [type(tmp_path)("a string")]
     assert paths_of(tmp_path) == [tmp_path]
     assert paths_of(path for path in (tmp_path, "b")) == [tmp_path, type(tmp_path)("b")]
+
+
+@pytest.mark.parametrize("name", ["a b", "a\tb", "a\nb", "a\u3000b", " a", "a ", "#a", "", " "])
+def test_a_name_with_a_blank_or_a_comment_sign_in_front_is_no_word(name):
+    assert not is_word(name)
+    assert is_word("é/a#b,c.jpg")

@@ -22,6 +22,11 @@ def printable(text: object) -> str:
     return UNPRINTABLE.sub(lambda match: _escape(match[0]), str(text))
 
 
+def is_word(name: str) -> bool:
+    """Whether a name can stand in a line of names with blanks between them; # begins a comment."""
+    return name.split() == [name] and not name.startswith("#")
+
+
 def _escape(character: str) -> str:
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"

@@ -22,6 +22,8 @@ FILES = [  # every file that a command writes, with the words before and after i
     (["query", "a.placerec", "p.jpg", "--geojson"], []),
     (["query", "a.placerec", "p.jpg", "--picture"], []),
     (["match", "p.jpg", "p.jpg", "--picture"], []),
+    (["pairs", "a.placerec", "--out"], []),
+    (["pairs", "a.placerec", "--out", "p.txt", "--descriptors"], []),
     (["fit", "photos", "--out"], []),
     (["features", "p.jpg", "--weights", "w.safetensors", "--out"], []),
     (["weights", "import", "c.pth.tar"], []),

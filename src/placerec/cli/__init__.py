@@ -20,6 +20,7 @@ from placerec.cli.evaluate import compare, evaluate
 from placerec.cli.index import index
 from placerec.cli.models import features, fit, weights
 from placerec.cli.output import warn
+from placerec.cli.pairs import pairs
 from placerec.cli.predictions import predictions
 from placerec.cli.query import match, query
 from placerec.cli.reproduce import reproduce
@@ -38,8 +39,8 @@ def cli() -> None:
 
 
 for command in (
-    index, query, match, evaluate, compare, predictions, reproduce, fit, features, train, weights,
-    demo,
+    index, query, match, pairs, evaluate, compare, predictions, reproduce, fit, features, train,
+    weights, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

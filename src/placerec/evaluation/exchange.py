@@ -19,6 +19,7 @@ from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.photo_names import PhotoNames, paths_in_tree
 from placerec.evaluation.predictions import Prediction, Ranking
 from placerec.files import write_text
+from placerec.text import is_word
 
 if TYPE_CHECKING:  # the command line reads FORMS, and must not load NumPy for it
     from placerec.evaluation.dataset import Dataset, Search
@@ -299,7 +300,7 @@ def _unique(names: Iterable[str], short: Callable[[str], str]) -> dict[str, str]
 
 
 def _no_space(name: str) -> str:
-    if name.split() != [name] or name.startswith("#"):
+    if not is_word(name):
         raise UsageError(f"{name!r}: spaces (or a # in front) cannot be written; use form kapture")
     return name
 

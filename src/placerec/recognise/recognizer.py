@@ -7,7 +7,7 @@ print(answer.best.path, answer.best.score)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -153,14 +153,14 @@ class PlaceRecognizer:
         self.close()
         return reopened
 
-    def answer(self, name: str, query: Features, top: int) -> Answer:
+    def answer(self, name: str, query: Features, top: int, without: Collection[int] = ()) -> Answer:
         """Return the answer to the photo ``name`` with these features: its ``top`` places.
 
         Shortlist, scores, final order, confidence. The ranking is that of ``evaluate`` without the
-        photos of ``blank``.
+        photos of ``blank``, and as if the index did not have the rows ``without``.
         """
         candidates = self.settings.candidates if self.settings.reranks else 0
-        rows, cosines = self.shortlist(query, max(top + len(self.blank), candidates))
+        rows, cosines = self.shortlist(query, max(top + len(self.blank), candidates), without)
         scores, matches = self.score(query, rows[:candidates].tolist())
         order, final = rerank(scores, len(rows)) if candidates else (np.arange(len(rows)), cosines)
         seen = [n for n, row in enumerate(rows[order].tolist()) if row not in self.blank]
@@ -196,12 +196,19 @@ class PlaceRecognizer:
         in_map = calibration.in_map(values[0], self.false_alarm)
         return confidences, Answer("", (), in_map=in_map, where=where)
 
-    def shortlist(self, query: Features, count: int) -> tuple[Array, Array]:
+    def shortlist(
+        self, query: Features, count: int, without: Collection[int] = ()
+    ) -> tuple[Array, Array]:
         """Return the ``count`` most similar photos by global descriptor: rows and cosines (n,).
 
-        Of equal photos those with a position come first.
+        Of equal photos those with a position come first. The rows ``without`` are left out.
         """
-        return shortlist(query.global_descriptor, self.global_descriptors, count, self.located)
+        longer = count + len(without)
+        rows, cosines = shortlist(
+            query.global_descriptor, self.global_descriptors, longer, self.located
+        )
+        kept = ~np.isin(rows, list(without))
+        return rows[kept][:count], cosines[kept][:count]
 
     def score(self, query: Features, rows: Sequence[int]) -> tuple[Array, list[tuple[Match, ...]]]:
         """Return the patch score (n,) of each photo in ``rows``, and its matches per patch size."""
