@@ -27,7 +27,7 @@ def tags(name="in/a.jpg", taken=TAKEN):
         GeoTag(
             Path("b.jpg"), REVIEW, GUESS, 0.5, None, "street/2.jpg", None, "0.5 is less than 0.9"
         ),
-        GeoTag(Path("c.jpg"), OUTSIDE, why=OUTSIDE),
+        GeoTag(Path("c.jpg"), OUTSIDE, why="not in the map"),
         GeoTag(Path("d.jpg"), TAGGED, GUESS),
     ]
 

@@ -22,7 +22,7 @@ from placerec.runtime import Progress, no_progress
 from placerec.settings import require, require_number
 
 LOCATED, REVIEW = "located", "review"
-OUTSIDE, TAGGED = "not in the map", "has a position"
+OUTSIDE, TAGGED = "outside", "tagged"
 SURE = 0.9
 PLACES = 10  # of an answer, that are looked at
 ONE_SPOT = 50.0  # metres: places that are nearer to each other are one
@@ -33,9 +33,9 @@ MOST_SURE = 0.999  # no look is so sure that photos before and after could not c
 class GeoTag:
     """What was decided on a photo.
 
-    ``status`` is "located", "review", "not in the map" or "has a position". ``position`` is to be
-    trusted only if it is "located"; with "review" it is the best guess. ``confidence`` is the
-    probability, 0..1, that the position is right. ``radius`` is in metres: 95 of 100 right
+    ``status`` is "located" (it gets ``position``), "review" (``position`` is a guess that is not
+    sure), "outside" (not in the map) or "tagged" (it has ``position`` already). ``confidence`` is
+    the probability, 0..1, that the position is right. ``radius`` is in metres: 95 of 100 right
     positions are within it; ``None`` if the index cannot say it. ``place`` is the indexed photo
     that shows the position best. ``taken`` is the capture time. ``why`` says why the photo has no
     new position; it is empty if it has one.
@@ -121,7 +121,8 @@ def geotag_photos(
             looks.append(_look(located, path))
         except (PhotoError, NotFound) as error:
             skipped.append(error)
-        progress("photos", done, len(paths))
+        if looks:  # an error of the only photo stands alone
+            progress("photos", done, len(paths))
     return Report(decide(looks, Travel.over(positions), sure), tuple(skipped))
 
 
@@ -213,7 +214,7 @@ def _decide_one(look: Look, spots: list[Spot], probabilities: list[float], sure:
         return GeoTag(look.photo, TAGGED, look.position, taken=look.taken)
     answer = look.answer
     if answer is None or answer.in_map is False:
-        return GeoTag(look.photo, OUTSIDE, taken=look.taken, why=OUTSIDE)
+        return GeoTag(look.photo, OUTSIDE, taken=look.taken, why="not in the map")
     if not spots:
         return GeoTag(look.photo, REVIEW, taken=look.taken, why=_why_nothing(answer))
     confidence = max(probabilities)
