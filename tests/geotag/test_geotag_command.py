@@ -143,6 +143,12 @@ def test_a_wrong_option_is_refused_before_any_work(geotag, words, why):
     assert contents(geotag.folder) == before
 
 
+def test_a_photo_that_is_named_twice_is_one(geotag):
+    out, _ = geotag(".", "sure.jpg", "./sure.jpg", "--xmp")
+    assert "1 located, 1 review, 1 outside" in out
+    assert out.count("xmp: ") == 1
+
+
 def test_swapped_arguments_are_named(command, geotag, town_index):
     code, _, err = command("geotag", "sure.jpg", town_index)
     assert (code, f"did you mean: placerec geotag {town_index} sure.jpg?" in err) == (2, True)

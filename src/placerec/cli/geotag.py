@@ -11,7 +11,7 @@ import click
 from placerec.cli.commands import Command, refuse_swapped
 from placerec.cli.options import PATH, index_model_options, json_option
 from placerec.cli.output import list_skipped, print_json, print_table, say, warn
-from placerec.cli.outputs import NewFile, is_geojson, refuse_inputs, write_geojson
+from placerec.cli.outputs import NewFile, is_geojson, write_geojson
 from placerec.cli.progress import showing_progress
 from placerec.cli.query import photos_of
 from placerec.errors import PlacerecError, UsageError
@@ -56,7 +56,7 @@ def geotag(
     if force and not xmp:
         raise UsageError("--force: changes nothing without --xmp; omit it")
     paths, problems = photos_of(photos)
-    _refuse_outputs(paths, csv, gpx, geojson, xmp=xmp)
+    _refuse_one_name(paths, csv, gpx, geojson, xmp=xmp)
     with (
         showing_progress(threads, device) as runtime,
         PlaceRecognizer.open(index, model=model, runtime=runtime) as recognizer,
@@ -87,8 +87,8 @@ def geotag(
     )
 
 
-def _refuse_outputs(paths: list[Path], *results: Path | None, xmp: bool) -> None:
-    """Raise ``UsageError`` if two results have one name, or a result that of a photo."""
+def _refuse_one_name(paths: list[Path], *results: Path | None, xmp: bool) -> None:
+    """Raise ``UsageError`` if two results have one name."""
     from placerec.photos.xmp import sidecars
 
     outputs = [path for path in results if path]
@@ -98,7 +98,6 @@ def _refuse_outputs(paths: list[Path], *results: Path | None, xmp: bool) -> None
     for path in outputs:
         if names[path.absolute()] > 1:
             raise UsageError(f"{path}: one name for two results; choose another one")
-    refuse_inputs(outputs, paths)
 
 
 def _write_sidecars(

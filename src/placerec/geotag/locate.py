@@ -98,7 +98,7 @@ def geotag_photos(
 
     ``sure`` is the least probability, 0..1, for a position. Photos that have a position are not
     changed, and help with those taken before and after them. A photo that cannot be read is
-    skipped. Indexed photos without a position are no answer here.
+    skipped; one that is named twice counts once. Indexed photos without a position are no answer.
 
     Raises ``UsageError`` if no indexed photo has a position, or for a wrong ``sure``.
     """
@@ -115,7 +115,7 @@ def geotag_photos(
     located = replace(recognizer, blank=recognizer.blank.union(without))
     looks: list[Look] = []
     skipped: list[PlacerecError] = []
-    paths = paths_of(photos)
+    paths = list(dict.fromkeys(paths_of(photos)))
     for done, path in enumerate(paths, start=1):
         try:
             looks.append(_look(located, path))
