@@ -17,6 +17,7 @@ import click
 from placerec.cli.commands import Group
 from placerec.cli.demo import demo
 from placerec.cli.evaluate import compare, evaluate
+from placerec.cli.geotag import geotag
 from placerec.cli.index import index
 from placerec.cli.models import features, fit, weights
 from placerec.cli.output import warn
@@ -39,7 +40,7 @@ def cli() -> None:
 
 
 for command in (
-    index, query, match, pairs, evaluate, compare, predictions, reproduce, fit, features, train,
+    index, query, match, geotag, pairs, evaluate, compare, predictions, reproduce, fit, features, train,
     weights, demo,
 ):  # fmt: skip
     cli.add_command(command)

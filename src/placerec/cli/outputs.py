@@ -7,6 +7,7 @@ the same command. Everything is refused before any work. docs/COMMANDS.md states
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 import click
 
 from placerec.errors import UsageError
-from placerec.files import is_file, is_folder, path_of, require_folder_of
+from placerec.files import is_file, is_folder, path_of, require_folder_of, write_text
 
-GEOJSON_HEAD = {"type": "FeatureCollection", "generator": "placerec"}
+_GEOJSON_HEAD = {"type": "FeatureCollection", "generator": "placerec"}
 _GEOJSON_BYTES = b'{\n  "type": "FeatureCollection",\n  "generator": "placerec"'
 PREDICTIONS = "predictions.jsonl"  # the file of a run that is there from its first moment
 
@@ -80,6 +81,11 @@ def is_picture(path: Path) -> bool:
     from placerec.recognise.picture import is_drawn
 
     return is_drawn(path)
+
+
+def write_geojson(path: Path, features: list[dict[str, Any]]) -> None:
+    """Write a FeatureCollection that says that placerec wrote it."""
+    write_text(path, json.dumps({**_GEOJSON_HEAD, "features": features}, indent=2) + "\n")
 
 
 def is_geojson(path: Path) -> bool:

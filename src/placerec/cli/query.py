@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +21,15 @@ from placerec.cli.options import (
 )
 from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say, warn
 from placerec.cli.outputs import (
-    GEOJSON_HEAD,
     NewFile,
     is_geojson,
     is_picture,
     refuse_inputs,
     require_free,
+    write_geojson,
 )
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
-from placerec.files import is_file, is_folder, require_folder_of, write_text
+from placerec.files import is_file, is_folder, require_folder_of
 from placerec.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def query(
     from placerec.recognise.recognizer import PlaceRecognizer
 
     refuse_swapped("query", index, photos[0])
-    paths, skipped = _photos_of(photos)
+    paths, skipped = photos_of(photos)
     pictures = _pictures_of(picture, paths, several=photos != tuple(paths) or len(paths) > 1)
     if geojson and geojson in pictures:
         raise UsageError(f"{geojson}: one name for two results; choose another one")
@@ -143,7 +142,7 @@ def match(
         say(f"picture: {picture}")
 
 
-def _photos_of(given_paths: tuple[Path, ...]) -> tuple[list[Path], list[PlacerecError]]:
+def photos_of(given_paths: tuple[Path, ...]) -> tuple[list[Path], list[PlacerecError]]:
     """Return the photos, those of a folder one by one, and why a folder has none.
 
     Raises ``NotFound`` if the only path is a folder without photos.
@@ -279,5 +278,4 @@ def _write_geojson(path: Path, answers: list[Answer]) -> None:
     ]  # fmt: skip
     if not features:
         warn(f"{path}: it has no place, because no answer has a position")
-    collection = {**GEOJSON_HEAD, "features": features}
-    write_text(path, json.dumps(collection, indent=2) + "\n")
+    write_geojson(path, features)

@@ -16,7 +16,7 @@ from placerec.pairs import graph
 from placerec.pairs.graph import Island, Names, Pair, PairGraph, islands_of
 from placerec.photos.sphere import distance
 from placerec.recognise.recognizer import PlaceRecognizer
-from placerec.records import Answer, Features
+from placerec.records import Features
 from placerec.runtime import Progress, no_progress
 from placerec.settings import require, require_number, require_whole
 from placerec.workers import single_threaded_blas

@@ -35,14 +35,21 @@ def packets(image: Image.Image, path: Path) -> Iterator[bytes]:
         if packet:
             yield packet.encode() if isinstance(packet, str) else packet
             break
-    for suffix in SUFFIXES:
-        for sidecar in (path.with_name(path.name + suffix), path.with_suffix(suffix)):
-            try:
-                if sidecar.is_file():  # a pipe would block
-                    with sidecar.open("rb") as stream:
-                        yield stream.read(MOST_BYTES + 1)
-            except OSError:
-                continue
+    for sidecar in sidecars(path):
+        try:
+            if sidecar.is_file():  # a pipe would block
+                with sidecar.open("rb") as stream:
+                    yield stream.read(MOST_BYTES + 1)
+        except OSError:
+            continue
+
+
+def sidecars(photo: Path) -> list[Path]:
+    """Return every path that a side-car of ``photo`` may have, in the order of reading."""
+    names = (
+        (photo.with_name(photo.name + suffix), photo.with_suffix(suffix)) for suffix in SUFFIXES
+    )
+    return [path for pair in names for path in pair]
 
 
 def gps_from_xmp(packet: bytes) -> Gps:
