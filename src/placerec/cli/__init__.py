@@ -23,6 +23,7 @@ from placerec.cli.output import warn
 from placerec.cli.predictions import predictions
 from placerec.cli.query import match, query
 from placerec.cli.reproduce import reproduce
+from placerec.cli.serve import serve
 from placerec.cli.train import train
 from placerec.errors import PlacerecError
 from placerec.version import __version__
@@ -38,8 +39,8 @@ def cli() -> None:
 
 
 for command in (
-    index, query, match, evaluate, compare, predictions, reproduce, fit, features, train, weights,
-    demo,
+    index, query, match, serve, evaluate, compare, predictions, reproduce, fit, features, train,
+    weights, demo,
 ):  # fmt: skip
     cli.add_command(command)
 
