@@ -106,7 +106,7 @@ export function sentenceOf(answer) {
   }
   const detail = [];
   if (where) {
-    detail.push(degrees(where), `within ${metres(where.radius_68)} for 68 of 100 such photos, within ${metres(where.radius_95)} for 95`);
+    detail.push(degrees(where), `68 of 100 within ${metres(where.radius_68)}, 95 within ${metres(where.radius_95)}`);
   } else if (located(best)) detail.push(degrees(best));
   if (answer.in_map === null) {
     if (answer.uncalibrated) detail.push(`no confidence: ${answer.uncalibrated}`);
