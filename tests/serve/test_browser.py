@@ -6,7 +6,11 @@ other host and that the console has no error.
 
 import base64
 import json
+import math
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 from PIL import Image
@@ -76,7 +80,8 @@ class Page:
         return self.browser.execute_script(text, *arguments)
 
     def text(self, name):
-        return self.script("return document.getElementById(arguments[0]).textContent", name)
+        text = self.script("return document.getElementById(arguments[0]).textContent", name)
+        return text.replace("\u00a0", " ")
 
     def shown(self, name):
         return self.find(f"#{name}")[0].is_displayed()
@@ -112,18 +117,17 @@ class Page:
 @pytest.fixture
 def visit(browser):
     """``visit(server)``: its page; at the end, no other host was asked and nothing went wrong."""
-    pages = []
+    homes = ["about:"]
 
-    def open_page(server, fragment=""):
-        pages.append(Page(browser, server, fragment))
-        return pages[-1]
+    def open_page(server, fragment="", others=()):
+        homes.extend([server.address, *others])
+        return Page(browser, server, fragment)
 
     yield open_page
     messages = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"].endswith("BeSent")]
     assert asked
-    homes = tuple(page.server.address for page in pages)
-    assert [address for address in asked if not address.startswith((*homes, "about:"))] == []
+    assert [address for address in asked if not address.startswith(tuple(homes))] == []
     refused = "Failed to load resource: the server responded with a status of 422"
     said = [line["message"] for line in browser.get_log("browser")]
     assert [line for line in said if refused not in line] == []
@@ -154,7 +158,7 @@ def test_a_chosen_photo_gets_places_a_pair_a_map_and_an_address(visit, server, p
     lines = len(page.find("#matches g"))
     assert page.text("slide-value") == f"{lines} of {lines}"
     assert page.text("near-title") == "Photos near here"
-    assert page.find("#near .label")[0].text.startswith("40 m")
+    assert page.find("#near .label")[0].text.startswith("40")
     assert page.find("#links a")[0].get_attribute("href").startswith("geo:45.0000162,30.0")
     page.find("#slider")[0].send_keys(Keys.HOME, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
     assert page.text("slide-value") == f"2 of {lines}"
@@ -240,7 +244,7 @@ def test_the_sentence(visit, server, photo, answers, answer, sentence, detail):
     page.wait(lambda: page.text("headline") == sentence)
     assert page.text("detail") == detail
     assert page.shown("ranked") == bool(answer.places)
-    assert page.browser.title == f"{sentence} - placerec"
+    assert page.browser.title.replace("\u00a0", " ") == f"{sentence} - placerec"
     links = [link.get_attribute("href") for link in page.find("#links a")]
     assert ("geo:45.0000000,30.0010000;u=12" in links) == (answer.where is not None)
     assert any("geo:" in link for link in links) == (answer.in_map is not False and len(answer) > 0)
@@ -294,10 +298,39 @@ def test_the_map_is_used_by_keyboard_and_by_pointer(visit, server):
     ActionChains(page.browser).drag_and_drop_by_offset(canvas, 61, 0).click(canvas).perform()
     page.wait(lambda: page.text("headline") == "place_002.jpg")
     assert page.address() == "photo=2"
-    assert {label.text for label in page.find("#near .label")[:2]} == {
-        "40 m \u00b7 place_001.jpg",
-        "40 m \u00b7 place_003.jpg",
-    }
+    near = {label.text.replace("\u00a0", " ") for label in page.find("#near .label")[:2]}
+    assert near == {"40 m \u00b7 place_001.jpg", "40 m \u00b7 place_003.jpg"}
+
+
+class _Tile(BaseHTTPRequestHandler):
+    """Answers every request with one small picture, and notes what was asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        Image.new("RGB", (256, 256), "navy").save(self.wfile, "PNG")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_tiles_are_loaded_from_the_host_that_was_named_and_only_then(visit, town_index):
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Tile) as tiles:
+        threading.Thread(target=tiles.serve_forever, args=(0.01,)).start()
+        home = f"http://127.0.0.1:{tiles.server_port}/"
+        with running(town_index, tiles=home + "{z}/{x}/{y}.png") as server:
+            page = visit(server, others=[home])
+            page.wait(lambda: _Tile.asked)
+            depth = int(_Tile.asked[0].split("/")[1])
+            # https://wiki.openstreetmap.org/wiki/Slippy_map_tilenames
+            north = math.asinh(math.tan(math.radians(45.0))) / math.pi
+            column, row = 2**depth * (30.0013 + 180) / 360, 2**depth * (1 - north) / 2
+            page.wait(lambda: f"/{depth}/{int(column)}/{int(row)}.png" in _Tile.asked)
+            assert page.text("tiles") == f", but the map is from 127.0.0.1:{tiles.server_port}"
+        tiles.shutdown()
 
 
 def test_a_photo_in_the_address_is_opened_and_one_that_is_gone_is_named(visit, server):

@@ -2,11 +2,15 @@
 
 import os
 import re
+import signal
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -143,7 +147,7 @@ def test_a_search_at_another_address_is_refused(server):
 
 @pytest.mark.parametrize("part", ["head", "body"])
 def test_a_slow_request_ends_and_gives_its_seat_back(server, photo, monkeypatch, part):
-    monkeypatch.setattr(server_module, "SECONDS", 0.1)
+    monkeypatch.setattr(server_module, "SECONDS", 0.03)
     whole = head_of_post(server, len(photo)) + photo
     slow = whole[:40] if part == "head" else whole[:-1]
     for _ in range(6):  # one more than there are seats
@@ -259,6 +263,23 @@ def test_the_end_of_the_program_waits_for_the_search_that_runs(town_index, photo
         assert begun.wait(20)
     assert ended == [6]
     client.join()
+
+
+def test_the_program_ends_in_mid_answer_without_a_traceback(town_index, photo):
+    words = [sys.executable, "-m", "placerec", "serve", town_index, "--port", "0", "--no-browser"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, text=True, **pipes) as program:
+        port = int(re.search(r":(\d+)/$", program.stdout.readline())[1])
+        page = get(SimpleNamespace(server_port=port), "/").body
+        key = re.search(rb'placerec-key" content="(.+?)"', page)[1].decode()
+        server = SimpleNamespace(server_port=port, key=key)
+        with connect(server) as connection:
+            connection.sendall(head_of_post(server, len(photo)) + photo)
+            lines = connection.makefile("rb")
+            assert any(b'"describe"' in line for line in lines)  # the search has begun
+            program.send_signal(signal.SIGTERM)
+            _, err = program.communicate(timeout=30)
+    assert (program.returncode, err) == (143, "")
 
 
 def test_too_many_connections_are_closed_and_the_others_served(server):

@@ -1,6 +1,7 @@
 """The page's answers: stages, values, exports, photos, and an index that changes meanwhile."""
 
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -133,6 +134,19 @@ def test_numbers_stay_while_the_index_changes(own_index, photo):
     assert {name: after[name] for name in before if name in after} == {
         name: number for name, number in before.items() if name != "place_004.jpg"
     }
+
+
+def test_every_search_is_answered_while_photos_are_added(own_index, photo):
+    index, photos = own_index
+    remove_photos(index, [photos / "place_000.jpg", photos / "place_001.jpg"])
+    with running(index) as server:
+        adding = threading.Thread(target=add_photos, args=(index, [photos]))
+        adding.start()
+        during = [post(server, photo).lines[-1]["answer"]["places"] for _ in range(3)]
+        adding.join()
+        after = post(server, photo).lines[-1]["answer"]["places"]
+    assert {len(places) for places in during} <= {4, 6}
+    assert after[0]["path"] == "place_000.jpg"
 
 
 def test_a_deleted_index_is_named_and_the_page_stays(own_index, photo):

@@ -16,9 +16,9 @@ export function metresBetween(one, two) {
 }
 
 export function metres(length) {
-  if (length >= 9950) return `${Math.round(length / 1000)} km`;
-  if (length >= 995) return `${(length / 1000).toFixed(1)} km`;
-  return `${Math.round(length)} m`;
+  if (length >= 9950) return `${Math.round(length / 1000)}\u00a0km`;
+  if (length >= 995) return `${(length / 1000).toFixed(1)}\u00a0km`;
+  return `${Math.round(length)}\u00a0m`;
 }
 
 function project(place) {

@@ -42,7 +42,8 @@ const located = (thing) => thing && thing.latitude !== null && thing.latitude !=
 const degrees = (at) => `${at.latitude.toFixed(6)}, ${at.longitude.toFixed(6)}`;
 
 function percent(confidence) {
-  return confidence >= 0.995 ? "over 99 %" : `${Math.round(100 * confidence)} %`;
+  if (confidence >= 0.995) return "over 99\u00a0%";
+  return confidence < 0.01 ? "under 1\u00a0%" : `${Math.round(100 * confidence)}\u00a0%`;
 }
 
 function picture(number, size = "/small") {
@@ -94,7 +95,7 @@ function say(sentence, detail, tone = "") {
   document.title = tone === "empty" ? `${index?.index ?? ""} - placerec` : `${sentence} - placerec`;
 }
 
-export function sentenceOf(answer) {
+function sentenceOf(answer) {
   const best = answer.places[0];
   if (!best) {
     const first = answer.note.charAt(0).toUpperCase() + answer.note.slice(1);
@@ -113,7 +114,7 @@ export function sentenceOf(answer) {
     return [`Most alike: ${best.name}`, detail.join(" \u00b7 "), ""];
   }
   const sure = best.confidence === null ? "" : `, sure ${percent(best.confidence)}`;
-  const radius = where ? `, \u00b1 ${metres(where.radius_95)}` : "";
+  const radius = where ? `, \u00b1\u00a0${metres(where.radius_95)}` : "";
   return [`Most likely here${sure}${radius}`, [best.name, ...detail].join(" \u00b7 "), "yes"];
 }
 
