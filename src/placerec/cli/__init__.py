@@ -25,6 +25,7 @@ from placerec.cli.pairs import pairs
 from placerec.cli.predictions import predictions
 from placerec.cli.query import match, query
 from placerec.cli.reproduce import reproduce
+from placerec.cli.serve import serve
 from placerec.cli.train import train
 from placerec.errors import PlacerecError
 from placerec.version import __version__
@@ -40,7 +41,8 @@ def cli() -> None:
 
 
 for command in (
-    index, query, match, geotag, pairs, evaluate, compare, predictions, reproduce, fit, features, train,
+    index, query, match, serve, geotag, pairs, evaluate, compare, predictions, reproduce, fit,
+    features, train,
     weights, demo,
 ):  # fmt: skip
     cli.add_command(command)

@@ -132,7 +132,12 @@ class Model:
 
     def read(self, path: Path, name: str | None = None) -> Photo:
         """Return the photo at ``path`` with as many pixels as the trunk uses; see ``decode``."""
-        return decode(path, name, self.trunk.preprocessing(self.settings.image_size).shrink_to)
+        return decode(path, name, self.shrink_to)
+
+    @property
+    def shrink_to(self) -> tuple[int, int] | None:
+        """The (height, width) in pixels that the trunk uses at most; see ``decode``."""
+        return self.trunk.preprocessing(self.settings.image_size).shrink_to
 
     def feature_map(self, pixels: Array) -> Array:
         """Return the trunk features (h, w, C) float32 of a photo (H, W, 3) uint8 RGB."""

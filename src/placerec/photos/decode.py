@@ -79,7 +79,13 @@ def decode(path: Path, name: str | None = None, shrink_to: tuple[int, int] | Non
     ``shrink_to``, which saves time and memory. Raises ``NotFound``, or a ``PhotoError`` whose
     ``reason`` describes the problem.
     """
-    data = _read(path)
+    return decode_bytes(_read(path), path, name, shrink_to)
+
+
+def decode_bytes(
+    data: bytes, path: Path, name: str | None = None, shrink_to: tuple[int, int] | None = None
+) -> Photo:
+    """Decode the content of a photo file, as ``decode`` does; ``path`` is not opened."""
     with _photo_errors(path):
         return _decode(path, data, name or str(path), shrink_to)
 

@@ -41,7 +41,7 @@ def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> 
     canvas.paste(right, (offset, 0))
     layer = Image.new("RGBA", canvas.size, (0, 0, 0, 0))
     pen = ImageDraw.Draw(layer)
-    for query_box, database_box in zip(*_drawn_boxes(place), strict=True):
+    for query_box, database_box in zip(*drawn_boxes(place), strict=True):
         boxes = _pixels(query_box, left, 0), _pixels(database_box, right, offset)
         hue = 0.85 * (query_box[0] + query_box[2]) / 2
         red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.75, 1.0))
@@ -83,7 +83,7 @@ def _panel(pixels: Array) -> Image.Image:
     return image.resize((min(width, 4 * PANEL_HEIGHT), PANEL_HEIGHT), Image.Resampling.LANCZOS)
 
 
-def _drawn_boxes(place: Place) -> tuple[Array, Array]:
+def drawn_boxes(place: Place) -> tuple[Array, Array]:
     """Return boxes (n, 4) in query and database, as fractions: matches of the largest patch size.
 
     They are chosen greedily so that the drawn patches of the query hardly overlap.
