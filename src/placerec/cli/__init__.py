@@ -42,8 +42,7 @@ def cli() -> None:
 
 for command in (
     index, query, match, serve, geotag, pairs, evaluate, compare, predictions, reproduce, fit,
-    features, train,
-    weights, demo,
+    features, train, weights, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

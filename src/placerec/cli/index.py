@@ -210,11 +210,12 @@ def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
     """Print what an index contains, for people."""
     from placerec.index.notices import Notice
 
-    facts = _facts(info, entries)
+    facts, calibration = _facts(info, entries), info.calibration
     print_facts({
         "photos": f"{info.photos}, {facts['with_position']} with a position",
         "folder": info.root,
         "model": f"{info.model} ({info.fingerprint[:12]})",
+        "confidence": calibration.reason or f"calibrated with {calibration.photos} photos",
         "size": f"{_size(info.bytes)}, {_size(info.bytes_per_photo)} per photo",
         "made with": f"placerec {info.created_with}, index format {info.format}",
     })  # fmt: skip

@@ -37,7 +37,13 @@ if TYPE_CHECKING:
     from placerec.records import Answer, Photo, Place
 
 SCORES = ("score", "global", "inliers")
-COLUMNS = {"rank": True, **dict.fromkeys(SCORES, True), "photo": False, "position": False}
+COLUMNS = {
+    "rank": True,
+    "sure": True,
+    **dict.fromkeys(SCORES, True),
+    "photo": False,
+    "position": False,
+}
 LONGEST_STEM = 50  # characters of a photo's name in the name of its picture
 PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 
@@ -49,17 +55,26 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, one object per photo.")
 @click.option("--geojson", type=NewFile(is_geojson), help="Write the places as GeoJSON.")
 @click.option("--picture", type=PATH, help=f"{PICTURE}, or a folder for several photos.")
+@click.option(
+    "--false-alarm",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Share of photos from elsewhere that may be called in the map.",
+)
 @index_model_options
 @query_setting_options
 def query(
     index: Path, photos: tuple[Path, ...], top: int, as_json: bool, geojson: Path | None,
-    picture: Path | None, model: str, threads: int | None, device: str, **options: Any,
+    picture: Path | None, false_alarm: float, model: str, threads: int | None, device: str,
+    **options: Any,
 ) -> int:  # fmt: skip
     """Say where each PHOTO was taken: the most similar places of INDEX, best first.
 
-    A folder means every photo in it. A place has three numbers:
+    A folder means every photo in it. A place has four numbers:
 
     \b
+    sure     how probable it is that the photo shows this place
     score    orders the places: how well distinctive patches agree; a copy of a photo has about 1
     global   how similar the photos are as a whole: a cosine, at most 1
     inliers  how many patches agree on one movement between the two photos
@@ -76,7 +91,9 @@ def query(
     answers: list[Answer] = []
     undrawn: list[PlacerecError] = []
     runtime = Runtime(threads=threads, device=device)
-    with PlaceRecognizer.open(index, model=model, runtime=runtime, **given(options)) as recognizer:
+    with PlaceRecognizer.open(
+        index, model=model, runtime=runtime, false_alarm=false_alarm, **given(options)
+    ) as recognizer:
         refuse_unused(recognizer.settings, options)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
         refuse_inputs(filter(None, pictures), (*paths, *indexed))
@@ -218,11 +235,19 @@ def _answer_as_json(answer: Answer) -> dict[str, Any]:
         | {name: getattr(place.position, name, None) for name in ("latitude", "longitude")}
         for place in answer.places
     ]
-    return {"query": answer.query, "places": places, "note": answer.note}
+    where = answer.where and {
+        "latitude": answer.where.position.latitude, "longitude": answer.where.position.longitude,
+        "radius_68": answer.where.radius_68, "radius_95": answer.where.radius_95,
+    }  # fmt: skip
+    return {
+        "query": answer.query, "in_map": answer.in_map, "where": where, "places": places,
+        "note": answer.note, "uncalibrated": answer.uncalibrated,
+    }  # fmt: skip
 
 
 def _scores(place: Place) -> dict[str, Any]:
-    return {name: getattr(place, name) for name in ("rank", "path", "score", "global_score")}
+    names = ("rank", "path", "confidence", "score", "global_score")
+    return {name: getattr(place, name) for name in names}
 
 
 def print_answer(answer: Answer) -> None:
@@ -235,14 +260,34 @@ def print_answer(answer: Answer) -> None:
         why = f" ({BLANK})" if answer.note == NOTHING else ""
         say(f"  {answer.note}{why}")
         return
+    say(f"  {_verdict(answer)}")
     rows = []
     for place in answer.places:
         position = place.position
         rows.append((
-            f"  {place.rank}", *_shown(place), place.path,
+            f"  {place.rank}", percent(place.confidence), *_shown(place), place.path,
             f"{position.latitude:.6f},{position.longitude:.6f}" if position else "-",
         ))  # fmt: skip
     print_table(COLUMNS, rows)
+
+
+def _verdict(answer: Answer) -> str:
+    """Return in one line what an answer says: in the map or not, how sure, and where."""
+    if answer.uncalibrated:
+        return f"most alike (no confidence: {answer.uncalibrated})"
+    if not answer.in_map:
+        return "not in this map; most alike:"
+    sure = f"most likely {answer.best.path}, sure {percent(answer.best.confidence)}"
+    if answer.where is None:
+        return sure
+    at, metres = answer.where.position, (answer.where.radius_68, answer.where.radius_95)
+    point = f"{at.latitude:.6f},{at.longitude:.6f}"
+    return f"{sure}, {point} +- {metres[0]:.0f} m (95 %: {metres[1]:.0f} m)"
+
+
+def percent(confidence: float | None) -> str:
+    """Return a confidence as whole percent; never 100 or 0, which would be certainty."""
+    return "-" if confidence is None else f"{min(max(round(100 * confidence), 1), 99)} %"
 
 
 def _shown(place: Place) -> tuple[str, str, str]:

@@ -43,7 +43,7 @@ NEIGHBOURS = 3  # photos in the order of their names that may show one place
 def no_confidence(settings: AnySettings) -> str:
     """Return why answers with these settings have no confidence; empty if they can have one."""
     if settings != Settings():
-        return "only the default method has a confidence, with none of its settings changed"
+        return "only the default method has one, with none of its settings changed"
     return ""
 
 
@@ -79,9 +79,9 @@ def calibrate_index(reader: IndexReader, model: Model, runtime: Runtime) -> Cali
     photos, reason = len(reader.entries), no_confidence(model.settings)
     elsewhere = None if reason else foreign_maps(model.trunk, model.settings.image_size)
     if not reason and elsewhere is None:
-        reason = "only the trunk of the default method has a confidence"
+        reason = "only the trunk of the default method has one"
     if not reason and photos < FEWEST_PHOTOS:
-        reason = f"{photos} photos are too few for a confidence; it needs {FEWEST_PHOTOS}"
+        reason = f"{photos} photos are too few; refit the index when it has {FEWEST_PHOTOS} or more"
     if reason or elsewhere is None:
         return Calibration(photos=photos, reason=reason)
     with single_threaded_blas():

@@ -69,10 +69,8 @@ class Calibration:
         """
         count = len(self.foreign)
         # Rounding must not move a whole number up.
-        rank = math.ceil(round((count + 1) * (1.0 - false_alarm), 9))
-        if rank > count:
-            return False
-        return rank < 1 or float(map_odds(values, self.weights)) > self.foreign[rank - 1]
+        rank = max(1, math.ceil(round((count + 1) * (1.0 - false_alarm), 9)))
+        return rank <= count and float(map_odds(values, self.weights)) > self.foreign[rank - 1]
 
     def confidence(self, values: Array) -> Array:
         """Return the probability (n,) that candidates with the evidence (n, 3) are right."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
@@ -67,10 +67,12 @@ class WatchedRecognizer(PlaceRecognizer):
 
     stages: Stages = field(default_factory=Stages, kw_only=True, repr=False)
 
-    def shortlist(self, query: Features, count: int) -> tuple[Array, Array]:
+    def shortlist(
+        self, query: Features, count: int, without: Collection[int] = ()
+    ) -> tuple[Array, Array]:
         """Return what ``PlaceRecognizer.shortlist`` returns."""
         self.stages.enter("shortlist")
-        return super().shortlist(query, count)
+        return super().shortlist(query, count, without)
 
     def score(self, query: Features, rows: Sequence[int]) -> tuple[Array, list[tuple[Match, ...]]]:
         """Return what ``PlaceRecognizer.score`` returns."""
