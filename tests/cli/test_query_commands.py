@@ -25,7 +25,9 @@ from placerec.runtime import Runtime
 def test_query_json_has_the_documented_keys_best_first(placerec, town, town_index):
     queries = sorted((town / "queries").iterdir())[:2]
     result = json.loads(placerec("query", town_index, *queries, "--json", "--top", 3).stdout)
-    assert [set(answer) for answer in result] == [{"query", "places", "note"}] * 2
+    assert [set(answer) for answer in result] == [
+        {"query", "in_map", "where", "places", "note", "uncalibrated"}
+    ] * 2
     assert [answer["query"] for answer in result] == [str(path) for path in queries]
     for answer in result:
         assert [place["rank"] for place in answer["places"]] == [1, 2, 3]

@@ -1,6 +1,7 @@
 """The confidence of an answer: evidence, the conformal test, radii, and its text form."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_radii_hold_their_shares_and_grow_with_doubt():
     assert len(rows) == 4
     assert rows[0][0] == 0.0
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
-    assert all(one[1:] >= two[1:] for one, two in zip(rows, rows[1:], strict=False))
+    assert all(one[1:] >= two[1:] for one, two in pairwise(rows))
     calibration = Calibration(radii=rows)
     held = [m <= calibration.radius(c)[0] for c, m in zip(confidences, metres, strict=True)]
     assert 0.66 < np.mean(held) < 0.75
@@ -89,7 +90,7 @@ def test_a_calibration_survives_its_text():
     calibration = Calibration((-3.0, -1.5), ((0.0, 20.0, 90.0), (0.8, 5.0, 12.0)), 300)
     assert Calibration.from_json(calibration.to_json()) == calibration
     for text in ("{}", "[]", "nonsense", '{"foreign": 3}', calibration.to_json()[:-1]):
-        with pytest.raises(ValueError):  # noqa: PT011 - JSON has errors of its own
+        with pytest.raises(ValueError):
             Calibration.from_json(text)
 
 
