@@ -34,7 +34,7 @@ class Where:
     """Where a query was taken: a position, and how far off it may be.
 
     ``radius_68`` and ``radius_95`` are metres: the true position is within them for 68 and 95 of
-    100 right answers like this one.
+    100 answers of this confidence.
     """
 
     position: Position

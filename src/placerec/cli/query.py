@@ -280,9 +280,9 @@ def _verdict(answer: Answer) -> str:
     sure = f"most likely {answer.best.path}, sure {percent(answer.best.confidence)}"
     if answer.where is None:
         return sure
-    at, metres = answer.where.position, (answer.where.radius_68, answer.where.radius_95)
+    at = answer.where.position
     point = f"{at.latitude:.6f},{at.longitude:.6f}"
-    return f"{sure}, {point} +- {metres[0]:.0f} m (95 %: {metres[1]:.0f} m)"
+    return f"{sure}, {point} +- {answer.where.radius_95:.0f} m"
 
 
 def percent(confidence: float | None) -> str:
