@@ -47,6 +47,8 @@ RIGHT = 25.0  # metres
 TOWN_PLACES, TOWN_SEED = 80, 3
 FOREIGN_WEIGHT = 0.5
 BINS = 10
+BOUNDS = [(0, None), (0, None), (None, None), (0, None), (None, None)]
+STARTS = [(2.0, 10.0, 5.0, 2.0, 0.0), (1.0, 5.0, 3.0, 5.0, -1.0), (4.5, 17.5, 11.0, 3.0, 1.0)]
 CURVE = ("map", "from", "share", "mean_confidence", "right")
 COLUMNS = (
     "map", "queries", "photos", "recall@1", "mean_confidence", "calibration_error",
@@ -224,11 +226,11 @@ def fit(data: Path, folder: Path) -> None:
             values += [row for row, _ in rows]
             right += [is_right for _, is_right in rows]
             weights += [weight / len(rows)] * len(rows)
-    found = minimize(
-        loss, [2.0, 10.0, 5.0, 2.0, 0.0],
-        (np.array(values), np.array(right), np.array(weights) / sum(weights)),
-        method="L-BFGS-B", bounds=[(0, None), (0, None), (None, None), (0, None), (None, None)],
-    )  # fmt: skip
+    trials = np.array(values), np.array(right), np.array(weights) / sum(weights)
+    found = min(
+        (minimize(loss, start, trials, method="L-BFGS-B", bounds=BOUNDS) for start in STARTS),
+        key=lambda result: result.fun,
+    )
     row = asdict(Weights(*(round(value, 3) for value in found.x.tolist())))
     path = RESULTS / "confidence_weights.csv"
     path.unlink(missing_ok=True)
