@@ -120,7 +120,7 @@ def geotag_photos(
     paths = list(dict.fromkeys(paths_of(photos)))
     for done, path in enumerate(paths, start=1):
         try:
-            looks.append(_look(located, path))
+            looks.append(look_at(located, path))
         except (PhotoError, NotFound) as error:
             skipped.append(error)
         if looks:  # an error of the only photo stands alone
@@ -128,7 +128,8 @@ def geotag_photos(
     return Report(decide(looks, Travel.over(positions), sure), tuple(skipped))
 
 
-def _look(recognizer: PlaceRecognizer, path: Path) -> Look:
+def look_at(recognizer: PlaceRecognizer, path: Path) -> Look:
+    """Read a photo, and ask where it was taken if it does not say so itself."""
     photo = recognizer.read(path)
     answer = None if photo.position else recognizer.query(photo, PLACES)
     return Look(path, photo.taken, photo.position, answer)
