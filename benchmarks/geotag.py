@@ -4,7 +4,7 @@
 
 The index has the town by day. Asked are its night photos without a position, and as many photos of
 another town by night and by day, which are not in the map. They are one walk, a photo each 30
-seconds. It runs for about two minutes.
+seconds. It runs for a few minutes.
 
 Writes results/geotag.csv, the table in docs/GEOTAG.md and the picture docs/geotag.jpg.
 """
@@ -32,7 +32,7 @@ from placerec.records import Position
 RESULTS, PAGE = ROOT / "results" / "geotag.csv", ROOT / "docs" / "GEOTAG.md"
 PICTURE = ROOT / "docs" / "geotag.jpg"
 COLUMNS = ("photos", "times", "asked", "located", "within_25_m", "median_metres", "largest_metres",
-           "radius_holds", "review", "outside")  # fmt: skip
+           "review", "outside")  # fmt: skip
 PLACES, TOWN, OTHER_TOWN, STEP = 60, 0, 7, timedelta(seconds=30)
 WALK = {  # the kinds of photos that are asked: the town, and whether by night
     "the town by night": (TOWN, True),
@@ -68,13 +68,11 @@ def row(
     """Return the counts of one kind of photo."""
     located = [tag for tag in tags if tag.status == LOCATED and tag.position]
     errors = [distance(tag.position, at) for tag in located if (at := truth[tag.photo])]
-    held = [error <= tag.radius for tag, error in zip(located, errors, strict=False) if tag.radius]
     return {
         "photos": photos, "times": times, "asked": len(tags), "located": len(located),
         "within_25_m": sum(error <= 25 for error in errors),
         "median_metres": f"{np.median(errors):.1f}" if errors else "",
         "largest_metres": f"{max(errors):.1f}" if errors else "",
-        "radius_holds": f"{np.mean(held):.2f}" if held else "",
         "review": sum(tag.status == REVIEW for tag in tags),
         "outside": sum(tag.status == OUTSIDE for tag in tags),
     }  # fmt: skip
@@ -111,7 +109,7 @@ def draw_examples(folder: Path, by_look: Sequence[GeoTag], tags: Sequence[GeoTag
 def markdown(rows: list[dict[str, str]]) -> str:
     """Return the table of docs/GEOTAG.md."""
     head = ("photos", "capture times", "asked", "located", "within 25 m", "median, metres",
-            "largest, metres", "within its radius", "for review", "not in the map")  # fmt: skip
+            "largest, metres", "for review", "not in the map")  # fmt: skip
     return page_table(head, ([row[name] or "-" for name in COLUMNS] for row in rows))
 
 
@@ -131,6 +129,7 @@ def main() -> None:
             for kind in WALK:
                 asked = [tag for tag in decided if tag.photo.parent.name == kind]
                 rows.append(row(kind, times, asked, truth))
+            rows.append(row("all of them", times, decided, truth))
         draw_examples(folder / "town" / "database", without, tags)
     RESULTS.unlink(missing_ok=True)
     append_rows(RESULTS, COLUMNS, rows)
