@@ -109,6 +109,14 @@ def test_a_photo_taken_near_another_one_is_sure_where_their_places_are_near(seco
     assert both[1].confidence > tags[1].confidence
 
 
+def test_an_anchor_that_may_be_wrong_helps_less():
+    photos = {"a.jpg": (answer((100, 0.92)), 0, None), "b.jpg": (answer((100, 0.5)), 1, None)}
+    (_, tag) = locate(photos)
+    right, wrong = 0.5 * 10 / (0.5 * 10 + 0.5), 0.5  # 10: the most that an anchor says
+    assert tag.confidence == pytest.approx(0.92 * right + 0.08 * wrong)
+    assert tag.status == REVIEW
+
+
 def test_a_sure_photo_far_from_those_before_and_after_is_left_for_review():
     jump = {
         "a.jpg": (None, 0, at(100)),

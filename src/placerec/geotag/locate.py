@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
 from placerec.files import AnyPath, paths_of
 from placerec.geotag.travel import Travel
 from placerec.photos.sphere import distance
 from placerec.recognise.recognizer import PlaceRecognizer
-from placerec.records import Answer, Place, Position
+from placerec.records import Answer, Array, Place, Position
 from placerec.runtime import Progress, no_progress
 from placerec.settings import require, require_number
 
@@ -118,7 +120,7 @@ def geotag_photos(
     paths = list(dict.fromkeys(paths_of(photos)))
     for done, path in enumerate(paths, start=1):
         try:
-            looks.append(_look(located, path))
+            looks.append(look_at(located, path))
         except (PhotoError, NotFound) as error:
             skipped.append(error)
         if looks:  # an error of the only photo stands alone
@@ -126,7 +128,8 @@ def geotag_photos(
     return Report(decide(looks, Travel.over(positions), sure), tuple(skipped))
 
 
-def _look(recognizer: PlaceRecognizer, path: Path) -> Look:
+def look_at(recognizer: PlaceRecognizer, path: Path) -> Look:
+    """Read a photo, and ask where it was taken if it does not say so itself."""
     photo = recognizer.read(path)
     answer = None if photo.position else recognizer.query(photo, PLACES)
     return Look(path, photo.taken, photo.position, answer)
@@ -196,20 +199,33 @@ def _beside(
 
 def _with_times(
     spots: list[Spot], taken: datetime | None, beside: Sequence[Anchor], travel: Travel
-) -> list[float]:
-    """Return the probability of each spot, given the anchors before and after it too."""
-    weights = [spot.confidence for spot in spots]
-    elsewhere = 1 - sum(weights)
-    for anchor in beside if taken else ():
-        seconds = (anchor.taken - taken).total_seconds() if taken else 0.0
-        for number, spot in enumerate(spots):
-            odds = travel.odds(distance(anchor.position, spot.position), seconds)
-            weights[number] *= anchor.confidence * odds + 1 - anchor.confidence
-    total = elsewhere + sum(weights)
-    return [weight / total for weight in weights]
+) -> Array:
+    """Return the probability (n,) of each spot, given the anchors before and after it too.
+
+    Each anchor may be wrong, and then it says nothing.
+    """
+    by_look = np.array([spot.confidence for spot in spots])
+    if taken is None or not spots:
+        return by_look
+    cases = [(1.0, by_look)]  # the probability that just these anchors are right; the weights then
+    for anchor in beside:
+        seconds = (anchor.taken - taken).total_seconds()
+        metres = [distance(anchor.position, spot.position) for spot in spots]
+        odds = np.array([travel.odds(each, seconds) for each in metres])
+        cases = [
+            case
+            for share, weights in cases
+            for case in (
+                (share * anchor.confidence, weights * odds),
+                (share * (1 - anchor.confidence), weights),
+            )
+        ]
+    elsewhere = 1 - by_look.sum()
+    chances: Array = sum(share * weights / (elsewhere + weights.sum()) for share, weights in cases)
+    return chances
 
 
-def _decide_one(look: Look, spots: list[Spot], probabilities: list[float], sure: float) -> GeoTag:
+def _decide_one(look: Look, spots: list[Spot], chances: Array, sure: float) -> GeoTag:
     if look.position:
         return GeoTag(look.photo, TAGGED, look.position, taken=look.taken)
     answer = look.answer
@@ -217,8 +233,7 @@ def _decide_one(look: Look, spots: list[Spot], probabilities: list[float], sure:
         return GeoTag(look.photo, OUTSIDE, taken=look.taken, why="not in the map")
     if not spots:
         return GeoTag(look.photo, REVIEW, taken=look.taken, why=_why_nothing(answer))
-    confidence = max(probabilities)
-    spot = spots[probabilities.index(confidence)]
+    confidence, spot = float(chances.max()), spots[int(chances.argmax())]
     where, position, radius = answer.where, spot.position, None
     if where and distance(where.position, position) <= ONE_SPOT:
         position, radius = where.position, where.radius_95
