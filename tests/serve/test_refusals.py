@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -30,6 +31,8 @@ from serve.serve_support import (
     send,
 )
 
+RESET_WHEN_CLOSED = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+POSIX = pytest.mark.skipif(os.name != "posix", reason="links, pipes and signals of POSIX")
 STATIC = Path(serve.__file__).parent / "static"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -238,7 +241,7 @@ def test_a_client_that_leaves_in_mid_answer_stops_nobody(server, photo, monkeypa
 
     monkeypatch.setattr(PlaceRecognizer, "query", slow)
     with connect(server) as connection:
-        connection.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER: the close is a reset
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_WHEN_CLOSED)
         connection.sendall(head_of_post(server, len(photo)) + photo)
         assert begun.wait(20)
     gone.set()
@@ -265,6 +268,7 @@ def test_the_end_of_the_program_waits_for_the_search_that_runs(town_index, photo
     client.join()
 
 
+@POSIX
 def test_the_program_ends_in_mid_answer_without_a_traceback(town_index, photo):
     words = [sys.executable, "-m", "placerec", "serve", town_index, "--port", "0", "--no-browser"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -295,6 +299,7 @@ def test_too_many_connections_are_closed_and_the_others_served(server):
     assert get(server, "/").status == 200
 
 
+@POSIX
 def test_a_photo_that_links_out_of_the_folder_is_refused(own_index, tmp_path):
     index, photos = own_index
     (photos / "place_001.jpg").rename(tmp_path / "outside.jpg")
