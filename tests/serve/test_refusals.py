@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import socket
 import struct
@@ -160,6 +161,18 @@ def test_a_slow_request_ends_and_gives_its_seat_back(server, photo, monkeypatch,
         assert (b" 408 " in reply) == (part == "body")
     monkeypatch.undo()
     assert post(server, photo).status == 200
+
+
+def test_a_request_that_comes_in_drops_ends_too(server, monkeypatch):
+    monkeypatch.setattr(server_module, "SECONDS", 0.1)
+    with connect(server) as connection:
+        connection.sendall(head_of_post(server, 1000))
+        drops = 0
+        while drops < 500 and not select.select([connection], [], [], 0.005)[0]:
+            connection.send(b".")
+            drops += 1
+        assert drops < 500
+        assert reply_on(connection).status == 408
 
 
 def test_a_body_that_is_cut_off_is_not_searched(server, photo, monkeypatch):
