@@ -22,7 +22,7 @@ from placerec.serve import PageServer, ServedIndex
 
 OUT = Path(__file__).parent.parent / "docs" / "page.png"
 SIZE = {"width": 1160, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-COLOURS = 160  # keeps the file small
+COLOURS = 256  # keeps the file small
 
 
 def main(demo: Path) -> None:

@@ -2,7 +2,9 @@
 
 import os
 import re
+import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -30,6 +32,8 @@ from serve.serve_support import (
     send,
 )
 
+RESET_WHEN_CLOSED = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+POSIX = pytest.mark.skipif(os.name != "posix", reason="links, pipes and signals of POSIX")
 STATIC = Path(serve.__file__).parent / "static"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -159,6 +163,18 @@ def test_a_slow_request_ends_and_gives_its_seat_back(server, photo, monkeypatch,
     assert post(server, photo).status == 200
 
 
+def test_a_request_that_comes_in_drops_ends_too(server, monkeypatch):
+    monkeypatch.setattr(server_module, "SECONDS", 0.1)
+    with connect(server) as connection:
+        connection.sendall(head_of_post(server, 1000))
+        drops = 0
+        while drops < 500 and not select.select([connection], [], [], 0.005)[0]:
+            connection.send(b".")
+            drops += 1
+        assert drops < 500
+        assert reply_on(connection).status == 408
+
+
 def test_a_body_that_is_cut_off_is_not_searched(server, photo, monkeypatch):
     monkeypatch.setattr(PlaceRecognizer, "query", lambda *_: pytest.fail("it was searched"))
     with connect(server) as connection:
@@ -238,7 +254,7 @@ def test_a_client_that_leaves_in_mid_answer_stops_nobody(server, photo, monkeypa
 
     monkeypatch.setattr(PlaceRecognizer, "query", slow)
     with connect(server) as connection:
-        connection.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER: the close is a reset
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_WHEN_CLOSED)
         connection.sendall(head_of_post(server, len(photo)) + photo)
         assert begun.wait(20)
     gone.set()
@@ -265,6 +281,7 @@ def test_the_end_of_the_program_waits_for_the_search_that_runs(town_index, photo
     client.join()
 
 
+@POSIX
 def test_the_program_ends_in_mid_answer_without_a_traceback(town_index, photo):
     words = [sys.executable, "-m", "placerec", "serve", town_index, "--port", "0", "--no-browser"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -295,6 +312,7 @@ def test_too_many_connections_are_closed_and_the_others_served(server):
     assert get(server, "/").status == 200
 
 
+@POSIX
 def test_a_photo_that_links_out_of_the_folder_is_refused(own_index, tmp_path):
     index, photos = own_index
     (photos / "place_001.jpg").rename(tmp_path / "outside.jpg")

@@ -1,7 +1,9 @@
 """The page's answers: stages, values, exports, photos, and an index that changes meanwhile."""
 
 import io
+import sys
 import threading
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -200,25 +202,27 @@ def interrupted(_):
 @pytest.fixture
 def opened(monkeypatch):
     """The addresses that the command opens; the page then ends as by Ctrl-C."""
-    addresses = []
-    monkeypatch.setattr("webbrowser.open", addresses.append)
-    monkeypatch.setattr(
-        "placerec.serve.PageServer.serve_forever",
-        interrupted,
-    )
+    addresses = Queue()
+    monkeypatch.setattr("webbrowser.open", addresses.put)
+    monkeypatch.setattr("placerec.serve.PageServer.serve_forever", interrupted)
     return addresses
 
 
 def test_the_command_says_where_the_page_is_and_opens_it(command, town_index, opened):
     code, out, err = command("serve", town_index, "--port", "0")
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == f"page: {opened[0]}"
-    assert out.splitlines()[-1] == "ended"
+    assert out.splitlines() == [f"page: {opened.get(timeout=20)}", "Ctrl-C ends it.", "ended"]
+
+
+def test_the_command_opens_no_browser_where_none_is_wanted(
+    command, town_index, opened, monkeypatch
+):
+    monkeypatch.setattr(sys.modules["placerec.cli.serve"], "Thread", None)
     code, out, _ = command("serve", town_index, "--port", "0", "--no-browser")
-    assert (code, len(opened)) == (0, 1)
+    assert (code, out.splitlines()[-1]) == (0, "ended")
 
 
 def test_the_command_refuses_what_is_no_index(command, town, opened):
     code, _, err = command("serve", town / "poses.csv")
-    assert (code, opened) == (3, [])
+    assert (code, opened.qsize()) == (3, 0)
     assert "not a placerec index" in err

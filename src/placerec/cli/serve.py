@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -49,7 +50,8 @@ def serve(
         with PageServer(served, port, tiles=tiles, log=warn) as server:
             say(f"page: {server.address}", "Ctrl-C ends it.")
             if browser:
-                webbrowser.open(server.address)
+                # In a thread: a browser in the terminal runs until it is closed.
+                Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
             try:
                 server.serve_forever()
             except KeyboardInterrupt:

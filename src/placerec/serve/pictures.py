@@ -17,7 +17,7 @@ from placerec.records import Array
 LARGE, SMALL = 1280, 240  # pixels of the longest side
 QUALITY = 85
 KEPT = 256  # pictures in memory, at most about 300 kB each
-_decoding = threading.BoundedSemaphore(2)  # a large photo takes 256 MB while it is decoded
+decoding = threading.BoundedSemaphore(2)  # a large photo takes 256 MB while it is decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,5 +55,5 @@ def photo_picture(folder: Path, name: str, longest: int) -> Picture:
 
 @lru_cache(maxsize=KEPT)
 def _file_picture(path: Path, _changed: int, longest: int) -> Picture:
-    with _decoding:
+    with decoding:
         return picture_of(decode(path, shrink_to=(longest, longest)).pixels, longest)

@@ -22,7 +22,7 @@ from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.records import Answer, Array, Features, Match, Photo, Place, Position
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.serve.align import alignment
-from placerec.serve.pictures import LARGE, Picture, photo_picture, picture_of
+from placerec.serve.pictures import LARGE, Picture, decoding, photo_picture, picture_of
 from placerec.settings import AnySettings
 from placerec.text import printable
 
@@ -158,7 +158,8 @@ class ServedIndex:
 
     def read(self, data: bytes, name: str) -> Photo:
         """Decode the content of a photo file; raises a ``PhotoError``."""
-        return decode_bytes(data, Path(name), name, self._recognizer.model.shrink_to)
+        with decoding:
+            return decode_bytes(data, Path(name), name, self._recognizer.model.shrink_to)
 
     def search(self, photo: Photo, report: Report = no_report) -> Served:
         """Ask for a photo, after the searches before; ``report`` takes the stages as they begin."""

@@ -9,7 +9,7 @@ const RETRIES = 5;
 const PAGE = 24, NEAR = 12;
 const STAGES = {
   send: "Sending the photo",
-  wait: "Waiting for another search",
+  wait: "Waiting for its turn",
   describe: "Describing the photo",
   shortlist: "Looking through the index",
   "compare patches": "Comparing patches",
@@ -31,8 +31,16 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
+async function request(address, options) {
+  try {
+    return await fetch(address, options);
+  } catch {
+    throw new Error("The program does not answer. Start it again: placerec serve.");
+  }
+}
+
 async function json(address) {
-  const response = await fetch(address);
+  const response = await request(address);
   const content = await response.json();
   if (!response.ok) throw new Error(content.error);
   return content;
@@ -40,6 +48,11 @@ async function json(address) {
 
 const located = (thing) => thing && thing.latitude !== null && thing.latitude !== undefined;
 const degrees = (at) => `${at.latitude.toFixed(6)}, ${at.longitude.toFixed(6)}`;
+
+// A character that changes the reading direction, or cannot be seen, is shown as \u202e.
+function printable(name) {
+  return name.replace(/[\p{Bidi_Control}\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/gu, (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`);
+}
 
 function percent(confidence) {
   if (confidence >= 0.995) return "over 99\u00a0%";
@@ -252,7 +265,7 @@ function list(title, some, all) {
 // ---- asking
 
 function ask(files) {
-  for (const file of files) queries.push({ file, name: file.name || "pasted photo", state: "waits" });
+  for (const file of files) queries.push({ file, name: printable(file.name || "pasted photo"), state: "waits" });
   showQueries();
   if (!busy) work();
 }
@@ -288,12 +301,13 @@ function showProblem(query) {
   answer = place = null;
   say(`${query.name} cannot be searched`, query.why, "no");
   showOnly();
+  list("Photos of this index", [...photos.values()], true);
 }
 
 async function send(query) {
-  const headers = { "X-Placerec-Key": key, "X-Photo-Name": encodeURIComponent(query.name.slice(0, 200).toWellFormed()) };
+  const headers = { "X-Placerec-Key": key, "X-Photo-Name": encodeURIComponent(query.file.name.toWellFormed().slice(0, 200).toWellFormed()) };
   for (let attempt = 1; ; attempt++) {
-    const response = await fetch("/api/query", { method: "POST", headers, body: query.file });
+    const response = await request("/api/query", { method: "POST", headers, body: query.file });
     if (response.status === 503 && attempt < RETRIES) {
       stage("wait");
       await new Promise((resolve) => setTimeout(resolve, 2000));
@@ -308,7 +322,7 @@ async function send(query) {
 async function lastOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let text = ""; ;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch(() => ({ done: true }));
     if (done) throw new Error("The program ended before it answered.");
     const lines = (text + value).split("\n");
     text = lines.pop();
