@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import placerec
 from placerec import Runtime, Settings
 from placerec.cli import cli
+from placerec.cli.outputs import write_geojson
 from placerec.errors import (
     LimitReached,
     NoRoom,
@@ -194,10 +195,14 @@ def test_a_command_refuses_such_a_path(path, home) -> None:
     for arguments in (
         ["query", path, photo], ["query", index, path], ["query", index, photo, "--picture", path],
         ["index", "build", index, path], ["index", "add", index, path], ["index", "info", path],
-        ["index", "remove", index, path], ["match", photo, path], ["evaluate", path],
+        ["match", photo, path], ["evaluate", path],
     ):  # fmt: skip
         error = CliRunner().invoke(cli, arguments).exception
         assert isinstance(error, NotFound), arguments
+    # remove shows the same error, and how to list the names of the index
+    removed = CliRunner().invoke(cli, ["index", "remove", index, path], standalone_mode=False)
+    assert removed.return_value == NotFound.exit_code
+    assert removed.stderr.endswith(f"placerec index info {index} --photos\n")
 
 
 def test_an_index_with_the_longest_name_is_read_and_no_build_takes_it(home, tmp_path) -> None:
@@ -245,6 +250,6 @@ def test_photos_that_are_out_of_reach_end_no_command(home, tmp_path, monkeypatch
     monkeypatch.setattr("os.path.isfile", lambda path: "place_" not in str(path))
     facts = CliRunner().invoke(cli, ["index", "info", index, "--json"], catch_exceptions=False)
     assert len(json.loads(facts.output)["missing"]) == 6
-    (tmp_path / "a.geojson").touch()
+    write_geojson(tmp_path / "a.geojson", [])  # a result that may be replaced
     written = ["query", index, str(home / "a.jpg"), "--geojson", str(tmp_path / "a.geojson")]
     assert CliRunner().invoke(cli, written, catch_exceptions=False).exit_code == 0

@@ -21,6 +21,7 @@ def test_build_info_verify_and_json_keys(placerec, photos):
     assert set(info) == {
         "photos", "with_position", "gps_damaged", "blank", "missing", "bytes", "bytes_per_photo",
         "model", "fingerprint", "folder", "settings", "created_with", "format", "leftovers",
+        "calibration",
     }  # fmt: skip
     assert info["photos"] == info["with_position"] == 6
     assert info["model"] == "generic"
@@ -169,12 +170,13 @@ def test_info_is_for_people(placerec, photos):
     (photos / "place_000.jpg").unlink()
     lines = placerec("index", "info", "a.placerec").stdout.splitlines()
     assert lines[:2] == ["photos: 6, 6 with a position", f"folder: {photos}"]
-    assert lines[3].startswith("size: ")
-    assert lines[3].count(" kB") == 2
-    assert lines[5] == "not in the folder: 1 of 6 photos; placerec index refresh a.placerec"
-    assert lines[6].startswith("a.placerec.partial: ")
-    assert lines[7].split() == ["setting", "value"]  # last, because there are many
-    table = dict(line.split() for line in lines[8:])
+    assert lines[3].startswith("confidence: 6 photos are too few; ")
+    assert lines[4].startswith("size: ")
+    assert lines[4].count(" kB") == 2
+    assert lines[6] == "not in the folder: 1 of 6 photos; placerec index refresh a.placerec"
+    assert lines[7].startswith("a.placerec.partial: ")
+    assert lines[8].split() == ["setting", "value"]  # last, because there are many
+    table = dict(line.split() for line in lines[9:])
     assert (table["image_size"], table["patch_sizes"]) == ("480,640", "2x2")
 
 

@@ -33,7 +33,8 @@ def test_query_json_has_the_documented_keys_best_first(placerec, town, town_inde
         assert [place["rank"] for place in answer["places"]] == [1, 2, 3]
         for place in answer["places"]:
             assert set(place) == {
-                "rank", "path", "score", "global_score", "inliers", "latitude", "longitude",
+                "rank", "path", "confidence", "score", "global_score", "inliers",
+                "latitude", "longitude",
             }  # fmt: skip
         scores = [place["score"] for place in answer["places"]]
         assert scores == sorted(scores, reverse=True)
@@ -177,7 +178,10 @@ def test_a_photo_that_says_nothing_is_an_answer_of_its_own(placerec, town_index)
     assert "p.geojson: it has no place" in shown.stderr
     assert json.loads((placerec.folder / "p.geojson").read_text())["features"] == []
     answers = json.loads(placerec(*words, "--json").stdout)
-    assert answers == [{"query": "black.png", "places": [], "note": "nothing to recognise"}]
+    assert answers == [{
+        "query": "black.png", "in_map": None, "where": None, "places": [],
+        "note": "nothing to recognise", "uncalibrated": "",
+    }]  # fmt: skip
 
 
 def test_match_tells_and_draws(placerec, town):

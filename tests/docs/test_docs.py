@@ -30,7 +30,7 @@ def blocks(page, language):
 
 
 PAGES_WITH_PYTHON = [
-    f"docs/{page.name}" for page in PAGES if page.parent.name == "docs" and blocks(page, "python")
+    f"docs/{page.name}" for page in PAGES if page.parent == ROOT / "docs" and blocks(page, "python")
 ]
 
 

@@ -59,8 +59,8 @@ class IndexInfo:
     """What an index states: ``root`` is the absolute photo folder, ``bytes`` the size of the file.
 
     ``bytes_per_photo`` is the mean size of a photo's stored descriptors, global and patches, as in
-    an evaluation; the model in the file is not counted. ``format`` is 3 for descriptors stored as
-    int8, 4 for float32. ``leftovers`` are the names of files beside the index that a killed program
+    an evaluation; the model in the file is not counted. ``format`` is 5 for descriptors stored as
+    int8, 6 for float32. ``leftovers`` are the names of files beside the index that a killed program
     has left, or that a program at work has.
     """
 

@@ -98,8 +98,9 @@ class Calibration:
             values["radii"] = tuple(tuple(map(float, row)) for row in values["radii"])
             values["foreign"] = tuple(map(float, values["foreign"]))
             weights = {name: float(value) for name, value in values["weights"].items()}
-            return cls(**{**values, "weights": Weights(**weights), "reason": str(values["reason"])})
-        except (TypeError, KeyError, AttributeError, RecursionError) as error:
+            values |= {"photos": int(values["photos"]), "reason": str(values["reason"])}
+            return cls(**{**values, "weights": Weights(**weights)})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a calibration: {error}") from error
 
 
