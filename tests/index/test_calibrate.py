@@ -12,7 +12,7 @@ from PIL import Image
 
 from placerec.demo import demo_pose, render
 from placerec.errors import DamagedIndex
-from placerec.index import IndexReader, calibrate, schema
+from placerec.index import IndexReader, calibrate, schema, verify
 from placerec.index.build import build_index
 from placerec.index.index_model import model_of_index
 from placerec.method.confidence import Calibration, map_odds
@@ -205,6 +205,8 @@ def test_a_calibration_that_is_none_is_damage(collection, change):
         connection.close()
     with pytest.raises(DamagedIndex, match="not a calibration"):
         IndexReader.open(collection.index)
+    (finding,) = verify(collection.index)
+    assert "not a calibration" in finding
 
 
 def test_packed_maps_come_back_within_half_a_step():
