@@ -1,7 +1,9 @@
 """The calibration of an index: what its answers say about confidence, the map and metres."""
 
+import hashlib
 import json
 import sqlite3
+from importlib.resources import files
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +12,11 @@ from PIL import Image
 
 from placerec.demo import demo_pose, render
 from placerec.errors import DamagedIndex
-from placerec.index import IndexReader, calibrate, schema
+from placerec.index import IndexReader, calibrate, schema, verify
 from placerec.index.build import build_index
 from placerec.index.index_model import model_of_index
 from placerec.method.confidence import Calibration, map_odds
-from placerec.models.foreign import LEVELS, foreign_maps, pack, unpack
+from placerec.models.foreign import FILE, LEVELS, foreign_maps, pack, unpack
 from placerec.models.resolve import AUTO
 from placerec.photos.sphere import distance
 from placerec.recognise import PlaceRecognizer
@@ -180,6 +182,9 @@ def test_the_photos_from_elsewhere_are_for_the_default_trunk_and_size_only():
     trunk, size = open_trunk(Settings().trunk), Settings().image_size
     assert foreign_maps(trunk, size).shape == (40, 30, 40, trunk.channels)
     assert foreign_maps(trunk, (240, 320)) is None
+    weights = files("placerec.models") / "weights"
+    digest = hashlib.sha256((weights / FILE).read_bytes()).hexdigest()
+    assert f"`{digest}`" in (weights / "README.md").read_text("utf-8")
     assert foreign_maps(SimpleNamespace(sha256="other"), size) is None
 
 
@@ -200,6 +205,8 @@ def test_a_calibration_that_is_none_is_damage(collection, change):
         connection.close()
     with pytest.raises(DamagedIndex, match="not a calibration"):
         IndexReader.open(collection.index)
+    (finding,) = verify(collection.index)
+    assert "not a calibration" in finding
 
 
 def test_packed_maps_come_back_within_half_a_step():

@@ -124,7 +124,7 @@ class IndexReader:
             root=collection.root_of(path),
             created_with=collection.created_with,
             format=version,
-            calibration=_calibration(collection, path),
+            calibration=collection.calibration_of(path),
             leftovers=leftovers(path),
         )
 
@@ -230,13 +230,6 @@ class IndexReader:
         if rows != [(self._collection.digest,)]:
             return StaleIndex(self._path, f"{name!r} or other photos were changed")
         return DamagedIndex(self._path, f"descriptors of {name!r} are missing")
-
-
-def _calibration(collection: schema.Collection, path: Path) -> Calibration:
-    try:
-        return Calibration.from_json(collection.calibration)
-    except ValueError as error:
-        raise DamagedIndex(path, str(error)) from error
 
 
 def _intact_photos(

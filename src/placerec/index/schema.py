@@ -26,6 +26,7 @@ from typing import NamedTuple, Self
 
 from placerec.errors import DamagedIndex, ModelMismatch, NotAnIndex, UsageError
 from placerec.index.codec import Dtype
+from placerec.method.confidence import Calibration
 from placerec.records import Position
 
 APPLICATION_ID = 0x504C5243  # "PLRC", at byte 68 of the file
@@ -181,6 +182,13 @@ class Collection(NamedTuple):
     def weights_key(self) -> bytes:
         """Return the codec key of the fitted model with this fingerprint."""
         return seal("weights", self.model, self.fingerprint)
+
+    def calibration_of(self, path: Path) -> Calibration:
+        """Return the calibration of the index at ``path``; raise DamagedIndex for other text."""
+        try:
+            return Calibration.from_json(self.calibration)
+        except ValueError as error:
+            raise DamagedIndex(path, str(error)) from error
 
     def root_of(self, path: Path) -> Path:
         """Return the absolute photo folder of the index at ``path``."""

@@ -56,6 +56,7 @@ def _collection(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
     collection = schema.Collection.read(connection, path)
     if not (collection.model and collection.fingerprint):
         yield "the model's name or fingerprint is missing"
+    collection.calibration_of(path)
     weights = connection.execute("SELECT id, data FROM weights").fetchall()
     if [number for number, _ in weights] == [1]:
         codec.decode_bytes(weights[0][1], collection.weights_key(), path)
