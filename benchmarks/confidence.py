@@ -74,7 +74,7 @@ class Queries:
 
     paths: Sequence[Path]
     is_right: Callable[[Path, str], bool] = lambda *_: False
-    positions: Callable[[str], Position | None] = lambda _: None
+    positions: Callable[[Path], Position | None] = lambda _: None
 
 
 def half_of(folder: Path, half: str, most: int) -> Queries:
@@ -83,7 +83,7 @@ def half_of(folder: Path, half: str, most: int) -> Queries:
     search = select_queries(open_dataset(folder), table, half).searches[0]
     database, names = search.database.names, search.queries.names
     right = {
-        path: {database[row] for row in rows}
+        path: {f"database/{database[row]}" for row in rows}
         for path, rows in zip(search.queries.paths, search.positives, strict=True)
     }
     positions = positions_in(folder)
@@ -91,20 +91,25 @@ def half_of(folder: Path, half: str, most: int) -> Queries:
     return Queries(chosen, lambda path, name: name in right[path], positions)
 
 
-def positions_in(folder: Path) -> Callable[[str], Position | None]:
-    """The positions of the photos of a set by file name, if it has any."""
+def positions_in(folder: Path) -> Callable[[Path], Position | None]:
+    """The positions of the photos of a set, if it has any."""
     table = folder / "coordinates.csv"
     if not table.exists():
         return lambda _: None
     positions = read_positions(table)
-    return lambda name: positions.of(name, None)
+    return lambda path: positions.of(path.relative_to(folder).as_posix(), None)
 
 
-def index_of(folder: Path, photos: Path, index: Path, names: list[str] | None = None) -> Path:
-    """Build an index with the positions of the set, if it has any."""
+def index_of(folder: Path, names: list[str], index: Path) -> Path:
+    """Build an index of photos of a set with their positions, if it has any."""
     table = folder / "coordinates.csv"
-    build_index(index, photos, names=names, positions=table if table.exists() else None)
+    build_index(index, folder, names=names, positions=table if table.exists() else None)
     return index
+
+
+def database_of(folder: Path) -> list[str]:
+    """The names of the database photos of a set."""
+    return [f"database/{name}" for name in find_photos(folder / "database")]
 
 
 def ask(index: Path, queries: Queries) -> list[Asked]:
@@ -125,7 +130,7 @@ def ask(index: Path, queries: Queries) -> list[Asked]:
             rivals = [n for n, row in enumerate(listed) if places.elsewhere(listed[0], row)]
             used = [0, *rivals[:1]]
             right = tuple(queries.is_right(path, answer.places[n].path) for n in used)
-            truth, where = queries.positions(path.name), answer.where
+            truth, where = queries.positions(path), answer.where
             metres = distance(truth, where.position) if truth and where else np.nan
             radii = (where.radius_68, where.radius_95) if where else (np.nan, np.nan)
             asked.append(
@@ -180,7 +185,7 @@ def row_of(index: str, queries: str, asked: list[Asked]) -> dict[str, object]:
             "median_metres": np.median(metres), "within_68": (metres <= radii[:, 0]).mean(),
             "within_95": (metres <= radii[:, 1]).mean(),
         }  # fmt: skip
-    return {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}
+    return {name: round(float(v), 4) if isinstance(v, float) else v for name, v in values.items()}
 
 
 def streets_and_town(data: Path, folder: Path) -> dict[str, tuple[Path, Queries]]:
@@ -188,18 +193,18 @@ def streets_and_town(data: Path, folder: Path) -> dict[str, tuple[Path, Queries]
     streets = data / STREETS
     photos = find_photos(streets / "photos")
     panoramas = sorted({name[:5] for name in photos})[:300]
-    inside = [name for name in photos if name[:5] in panoramas[::2]]
+    inside = [f"photos/{name}" for name in photos if name[:5] in panoramas[::2]]
     outside = [name for name in photos if name[:5] in panoramas[1::2]]
-    index = index_of(streets, streets / "photos", folder / "streets.placerec", inside)
+    index = index_of(streets, inside, folder / "streets.placerec")
     positions = positions_in(streets)
 
     def near(path: Path, name: str) -> bool:
-        one, two = positions(path.name), positions(name)
+        one, two = positions(path), positions(streets / name)
         return bool(one and two and distance(one, two) <= RIGHT)
 
     asked = [streets / "photos" / outside[n] for n in evenly_spread(len(outside), 100)]
     write_demo_photos(folder / "town", TOWN_PLACES, TOWN_SEED)
-    town = index_of(folder / "town", folder / "town" / "database", folder / "town.placerec")
+    town = index_of(folder / "town", database_of(folder / "town"), folder / "town.placerec")
     nights = sorted((folder / "town" / "queries").glob("*.jpg"))
     return {
         STREETS: (index, Queries(asked, near, positions)),
@@ -249,7 +254,7 @@ def measure(data: Path, folder: Path) -> None:
     """Ask every index its own queries and those of the others; write the files and the page."""
     rows, curve = [], []
     for name in SETS:
-        index = index_of(data / name, data / name / "database", folder / f"{name}.placerec")
+        index = index_of(data / name, database_of(data / name), folder / f"{name}.placerec")
         most = dict.fromkeys(SETS, MOST_FOREIGN) | {name: MOST_QUERIES}
         groups = {other: half_of(data / other, "test", most[other]) for other in SETS}
         if name == SETS[0]:
