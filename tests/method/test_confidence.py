@@ -1,12 +1,23 @@
 """The confidence of an answer: evidence, the conformal test, radii, and its text form."""
 
+import csv
 import math
+from dataclasses import astuple
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from placerec.method.confidence import WEIGHTS, Calibration, evidence, map_odds, radii
+from placerec.method.confidence import (
+    FALSE_ALARMS,
+    USUAL_ODDS,
+    WEIGHTS,
+    Calibration,
+    evidence,
+    map_odds,
+    radii,
+)
 from placerec.method.where import fused_position
 from placerec.records import Position
 
@@ -62,6 +73,14 @@ def test_a_share_too_small_for_the_foreign_photos_calls_nothing_in_the_map():
     assert calibration.in_map(strong, 0.05)
     assert not calibration.in_map(strong, 0.01)
     assert not calibration.in_map(np.array([-9.0, 0.0, 0.0]), 0.999)
+
+
+def test_the_numbers_are_those_that_the_fit_has_written():
+    file = Path(__file__).parent.parent.parent / "results" / "confidence_weights.csv"
+    (row,) = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    values = [float(value) for value in row.values()]
+    assert values == [*astuple(WEIGHTS), *USUAL_ODDS]
+    assert [float(name.rpartition("_")[2]) for name in list(row)[5:]] == list(FALSE_ALARMS)
 
 
 def test_the_odds_are_linear_in_score_and_cosine():
