@@ -256,7 +256,7 @@ def loss(numbers: Array, values: Array, right: Array, weights: Array) -> float:
     """The weighted negative log likelihood, with a small penalty on large slopes."""
     confidence = Calibration(weights=Weights(*numbers)).confidence(values).clip(1e-6, 1 - 1e-6)
     likelihood = weights @ np.log(np.where(right, confidence, 1 - confidence))
-    return float(0.0005 * (numbers[0] ** 2 + (numbers[1] / 2) ** 2 + numbers[3] ** 2) - likelihood)
+    return float(0.0005 * (numbers[0] ** 2 + (numbers[1] / 4) ** 2 + numbers[3] ** 2) - likelihood)
 
 
 def measure(data: Path, folder: Path) -> None:

@@ -44,12 +44,12 @@ class Weights:
     margin_offset: float
 
 
-WEIGHTS = Weights(score=4.729, cosine=5.686, offset=14.269, margin=2.964, margin_offset=0.743)
+WEIGHTS = Weights(score=4.389, cosine=15.047, offset=11.263, margin=2.931, margin_offset=0.76)
 
 # The log-odds of "in the map" that these shares of the foreign queries of the fit exceed, on the
 # worse of its two maps. Both are those of results/confidence_weights.csv.
 FALSE_ALARMS = (0.01, 0.05, 0.1, 0.25, 0.5)
-USUAL_ODDS = (0.224, -1.105, -1.49, -2.032, -2.775)
+USUAL_ODDS = (-0.493, -1.693, -2.007, -2.498, -3.27)
 
 
 @dataclass(frozen=True, slots=True)
