@@ -5,7 +5,7 @@ Usage, from the top of the repository::
     python tools/make_foreign.py DATA_FOLDER/gsv_cambridge_train/photos
 
 The script writes ``src/placerec/models/weights/foreign.npz``: 40 street photos, evenly spread, as
-the trunk of the default method sees them. The photos cannot be made from it. An index answers them
+the trunk of the default method sees them. An index answers them
 when it is built, and so learns how much evidence a photo has that is not in the map.
 """
 
