@@ -81,6 +81,7 @@ def query(
 
     In Python: placerec.PlaceRecognizer.open(INDEX).query(PHOTO).
     """  # noqa: D301 - the character keeps the lines apart in click
+    from placerec.recognise.forms import answer_as_json
     from placerec.recognise.recognizer import PlaceRecognizer
 
     refuse_swapped("query", index, photos[0])
@@ -116,7 +117,7 @@ def query(
     if geojson:
         _write_geojson(geojson, answers)
     if as_json:
-        print_json([_answer_as_json(answer) for answer in answers])
+        print_json([answer_as_json(answer) for answer in answers])
     elif geojson:
         say(f"geojson: {geojson}")
     return list_skipped(skipped) or max((error.exit_code for error in undrawn), default=0)
@@ -227,29 +228,6 @@ def _draw_or_say_why(
     return []
 
 
-def _answer_as_json(answer: Answer) -> dict[str, Any]:
-    """Return the documented JSON object of one query (docs/COMMANDS.md)."""
-    places = [
-        _scores(place)
-        | {"inliers": place.inliers}
-        | {name: getattr(place.position, name, None) for name in ("latitude", "longitude")}
-        for place in answer.places
-    ]
-    where = answer.where and {
-        "latitude": answer.where.position.latitude, "longitude": answer.where.position.longitude,
-        "radius_68": answer.where.radius_68, "radius_95": answer.where.radius_95,
-    }  # fmt: skip
-    return {
-        "query": answer.query, "in_map": answer.in_map, "where": where, "places": places,
-        "note": answer.note, "uncalibrated": answer.uncalibrated,
-    }  # fmt: skip
-
-
-def _scores(place: Place) -> dict[str, Any]:
-    names = ("rank", "path", "confidence", "score", "global_score")
-    return {name: getattr(place, name) for name in names}
-
-
 def print_answer(answer: Answer) -> None:
     """Print the places of one query as a table, or why there is none."""
     from placerec.photos.structure import BLANK
@@ -310,17 +288,9 @@ def draw_best(recognizer: PlaceRecognizer, photo: Photo, answer: Answer, picture
 
 
 def _write_geojson(path: Path, answers: list[Answer]) -> None:
-    features = [
-        {
-            "type": "Feature",
-            "geometry": {"type": "Point",
-                         "coordinates": [place.position.longitude, place.position.latitude]},
-            "properties": {"query": answer.query} | _scores(place),
-        }
-        for answer in answers
-        for place in answer.places
-        if place.position
-    ]  # fmt: skip
+    from placerec.recognise.forms import answer_as_features
+
+    features = [feature for answer in answers for feature in answer_as_features(answer)]
     if not features:
         warn(f"{path}: it has no place, because no answer has a position")
     write_geojson(path, features)

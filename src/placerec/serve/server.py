@@ -25,8 +25,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
+from placerec.recognise.forms import answer_as_json
 from placerec.records import Photo
-from placerec.serve.answers import answer_as_geojson, answer_as_json, answer_for_page
+from placerec.serve.answers import answer_as_geojson, answer_for_page
 from placerec.serve.pictures import SMALL
 from placerec.serve.search import Report, ServedIndex, no_report
 
