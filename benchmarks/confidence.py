@@ -171,7 +171,7 @@ def row_of(index: str, queries: str, asked: list[Asked]) -> dict[str, object]:
     metres = np.array([one.metres for one in asked])
     radii = np.array([one.radii for one in asked])
     refused = np.array([not one.in_map for one in asked])
-    foreign, located = not right.any(), np.isfinite(metres).any()
+    foreign, located = not right.any(), np.isfinite(metres).all()
     values = {
         "map": index, "queries": queries, "photos": len(asked),
         "mean_confidence": confidence.mean(), "in_map": (~refused).mean(),
