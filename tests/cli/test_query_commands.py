@@ -276,3 +276,17 @@ def test_a_very_narrow_photo_is_drawn(tmp_path):
     draw_match(narrow, wide, place, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as drawn:
         assert drawn.size == (10 + 12 + 640, 480)
+
+
+def test_a_folder_inside_that_cannot_be_read_is_listed_and_the_others_answer(
+    command, town, town_index, tmp_path, lock
+):
+    folder = tmp_path / "asked"
+    for name in ("open", "closed"):
+        (folder / name).mkdir(parents=True)
+        shutil.copy(town / "queries" / "night_000.jpg", folder / name)
+    lock(folder / "closed")
+    code, out, err = command("query", town_index, folder, "--json")
+    assert code == 5
+    assert [answer["query"] for answer in json.loads(out)] == [str(folder / "open/night_000.jpg")]
+    assert f"{folder / 'closed'}: this folder cannot be read" in err

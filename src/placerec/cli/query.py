@@ -161,7 +161,7 @@ def match(
 
 
 def photos_of(given_paths: tuple[Path, ...]) -> tuple[list[Path], list[PlacerecError]]:
-    """Return the photos, those of a folder one by one, and why a folder has none.
+    """Return the photos, those of a folder one by one, and why others are left out.
 
     Raises ``NotFound`` if the only path is a folder without photos.
     """
@@ -169,7 +169,14 @@ def photos_of(given_paths: tuple[Path, ...]) -> tuple[list[Path], list[PlacerecE
     problems: list[PlacerecError] = []
     for path in given_paths:
         try:
-            paths += _photos_below(path) if path.is_dir() else [path]
+            if not is_folder(path):
+                paths.append(path)
+                continue
+            names, unreadable = _photos_below(path)
+            paths += [path / name for name in names]
+            problems += [
+                PhotoError(path / name, "this folder cannot be read") for name in unreadable
+            ]
         except NotFound as error:
             if len(given_paths) == 1:
                 raise
@@ -177,13 +184,14 @@ def photos_of(given_paths: tuple[Path, ...]) -> tuple[list[Path], list[PlacerecE
     return paths, problems
 
 
-def _photos_below(folder: Path) -> list[Path]:
-    from placerec.photos.find import find_photos
+def _photos_below(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the photos of a folder, and of the folders that cannot be read."""
+    from placerec.photos.find import look_through
 
-    names = find_photos(folder)
-    if not names:
+    content = look_through(folder)
+    if not content.photos:
         raise NotFound(folder, "no photo in this folder", "give the folder of the photos")
-    return [folder / name for name in names]
+    return content.photos, content.unreadable
 
 
 def _pictures_of(
