@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from placerec import PlaceRecognizer
 from placerec.geotag import geotag_photos
@@ -141,6 +141,17 @@ def test_a_wrong_option_is_refused_before_any_work(geotag, words, why):
     assert out == ""
     assert why in err
     assert contents(geotag.folder) == before
+
+
+def test_positions_that_it_wrote_make_no_other_photo_surer_at_the_next_call(geotag):
+    for second, name in enumerate(("sure.jpg", "unsure.jpg")):
+        exif = Image.Exif()
+        exif[ExifTags.IFD.Exif] = {36867: f"2024:05:01 12:00:0{second}"}
+        Image.new("RGB", (64, 48), "grey").save(name, exif=exif)
+    first, second = (json.loads(geotag(".", "--xmp", "--json")[0]) for _ in range(2))
+    assert [photo["status"] for photo in first] == ["outside", "located", "review"]
+    assert [photo["status"] for photo in second] == ["outside", "tagged", "review"]
+    assert 0.5 < first[2]["confidence"] == second[2]["confidence"]
 
 
 def test_a_photo_that_is_named_twice_is_one(geotag):

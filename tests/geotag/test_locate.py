@@ -109,6 +109,15 @@ def test_a_photo_taken_near_another_one_is_sure_where_their_places_are_near(seco
     assert both[1].confidence > tags[1].confidence
 
 
+def test_a_position_of_an_earlier_call_is_an_anchor_only_as_far_as_its_look_is_sure():
+    weak = answer((900, 0.5), (120, 0.45))
+    for given, near in ((None, True), (answer((100, 0.99)), True), (answer((100, 0.5)), False),
+                        (answer(note="nothing to recognise"), False)):  # fmt: skip
+        before, tag = locate({"a.jpg": (given, 0, at(100)), "b.jpg": (weak, 1, None)})
+        assert (before.status, before.position) == (TAGGED, at(100))
+        assert tag.position == at(120 if near else 900)
+
+
 def test_an_anchor_that_may_be_wrong_helps_less():
     photos = {"a.jpg": (answer((100, 0.92)), 0, None), "b.jpg": (answer((100, 0.5)), 1, None)}
     (_, tag) = locate(photos)

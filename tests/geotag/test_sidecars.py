@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from placerec.errors import Damaged, NoRoom, UsageError
-from placerec.geotag.sidecars import write_sidecar
+from placerec.geotag.sidecars import is_geotagged, write_sidecar
 from placerec.photos import read_position
 from placerec.records import Position
 
@@ -151,6 +151,21 @@ def test_a_photo_that_has_a_position_by_now_keeps_it(photo):
         with pytest.raises(UsageError, match=r"a\.jpg: it has a position"):
             write_sidecar(photo, Position(1.0, 2.0), merge=merge)
     assert files(photo) == before
+
+
+def test_a_side_car_says_that_placerec_wrote_the_position(photo):
+    side = photo.with_name("a.jpg.xmp")
+    for content in (None, b"hello", rated(), rated(GPS.format('GPSProcessingMethod="GPS"'))):
+        if content:
+            side.write_bytes(content)
+        assert not is_geotagged(photo)
+    side.write_bytes(rated())
+    write_sidecar(photo, HERE, merge=True)
+    assert is_geotagged(photo)
+    element = "<exif:GPSProcessingMethod>placerec</exif:GPSProcessingMethod>"
+    more = f"{GPS.split(' exif:')[0]}>{element}</r:Description"
+    side.write_bytes(rated(more).replace(b"</r:Description/>", b"</r:Description>"))
+    assert is_geotagged(photo)
 
 
 def test_what_cannot_be_written_or_read_leaves_nothing(photo, monkeypatch):

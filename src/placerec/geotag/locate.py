@@ -2,7 +2,9 @@
 
 A photo with a position, or one that is sure by its look alone, is an anchor. Each other photo is
 judged by its look, and by its distance from the last anchor before it and the first one after it.
-An anchor by look is judged so by the others, too: a place that contradicts them is not sure.
+An anchor by look is judged so by the others, too: a place that contradicts them is not sure. A
+position that an earlier call wrote is judged by the look again, so that guesses do not confirm
+each other.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
 from placerec.files import AnyPath, paths_of
+from placerec.geotag.sidecars import is_geotagged
 from placerec.geotag.travel import Travel
 from placerec.photos.sphere import distance
 from placerec.recognise.recognizer import PlaceRecognizer
@@ -63,7 +66,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A photo: its capture time, its own position if it has one, or else the answer to it."""
+    """A photo: its capture time, its own position if it has one, and the answer to it.
+
+    There is no answer if the position is from a camera or a person, so that it is not in doubt.
+    """
 
     photo: Path
     taken: datetime | None
@@ -131,7 +137,8 @@ def geotag_photos(
 def look_at(recognizer: PlaceRecognizer, path: Path) -> Look:
     """Read a photo, and ask where it was taken if it does not say so itself."""
     photo = recognizer.read(path)
-    answer = None if photo.position else recognizer.query(photo, PLACES)
+    certain = photo.position is not None and not is_geotagged(path)
+    answer = None if certain else recognizer.query(photo, PLACES)
     return Look(path, photo.taken, photo.position, answer)
 
 
@@ -170,7 +177,7 @@ def _spots(answer: Answer | None) -> list[Spot]:
 def _anchor(look: Look, spots: list[Spot], sure: float) -> Anchor | None:
     if look.taken is None:
         return None
-    if look.position:
+    if look.position and look.answer is None:
         return Anchor(look.taken, look.position, 1.0)
     if spots and spots[0].confidence >= sure:
         return Anchor(look.taken, spots[0].position, spots[0].confidence)

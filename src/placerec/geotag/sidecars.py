@@ -10,6 +10,7 @@ import codecs
 import os
 import shutil
 from pathlib import Path
+from xml.etree.ElementTree import Element
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
@@ -28,6 +29,7 @@ NEW = (
     f'<rdf:RDF xmlns:rdf="{RDF[1:-1]}">\n</rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="w"?>\n'
 ).encode()
 ANGLES = ("GPSLatitude", "GPSLatitudeRef", "GPSLongitude", "GPSLongitudeRef")
+METHOD = "placerec"  # of GPSProcessingMethod: how the position was made
 MINUTE = 10**6  # an angle is rounded to a millionth of a minute: 2 mm
 MOST_METRES = 0.01  # by which the position that is read back may differ
 
@@ -62,6 +64,17 @@ def write_sidecar(
     return target
 
 
+def is_geotagged(photo: Path) -> bool:
+    """Say whether a side-car of ``photo`` has a position that ``write_sidecar`` wrote."""
+    for side in filter(is_file, sidecars(photo)):
+        try:
+            if _exif_tags(parse(_content(side))).get("GPSProcessingMethod", "").strip() == METHOD:
+                return True
+        except (MarkupError, NotFound):
+            continue
+    return False
+
+
 def _require_own(side: Path, photo: Path, *, merge: bool) -> None:
     """Raise ``UsageError`` unless ``side`` may be changed for ``photo``."""
     if side.is_symlink() or not is_file(side):
@@ -88,14 +101,14 @@ def _content(side: Path) -> bytes:
 def _with_position(path: Path, packet: bytes, position: Position, radius: float | None) -> bytes:
     """Return an XMP packet with one more rdf:Description, which has the position."""
     end, present = _look_into(path, packet)
-    if present.intersection(ANGLES):
+    if present.keys() & set(ANGLES):
         raise _cannot(path, "it has GPS tags without a position; remove these tags first")
     tags = {
         "GPSVersionID": "2.3.0.0",
         "GPSMapDatum": "WGS-84",
         "GPSLatitude": _angle(position.latitude, "NS"),
         "GPSLongitude": _angle(position.longitude, "EW"),
-        "GPSProcessingMethod": "placerec",
+        "GPSProcessingMethod": METHOD,
     }
     if radius is not None:
         tags["GPSHPositioningError"] = f"{round(radius * 10)}/10"
@@ -109,8 +122,8 @@ def _with_position(path: Path, packet: bytes, position: Position, radius: float 
     return with_position
 
 
-def _look_into(path: Path, packet: bytes) -> tuple[int, set[str]]:
-    """Return the offset of the tag that ends the RDF, and which EXIF tags the photo has there."""
+def _look_into(path: Path, packet: bytes) -> tuple[int, dict[str, str]]:
+    """Return the offset of the tag that ends the RDF, and the EXIF tags of the photo."""
     if len(packet) > MOST_BYTES:
         raise _cannot(path, f"it has more than {MOST_BYTES} bytes")
     ends: list[int] = []
@@ -126,11 +139,18 @@ def _look_into(path: Path, packet: bytes) -> tuple[int, set[str]]:
         parser.Parse(packet, True)
     except (MarkupError, expat.ExpatError) as error:
         raise _cannot(path, str(error)) from error
-    parts = root.findall(f".//{RDF}RDF/{RDF}Description")
     if len(ends) != 1 or not packet.startswith("</".encode(_encoding(packet)), ends[0]):
         raise _cannot(path, "it has no rdf:RDF, or several, or an empty one")
-    names = {name for part in parts for name in (*part.attrib, *(child.tag for child in part))}
-    return ends[0], {name.removeprefix(EXIF) for name in names if name.startswith(EXIF)}
+    return ends[0], _exif_tags(root)
+
+
+def _exif_tags(root: Element) -> dict[str, str]:
+    """Return the EXIF tags of the photo itself, and their texts."""
+    tags: dict[str, str] = {}
+    for part in root.iterfind(f".//{RDF}RDF/{RDF}Description"):
+        texts = {**part.attrib, **{child.tag: child.text or "" for child in part}}
+        tags |= {name[len(EXIF) :]: text for name, text in texts.items() if name.startswith(EXIF)}
+    return tags
 
 
 def _encoding(packet: bytes) -> str:
