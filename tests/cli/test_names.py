@@ -44,10 +44,10 @@ def test_a_query_shows_names_on_one_line_each(placerec, named):
     photos = [named / "photos" / name for name in NAMES]
     shown = placerec("query", named / "a.placerec", *photos, "--top", 2)
     lines = shown_lines(shown.stdout)
-    assert len(lines) == len(NAMES) * 4
+    assert len(lines) == len(NAMES) * 5
     for number, (name, photo) in enumerate(zip(NAMES, photos, strict=True)):
-        assert lines[4 * number] == printable(photo)
-        assert f"  {printable(name)}  " in lines[4 * number + 2]
+        assert lines[5 * number] == printable(photo)
+        assert f"  {printable(name)}  " in lines[5 * number + 3]
     refused = placerec(
         "query", named / "a.placerec", *photos[:1], named / "photos" / BROKEN, code=5
     )

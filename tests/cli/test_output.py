@@ -53,4 +53,4 @@ def test_a_terminal_that_cannot_show_a_letter_gets_an_escape(placerec, photos):
     words = ("query", "a.placerec", photos / "東.jpg")
     lines = placerec(*words, env={"PYTHONIOENCODING": "latin-1"}).stdout.splitlines()
     assert lines[0].endswith(r"\u6771.jpg")
-    assert r" \u6771.jpg " in lines[2]
+    assert r" \u6771.jpg " in lines[3]

@@ -15,7 +15,7 @@ from placerec.errors import DamagedIndex
 from placerec.index import IndexReader, calibrate, schema, verify
 from placerec.index.build import build_index
 from placerec.index.index_model import model_of_index
-from placerec.method.confidence import Calibration, map_odds
+from placerec.method.confidence import USUAL_ODDS, Calibration, map_odds
 from placerec.models.foreign import FILE, LEVELS, foreign_maps, pack, unpack
 from placerec.models.resolve import AUTO
 from placerec.photos.sphere import distance
@@ -105,7 +105,9 @@ def test_a_pattern_is_not_in_the_map_and_no_place_is_sure(street):
 def test_a_larger_share_of_false_alarms_accepts_more(street, nights):
     with IndexReader.open(street) as reader:
         calibration = reader.info.calibration
-    odds = np.linspace(min(calibration.foreign) - 1, max(calibration.foreign) + 1, 200)
+    odds = np.linspace(
+        min(calibration.foreign) - 1, max(*calibration.foreign, *USUAL_ODDS) + 1, 200
+    )
     weak, strong = (
         {n for n, value in enumerate(odds) if calibration.in_map(evidence_of(value), share)}
         for share in (0.5, 0.05)

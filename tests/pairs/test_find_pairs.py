@@ -122,7 +122,7 @@ def test_only_sure_answers_are_pairs_and_a_sequence_stays(recognizer, monkeypatc
 
 
 def test_sure_needs_a_calibrated_index(recognizer):
-    with pytest.raises(UsageError, match=r"have no confidence \(it is not calibrated\)"):
+    with pytest.raises(UsageError, match=r"have no confidence \(only the default method"):
         find_pairs(recognizer, sure=0.9)
 
 
