@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from placerec import PlaceRecognizer
 from placerec.index.update import refresh_index
 from serve.serve_support import running
 
@@ -23,3 +24,13 @@ def own_index(town_index, photos, tmp_path):
     index = shutil.copy(town_index, tmp_path / "own.placerec")
     refresh_index(index, folder=photos)
     return index, photos
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """``answers(answer)``: every search has this answer."""
+
+    def set_answer(answer):
+        monkeypatch.setattr(PlaceRecognizer, "query", lambda *_: answer)
+
+    return set_answer

@@ -17,7 +17,6 @@ from PIL import Image
 
 from placerec.index.build import build_index
 from placerec.index.update import refresh_index
-from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.records import Answer
 from placerec.runtime import Runtime
 from serve.serve_support import answer_of, running
@@ -136,14 +135,6 @@ def visit(browser):
 @pytest.fixture
 def photo(town):
     return town / "queries" / "night_000.jpg"
-
-
-@pytest.fixture
-def answers(monkeypatch):
-    def set_answer(answer):
-        monkeypatch.setattr(PlaceRecognizer, "query", lambda *_: answer)
-
-    return set_answer
 
 
 def test_a_chosen_photo_gets_places_a_pair_a_map_and_an_address(visit, server, photo):

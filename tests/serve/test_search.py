@@ -24,16 +24,6 @@ def photo(town):
     return (town / "queries" / "night_000.jpg").read_bytes()
 
 
-@pytest.fixture
-def answers(monkeypatch):
-    """``answers(answer)``: every search has this answer."""
-
-    def set_answer(answer):
-        monkeypatch.setattr(PlaceRecognizer, "query", lambda *_: answer)
-
-    return set_answer
-
-
 def test_a_search_says_its_stages_and_then_the_answer_of_the_library(server, photo, town_index):
     *stages, last = post(server, photo).lines
     assert [line["stage"] for line in stages] == STAGES

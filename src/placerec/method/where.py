@@ -1,9 +1,7 @@
 """Where a query was taken: the positions of the candidates that agree, as one position.
 
-The candidates near the best one are averaged with the cube of their scores. On the training
-streets this is nearer to the truth than the position of the best one alone
-(docs/MEASUREMENTS.md). A candidate far from the best one does not count, so a wrong one moves
-nothing.
+The candidates near the best one are averaged with the cube of their scores. A candidate far from
+the best one does not count, so a wrong one moves nothing. docs/MEASUREMENTS.md has the error.
 """
 
 from __future__ import annotations
