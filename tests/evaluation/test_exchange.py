@@ -92,10 +92,10 @@ def test_plain_text_is_a_query_and_its_answers_a_line(data, tmp_path):
     assert text == "q0.jpg d3.jpg d1.jpg\nq1.jpg\nq2.jpg d0.jpg\n"
 
 
-def test_answers_without_scores_have_no_confidence(data, tmp_path):
+def test_answers_without_scores_have_no_score(data, tmp_path):
     predicted = read("hloc", data, tmp_path, "q0.jpg d0.jpg\n")
     assert math.isnan(predicted["town", "q0.jpg"].retrieved[0][1])
-    assert outcomes(data, predicted)[0].retrieved.confidence is None
+    assert outcomes(data, predicted)[0].retrieved.score is None
 
 
 def tree(queries, database, sides=("queries", "database"), root="/data/set", **options):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # the command line reads FORMS, and must not load NumPy for i
     from placerec.evaluation.dataset import Dataset, Search
     from placerec.records import Array
 
-NO_SCORE = math.nan  # of an answer in a form without scores; it has no confidence
+NO_SCORE = math.nan  # of an answer in a form without scores
 RECORDS = "sensors/records_data/"  # of kapture: images are known by their paths below it
 RIG_CAMERAS = ("left", "rear", "right")  # RobotCar's folders, which a submission keeps
 

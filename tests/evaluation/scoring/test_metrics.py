@@ -78,7 +78,7 @@ def test_pose_thresholds_need_metres_and_degrees_and_count_only_posed_queries():
 def test_a_query_without_a_positive_can_only_be_a_false_answer():
     results = [RankingResult(1, (), 0.9), RankingResult(1, (1,), 0.8)]
     curve = curve_of(results, np.array([0, 1]))
-    assert curve.confidence.tolist() == [0.9, 0.8]
+    assert curve.score.tolist() == [0.9, 0.8]
     assert curve.precision.tolist() == [0.0, 0.5]
     assert curve.recall.tolist() == [0.0, 1.0]
     values = measured(results, [0, 1])
@@ -86,7 +86,7 @@ def test_a_query_without_a_positive_can_only_be_a_false_answer():
     assert values["recall_at_full_precision"] == 0.0
 
 
-def test_equal_confidences_are_accepted_together():
+def test_equal_scores_are_accepted_together():
     results = [
         RankingResult(1, (1,), 0.9),
         RankingResult(1, (1,), 0.8),
@@ -94,7 +94,7 @@ def test_equal_confidences_are_accepted_together():
         RankingResult(1, (1,), 0.1),
     ]
     curve = curve_of(results, np.array([1, 1, 1, 1]))
-    assert curve.confidence.tolist() == [0.9, 0.8, 0.1]
+    assert curve.score.tolist() == [0.9, 0.8, 0.1]
     assert curve.precision.tolist() == [1.0, 2 / 3, 3 / 4]
     assert curve.recall.tolist() == [0.25, 0.5, 0.75]
     values = measured(results, [1] * 4)
@@ -107,7 +107,7 @@ def test_an_unanswered_query_lowers_the_recall_of_the_curve_only():
     assert (curve.precision.tolist(), curve.recall.tolist()) == ([1.0], [0.5])
 
 
-def test_answers_without_confidence_have_no_curve_but_all_other_measures():
+def test_answers_without_score_have_no_curve_but_all_other_measures():
     values = measured([RankingResult(1, (1,)), RankingResult(1, (1,), 0.5)], [1, 1])
     assert np.isnan(values["pr_auc"])
     assert values["recall@1"] == 1.0
@@ -139,7 +139,7 @@ def test_a_weight_of_two_is_the_query_twice():
 
 @st.composite
 def answered(draw):
-    """A ranking of 12 photos cut at some length, its positives, and a coarse confidence."""
+    """A ranking of 12 photos cut at some length, its positives, and a coarse score."""
     order = draw(st.permutations(range(12)))[: draw(st.integers(0, 12))]
     positives = draw(st.frozensets(st.integers(0, 11), max_size=5))
     return order, positives, draw(st.integers(0, 4)) / 4
@@ -152,9 +152,9 @@ def test_all_measures_equal_their_plain_versions(queries):
         RankingResult(
             len(order),
             tuple(rank for rank, n in enumerate(order, 1) if n in positives),
-            confidence if order else None,
+            score if order else None,
         )
-        for order, positives, confidence in queries
+        for order, positives, score in queries
     ]
     values = measured(results, [len(positives) for _, positives, _ in queries])
     for n in CUTS:
@@ -190,8 +190,8 @@ def plain_curve(queries):
         return nan, nan
     area, full, before = 0.0, 0.0, 0.0
     for threshold in (1.0, 0.75, 0.5, 0.25, 0.0):
-        accepted = [(order[0] in positives) for order, positives, confidence in queries
-                    if order and confidence >= threshold]  # fmt: skip
+        accepted = [(order[0] in positives) for order, positives, score in queries
+                    if order and score >= threshold]  # fmt: skip
         if accepted:
             precision, recall = sum(accepted) / len(accepted), sum(accepted) / total
             area += (recall - before) * precision

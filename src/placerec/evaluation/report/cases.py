@@ -80,7 +80,7 @@ def case_groups(
 
 
 def _highest_score_first(outcome: Outcome) -> tuple[bool, float, str, str]:
-    score = outcome.final.confidence
+    score = outcome.final.score
     return score is None, -(score or 0.0), outcome.search, outcome.query
 
 

@@ -35,13 +35,13 @@ class RankingResult(NamedTuple):
     """What one ranking of one query achieved.
 
     ``answers`` is the length of the ranking. ``ranks`` are the ranks of the positives in it,
-    ascending, from 1. ``confidence`` is the score of the first answer; ``metres`` and ``degrees``
+    ascending, from 1. ``score`` is that of the first answer; ``metres`` and ``degrees``
     are its distance from the query. Unknown values are ``None``.
     """
 
     answers: int = 0
     ranks: tuple[int, ...] = ()
-    confidence: float | None = None
+    score: float | None = None
     metres: float | None = None
     degrees: float | None = None
 
@@ -52,9 +52,9 @@ class RankingResult(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A precision-recall curve: one point per distinct confidence, falling; three arrays (n,)."""
+    """A precision-recall curve: one point per distinct score, falling; three arrays (n,)."""
 
-    confidence: Array
+    score: Array
     precision: Array
     recall: Array
 
@@ -136,14 +136,14 @@ class Measures:
         self._summands = np.where(self._counted, self.values, 0.0)
         self._answerable = positives > 0
         rows = np.array([row for row, result in enumerate(results) if result.answers], np.int64)
-        confidence = np.array([results[row].confidence for row in rows], np.float64)
-        self._has_curve = not np.any(np.isnan(confidence))  # NaN stands for None
-        falling = best_first(confidence)
-        self._order, confidence = rows[falling], confidence[falling]
+        score = np.array([results[row].score for row in rows], np.float64)
+        self._has_curve = not np.any(np.isnan(score))  # NaN stands for None
+        falling = best_first(score)
+        self._order, score = rows[falling], score[falling]
         self._correct = np.array([results[row].correct for row in self._order], np.float64)
-        # The last position of each distinct confidence: equal ones are accepted together.
-        self._ends = np.flatnonzero(np.diff(confidence, append=-np.inf) != 0)
-        self._confidence = confidence[self._ends]
+        # The last position of each distinct score: equal ones are accepted together.
+        self._ends = np.flatnonzero(np.diff(score, append=-np.inf) != 0)
+        self._score = score[self._ends]
 
     def counted(self, name: str) -> Array:
         """Return which queries (Q,) bool count for a measure."""
@@ -160,18 +160,18 @@ class Measures:
         return np.concatenate((means, self._of_curve(weights)), axis=1)
 
     def curve(self) -> Curve | None:
-        """Return the precision and recall of accepting the answers with confidence >= t.
+        """Return the precision and recall of accepting the answers with score >= t.
 
-        There is one point for each confidence t of a first answer. Precision is the correct
-        accepted answers / the accepted answers; recall is the correct accepted answers / the
-        queries with a positive. So the answer to a query without a positive is always false, and a
-        query without an answer lowers the recall only. Return ``None`` if an answer has no
-        confidence or no query has a positive.
+        There is one point for each score t of a first answer. Precision is the correct accepted
+        answers / the accepted answers; recall is the correct accepted answers / the queries with a
+        positive. So the answer to a query without a positive is always false, and a query without
+        an answer lowers the recall only. Return ``None`` if an answer has no score or no query has
+        a positive.
         """
         if not self._has_curve or not np.any(self._answerable):
             return None
         precision, recall = self._precision_recall(np.ones((1, len(self.values))))
-        return Curve(self._confidence, precision[0], recall[0])
+        return Curve(self._score, precision[0], recall[0])
 
     def _precision_recall(self, weights: Array) -> tuple[Array, Array]:
         """Return two arrays (b, n) for weights (b, Q); the precision is 1 if none is accepted."""
@@ -185,8 +185,8 @@ class Measures:
     def _of_curve(self, weights: Array) -> Array:
         """Return the area under the curve, and the largest recall at precision 1, as (b, 2).
 
-        The area is the sum of (recall_k - recall_{k-1}) * precision_k. The recall is 0 if the most
-        confident answer is wrong.
+        The area is the sum of (recall_k - recall_{k-1}) * precision_k. The recall is 0 if the answer
+        with the highest score is wrong.
         """
         if not self._has_curve:
             return np.full((len(weights), 2), np.nan)

@@ -218,11 +218,11 @@ def _result(
         ranks[numbers[name]] = rank
     if not ranks:
         return RankingResult()
-    confidence = float(ranking[0][1])
+    score = float(ranking[0][1])
     return RankingResult(
         len(ranks),
         tuple(sorted(ranks[number] for number in _positives(search, row) if number in ranks)),
-        confidence if np.isfinite(confidence) else None,
+        score if np.isfinite(score) else None,
         *_distance(search, row, numbers[ranking[0][0]]),
     )
 
@@ -326,10 +326,10 @@ def _estimates(outcomes: Sequence[Outcome], ranking: str, reach: Reach) -> dict[
 
 
 def _curve_json(curve: Curve | None) -> list[list[float]] | None:
-    """Return at most ``CURVE_POINTS`` points (confidence, precision, recall), with both ends."""
+    """Return at most ``CURVE_POINTS`` points (score, precision, recall), with both ends."""
     if curve is None:
         return None
-    count = len(curve.confidence)
+    count = len(curve.score)
     rows = np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(np.int64))
     points = np.stack(curve, axis=1)[rows]
     values: list[list[float]] = rounded(points.tolist())
