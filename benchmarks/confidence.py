@@ -26,13 +26,13 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.stats import rankdata
 from table import ROOT, append_rows, page_table, write_page
 
 from placerec import PlaceRecognizer, build_index
 from placerec.demo import write_demo_photos
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.query_lists import select_queries
+from placerec.evaluation.scoring.confidence import auc, bins, calibration_error
 from placerec.index.calibrate import Places
 from placerec.method.confidence import FALSE_ALARMS, Calibration, Weights, map_odds
 from placerec.photos.find import evenly_spread, find_photos
@@ -47,7 +47,6 @@ MOST_QUERIES, MOST_FOREIGN = 124, 60
 RIGHT = 25.0  # metres
 TOWN_PLACES, TOWN_SEED = 80, 3
 FOREIGN_WEIGHT = 0.5
-BINS = 10
 BOUNDS = [(0, None), (0, None), (None, None), (0, None), (None, None)]
 STARTS = [(2.0, 10.0, 5.0, 2.0, 0.0), (1.0, 5.0, 3.0, 5.0, -1.0), (4.5, 17.5, 11.0, 3.0, 1.0)]
 CURVE = ("map", "from", "share", "mean_confidence", "right")
@@ -139,29 +138,6 @@ def ask(index: Path, queries: Queries) -> list[Asked]:
                       metres, radii)
             )  # fmt: skip
     return asked
-
-
-def calibration_error(confidence: Array, right: Array) -> float:
-    """The expected calibration error: mean gap of confidence and accuracy over 10 equal bins."""
-    return sum(share * abs(mean - accuracy) for _, share, mean, accuracy in bins(confidence, right))
-
-
-def bins(confidence: Array, right: Array) -> list[tuple[float, float, float, float]]:
-    """Lower end, share of the answers, mean confidence and accuracy of each bin with answers."""
-    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return [
-        (b / BINS, float((number == b).mean()), float(confidence[number == b].mean()),
-         float(right[number == b].mean()))
-        for b in range(BINS) if (number == b).any()
-    ]  # fmt: skip
-
-
-def auc(confidence: Array, right: Array) -> float:
-    """The probability that a right answer has a higher confidence than a wrong one."""
-    if right.all() or not right.any():
-        return np.nan
-    ranks, count = rankdata(confidence)[right], right.sum()
-    return float((ranks.sum() - count * (count + 1) / 2) / count / (~right).sum())
 
 
 def row_of(index: str, queries: str, asked: list[Asked]) -> dict[str, object]:

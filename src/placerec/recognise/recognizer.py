@@ -168,7 +168,7 @@ class PlaceRecognizer:
             return Answer(name, (), "no photo of the index can be recognised")
         order, final = order[seen], final[seen]
         entries = [self.index.entries[row] for row in rows[order].tolist()]
-        confidences, judgement = self._judge(rows[order].tolist(), final, cosines[order])
+        confidences, judgement = self.judge(rows[order].tolist(), final, cosines[order])
         places = tuple(
             Place(
                 rank, entry.name, float(score), float(cosines[number]), entry.position,
@@ -180,8 +180,15 @@ class PlaceRecognizer:
         )  # fmt: skip
         return replace(judgement, query=name, places=places[:top])
 
-    def _judge(self, rows: list[int], scores: Array, cosines: Array) -> tuple[list[Any], Answer]:
-        """Return the confidence of each candidate, best first, and an answer with what they say."""
+    def judge(
+        self, rows: list[int], scores: Array, cosines: Array
+    ) -> tuple[list[float | None], Answer]:
+        """Return the confidence of each candidate, best first, and an answer with what they say.
+
+        The candidates are photos of the index with structure: their ``rows``, final ``scores`` (n,)
+        and global ``cosines`` (n,). The answer has no places; it has ``in_map`` and ``where``, or
+        the reason in ``uncalibrated``.
+        """
         calibration = self.index.info.calibration
         reason = no_confidence(self.settings) or calibration.reason
         if reason:

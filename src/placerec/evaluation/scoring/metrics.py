@@ -185,8 +185,8 @@ class Measures:
     def _of_curve(self, weights: Array) -> Array:
         """Return the area under the curve, and the largest recall at precision 1, as (b, 2).
 
-        The area is the sum of (recall_k - recall_{k-1}) * precision_k. The recall is 0 if the answer
-        with the highest score is wrong.
+        The area is the sum of (recall_k - recall_{k-1}) * precision_k. The recall is 0 if the
+        answer with the highest score is wrong.
         """
         if not self._has_curve:
             return np.full((len(weights), 2), np.nan)
