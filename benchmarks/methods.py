@@ -34,7 +34,8 @@ from placerec.evaluation.methods import named_method
 from placerec.evaluation.query_lists import sample_queries, with_distractors
 from placerec.evaluation.run_folder import write_run_folder
 from placerec.evaluation.runner import Run, evaluate
-from placerec.evaluation.scoring.outcomes import outcomes, scores
+from placerec.evaluation.scoring.outcomes import outcomes
+from placerec.evaluation.scoring.scores import scores
 from placerec.runtime import Runtime
 
 TABLE = ROOT / "results" / "methods.csv"

@@ -15,7 +15,8 @@ from placerec.evaluation.geometry import on_the_map
 from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.report import cases, write_report
 from placerec.evaluation.report.cases import Thumbnail
-from placerec.evaluation.scoring.outcomes import outcomes, scores
+from placerec.evaluation.scoring.outcomes import outcomes
+from placerec.evaluation.scoring.scores import scores
 
 COUNT = 12  # queries, and twice as many database photos: 2n and 2n + 1 answer query n
 HOSTILE = "<script>alert('q\"')</script>\n'\"/><b x=\"&amp;\u202egpj.\udcff.jpg"

@@ -177,8 +177,8 @@ def test_a_run_of_another_format_is_refused_with_both_formats(copy, tmp_path):
     out, method = tmp_path / "run", Method(MeanColour(), None, 0)
     evaluate(open_dataset(copy), method, out=out)
     text = (out / PREDICTIONS).read_text("utf-8")
-    (out / PREDICTIONS).write_text(text.replace('"format": 2', '"format": 1'), "utf-8")
-    with pytest.raises(UsageError, match=r"another format \(format: 1, now 2\)"):
+    (out / PREDICTIONS).write_text(text.replace('"format": 3', '"format": 2'), "utf-8")
+    with pytest.raises(UsageError, match=r"another format \(format: 2, now 3\)"):
         evaluate(open_dataset(copy), method, out=out)
 
 

@@ -16,11 +16,14 @@ import numpy as np
 from placerec.errors import UsageError
 from placerec.evaluation.run_folder import ScoredRun
 from placerec.evaluation.scoring import intervals
-from placerec.evaluation.scoring.metrics import MAIN, RankingResult
-from placerec.evaluation.scoring.outcomes import measures_of, places_of, rounded
+from placerec.evaluation.scoring.confidence import OwnMeasures
+from placerec.evaluation.scoring.metrics import MAIN, Measures, RankingResult
+from placerec.evaluation.scoring.scores import measures_of, own_measures_of, places_of, rounded
+from placerec.records import Array
 
 Query = tuple[str, str]  # the names of the search and the query
 Results = Sequence[RankingResult]
+Measured = Measures | OwnMeasures
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Difference:
     """One measure of two rankings. ``difference`` is second minus first, with its interval.
 
     ``won`` and ``lost`` count the queries whose own value rose or fell. They are ``None`` for the
-    two measures of the precision-recall curve, which have no value per query.
+    two measures of the precision-recall curve and for those of confidence, which have no value per
+    query.
     """
 
     measure: str
@@ -52,7 +56,8 @@ class Difference:
 class Comparison:
     """Two runs of one protocol.
 
-    ``differences`` are those of the final rankings. ``retrieved`` are those of the global rankings,
+    ``differences`` are those of the final rankings, and of the confidences if both runs have them.
+    ``retrieved`` are those of the global rankings,
     if a run re-ranks. ``won`` and ``lost`` are the queries whose first answer is correct in one run
     only: in the second, or in the first.
     """
@@ -118,6 +123,7 @@ def compare(first: ScoredRun, second: ScoredRun) -> Comparison:
         )
     before, after = ([outcome.final for outcome in run.outcomes] for run in (first, second))
     final = _comparison(first.name, second.name, first, before, after, defined)
+    final = replace(final, differences=final.differences + _of_confidence(first, second))
     if not any(outcome.reranked for run in (first, second) for outcome in run.outcomes):
         return final
     before, after = ([outcome.retrieved for outcome in run.outcomes] for run in (first, second))
@@ -139,19 +145,38 @@ def gain(run: ScoredRun) -> Comparison | None:
 def _comparison(
     first: str, second: str, run: ScoredRun, before: Results, after: Results, defined: set[str]
 ) -> Comparison:
-    old_measures, new_measures = measures_of(run.outcomes, before), measures_of(run.outcomes, after)
+    old, new = measures_of(run.outcomes, before), measures_of(run.outcomes, after)
+    rises = [*(new.values - old.values).T, None, None]  # the curve has no value per query
+    differences = _differences(run, old, new, rises, defined)
+    pairs = list(zip(_queries(run), before, after, strict=True))
+    return Comparison(
+        first, second, run.protocol, run.hash, len(pairs), differences,
+        won=tuple(query for query, old, new in pairs if new.correct and not old.correct),
+        lost=tuple(query for query, old, new in pairs if old.correct and not new.correct),
+    )  # fmt: skip
+
+
+def _of_confidence(first: ScoredRun, second: ScoredRun) -> tuple[Difference, ...]:
+    """Compare the measures of confidence; none if a run has no confidences."""
+    old, new = (own_measures_of(run.outcomes) for run in (first, second))
+    if old is None or new is None:
+        return ()
+    defined = _defined(first, "confidence") & _defined(second, "confidence")
+    return _differences(first, old, new, [None] * len(old.names), defined)
+
+
+def _differences(
+    run: ScoredRun, old_measures: Measured, new_measures: Measured,
+    rises: Sequence[Array | None], defined: set[str],
+) -> tuple[Difference, ...]:  # fmt: skip
+    """Return the measures in ``defined``; ``rises`` has the difference (Q,) of each query."""
     estimates = intervals.estimates(
         places_of(run.outcomes),
         lambda weights: new_measures.weighted(weights) - old_measures.weighted(weights),
         [old_measures.counted(name) for name in old_measures.names],
     )
-    all_once = np.ones((1, len(before)))
+    all_once = np.ones((1, len(run.outcomes)))
     values = (part.weighted(all_once)[0].tolist() for part in (old_measures, new_measures))
-    rises = [
-        *(new_measures.values - old_measures.values).T,
-        None,
-        None,
-    ]  # the curve has no value per query
     differences = []
     for name, old, new, rise, estimate in zip(
         old_measures.names, *values, rises, estimates, strict=True
@@ -163,12 +188,7 @@ def _comparison(
             lost = None if rise is None else int((rise < 0).sum())
             row = Difference(name, old, new, value, low, high, won, lost, estimate.doubt)
             differences.append(row)
-    pairs = list(zip(_queries(run), before, after, strict=True))
-    return Comparison(
-        first, second, run.protocol, run.hash, len(pairs), tuple(differences),
-        won=tuple(query for query, old, new in pairs if new.correct and not old.correct),
-        lost=tuple(query for query, old, new in pairs if old.correct and not new.correct),
-    )  # fmt: skip
+    return tuple(differences)
 
 
 def _queries(run: ScoredRun) -> list[Query]:

@@ -27,6 +27,7 @@ from placerec.evaluation.searchers import (
     Verifier,
 )
 from placerec.files import file_sha256
+from placerec.index.calibrate import NOT_THE_DEFAULT, no_confidence
 from placerec.models.resolve import AUTO, AnyModel, resolve, settings_for
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import METHODS, AnySettings
@@ -90,6 +91,13 @@ class Method:
         if isinstance(self.reranking, Own):
             return self.reranking.settings.scorer
         return self.reranking.name if self.reranking else None
+
+    @property
+    def no_confidence(self) -> str:
+        """Why its answers have no confidence; empty if they have one in a calibrated index."""
+        if isinstance(self.retrieval, Own) and self.reranking is self.retrieval:
+            return no_confidence(self.retrieval.settings)
+        return NOT_THE_DEFAULT
 
     def as_json(self) -> dict[str, Any]:
         """Return what a resumed run must have in common; this opens the weights of our methods."""

@@ -22,6 +22,7 @@ from placerec.errors import BadTable, NoRoom, NotFound, UsageError
 
 Ranking = tuple[tuple[str, float], ...]  # names of database photos, best first, with their scores
 MAX_DIFFERENCES = 3  # in an error message
+FOREIGN = "/foreign/"  # no query of a data set begins with a slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Prediction:
     ``retrieved`` is the global ranking (scores: cosine). ``reranked`` is the final one, or ``None``
     if the method only retrieves. ``milliseconds`` are wall-clock times by stage: ``encode`` (file
     to descriptors), ``search``, ``rerank``. ``error`` says why a photo cannot be read; then there
-    is no ranking, and the query counts as not found.
+    is no ranking, and the query counts as not found. ``confidence`` is the probability that the
+    first place of the final ranking is right, and ``in_map`` whether the query shows a place of the
+    map; ``None`` without a calibration. The query of a foreign photo begins with ``FOREIGN``.
     """
 
     search: str
@@ -40,6 +43,8 @@ class Prediction:
     reranked: Ranking | None = field(default=None, repr=False)
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+    confidence: float | None = None
+    in_map: bool | None = None
 
     @property
     def final(self) -> Ranking:
@@ -50,6 +55,9 @@ class Prediction:
 class PredictionFile(AbstractContextManager["PredictionFile"]):
     """The predictions of a run, in memory and, with a path, on disk.
 
+    ``predictions`` are the answers to the queries of the data set, and ``foreign`` those to foreign
+    photos, by the names of search and query.
+
     All of these are by the name of the search: ``begun`` says what answers it, ``ended`` what that
     took, and ``spent`` is the known number of seconds over all starts of the run.
     """
@@ -58,6 +66,7 @@ class PredictionFile(AbstractContextManager["PredictionFile"]):
         """Start a file, or resume the one at ``path``, which must have the same header."""
         self.header = json.loads(json.dumps(header))
         self.predictions: dict[tuple[str, str], Prediction] = {}
+        self.foreign: dict[tuple[str, str], Prediction] = {}
         self.begun: dict[str, dict[str, Any]] = {}
         self.ended: dict[str, dict[str, Any]] = {}
         self.spent: dict[str, float] = {}
@@ -145,7 +154,9 @@ class PredictionFile(AbstractContextManager["PredictionFile"]):
             self.spent[line["ended"]] = line["facts"]["seconds"]
         elif "header" not in line:
             prediction = _from_json(line)
-            self.predictions[prediction.search, prediction.query] = prediction
+            is_foreign = prediction.query.startswith(FOREIGN)
+            answers = self.foreign if is_foreign else self.predictions
+            answers[prediction.search, prediction.query] = prediction
             if "seconds" in line:
                 self.spent[prediction.search] = line["seconds"]
 
@@ -234,14 +245,17 @@ def _as_json(prediction: Prediction) -> dict[str, Any]:
         "retrieved": _short(prediction.retrieved),
         "reranked": None if reranked is None else _short(reranked),
         "milliseconds": {stage: round(ms, 3) for stage, ms in prediction.milliseconds.items()},
+        "confidence": _number(prediction.confidence),
     }
 
 
 def _short(ranking: Ranking) -> list[list[Any]]:
-    """Return scores with 7 digits, the precision of float32, and null for an unknown score."""
-    return [
-        [name, float(f"{score:.7g}") if math.isfinite(score) else None] for name, score in ranking
-    ]
+    return [[name, _number(score)] for name, score in ranking]
+
+
+def _number(value: float | None) -> float | None:
+    """Return a number with 7 digits, the precision of float32; null if it is not known."""
+    return float(f"{value:.7g}") if value is not None and math.isfinite(value) else None
 
 
 def _from_json(line: Mapping[str, Any]) -> Prediction:
@@ -252,4 +266,8 @@ def _from_json(line: Mapping[str, Any]) -> Prediction:
 
     reranked = None if line["reranked"] is None else ranking("reranked")
     labels = line["search"], line["query"]
-    return Prediction(*labels, ranking("retrieved"), reranked, line["milliseconds"], line["error"])
+    confidence, in_map = line.get("confidence"), line.get("in_map")  # formats 1 and 2 have none
+    return Prediction(
+        *labels, ranking("retrieved"), reranked, line["milliseconds"], line["error"],
+        None if confidence is None else float(confidence), None if in_map is None else bool(in_map),
+    )  # fmt: skip

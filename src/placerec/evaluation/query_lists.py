@@ -1,6 +1,8 @@
-"""A choice of queries, and distractors: photos in the database that answer no query.
+"""A choice of queries, distractors, and foreign photos.
 
-Both change the protocol's name and the hash of the data set.
+Distractors are photos in the database that answer no query. They and a choice of queries change the
+protocol's name and the hash of the data set. Foreign photos are queries that have no answer; they
+change neither, because no recall counts them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import numpy as np
 
 from placerec.errors import BadTable, NotFound, UsageError
 from placerec.evaluation.dataset import Dataset, Photos, joined
-from placerec.files import file_sha256, paths_of
+from placerec.evaluation.predictions import FOREIGN
+from placerec.files import file_sha256, path_of, paths_of
 from placerec.photos.find import find_photos
 from placerec.photos.tables import read_lines, read_table
 
@@ -94,7 +97,7 @@ def with_distractors(dataset: Dataset, folders: str | Path | Iterable[str | Path
         return dataset
     distractors = joined(groups)
     digests = [file_sha256(path) for path in distractors.paths]
-    _refuse_photos_of(dataset, dict(zip(digests, distractors.paths, strict=True)))
+    _refuse_photos_of(dataset, dict(zip(digests, distractors.paths, strict=True)), "distractors")
     content = hashlib.sha256("".join(digests).encode("ascii")).hexdigest()[:16]
     label = f"{len(digests)} distractors"
     protocol = replace(
@@ -110,17 +113,33 @@ def with_distractors(dataset: Dataset, folders: str | Path | Iterable[str | Path
     return replace(dataset, protocol=protocol, searches=tuple(searches))
 
 
-def _refuse_photos_of(dataset: Dataset, distractors: dict[str, Path]) -> None:
+def foreign_photos(dataset: Dataset, folder: str | Path) -> Photos:
+    """Return all photos below ``folder``, which show no place of ``dataset``.
+
+    Their names begin with ``FOREIGN``. Raises ``NotFound`` if there is none, and ``UsageError`` if
+    one has the same bytes as a photo of the data set.
+    """
+    folder = path_of(folder)
+    names = find_photos(folder)
+    if not names:
+        raise NotFound(folder, "no photo in it", "give a folder of photos from elsewhere")
+    paths = tuple(folder / name for name in names)
+    digests = {file_sha256(path): path for path in paths}
+    _refuse_photos_of(dataset, digests, "foreign photos")
+    return Photos(tuple(FOREIGN + name for name in names), paths)
+
+
+def _refuse_photos_of(dataset: Dataset, others: dict[str, Path], role: str) -> None:
     """Compare by size first: reading a database of many gigabytes is slow."""
-    sizes = {path.stat().st_size for path in distractors.values()}
+    sizes = {path.stat().st_size for path in others.values()}
     for search in dataset.searches:
         for side, photos in (("database photo", search.database), ("query", search.queries)):
             for name, path in zip(photos.names, photos.paths, strict=True):
                 if not path.is_file() or path.stat().st_size not in sizes:
                     continue
-                distractor = distractors.get(file_sha256(path))
-                if distractor is not None:
+                other = others.get(file_sha256(path))
+                if other is not None:
                     raise UsageError(
-                        f"{distractor}: is the {side} {name} of {dataset.name}; remove it "
-                        "from the distractors"
+                        f"{other}: is the {side} {name} of {dataset.name}; remove it from the "
+                        f"{role}"
                     )

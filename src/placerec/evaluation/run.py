@@ -11,13 +11,30 @@ from typing import Any
 
 from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.predictions import PredictionFile
+from placerec.evaluation.scoring.confidence import (
+    AUC,
+    AUC_FOREIGN,
+    ERROR,
+    ERROR_WITH_FOREIGN,
+    FOREIGN_IN_MAP,
+    REFUSED,
+)
 from placerec.evaluation.scoring.intervals import Estimate
 from placerec.evaluation.scoring.metrics import CUTS, FULL_PRECISION, RECALL_AT
-from placerec.evaluation.scoring.outcomes import Group, Outcome, Scores
+from placerec.evaluation.scoring.outcomes import Outcome
+from placerec.evaluation.scoring.scores import Group, Scores
 from placerec.evaluation.searchers import SEEDED
+from placerec.index.calibrate import NOT_THE_DEFAULT
 
 EXTERNAL = "of another program"
 PACKAGES = ("placerec", "numpy", "onnxruntime", "pillow", "opencv-python-headless")
+CONFIDENCE = {
+    ERROR: "calibration error", AUC: "AUC right against wrong", REFUSED: "right answers refused",
+}  # fmt: skip
+OPEN_SET = {
+    FOREIGN_IN_MAP: "called in the map", AUC_FOREIGN: "AUC right against foreign",
+    ERROR_WITH_FOREIGN: "calibration error",
+}  # fmt: skip
 SHA_DIGITS = 12  # of a sha256, as a person reads it
 
 
@@ -72,6 +89,7 @@ class Run:
             lines.append(f"unanswered: {pooled.unanswered}{suffix}")
         if judged:
             lines += _recall_lines(pooled, facts["scorer"])
+            lines += _confidence_lines(self.scores)
         lines += facts["notes"]
         rule = facts["protocol"]
         lines.append(f"protocol: {rule['name']} ({rule['rule']}), list {rule['hash'][:SHA_DIGITS]}")
@@ -103,6 +121,9 @@ def facts_of(dataset: Dataset, file: PredictionFile, pooled: Group) -> dict[str,
     facts = {key: value for key, value in file.header.items() if key != "format"}
     facts |= {"queries": dataset.queries, "searches": file.begun}
     ended = list(file.ended.values())
+    reasons = filter(None, (search["no_confidence"] for search in ended))
+    if reason := next(reasons, ""):
+        facts["no_confidence"] = reason
     if ended:
         photos = sum(search["photos"] for search in ended)
         stored = sum(search["photos"] * search["bytes_per_photo"] for search in ended)
@@ -121,6 +142,8 @@ def facts_of(dataset: Dataset, file: PredictionFile, pooled: Group) -> dict[str,
     facts["notes"] = [f"weights: {text}" for text in facts["seeded"]]
     if dataset.protocol.hidden:
         facts["notes"].append(_submission_note(dataset, pooled))
+    if reason not in ("", NOT_THE_DEFAULT):
+        facts["notes"].append(f"no confidence: {reason}")
     return {**facts, "notes": [*facts["notes"], *_doubtful_score(pooled)]}
 
 
@@ -160,6 +183,22 @@ def _recall_lines(pooled: Group, scorer: str | None) -> list[str]:
         recalls = [f"recall@{n} {_estimate(measures[f'recall@{n}'])}" for n in RECALL_AT]
         lines.append(f"{name:{width}}  {'  '.join(recalls)}")
     return lines
+
+
+def _confidence_lines(scores: Scores) -> list[str]:
+    """How sure the answers are, if they say so; also with foreign photos, if they were asked."""
+    lines = []
+    if scores.pooled.confidence:
+        lines.append(_values("confidence", scores.pooled.confidence, CONFIDENCE))
+    if scores.open_set:
+        photos = f"with {scores.open_set.photos} foreign photos"
+        lines.append(_values(photos, scores.open_set.measures, OPEN_SET))
+    return lines
+
+
+def _values(name: str, measures: Mapping[str, Estimate], words: Mapping[str, str]) -> str:
+    values = [f"{text} {_estimate(measures[measure])}" for measure, text in words.items()]
+    return f"{name}: {', '.join(values)}"
 
 
 def _cost_lines(facts: Mapping[str, Any]) -> list[str]:

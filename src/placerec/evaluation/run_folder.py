@@ -26,7 +26,8 @@ from placerec.evaluation.report import write_report
 from placerec.evaluation.run import Run
 from placerec.evaluation.runner import SHORTLIST, matched, work_of
 from placerec.evaluation.scoring.metrics import RankingResult
-from placerec.evaluation.scoring.outcomes import RANKINGS, Outcome, Scores
+from placerec.evaluation.scoring.outcomes import RANKINGS, Outcome
+from placerec.evaluation.scoring.scores import Scores
 from placerec.evaluation.searchers import Verifier
 from placerec.files import write_text
 from placerec.records import Array
@@ -38,7 +39,8 @@ LABELS = ("search", "query", "place", "condition")
 STAGE = "ms_"  # the prefix of a column of milliseconds
 RESULT = RankingResult._fields
 RESULTS = tuple(f"{name}_{part}" for name in RANKINGS for part in RESULT)
-COLUMNS = (*LABELS, "positives", "posed", *RESULTS, "error")
+JUDGEMENT = ("confidence", "in_map")
+COLUMNS = (*LABELS, "positives", "posed", *RESULTS, *JUDGEMENT, "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,13 @@ def read_run(folder: str | Path) -> ScoredRun:
     path = folder / SCORES
     try:
         scores = json.loads(path.read_bytes())
-        for name in RANKINGS:
+        for name in (*RANKINGS, "confidence"):
             {key: value["value"] for key, value in (scores["pooled"][name] or {}).items()}
         labels = str(scores["protocol"]), str(scores["hash"])
     except json.JSONDecodeError as error:
         raise BadTable(path, error.lineno, f"not JSON ({error.msg})") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadTable(path, 1, f"not the scores of a run ({error})") from error
+        raise BadTable(path, 1, f"not the scores of a run of this version ({error})") from error
     return ScoredRun(folder.name, *labels, scores, read_outcomes(folder / QUERIES))
 
 
@@ -117,7 +119,9 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
         results = [*_cells(outcome.retrieved), *_cells(outcome.reranked)]
         times = [outcome.milliseconds.get(stage) for stage in stages]
         counts = [outcome.positives, int(outcome.posed)]
-        writer.writerow([*labels, *counts, *results, outcome.error, *times])
+        in_map = None if outcome.in_map is None else int(outcome.in_map)
+        judgement = [outcome.confidence, in_map]
+        writer.writerow([*labels, *counts, *results, *judgement, outcome.error, *times])
     return text.getvalue()
 
 
@@ -131,7 +135,10 @@ def read_outcomes(path: str | Path) -> list[Outcome]:
             header = next(rows, [])
             stages = [column.removeprefix(STAGE) for column in header[len(COLUMNS) :]]
             if header != [*COLUMNS, *(STAGE + stage for stage in stages)]:
-                raise BadTable(path, 1, "not the header of a queries.csv")
+                why = (
+                    "not the columns of a queries.csv of this version; run placerec evaluate again"
+                )
+                raise BadTable(path, 1, why)
             for row in rows:
                 if len(row) != len(header):
                     why = f"{len(row)} values for {len(header)} columns"
@@ -158,11 +165,15 @@ def _outcome(cells: Iterator[str], stages: Sequence[str]) -> Outcome:
     retrieved, reranked = _result(cells), _result(cells)
     if retrieved is None:
         raise ValueError("retrieved_answers is empty")
-    error = next(cells)
+    confidence, in_map, error = next(cells), next(cells), next(cells)
+    sure = float(confidence) if confidence else None
+    if in_map not in ("", "0", "1") or not 0.0 <= (sure or 0.0) <= 1.0:
+        raise ValueError(f"confidence {confidence}, in_map {in_map}")
     times = {stage: float(cell) for stage, cell in zip(stages, cells, strict=True) if cell}
     return Outcome(
-        search, query, place, condition, positives, posed == "1", retrieved, reranked, times, error
-    )
+        search, query, place, condition, positives, posed == "1", retrieved, reranked, times,
+        error, sure, in_map == "1" if in_map else None,
+    )  # fmt: skip
 
 
 def _result(cells: Iterator[str]) -> RankingResult | None:

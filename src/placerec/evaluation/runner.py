@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +20,24 @@ from typing import Any
 import numpy as np
 
 from placerec.errors import PhotoError, UsageError
-from placerec.evaluation.dataset import Dataset, Search
+from placerec.evaluation.dataset import Dataset, Photos, Search
 from placerec.evaluation.exchange import import_predictions
 from placerec.evaluation.methods import Method, named_method
 from placerec.evaluation.predictions import Prediction, PredictionFile, Ranking
+from placerec.evaluation.query_lists import foreign_photos
 from placerec.evaluation.run import Run, facts_of, machine, versions
-from placerec.evaluation.scoring.outcomes import outcomes, scores
-from placerec.evaluation.searchers import Part, Searcher, Verifier
+from placerec.evaluation.scoring.outcomes import foreign_outcomes, outcomes
+from placerec.evaluation.scoring.scores import scores
+from placerec.evaluation.searchers import IndexSearcher, Part, Searcher, Verifier
 from placerec.files import file_sha256, path_of
+from placerec.index.calibrate import NOT_THE_DEFAULT
 from placerec.method.ranking import rerank
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.workers import single_threaded_blas
 
 PREDICTIONS, WORK = "predictions.jsonl", "work"
-FORMAT = 2  # of the header
+FORMAT = 3  # of the header
 SHORTLIST = 100  # answers stored per query, as the published program does
 
 
@@ -43,34 +46,44 @@ def evaluate(
     method: Method | str | None = None,
     *,
     out: str | Path | None = None,
+    foreign: str | Path | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Run:
     """Answer every query of ``dataset`` by ``method`` (default: ``default``); score the answers.
 
+    The photos below the folder ``foreign`` are asked too. They show no place of the data set, and
+    only the measures of confidence count them.
+
     With a folder ``out`` the run is stored there, and resumes when it is started again; without one
     nothing is written. Invalid photos are listed in ``skipped``; such a query counts as not found.
-    Raises ``UsageError`` if ``out`` has a run with other weights, code or photos, or if there are
-    too few photos for the method; then nothing is written.
+    Raises ``UsageError`` if ``out`` has a run with other weights, code or photos, if there are too
+    few photos for the method, if a foreign photo is one of the data set, or if no answer of the
+    method has a confidence that foreign photos could test; then nothing is written.
     """
     if not isinstance(dataset, Dataset):
         raise UsageError(f"dataset: {dataset!r:.100}; give what open_dataset returns")
     require_runtime(runtime)
     chosen = method if isinstance(method, Method) else named_method(method)
     out = None if out is None else path_of(out)
+    others = _foreign(dataset, chosen, foreign)
     facts = header(dataset, chosen.as_json())
     if out is None or not (out / PREDICTIONS).is_file():
         for search in dataset.searches:
             chosen.check(search)
     facts |= {"device": runtime.device, "photo_sizes": _photo_sizes(dataset)}
+    if others:
+        listed = "\n".join((*others.names, _sizes(others.paths))).encode("utf-8", "surrogateescape")
+        sha256 = hashlib.sha256(listed).hexdigest()
+        facts["foreign_photos"] = {"photos": len(others), "sha256": sha256}
     with (
         PredictionFile(facts, out and out / PREDICTIONS) as file,
         _folder(out) as folder,
         single_threaded_blas(),
     ):
         for number, search in enumerate(dataset.searches):
-            if not _answered(search, file):
+            if not _answered(search, others, file):
                 work = work_of(folder, file, number)
-                _answer_search(dataset, search, chosen, work, runtime, file)
+                _answer_search(dataset, search, others, chosen, work, runtime, file)
     return scored(dataset, file)
 
 
@@ -82,7 +95,7 @@ def work_of(out: Path, file: PredictionFile, number: int) -> Path:
 def scored(dataset: Dataset, file: PredictionFile) -> Run:
     """The second phase: score predictions, of any origin."""
     results = outcomes(dataset, file.predictions)
-    measured = scores(dataset, results)
+    measured = scores(dataset, results, foreign_outcomes(file.foreign))
     return Run(dataset, file, results, measured, facts_of(dataset, file, measured.pooled))
 
 
@@ -139,19 +152,36 @@ def header(dataset: Dataset, method: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _foreign(dataset: Dataset, method: Method, folder: str | Path | None) -> Photos:
+    """Return the foreign photos; refuse them if no answer of the method has a confidence."""
+    if folder is None:
+        return Photos((), ())
+    if method.no_confidence:
+        raise UsageError(
+            f"foreign: tests the confidence of answers, and {method.name} has none "
+            f"({method.no_confidence}); omit it"
+        )
+    return foreign_photos(dataset, folder)
+
+
 def _photo_sizes(dataset: Dataset) -> str:
-    """Return the sha256 (hex) of the sizes in bytes of all photos, in their order.
+    """Return the digest ``_sizes`` of all photos of the data set."""
+    sides = ((search.queries, search.database) for search in dataset.searches)
+    return _sizes([path for side in sides for photos in side for path in photos.paths])
+
+
+def _sizes(paths: Sequence[Path]) -> str:
+    """Return the sha256 (hex) of the sizes in bytes of photos, in their order.
 
     It notices nearly every photo that was replaced or changed, and reads none: a large data set has
     many gigabytes. A missing photo has no size.
     """
     digest = hashlib.sha256()
-    for search in dataset.searches:
-        for path in (*search.queries.paths, *search.database.paths):
-            size = None
-            with suppress(OSError):
-                size = path.stat().st_size
-            digest.update(f"{size}\n".encode("ascii"))
+    for path in paths:
+        size = None
+        with suppress(OSError):
+            size = path.stat().st_size
+        digest.update(f"{size}\n".encode("ascii"))
     return digest.hexdigest()
 
 
@@ -164,22 +194,27 @@ def _folder(out: Path | None) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _answered(search: Search, file: PredictionFile) -> bool:
-    """Whether every query has an answer; a lost line is asked again."""
-    names = search.queries.names
-    return search.name in file.ended and all((search.name, n) in file.predictions for n in names)
+def _answered(search: Search, foreign: Photos, file: PredictionFile) -> bool:
+    """Whether every query and foreign photo has an answer; a lost line is asked again."""
+    groups = (search.queries, file.predictions), (foreign, file.foreign)
+    return search.name in file.ended and all(
+        (search.name, name) in answers for photos, answers in groups for name in photos.names
+    )
 
 
 def _answer_search(
-    dataset: Dataset, search: Search, method: Method, work: Path, runtime: Runtime,
-    file: PredictionFile,
+    dataset: Dataset, search: Search, foreign: Photos, method: Method, work: Path,
+    runtime: Runtime, file: PredictionFile,
 ) -> None:  # fmt: skip
-    """Answer the queries of one search that have no answer yet.
+    """Answer the queries of one search, and the foreign photos, that have no answer yet.
 
     The seconds in ``file`` are those of all starts of the run, also if this one is interrupted.
     """
-    name, queries = search.name, search.queries
+    name = search.name
     label = f"asking {name}" if len(dataset.searches) > 1 else "asking queries"
+    asked = [(photo, path, answers)
+             for photos, answers in ((search.queries, file.predictions), (foreign, file.foreign))
+             for photo, path in zip(photos.names, photos.paths, strict=True)]  # fmt: skip
     start = time.perf_counter() - file.spent.get(name, 0.0)
 
     def seconds() -> float:
@@ -196,19 +231,20 @@ def _answer_search(
                 stack.enter_context(closing(verifier))
             file.begin(name, parts, seconds())
             asker = _Asker(dataset, search, searcher, verifier, method.candidates)
-            for done, (query, path) in enumerate(zip(queries.names, queries.paths, strict=True), 1):
-                runtime.progress(label, done, len(queries))
-                if (name, query) not in file.predictions:
-                    file.add(asker.predict(query, path), seconds())
+            for done, (photo, path, answers) in enumerate(asked, 1):
+                runtime.progress(label, done, len(asked))
+                if (name, photo) not in answers:
+                    file.add(asker.predict(photo, path), seconds())
             stored = searcher.bytes_per_photo
             if asker.separate is not None:
                 stored += asker.separate.bytes_per_photo
-            answers = [file.predictions[name, query] for query in queries.names]
-            errors = [answer.error for answer in answers if answer.error]
+            errors = [answers[name, photo].error for photo, _, answers in asked]
+            judge = asker.judge
             file.end(name, {
                 "photos": len(search.database), "bytes_per_photo": stored,
                 "machine": machine(), "threads": runtime.cores, "seconds": seconds(),
-                "skipped": [*map(str, searcher.skipped), *errors],
+                "skipped": [*map(str, searcher.skipped), *filter(None, errors)],
+                "no_confidence": judge.recognizer.uncalibrated if judge else NOT_THE_DEFAULT,
             })  # fmt: skip
     except (KeyboardInterrupt, SystemExit):  # the latter after SIGTERM
         file.pause(name, seconds())
@@ -231,6 +267,12 @@ class _Asker:
         part: Part | None = self.verifier
         return None if part is self.searcher else part
 
+    @property
+    def judge(self) -> IndexSearcher | None:
+        """The index that says how sure an answer is, if one index does all."""
+        index = self.verifier
+        return index if isinstance(index, IndexSearcher) and self.separate is None else None
+
     def predict(self, name: str, path: Path) -> Prediction:
         """Shortlist and re-rank; the time of each stage is that of this query alone."""
         try:
@@ -242,19 +284,27 @@ class _Asker:
             numbers, cosines = self._shortlist(query)
             times = {"encode": encoded - start, "search": time.perf_counter() - encoded}
             reranked = None
+            judgement: tuple[float | None, bool | None] = None, None
             if self.verifier is not None:
                 candidates = numbers[: self.candidates]
                 self.verifier.prepare(candidates)
                 start = time.perf_counter()
                 verified = self.verifier.verify(local, candidates)
                 order, final = rerank(np.array([result.score for result in verified]), len(numbers))
+                if self.judge is not None:
+                    best = order[: len(candidates)]
+                    judgement = self.judge.judge(
+                        query, [numbers[n] for n in best], final[: len(best)],
+                        np.array(cosines)[best],
+                    )  # fmt: skip
                 times["rerank"] = time.perf_counter() - start
                 reranked = self._ranking([numbers[n] for n in order], final.tolist())
         except PhotoError as error:
             return Prediction(self.search.name, name, (), error=str(error))
         milliseconds = {stage: 1000 * seconds for stage, seconds in times.items()}
         retrieved = self._ranking(numbers, cosines)
-        return Prediction(self.search.name, name, retrieved, reranked, milliseconds)
+        labels = self.search.name, name
+        return Prediction(*labels, retrieved, reranked, milliseconds, "", *judgement)
 
     def _shortlist(self, query: Any) -> tuple[list[int], list[float]]:
         """Return the first photos; only the best of each panorama (Torii et al., 2015)."""

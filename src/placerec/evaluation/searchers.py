@@ -23,6 +23,7 @@ from placerec.files import atomic_write
 from placerec.index.build import build_index
 from placerec.method.ranking import shortlist
 from placerec.photos.decode import decode
+from placerec.photos.structure import has_structure
 from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.records import Array, Features, Match
 from placerec.runtime import Runtime
@@ -73,6 +74,14 @@ class Verifier(Part, Protocol):
         """Return one result for each of the database ``numbers``, in their order."""
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A query photo as ``IndexSearcher`` needs it; one without structure shows no place."""
+
+    features: Features = field(repr=False)
+    has_structure: bool
+
+
 @dataclass(frozen=True)
 class IndexSearcher:
     """One of our own methods: the index of a search's database, with its model.
@@ -120,25 +129,44 @@ class IndexSearcher:
     def prepare(self, numbers: Sequence[int]) -> None:
         """Do nothing: all patches are in the index."""
 
-    def encode(self, photo: Path) -> Features:
+    def encode(self, photo: Path) -> Described:
         """Return the global descriptor and the patches of a query."""
         model = self.recognizer.model
-        return model.describe(model.read(photo).pixels, stride=1)
+        pixels = model.read(photo).pixels
+        return Described(model.describe(pixels, stride=1), has_structure(pixels))
 
-    def search(self, query: Features, top: int) -> tuple[list[int], list[float]]:
+    def search(self, query: Described, top: int) -> tuple[list[int], list[float]]:
         """Return the photos with the most similar global descriptors."""
-        rows, cosines = self.recognizer.shortlist(query, top)
+        rows, cosines = self.recognizer.shortlist(query.features, top)
         return self.numbers[rows].tolist(), cosines.tolist()
 
-    def verify(self, query: Features, numbers: Sequence[int]) -> list[Verified]:
-        """Score the mutual patch matches, as ``PlaceRecognizer.rank`` does."""
+    def verify(self, query: Described, numbers: Sequence[int]) -> list[Verified]:
+        """Score the mutual patch matches, as ``PlaceRecognizer.answer`` does."""
         if not self.recognizer.settings.patch_sizes:
             raise UsageError("re-ranking: this method has no patches; choose another method")
-        scores, matches = self.recognizer.score(query, [self.rows[n] for n in numbers])
+        scores, matches = self.recognizer.score(query.features, [self.rows[n] for n in numbers])
         return [
             Verified(score, _points(sizes))
             for score, sizes in zip(scores.tolist(), matches, strict=True)
         ]
+
+    def judge(
+        self, query: Described, numbers: Sequence[int], scores: Array, cosines: Array
+    ) -> tuple[float | None, bool | None]:
+        """Return the confidence of the first candidate, and whether the query is in the map.
+
+        The candidates, best first, have final ``scores`` (n,) and global ``cosines`` (n,). As
+        ``PlaceRecognizer.query`` it leaves out photos without structure: a query without structure
+        has neither value, and a first candidate without structure has no confidence.
+        """
+        rows = [self.rows[number] for number in numbers]
+        seen = [n for n, row in enumerate(rows) if row not in self.recognizer.blank]
+        if not query.has_structure or not seen:
+            return None, None
+        confidences, judgement = self.recognizer.judge(
+            [rows[n] for n in seen], scores[seen], cosines[seen]
+        )
+        return confidences[0] if seen[0] == 0 else None, judgement.in_map
 
     def close(self) -> None:
         """Close the index."""

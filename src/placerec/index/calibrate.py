@@ -38,13 +38,12 @@ FEWEST_PHOTOS = 20  # as many as there are candidates
 MOST_LEFT_OUT = 128  # photos with a position
 SAME_PLACE = 25.0  # metres
 NEIGHBOURS = 3  # photos in the order of their names that may show one place
+NOT_THE_DEFAULT = "only the default method has one, with none of its settings changed"
 
 
 def no_confidence(settings: AnySettings) -> str:
     """Return why answers with these settings have no confidence; empty if they can have one."""
-    if settings != Settings():
-        return "only the default method has one, with none of its settings changed"
-    return ""
+    return NOT_THE_DEFAULT if settings != Settings() else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,11 @@ class PlaceRecognizer:
         )  # fmt: skip
         return replace(judgement, query=name, places=places[:top])
 
+    @property
+    def uncalibrated(self) -> str:
+        """Why no answer has a confidence; empty if answers have one."""
+        return no_confidence(self.settings) or self.index.info.calibration.reason
+
     def judge(
         self, rows: list[int], scores: Array, cosines: Array
     ) -> tuple[list[float | None], Answer]:
@@ -189,10 +194,9 @@ class PlaceRecognizer:
         and global ``cosines`` (n,). The answer has no places; it has ``in_map`` and ``where``, or
         the reason in ``uncalibrated``.
         """
+        if self.uncalibrated:
+            return [None] * len(rows), Answer("", (), uncalibrated=self.uncalibrated)
         calibration = self.index.info.calibration
-        reason = no_confidence(self.settings) or calibration.reason
-        if reason:
-            return [None] * len(rows), Answer("", (), uncalibrated=reason)
         places = Places(self.index.entries)
         values = places.evidence(rows, scores, cosines)
         confidences = calibration.confidence(values).tolist()

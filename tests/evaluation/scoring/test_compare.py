@@ -9,7 +9,8 @@ from score_support import data_set, photos, predictions, town
 from placerec.errors import BadTable, NoRoom, NotFound, UsageError
 from placerec.evaluation.compare import compare, gain
 from placerec.evaluation.run_folder import QUERIES, SCORES, as_table, read_run, write_scores
-from placerec.evaluation.scoring.outcomes import outcomes, scores
+from placerec.evaluation.scoring.outcomes import outcomes
+from placerec.evaluation.scoring.scores import scores
 
 
 def run(folder, data, predicted, **facts):
@@ -67,7 +68,7 @@ def test_a_run_that_cannot_be_written_leaves_no_partial_file(data, tmp_path):
 @pytest.mark.parametrize(
     ("change", "line", "message"),
     [
-        (lambda t: t.replace("search,query", "search,photo", 1), 1, "not the header"),
+        (lambda t: t.replace("search,query", "search,photo", 1), 1, "not the columns"),
         (lambda t: t.replace(",1 2,", ",2 1,", 1), 2, "ascend"),
         (lambda t: t.replace(",1 2,", ",1 3,", 1), 2, "rank 3 of 2 answers"),
         (lambda t: t.replace(",1 2,", ",1 x,", 1), 2, "not an outcome"),
@@ -222,3 +223,48 @@ def test_a_re_ranking_run_is_compared_by_its_final_ranking(data, tmp_path):
     predicted = predictions(data, *right(range(10)), reranked=right(range(12)))
     comparison = compare(plain, run(tmp_path / "b", data, predicted))
     assert comparison.differences[0].second == 0.6
+
+
+def sure(data, numbers, confidence):
+    """Predictions with confidences; the first query has none, and the last is refused."""
+    predicted = predictions(data, *right(numbers))
+    for n, (key, answer) in enumerate(list(predicted.items())[1:], start=1):
+        predicted[key] = replace(answer, confidence=confidence(n), in_map=n != 19)
+    return predicted
+
+
+def test_confidences_are_in_the_scores_and_read_back(data, tmp_path):
+    predicted = sure(data, range(10), lambda n: 0.95 if n < 12 else 0.05)
+    stored = run(tmp_path, data, predicted)
+    assert stored.outcomes == outcomes(data, predicted)
+    values = {name: e["value"] for name, e in stored.scores["pooled"]["confidence"].items()}
+    assert values["calibration_error"] == pytest.approx(
+        (11 * (0.95 - 9 / 11) + 8 * 0.05) / 19, abs=1e-6
+    )
+    assert values["auc_right_wrong"] == pytest.approx(0.9)
+    assert values["precision_at_coverage_0.5"] == pytest.approx(9 / 11, abs=1e-6)
+    assert values["right_refused"] == 0.0
+    rows = stored.scores["reliability"]
+    assert np.allclose(rows, [[0, 8 / 19, 0.05, 0], [0.9, 11 / 19, 0.95, 9 / 11]])
+    assert stored.scores["open_set"] is None
+
+
+def test_runs_with_confidences_are_compared_in_them_too(data, tmp_path):
+    first = run(tmp_path / "first", data, sure(data, range(10), lambda n: 0.55))
+    second = run(tmp_path / "second", data, sure(data, range(10), lambda n: 0.95 * (n < 10)))
+    rows = {row.measure: row for row in compare(first, second).differences}
+    row = rows["auc_right_wrong"]
+    assert (row.first, row.second, row.difference) == (0.5, 1.0, 0.5)
+    assert (row.low, row.high, row.won, row.lost) == (0.5, 0.5, None, None)
+    bare = run(tmp_path / "bare", data, predictions(data, *right(range(10))))
+    assert bare.scores["pooled"]["confidence"] is None
+    assert "auc_right_wrong" not in {row.measure for row in compare(first, bare).differences}
+
+
+@pytest.mark.parametrize("cell", ["1.5,1", "0.5,2", "x,1"])
+def test_a_confidence_that_cannot_be_is_refused(cell, data, tmp_path):
+    run(tmp_path, data, sure(data, range(10), lambda n: 0.5))
+    path = tmp_path / QUERIES
+    path.write_text(path.read_text().replace(",0.5,1,", f",{cell},", 1))
+    with pytest.raises(BadTable, match="line 3"):
+        read_run(tmp_path)

@@ -10,7 +10,8 @@ from score_support import data_set, photos, predictions, town
 from placerec.errors import UsageError
 from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.scoring.metrics import RankingResult
-from placerec.evaluation.scoring.outcomes import outcomes, scores
+from placerec.evaluation.scoring.outcomes import outcomes
+from placerec.evaluation.scoring.scores import scores
 
 
 def scored(data, predicted):

@@ -23,7 +23,8 @@ from placerec.evaluation.report.tables import (
     measures_table,
     stage_times,
 )
-from placerec.evaluation.scoring.outcomes import HIDDEN, Outcome, Scores
+from placerec.evaluation.scoring.outcomes import Outcome
+from placerec.evaluation.scoring.scores import HIDDEN, Scores
 from placerec.files import write_text
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from placerec.evaluation.report.rendering import evenly
 from placerec.evaluation.report.tables import Column, rankings
 from placerec.evaluation.scoring.metrics import CUTS
-from placerec.evaluation.scoring.outcomes import Scores
+from placerec.evaluation.scoring.scores import Scores
 from placerec.records import Array
 
 LEFT, RIGHT, TOP, BOTTOM = 48, 436, 34, 284  # edges of the plot, in units of the view box

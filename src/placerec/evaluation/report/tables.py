@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from placerec.evaluation.scoring.intervals import Estimate
 from placerec.evaluation.scoring.metrics import AUC, CUTS, FULL_PRECISION, POSE_NAMES, POSE_WITHIN
-from placerec.evaluation.scoring.outcomes import Group
+from placerec.evaluation.scoring.scores import Group
 
 MAX_DEPTH = 2  # names of a fact within facts; deeper values share one row
 POSES = {

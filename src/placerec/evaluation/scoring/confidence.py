@@ -136,8 +136,8 @@ def _bin_numbers(confidence: Array) -> Array:
 
 def _ratio(part: Array, whole: Array) -> Array:
     """Return part / whole; NaN if the whole is 0."""
-    empty = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
-    return np.divide(part, whole, out=empty, where=whole > 0)
+    ratio: Array = np.full(part.shape, np.nan)
+    return np.divide(part, whole, out=ratio, where=whole > 0)
 
 
 def _shares(which: Array, of: Array, weights: Array) -> Array:
