@@ -185,6 +185,8 @@ def test_options_that_change_nothing_are_refused_by_name(placerec, town):
         (("--method", "vlad", "--image-size", "48,64"), "image_size"),
         (("--method", "netvlad", "--torch-module", "mynet:build"), "method 'netvlad'"),
         (("--check", "--method", "netvlad", "--out", "run"), "--method, --out"),
+        (("--check", "--foreign", town), "--foreign"),
+        (("--method", "netvlad", "--foreign", town), "foreign"),
     ):
         assert name in placerec("evaluate", town, *words, code=2).stderr
     assert not list(placerec.folder.iterdir())

@@ -93,9 +93,20 @@ def test_a_run_answers_as_an_index_does(town, dataset, tmp_path):
     build_index(tmp_path / "town.placerec", town / "database")
     with PlaceRecognizer.open(tmp_path / "town.placerec") as recognizer:
         places = recognizer.query(town / "queries" / "night_003.jpg", top=6).places
-    answered = rankings(evaluate(dataset))["night_003.jpg"][1]
+    run = evaluate(dataset)
+    answered = rankings(run)["night_003.jpg"][1]
     assert [name for name, _ in answered] == [place.path for place in places]
     assert [score for _, score in answered] == pytest.approx([place.score for place in places])
+    reason = "6 photos are too few; refit the index when it has 20 or more"
+    assert run.facts["notes"] == [f"no confidence: {reason}"]
+    assert {outcome.confidence for outcome in run.outcomes} == {None}
+    assert run.scores.pooled.confidence is None
+
+
+def test_a_method_without_confidences_says_why_only_among_its_facts(dataset):
+    run = evaluate(dataset, Method(MeanColour(), Darkest(), 3))
+    assert run.facts["no_confidence"].startswith("only the default method has one")
+    assert run.facts["notes"] == []
 
 
 def test_without_a_folder_nothing_is_written(dataset, tmp_path, monkeypatch):

@@ -52,31 +52,34 @@ METHOD_NAMES = f"{', '.join(METHODS)}, or a baseline: {', '.join((*RETRIEVERS, *
 @click.option("--out", type=RunFolder(PREDICTIONS),
               help="Folder of the run: predictions, scores, report.html. A run that is started "
                    "again resumes there. Without it nothing is written.")
+@click.option("--foreign", type=PATH, metavar="FOLDER",
+              help="Photos from elsewhere: how often are they called in the map? In no recall.")
 @click.option("--check", is_flag=True,
               help="Only look for photos that are both query and database photo, or nearly equal.")
 @json_option
 @model_options
 @setting_options
 def evaluate(
-    folder: Path, out: Path | None, check: bool, as_json: bool, threads: int | None, device: str,
-    **options: Any,
+    folder: Path, out: Path | None, foreign: Path | None, check: bool, as_json: bool,
+    threads: int | None, device: str, **options: Any,
 ) -> int:
     # fmt: on
-    """Measure recall on the data set in FOLDER, by the protocol of the data set.
+    """Measure recall and confidence on the data set in FOLDER, by its protocol.
 
     A model is fitted on the database photos, as index build does; queries are only asked. In
     Python: placerec.evaluate.
     """
     dataset = chosen_dataset(folder, options)
     if check:
-        _refuse_for_check({**options, "out": out, "device": None if device == "cpu" else device})
+        device_asked = None if device == "cpu" else device
+        _refuse_for_check({**options, "out": out, "foreign": foreign, "device": device_asked})
         return _check(dataset, as_json, threads)
     from placerec.evaluation.run_folder import REPORT, write_run_folder
     from placerec.evaluation.runner import evaluate as run_evaluation
 
     method = _method(options, Runtime(threads=threads, device=device))
     with showing_progress(threads, device) as runtime:
-        run = run_evaluation(dataset, method, out=out, runtime=runtime)
+        run = run_evaluation(dataset, method, out=out, foreign=foreign, runtime=runtime)
         if out is not None:
             write_run_folder(out, run, method, runtime)
     if as_json:
