@@ -15,7 +15,7 @@ from placerec.evaluation.geometry import on_the_map
 from placerec.evaluation.predictions import Prediction
 from placerec.evaluation.report import cases, write_report
 from placerec.evaluation.report.cases import Thumbnail
-from placerec.evaluation.scoring.outcomes import outcomes
+from placerec.evaluation.scoring.outcomes import foreign_outcomes, outcomes
 from placerec.evaluation.scoring.scores import scores
 
 COUNT = 12  # queries, and twice as many database photos: 2n and 2n + 1 answer query n
@@ -112,10 +112,10 @@ def predicted(dataset, *, reranks=True):
     return predictions
 
 
-def report(path, dataset, predictions, facts=FACTS, matched=None):
+def report(path, dataset, predictions, facts=FACTS, matched=None, foreign=None):
     results = outcomes(dataset, predictions)
-    measured = scores(dataset, results)
-    write_report(path, dataset, results, measured, facts, predictions, matched)
+    measured = scores(dataset, results, foreign_outcomes(foreign or {}))
+    write_report(path, dataset, results, measured, facts, predictions, matched, foreign)
     return Page(path.read_text("utf-8")), measured
 
 
@@ -197,11 +197,16 @@ def page_with_names(path, folder, prefix):
         for key, entry in predicted(dataset).items()
     }
     key = f"{prefix}search1", f"{prefix}query4"
+    predictions = with_confidence(predictions)
     predictions[key] = Prediction(*key, (), (), error=f"{prefix}error")
+    foreign = {
+        key: replace(answer, retrieved=((f"{prefix}place", 0.3),))
+        for key, answer in foreign_answers([f"{prefix}foreign{n}" for n in range(3)]).items()
+    }
     facts = {"method": {"name": f"{prefix}method"}, "notes": [f"{prefix}note"],
              "photos": f"{prefix}photos", f"{prefix}fact": {f"{prefix}key": [f"{prefix}value"]},
              "bytes_per_photo": f"{prefix}bytes"}  # fmt: skip
-    page, _ = report(path, dataset, predictions, facts)
+    page, _ = report(path, dataset, predictions, facts, foreign=foreign)
     return page
 
 
@@ -215,7 +220,7 @@ def test_hostile_text_is_shown_as_text_in_every_place(folder, tmp_path, monkeypa
     )
     for place in ("query3", "d6", "search1", "search2", "condition", "protocol", "rule", "dataset",
                   "stage", "error", "method", "note", "photos", "fact", "key", "value",
-                  "bytes"):  # fmt: skip
+                  "bytes", "foreign2", "place"):  # fmt: skip
         assert f"{SHOWN}{place}" in hostile.text, place
     # Apart from the lines of the reason, no name adds, ends or changes an element.
     structures = [
@@ -327,6 +332,63 @@ def test_a_page_that_cannot_be_written_is_a_named_error(folder, tmp_path):
     (tmp_path / "file").touch()  # in place of a folder
     with pytest.raises(NoRoom, match=r"report\.html"):
         report(tmp_path / "file" / "report.html", dataset, predicted(dataset))
+
+
+def with_confidence(predictions):
+    """Every second answer is .95 sure, the others .45; half of all answers are right."""
+    return {
+        key: replace(answer, confidence=0.95 if row % 2 else 0.45, in_map=row % 4 != 1)
+        for row, (key, answer) in enumerate(predictions.items())
+    }
+
+
+def foreign_answers(names, search=""):
+    return {
+        (search, f"/foreign/{name}"): Prediction(
+            search, f"/foreign/{name}", (("d0.jpg", 0.3),), None, {}, "", 0.2 + 0.1 * n, n > 1
+        )
+        for n, name in enumerate(names)
+    }
+
+
+def test_the_page_shows_how_sure_the_answers_are(folder, tmp_path):
+    dataset = town(folder)
+    foreign = foreign_answers(["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
+    predictions = with_confidence(predicted(dataset))
+    page, measured = report(tmp_path / "r.html", dataset, predictions, foreign=foreign)
+    for label, name in (("calibration error", "calibration_error"),
+                        ("right answers above wrong ones (AUC)", "auc_right_wrong"),
+                        ("precision of the surest 75 %", "precision_at_coverage_0.75"),
+                        ("right answers refused as not in the map", "right_refused")):  # fmt: skip
+        estimate = measured.pooled.confidence[name]
+        low, high = 100 * estimate.low, 100 * estimate.high
+        assert f"{label} {100 * estimate.value:.1f} {low:.1f}–{high:.1f}" in page.text, name
+    # Of the answers of queries 0, 4, 8 (.45) and 1, 5, 9 (.95, refused) all are right.
+    assert measured.pooled.confidence["calibration_error"].value == pytest.approx(0.25)
+    assert "right answers refused as not in the map 50.0" in page.text
+    assert "Photos from elsewhere (4)" in page.text
+    assert "foreign photos called in the map 50.0" in page.text
+    assert "right answers above foreign photos (AUC) 87.5" in page.text
+    assert "Foreign photos called in the map (2)" in page.text
+    assert "d.jpg d0.jpg 50.0 c.jpg d0.jpg 40.0" in page.text
+    assert "Right queries: 50 % at 45 %, 50 % at 95 %" in page.text
+    assert "Right answers: 50.0 % of the surest 50 %" in page.text
+    assert len(page.all("g", class_="ideal")) == 1
+    for (width, height), x, y in coordinates(page):
+        assert 0 <= x <= width
+        assert 0 <= y <= height
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_the_page_says_of_confidence_only_what_there_is(folder, tmp_path, sure):
+    dataset = town(folder)
+    predictions = predicted(dataset)
+    predictions = with_confidence(predictions) if sure else predictions
+    page, measured = report(tmp_path / "r.html", dataset, predictions)
+    assert ("How sure" in page.text) == sure
+    assert "elsewhere" not in page.text
+    assert "called in the map" not in page.text
+    assert measured.open_set is None
 
 
 def test_queries_without_positives_have_a_page_without_map_and_pictures(folder, tmp_path):

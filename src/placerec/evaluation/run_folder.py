@@ -223,5 +223,5 @@ def _write_report(out: Path, run: Run, method: Method | None, runtime: Runtime) 
 
         write_report(
             out / REPORT, run.dataset, run.outcomes, run.scores, run.facts,
-            run.predictions.predictions, points,
+            run.predictions.predictions, points, run.predictions.foreign,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.report.cases import Matched, Predictions, case_groups
 from placerec.evaluation.report.charts import charts
+from placerec.evaluation.report.how_sure import how_sure
 from placerec.evaluation.report.position_map import search_map
 from placerec.evaluation.report.rendering import render
 from placerec.evaluation.report.tables import (
@@ -36,14 +37,16 @@ def write_report(
     facts: Mapping[str, object],
     predictions: Predictions,
     matched: Matched | None = None,
+    foreign: Predictions | None = None,
 ) -> None:
     """Write the page of a run to ``path``: one HTML file, complete or not at all.
 
     The page shows all ``facts``. It also uses ``method`` (a name, or a mapping with a ``name``),
     ``bytes_per_photo``, ``photos`` and ``notes`` (lines) in its head. ``matched(search, query,
     database photo)`` returns the points (M, 4) that are drawn as lines, as fractions: x and y in
-    the query, then in the database photo. A photo that cannot be read becomes a grey box with the
-    reason. Raises ``NoRoom`` if the file cannot be written.
+    the query, then in the database photo. ``foreign`` are the answers to foreign
+    photos. A photo that cannot be read becomes a grey box with the reason. Raises ``NoRoom`` if the
+    file cannot be written.
     """
     rule = dataset.protocol
     protocol = {"name": rule.name, "rule": rule.rule, "hash": dataset.hash}
@@ -64,6 +67,7 @@ def write_report(
         measures=measures_table(pooled, MAIN),
         further=measures_table(pooled, FURTHER),
         charts=charts(scores),
+        sure=how_sure(scores, foreign or {}),
         groups=[
             (title, column, groups_table(parts, pooled)) for title, column, parts in groups if parts
         ],

@@ -16,6 +16,7 @@ from placerec.records import Array
 
 LEFT, RIGHT, TOP, BOTTOM = 48, 436, 34, 284  # edges of the plot, in units of the view box
 MAX_POINTS = 600  # per line: the plot has fewer pixels
+FEW_POINTS = 10  # each is shown as a dot
 
 # A ranking with the values of its line (n, 2) or (n, 4): x and y, lowest and highest y.
 Line = tuple[Column, Array]
@@ -24,7 +25,7 @@ Ticks = list[tuple[float, str]]  # position on the axis, label
 
 def charts(scores: Scores) -> list[dict[str, object]]:
     """Return the charts that the scores have values for."""
-    return [chart for chart in (_recall_chart(scores), _precision_chart(scores)) if chart]
+    return [drawn for drawn in (_recall_chart(scores), _precision_chart(scores)) if drawn]
 
 
 def _recall_chart(scores: Scores) -> dict[str, object] | None:
@@ -43,7 +44,7 @@ def _recall_chart(scores: Scores) -> dict[str, object] | None:
         return None
     ticks = [(math.log(n), str(n)) for n in CUTS if n <= last]
     labels = {"title": "Recall at N", "x_label": "number of answers, N", "y_label": "recall@N"}
-    return _chart(lines, ticks, description="; ".join(descriptions), **labels)
+    return chart(lines, ticks, description="; ".join(descriptions), **labels)
 
 
 def _precision_chart(scores: Scores) -> dict[str, object] | None:
@@ -57,10 +58,10 @@ def _precision_chart(scores: Scores) -> dict[str, object] | None:
     description = "Precision of the first answers against recall, accepted by falling score."
     labels = {"title": "Precision and recall", "x_label": "recall", "y_label": "precision"}
     ticks = [(n / 5, f"{20 * n} %") for n in range(6)]
-    return _chart(lines, ticks, description=description, **labels)
+    return chart(lines, ticks, description=description, **labels)
 
 
-def _chart(lines: Sequence[Line], x_ticks: Ticks, **labels: str) -> dict[str, object]:
+def chart(lines: Sequence[Line], x_ticks: Ticks, **labels: str) -> dict[str, object]:
     """Return what the template draws, in units of the view box; each axis ends at its last tick."""
     y_ticks = _percent_ticks(np.concatenate([values[:, 1:3].ravel() for _, values in lines]))
 
@@ -81,7 +82,7 @@ def _chart(lines: Sequence[Line], x_ticks: Ticks, **labels: str) -> dict[str, ob
         drawn.append({
             "label": column.label, "kind": column.kind, "points": points,
             "band": list(zip(x(band[:, 0]), y(band[:, 1]), strict=True)) if is_complete else [],
-            "dots": points if has_interval or len(points) == 1 else [],
+            "dots": points if has_interval or len(points) <= FEW_POINTS else [],
         })  # fmt: skip
     return {
         "lines": drawn, "x_ticks": [(x(value), label) for value, label in x_ticks],

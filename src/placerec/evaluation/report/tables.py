@@ -50,7 +50,7 @@ def measures_table(group: Group, names: Sequence[str]) -> dict[str, object]:
         for name in names
         if name in group.retrieved
     ]
-    return {"columns": columns, "rows": rows, "letters": _letters(rows)}
+    return {"columns": columns, "rows": rows, "letters": letters(rows)}
 
 
 def groups_table(groups: Mapping[str, Group], pooled: Group) -> dict[str, object]:
@@ -61,7 +61,7 @@ def groups_table(groups: Mapping[str, Group], pooled: Group) -> dict[str, object
         (label, group.queries, [c.measures[name] for name in names for c in rankings(group)])
         for label, group in [*groups.items(), ("All", pooled)]
     ]
-    return {"columns": columns, "rows": rows, "letters": _letters(rows)}
+    return {"columns": columns, "rows": rows, "letters": letters(rows)}
 
 
 def stage_times(group: Group) -> dict[str, float]:
@@ -87,7 +87,7 @@ def fact_rows(
         yield from fact_rows(first if shared else value, path)
 
 
-def _letters(rows: Sequence[Row]) -> dict[str, str]:
+def letters(rows: Sequence[Row]) -> dict[str, str]:
     """Return the letter of each doubt; the table explains each letter once, below it."""
     doubts = dict.fromkeys(e.doubt for _, _, estimates in rows for e in estimates if e.doubt)
     return dict(zip(doubts, cycle(ascii_lowercase), strict=False))
