@@ -374,6 +374,9 @@ def test_the_page_shows_how_sure_the_answers_are(folder, tmp_path):
     assert "Right queries: 50 % at 45 %, 50 % at 95 %" in page.text
     assert "Right answers: 50.0 % of the surest 50 %" in page.text
     assert len(page.all("g", class_="ideal")) == 1
+    assert (
+        "Answer d15.jpg wrong · 172 m away · confidence 95.0 % · rank 1, score 0.997" in page.text
+    )
     for (width, height), x, y in coordinates(page):
         assert 0 <= x <= width
         assert 0 <= y <= height

@@ -177,7 +177,12 @@ def test_a_run_of_another_format_is_refused_with_both_formats(copy, tmp_path):
     out, method = tmp_path / "run", Method(MeanColour(), None, 0)
     evaluate(open_dataset(copy), method, out=out)
     text = (out / PREDICTIONS).read_text("utf-8")
-    (out / PREDICTIONS).write_text(text.replace('"format": 3', '"format": 2'), "utf-8")
+    older = text.replace('"format": 3', '"format": 2').replace('"confidence": null, ', "")
+    assert older.count("confidence") == text.count("confidence") - 6 == 1  # a fact of the method
+    (out / PREDICTIONS).write_text(older, "utf-8")
+    assert (
+        read_predictions(out / PREDICTIONS).predictions["all", "night_000.jpg"].confidence is None
+    )
     with pytest.raises(UsageError, match=r"another format \(format: 2, now 3\)"):
         evaluate(open_dataset(copy), method, out=out)
 

@@ -2,19 +2,24 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from score_support import data_set, predictions, ranking, town
 
 from placerec.demo import demo_pose, render
 from placerec.errors import NotFound, UsageError
+from placerec.evaluation.exchange import export_predictions
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import Method, named_method
-from placerec.evaluation.predictions import read_predictions
+from placerec.evaluation.predictions import Prediction, read_predictions
 from placerec.evaluation.run_folder import SCORES, read_run, write_run_folder
 from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate
+from placerec.evaluation.scoring.outcomes import foreign_outcomes, outcomes
+from placerec.evaluation.scoring.scores import scores
 from placerec.index.calibrate import FEWEST_PHOTOS
 from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.runtime import Runtime
@@ -109,6 +114,11 @@ def test_foreign_photos_are_in_the_run_but_in_no_recall(run):
     own = [outcome.confidence for outcome in finished.outcomes[1:]]
     assert min(own) > confidence
     assert read_run(out).outcomes == finished.outcomes
+    pairs = out.parent / "pairs.txt"
+    export_predictions(
+        "hloc", finished.dataset, read_predictions(out / PREDICTIONS).predictions, pairs
+    )
+    assert "foreign" not in pairs.read_text("utf-8")
     text = "\n".join(finished.as_text())
     assert "confidence: calibration error 0." in text
     assert "with 1 foreign photos: called in the map 0.000" in text
@@ -132,6 +142,29 @@ def test_a_photo_of_the_set_is_not_foreign(street, tmp_path):
         evaluate(open_dataset(street), foreign=street / "queries")
     with pytest.raises(NotFound, match="no photo in it"):
         evaluate(open_dataset(street), foreign=tmp_path)
+
+
+def test_foreign_photos_are_refused_without_ground_truth(street, elsewhere):
+    dataset = open_dataset(street)
+    hidden = replace(dataset, protocol=replace(dataset.protocol, hidden=True))
+    with pytest.raises(UsageError, match="foreign: of street the owner keeps the truth"):
+        evaluate(hidden, foreign=elsewhere)
+
+
+def test_a_foreign_photo_is_one_place_whatever_searches_were_asked():
+    data = data_set(*(town([{n} for n in range(12)], 12, name) for name in "ab"))
+    answers = predictions(data, *([n] for n in [*range(12)] * 2))
+    sure = {key: replace(answer, confidence=0.9, in_map=True) for key, answer in answers.items()}
+    foreign = {
+        (search, "/foreign/x.jpg"): Prediction(
+            search, "/foreign/x.jpg", ranking([0]), None, {}, "", 0.1, search == "b"
+        )
+        for search in "ab"
+    }
+    open_set = scores(data, outcomes(data, sure), foreign_outcomes(foreign)).open_set
+    called = open_set.measures["foreign_in_map"]
+    assert (open_set.photos, called.value, called.low, called.high) == (1, 0.5, 0.5, 0.5)
+    assert called.doubt == "rests on 1 independent places only"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from placerec.evaluation.predictions import Prediction, PredictionFile, Ranking
 from placerec.evaluation.query_lists import foreign_photos
 from placerec.evaluation.run import Run, facts_of, machine, versions
 from placerec.evaluation.scoring.outcomes import foreign_outcomes, outcomes
-from placerec.evaluation.scoring.scores import scores
+from placerec.evaluation.scoring.scores import HIDDEN, scores
 from placerec.evaluation.searchers import IndexSearcher, Part, Searcher, Verifier
 from placerec.files import file_sha256, path_of
 from placerec.index.calibrate import NOT_THE_DEFAULT
@@ -153,9 +153,11 @@ def header(dataset: Dataset, method: dict[str, Any]) -> dict[str, Any]:
 
 
 def _foreign(dataset: Dataset, method: Method, folder: str | Path | None) -> Photos:
-    """Return the foreign photos; refuse them if no answer of the method has a confidence."""
+    """Return the foreign photos; refuse them if no confidence can be measured."""
     if folder is None:
         return Photos((), ())
+    if dataset.protocol.hidden:
+        raise UsageError(f"foreign: of {dataset.name} {HIDDEN}, so nothing is measured; omit it")
     if method.no_confidence:
         raise UsageError(
             f"foreign: tests the confidence of answers, and {method.name} has none "

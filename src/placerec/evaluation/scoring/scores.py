@@ -241,7 +241,7 @@ def _reliability(outcomes: Sequence[Outcome]) -> list[Bin]:
 
 
 def _open_set(own: Sequence[Outcome], foreign: Sequence[Outcome]) -> OpenSet | None:
-    photos = sum(outcome.confidence is not None for outcome in foreign)
+    photos = len({outcome.query for outcome in foreign if outcome.confidence is not None})
     if not photos or own_measures_of(own) is None:
         return None
     both = [*own, *foreign]
