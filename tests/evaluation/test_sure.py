@@ -13,6 +13,7 @@ from score_support import data_set, predictions, ranking, town
 from placerec.demo import demo_pose, render
 from placerec.errors import NotFound, UsageError
 from placerec.evaluation.exchange import export_predictions
+from placerec.evaluation.geometry import as_positions, on_the_map, on_the_sphere
 from placerec.evaluation.layouts import open_dataset
 from placerec.evaluation.methods import Method, named_method
 from placerec.evaluation.predictions import Prediction, read_predictions
@@ -21,7 +22,9 @@ from placerec.evaluation.runner import PREDICTIONS, WORK, evaluate
 from placerec.evaluation.scoring.outcomes import foreign_outcomes, outcomes
 from placerec.evaluation.scoring.scores import scores
 from placerec.index.calibrate import FEWEST_PHOTOS
+from placerec.photos.sphere import distance
 from placerec.recognise.recognizer import PlaceRecognizer
+from placerec.records import Position
 from placerec.runtime import Runtime
 from plain_methods import MeanColour
 
@@ -44,6 +47,8 @@ def street(tmp_path_factory) -> Path:
     Image.new("RGB", SIZE[::-1]).save(folder / "queries" / QUERIES[2])
     truth = [f"{query},{n:02}.png\n" for n, query in enumerate(QUERIES)]
     (folder / "ground_truth.csv").write_text("query,database\n" + "".join(truth))
+    table = [f"database/{place:02}.png,45,{10 + place / 1000}\n" for place in range(FEWEST_PHOTOS)]
+    (folder / "coordinates.csv").write_text("image,latitude,longitude\n" + "".join(table))
     return folder
 
 
@@ -81,6 +86,10 @@ def test_a_run_is_as_sure_as_a_query(street, elsewhere, run):
     asked = {**finished.predictions.predictions, **finished.predictions.foreign}
     (index,) = (out / WORK).rglob("*.placerec")
     with PlaceRecognizer.open(index) as recognizer:
+        at = [entry.position for entry in recognizer.index.entries]  # a margin needs them
+        assert [position.longitude for position in at] == pytest.approx(
+            [10 + place / 1000 for place in range(FEWEST_PHOTOS)]
+        )
         for (_, name), predicted in asked.items():
             if name == "/foreign/broken.png":
                 assert predicted.confidence is predicted.in_map is None
@@ -98,6 +107,20 @@ def test_a_run_is_as_sure_as_a_query(street, elsewhere, run):
     assert asked["all", "night_0.png"].in_map
     assert finished.facts["notes"] == []
     assert "no_confidence" not in finished.facts
+
+
+@pytest.mark.parametrize(
+    "points",
+    [on_the_sphere([Position(52.0, 0.1), Position(52.0001, 0.1003), Position(53.0, 0.1)]),
+     on_the_map([400_000.0, 400_020.0, 400_000.0], [5_000_000.0, 5_000_011.0, 5_100_000.0], 31),
+     on_the_map([400_000.0, 400_020.0, 400_000.0], [5_000_000.0, 5_000_011.0, 0.0],
+                np.array([31, 31, 32]))],
+)  # fmt: skip
+def test_the_positions_of_an_index_are_as_far_apart_as_the_points(points):
+    one, two, far, unknown = as_positions(np.vstack((points, [[np.nan] * 3])))
+    assert unknown is None
+    assert distance(one, two) == pytest.approx(np.linalg.norm(points[1] - points[0]), rel=1e-3)
+    assert distance(one, far) > 90_000
 
 
 def test_foreign_photos_are_in_the_run_but_in_no_recall(run):

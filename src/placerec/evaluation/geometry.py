@@ -20,6 +20,7 @@ from placerec.photos.sphere import EARTH_RADIUS
 from placerec.records import Array, Position
 
 REGIONS_APART = 1e8  # metres: larger than any map coordinate
+REGION_DEGREES = 2.0  # of longitude from a region to the next, in ``as_positions``
 
 
 def on_the_sphere(positions: Sequence[Position]) -> Array:
@@ -44,6 +45,30 @@ def on_the_map(easting: Array, northing: Array, region: int | Array = 0) -> Arra
     east = np.asarray(easting, np.float64)
     third = np.full_like(east, np.multiply(region, REGIONS_APART))
     return np.stack((east, np.asarray(northing, np.float64), third), axis=-1)
+
+
+def as_positions(points: Array) -> list[Position | None]:
+    """Return positions that are as far apart as ``points`` (n, 3); ``None`` if unknown (NaN).
+
+    Points on the sphere have their latitude and longitude. A map lies around latitude 0 instead,
+    one region beside the other: its place on the earth is not known. Up to 100 km from the middle
+    of a region the distances differ by less than 2 in 10,000.
+    """
+    degrees = np.full((len(points), 2), np.nan)
+    known: Array = np.logical_not(np.isnan(points).any(axis=1))
+    if (np.abs(np.linalg.norm(points[known], axis=1) - EARTH_RADIUS) < 1.0).all():
+        x, y, z = points.T
+        degrees = np.degrees((np.arcsin(np.clip(z / EARTH_RADIUS, -1.0, 1.0)), np.arctan2(y, x))).T
+    else:
+        for number, region in enumerate(np.unique(points[known, 2])):
+            rows = points[:, 2] == region
+            east, north = (points[rows, :2] - np.median(points[rows, :2], axis=0)).T
+            degrees[rows] = np.degrees((north, east)).T / EARTH_RADIUS
+            degrees[rows, 1] += REGION_DEGREES * number
+    return [
+        Position(latitude, longitude) if is_known else None
+        for (latitude, longitude), is_known in zip(degrees.tolist(), known.tolist(), strict=True)
+    ]
 
 
 def positions_of(photos: Photos) -> Array:

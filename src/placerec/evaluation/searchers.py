@@ -19,10 +19,12 @@ import numpy as np
 from placerec.baselines.contract import Local, Reranker, Retriever, Verified
 from placerec.errors import PhotoError, UsageError
 from placerec.evaluation.dataset import Search
+from placerec.evaluation.geometry import as_positions
 from placerec.files import atomic_write
 from placerec.index.build import build_index
 from placerec.method.ranking import shortlist
 from placerec.photos.decode import decode
+from placerec.photos.position import Positions
 from placerec.photos.structure import has_structure
 from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.records import Array, Features, Match
@@ -99,12 +101,18 @@ class IndexSearcher:
         cls, search: Search, index: Path, model: str | Trunk, settings: AnySettings,
         runtime: Runtime,
     ) -> Self:  # fmt: skip
-        """Open the index of the database; build it if it is missing."""
+        """Open the index of the database; build it if it is missing.
+
+        Its photos have the positions of the data set: a margin needs them (``method.confidence``).
+        """
         paths = search.database.paths
         root = common_folder(paths[: len(paths) - search.distractors])
         names = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
         if not index.is_file():
-            build_index(index, root, names=names, model=model, settings=settings, runtime=runtime)
+            build_index(
+                index, root, names=names, model=model, settings=settings,
+                positions=_positions(search, names), runtime=runtime,
+            )  # fmt: skip
         recognizer = PlaceRecognizer.open(
             index, model=model, runtime=runtime, **settings.group("query")
         )
@@ -274,6 +282,16 @@ class LocalVerifier(_BaselinePart):
 
     def _file(self, number: int) -> Path:
         return self.work / self.baseline.fingerprint[:16] / f"{number}.npz"
+
+
+def _positions(search: Search, names: Sequence[str]) -> Positions | None:
+    """Return the positions of the own database photos by their ``names`` in the index."""
+    if search.database.positions is None:
+        return None
+    located = zip(
+        names[: len(search.own_names)], as_positions(search.database.positions), strict=False
+    )
+    return Positions.from_dict({name: position for name, position in located if position})
 
 
 def common_folder(paths: Sequence[Path]) -> Path:

@@ -76,7 +76,7 @@ def build_index(
     names: str | Path | Iterable[str | Path] | None = None,
     model: str | Trunk = AUTO,
     settings: AnySettings | None = None,
-    positions: str | Path | None = None,
+    positions: str | Path | Positions | None = None,
     time_offset: float = 0.0,
     replace: bool = False,
     runtime: Runtime = DEFAULT_RUNTIME,
@@ -84,10 +84,11 @@ def build_index(
     """Describe every photo below ``folder`` and write the index file ``index``.
 
     ``names`` are the photos to take, relative to ``folder`` (``../`` is allowed); default: all.
-    ``positions`` is a table (image,latitude,longitude[,heading]) or a GPX track, and takes
-    precedence over EXIF; ``time_offset`` are the seconds that are added to the camera's clock to
-    give UTC, for photos in a track. An existing index is only replaced if ``replace`` is true.
-    Raises ``NotFound`` for a folder without photos and ``PhotoError`` if no photo can be read.
+    ``positions`` is a table (image,latitude,longitude[,heading]), a GPX track, or ``Positions``
+    that are already read, and takes precedence over EXIF; ``time_offset`` are the seconds that are
+    added to the camera's clock to give UTC, for photos in a track. An existing index is only
+    replaced if ``replace`` is true. Raises ``NotFound`` for a folder without photos and
+    ``PhotoError`` if no photo can be read.
     """
     index, folder = path_of(index), path_of(folder)
     require_runtime(runtime)
@@ -144,11 +145,11 @@ def refit_index(
     return report
 
 
-def positions_of(file: str | Path | None, time_offset: float, root: Path) -> Positions:
+def positions_of(file: str | Path | Positions | None, time_offset: float, root: Path) -> Positions:
     """Return the positions of a file for the photos below ``root``, or none without a file."""
     require_number("time_offset", time_offset)
-    positions = Positions()
-    if file is not None:
+    positions = file if isinstance(file, Positions) else Positions()
+    if not isinstance(file, Positions | None):
         positions = read_positions(path_of(file), time_offset, root)
     if time_offset and not positions.track:
         raise UsageError("time_offset is for a GPX track; give one as positions, or omit it")
