@@ -31,7 +31,7 @@ def calls(of, folder, town):
     def draw():
         place, ready = placerec.match_photos(night, night)
         pixels = ready.read(Path(night)).pixels
-        placerec.draw_match(pixels, pixels, place, of(folder / "match.png"))
+        placerec.draw_match(night, pixels, place, of(folder / "match.png"))
         return (folder / "match.png").stat().st_size
 
     return {

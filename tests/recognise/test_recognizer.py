@@ -89,7 +89,10 @@ def test_every_form_of_a_photo_gives_the_same_answer(town, town_index):
         expected = told(recognizer.query(path))
         for form in (str(path), photo, photo.pixels, image, Image.fromarray(photo.pixels)):
             assert told(recognizer.query(form)) == expected
+        assert told(recognizer.query(photo.pixels[..., ::-1], bgr=True)) == expected
         assert recognizer.query(image).query == str(path)
+        with pytest.raises(UsageError, match="bgr"):
+            recognizer.query(path, bgr=True)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "CMYK", "L", "P", "I;16", "F"])
@@ -116,7 +119,7 @@ def test_an_image_is_turned_upright(town, town_index):
 @pytest.mark.parametrize(
     "photo",
     [
-        np.zeros((48, 64), np.uint8), np.zeros((48, 64, 4), np.uint8), np.zeros((0, 0, 3)),
+        np.zeros(48, np.uint8), np.zeros((48, 64, 2), np.uint8), np.zeros((0, 0, 3)),
         np.zeros((48, 64, 3), np.float32), Image.new("RGB", (0, 0)), None, 3, [[1, 2, 3]], b"a.jpg",
     ],
 )  # fmt: skip
@@ -283,6 +286,18 @@ def test_two_photos_can_be_compared_and_drawn(town, tmp_path):
     with Image.open(tmp_path / "match.png") as drawn:
         assert drawn.size == (640 + 640 + 12, 480)
     assert [path.name for path in tmp_path.iterdir()] == ["match.png"]
+
+
+def test_photos_in_any_form_can_be_compared(town):
+    day, night = town / "database" / "place_001.jpg", town / "queries" / "night_001.jpg"
+    expected, model = match_photos(night, day)
+    photo = model.read(night)
+    with Image.open(day) as image:
+        assert match_photos(photo.pixels, image)[0] == expected
+        assert match_photos(photo.pixels[..., ::-1], day, bgr=True)[0] == expected
+        assert match_photos(photo, image)[0] == expected
+    with pytest.raises(UsageError, match="bgr: only an array"):
+        match_photos(night, day, bgr=True)
 
 
 def test_a_method_that_the_model_was_not_fitted_for_says_what_to_do(town):

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from placerec.errors import FixedByIndex, UsageError
+from placerec.errors import FixedByIndex
 from placerec.files import path_of
 from placerec.index.calibrate import Places, no_confidence
 from placerec.index.connection import on_error
@@ -27,7 +26,7 @@ from placerec.method.scores import match_candidates, score_matches
 from placerec.method.where import fused_position
 from placerec.models.model import Model
 from placerec.models.resolve import AUTO
-from placerec.photos.decode import pixels_of
+from placerec.photos.pixels import AnyPhoto, photo_of
 from placerec.photos.structure import has_structure
 from placerec.records import Answer, Array, Features, Match, Photo, Place, Where
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
@@ -105,35 +104,22 @@ class PlaceRecognizer:
         """Return the photo at ``path`` with as many pixels as the model uses."""
         return self.model.read(path_of(path))
 
-    def query(self, photo: str | Path | Photo | Image.Image | Array, top: int = 5) -> Answer:
+    def query(self, photo: AnyPhoto, top: int = 5, *, bgr: bool = False) -> Answer:
         """Return the ``top`` places most similar to ``photo``, best first.
 
-        ``photo`` is a path, a decoded ``Photo``, an image of Pillow in any mode, or pixels
-        (H, W, 3) uint8 RGB. A photo without structure has no place, and a ``note`` that says so.
-        Raises ``UsageError`` for anything else, or a ``top`` that is less than 1, ``NotFound`` or a
-        ``PhotoError`` for a path that cannot be read, ``StaleIndex`` if a candidate was changed
-        since the index was opened.
+        ``photo`` is a path, a decoded ``Photo``, an image of Pillow in any mode, or a uint8 array:
+        RGB (H, W, 3), grey (H, W), RGBA (H, W, 4); with ``bgr`` it has the order of OpenCV. A photo
+        without structure has no place, and a ``note`` that says so. Raises ``UsageError`` for
+        anything else, or a ``top`` that is less than 1, ``NotFound`` or a ``PhotoError`` for a path
+        that cannot be read, ``StaleIndex`` if a candidate was changed since the index was opened.
         """
         top = require_whole("top", top)
-        name, pixels = self._named_pixels(photo)
+        read = photo_of(photo, bgr=bgr, shrink_to=self.model.shrink_to)
         with single_threaded_blas():
-            features = self.model.feature_map(pixels)
-            if not has_structure(pixels):
-                return Answer(name, (), NOTHING)
-            return self.answer(name, self.model.describe_map(features, stride=1), top)
-
-    def _named_pixels(self, photo: str | Path | Photo | Image.Image | Array) -> tuple[str, Array]:
-        if isinstance(photo, np.ndarray):
-            return "", photo
-        if isinstance(photo, Image.Image):
-            return str(getattr(photo, "filename", "")), pixels_of(photo)
-        if not isinstance(photo, str | Path | Photo):
-            raise UsageError(
-                f"photo: {type(photo).__name__}; give a path, a Photo, an image of Pillow, or "
-                f"pixels (height, width, 3) uint8 RGB"
-            )
-        read = photo if isinstance(photo, Photo) else self.read(photo)
-        return read.path, read.pixels
+            features = self.model.feature_map(read.pixels)
+            if not has_structure(read.pixels):
+                return Answer(read.path, (), NOTHING)
+            return self.answer(read.path, self.model.describe_map(features, stride=1), top)
 
     @property
     def is_stale(self) -> bool:
