@@ -19,6 +19,7 @@ from placerec.errors import (
 from placerec.index.build import build_index
 from placerec.index.update import add_photos
 from placerec.method.ranking import shortlist
+from placerec.recognise import recognizer as recognizer_module
 from placerec.recognise.pair import match_photos
 from placerec.recognise.picture import draw_match
 from placerec.recognise.recognizer import PlaceRecognizer
@@ -153,6 +154,27 @@ def test_a_recogniser_knows_that_its_index_has_changed_and_loads_it_again(
         with pytest.raises(NotFound):
             reloaded.reload()
         assert len(reloaded.query(night).places) == 5
+
+
+def test_a_recogniser_keeps_its_model_when_it_sees_added_frames(town, tmp_path, monkeypatch):
+    photos = shutil.copytree(town / "database", tmp_path / "photos")
+    index, frame = tmp_path / "a.placerec", render(9, demo_pose(9, 0, False), size=(120, 160))
+    build_index(index, photos)
+    first = PlaceRecognizer.open(index)
+    loaded = []
+    monkeypatch.setattr(
+        recognizer_module, "model_of_index", lambda *words: loaded.append(words) or first.model
+    )
+    add_photos(index, {"frame.png": frame})
+    with first.reload() as second:
+        assert second.model is first.model
+        assert not loaded
+        assert second.query(frame).best.path == "frame.png"
+        refit = tmp_path / "other.placerec"
+        build_index(refit, photos, settings=Settings(image_size=(160, 224)))
+        refit.replace(index)
+        with second.reload():
+            assert len(loaded) == 1
 
 
 def test_retrieval_only_has_no_inliers_and_orders_by_the_global_score(town, town_index):

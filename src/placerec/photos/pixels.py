@@ -42,8 +42,8 @@ def photo_of(
         return Photo("", "", _rgb(photo, bgr=bgr))
     if bgr:
         raise UsageError(
-            f"bgr: only an array can have the order of OpenCV, not a {type(photo).__name__}; omit "
-            f"bgr"
+            f"bgr: only an array can have the order of OpenCV, not a {type(photo).__name__}; give "
+            f"bgr for arrays alone"
         )
     if isinstance(photo, Image.Image):
         photo = Photo(str(getattr(photo, "filename", "")), "", pixels_of(photo))

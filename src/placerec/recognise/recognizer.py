@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ class PlaceRecognizer:
     ``global_descriptors`` (N, G) float32 are in the order of ``index.entries``. ``blank`` has the
     rows of photos without structure, which are never an answer. ``located`` (N,) bool says which
     photos have a position. ``false_alarm`` is the share of photos from elsewhere that are taken for
-    one of the map. ``reopen`` opens the index again.
+    one of the map. ``reopen`` opens the index again; it takes the recogniser that is open.
     """
 
     index: IndexReader = field(repr=False)
@@ -56,7 +55,7 @@ class PlaceRecognizer:
     threads: int = 1
     false_alarm: float = FALSE_ALARM
     blank: frozenset[int] = field(default=frozenset(), repr=False)
-    reopen: Callable[[], PlaceRecognizer] = field(kw_only=True, repr=False)
+    reopen: Callable[[PlaceRecognizer], PlaceRecognizer] = field(kw_only=True, repr=False)
 
     @classmethod
     def open(
@@ -81,9 +80,25 @@ class PlaceRecognizer:
         require(
             0.0 < require_number("false_alarm", false_alarm) < 1.0, "false_alarm", "between 0 and 1"
         )
+        return cls._opened(None, path, model, runtime, false_alarm, changes)
+
+    @classmethod
+    def _opened(
+        cls,
+        before: PlaceRecognizer | None,
+        path: Path,
+        model: str | Trunk,
+        runtime: Runtime,
+        false_alarm: float,
+        changes: dict[str, Any],
+    ) -> PlaceRecognizer:
+        """Open the index; the model of the recogniser ``before`` stays if it is the same."""
         reader = IndexReader.open(path)
         with on_error(reader.close):
-            inside = model_of_index(reader, path, model, runtime)
+            if before and _model_facts(before.index) == _model_facts(reader):
+                inside = before.model
+            else:
+                inside = model_of_index(reader, path, model, runtime)
             settings = _query_settings(inside.settings, changes)
             descriptors = reader.global_descriptors()
             blank = frozenset(
@@ -91,9 +106,10 @@ class PlaceRecognizer:
                 for row, entry in enumerate(reader.entries)
                 if entry.blank or not descriptors[row].any()
             )
-            again = partial(
-                cls.open, path, model=model, runtime=runtime, false_alarm=false_alarm, **changes
-            )
+
+            def again(before: PlaceRecognizer) -> PlaceRecognizer:
+                return cls._opened(before, path, model, runtime, false_alarm, changes)
+
             located = np.array([entry.position is not None for entry in reader.entries])
             return cls(
                 reader, inside, settings, descriptors, located, runtime.cores, false_alarm, blank,
@@ -133,9 +149,10 @@ class PlaceRecognizer:
     def reload(self) -> PlaceRecognizer:
         """Close this recogniser and return one of the index as it is now, opened in the same way.
 
-        Raises what ``open`` raises; this recogniser then stays open.
+        The model stays loaded if the index still has the same one. Raises what ``open`` raises;
+        this recogniser then stays open.
         """
-        reopened = self.reopen()
+        reopened = self.reopen(self)
         self.close()
         return reopened
 
@@ -211,6 +228,11 @@ class PlaceRecognizer:
     def close(self) -> None:
         """Close the index."""
         self.index.close()
+
+
+def _model_facts(index: IndexReader) -> tuple[str, str, str]:
+    """Return what identifies the model of an index, with its name and settings."""
+    return index.info.fingerprint, index.info.model, index.info.settings
 
 
 def _query_settings(fixed: AnySettings, changes: dict[str, Any]) -> AnySettings:
