@@ -3,9 +3,11 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import placerec
+from drawn_video import write_video
 from placerec.evaluation.methods import named_method
 from placerec.settings import METHODS
 
@@ -20,6 +22,7 @@ def calls(of, folder, town):
     index, model = of(folder / "a.placerec"), of(folder / "a.safetensors")
     own = of(folder / "own.jpg")
     shutil.copy(night, own)
+    video = write_video(folder / "a.mkv", [np.zeros((48, 64, 3), np.uint8)])
     table = folder / "where.csv"
     table.write_text("image,latitude,longitude\nplace_000.jpg,52.5,13.25\n")
 
@@ -51,6 +54,7 @@ def calls(of, folder, town):
         "verify": lambda: placerec.verify(index) == [],
         "match_photos": lambda: placerec.match_photos(night, own)[0],
         "draw_match": draw,
+        "read_video": lambda: len(list(placerec.read_video(of(video)))) == 1,
         "open_dataset": lambda: placerec.open_dataset(of(town)),
         "evaluate": lambda: placerec.evaluate(
             placerec.open_dataset(of(town)), QUICK, out=of(folder / "run")
