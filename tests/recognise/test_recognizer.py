@@ -159,7 +159,7 @@ def test_a_recogniser_knows_that_its_index_has_changed_and_loads_it_again(
 def test_a_recogniser_keeps_its_model_when_it_sees_added_frames(town, tmp_path, monkeypatch):
     photos = shutil.copytree(town / "database", tmp_path / "photos")
     index, frame = tmp_path / "a.placerec", render(9, demo_pose(9, 0, False), size=(120, 160))
-    build_index(index, photos)
+    build_index(index, photos, settings=Settings(image_size=(120, 160)))
     first = PlaceRecognizer.open(index)
     loaded = []
     monkeypatch.setattr(

@@ -7,14 +7,15 @@ print(answer.best.path, answer.best.score)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from placerec.errors import FixedByIndex
+from placerec.errors import FixedByIndex, NotFound, PhotoError
 from placerec.files import path_of
 from placerec.index.calibrate import Places, no_confidence
 from placerec.index.connection import on_error
@@ -31,9 +32,10 @@ from placerec.records import Answer, Array, Features, Match, Photo, Place, Where
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import AnySettings, as_written, require, require_number, require_whole
 from placerec.trunks import Trunk
-from placerec.workers import single_threaded_blas
+from placerec.workers import map_in_order, single_threaded_blas
 
 FALSE_ALARM = 0.05  # of photos from elsewhere, that are taken for one of the map
+UNREADABLE = "cannot be read"  # begins the note of an answer to such a photo
 NOTHING = "nothing to recognise"  # the note of an answer to a photo without structure
 
 
@@ -136,6 +138,36 @@ class PlaceRecognizer:
             if not has_structure(read.pixels):
                 return Answer(read.path, (), NOTHING)
             return self.answer(read.path, self.model.describe_map(features, stride=1), top)
+
+    def query_many(
+        self, photos: Iterable[AnyPhoto], top: int = 5, *, bgr: bool = False
+    ) -> Generator[Answer]:
+        """Yield the answer to each of ``photos``, in their order: the answers of ``query``.
+
+        Several photos are in work at a time, one per thread, and at most two per thread are taken
+        before their answer is asked for. The answer to a photo that cannot be read has no place,
+        and a ``note`` that begins with "cannot be read". ``photos`` is any iterable, also an array
+        (N, H, W, C); a lone photo is one. Raises ``UsageError`` and ``StaleIndex`` as ``query``.
+        """
+        top = require_whole("top", top)
+        is_array = isinstance(photos, np.ndarray)
+        lone = photos.ndim < 4 if is_array else isinstance(photos, str | Path | Photo | Image.Image)
+        several = isinstance(photos, Iterable) and not isinstance(photos, bytes)
+        require(several or lone, "photos", f"photos in any form, not {photos!r:.60}")
+        return self._answers([photos] if lone else photos, top, bgr)
+
+    def _answers(self, photos: Iterable[AnyPhoto], top: int, bgr: bool) -> Generator[Answer]:
+        def answer(photo: AnyPhoto) -> Answer:
+            try:
+                return self.query(photo, top, bgr=bgr)
+            except (PhotoError, NotFound) as error:
+                name = getattr(photo, "filename", "") if isinstance(photo, Image.Image) else photo
+                reason = getattr(error, "reason", error)
+                return Answer(str(name), (), f"{UNREADABLE}: {reason}")
+
+        # The outer limit keeps the one that a thread takes back from touching the others.
+        with single_threaded_blas():
+            yield from map_in_order(answer, photos, self.threads)
 
     @property
     def is_stale(self) -> bool:
