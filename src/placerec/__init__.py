@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from placerec.models.model_file import load_model, save_model
     from placerec.models.photo_source import fit_on_folder
     from placerec.photos.video import read_video
+    from placerec.recognise.loop import LoopDetector
     from placerec.recognise.pair import match_photos
     from placerec.recognise.picture import draw_match
     from placerec.recognise.recognizer import PlaceRecognizer
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from placerec.settings import Settings
 
 _HOMES = {
+    "LoopDetector": "placerec.recognise.loop",
     "PlaceRecognizer": "placerec.recognise.recognizer",
     "Runtime": "placerec.runtime",
     "Settings": "placerec.settings",
@@ -50,6 +52,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "LoopDetector",
     "PlaceRecognizer",
     "Runtime",
     "Settings",
