@@ -3,15 +3,17 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import placerec
+from drawn_video import write_video
 from placerec.evaluation.methods import named_method
 from placerec.settings import METHODS
 
 SMALL = METHODS["netvlad"].replace(image_size=(64, 96), clusters=2, global_dim=2)
 QUICK = named_method("netvlad", changes={"image_size": (64, 96)})
-NO_PATH = {"Runtime", "Settings", "__version__"}
+NO_PATH = {"LoopDetector", "Runtime", "Settings", "__version__"}
 
 
 def calls(of, folder, town):
@@ -20,6 +22,7 @@ def calls(of, folder, town):
     index, model = of(folder / "a.placerec"), of(folder / "a.safetensors")
     own = of(folder / "own.jpg")
     shutil.copy(night, own)
+    video = write_video(folder / "a.mkv", [np.zeros((48, 64, 3), np.uint8)])
     table = folder / "where.csv"
     table.write_text("image,latitude,longitude\nplace_000.jpg,52.5,13.25\n")
 
@@ -31,7 +34,7 @@ def calls(of, folder, town):
     def draw():
         place, ready = placerec.match_photos(night, night)
         pixels = ready.read(Path(night)).pixels
-        placerec.draw_match(pixels, pixels, place, of(folder / "match.png"))
+        placerec.draw_match(night, pixels, place, of(folder / "match.png"))
         return (folder / "match.png").stat().st_size
 
     return {
@@ -51,6 +54,7 @@ def calls(of, folder, town):
         "verify": lambda: placerec.verify(index) == [],
         "match_photos": lambda: placerec.match_photos(night, own)[0],
         "draw_match": draw,
+        "read_video": lambda: len(list(placerec.read_video(of(video)))) == 1,
         "open_dataset": lambda: placerec.open_dataset(of(town)),
         "evaluate": lambda: placerec.evaluate(
             placerec.open_dataset(of(town)), QUICK, out=of(folder / "run")

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import placerec
+from drawn_video import write_video
 from placerec import Runtime, Settings
 from placerec.cli import cli
 from placerec.cli.outputs import write_geojson
@@ -61,6 +62,7 @@ def home(town, town_index, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     shutil.copy(town_index, folder / "a.placerec")
     shutil.copy(town / "queries" / "night_000.jpg", folder / "a.jpg")
+    write_video(folder / "a.mkv", [np.zeros((48, 64, 3), np.uint8)])
     (folder / "where.csv").write_text("image,latitude,longitude\n")
     (folder / "town").symlink_to(town)
     return folder
@@ -87,11 +89,13 @@ def calls(home: Path):
         "save_model": ({"model": None, "path": model}, {"model": [None, 3, "generic"]}),
         "load_model": ({"path": model}, {"path": paths, "runtime": NO_RUNTIMES}),
         "match_photos": ({"first": photo, "second": photo},
-                         {"first": paths, "second": paths} | described),
+                         {"first": paths, "second": paths, "bgr": [True, 3]} | described),
         "draw_match": ({"query": pixels, "database": pixels, "place": place,
                         "out": home / "a.png"},
-                       {"query": [None, 3, pixels[0], [[1]]], "database": [None, pixels / 2],
+                       {"query": [None, 3, pixels[0, 0], [[1]]], "database": [None, pixels / 2],
                         "place": [None, 3], "out": [*paths, "a.txt"]}),
+        "read_video": ({"path": home / "a.mkv"},
+                       {"path": paths, "every": [-1, "1s", None, float("nan")]}),
         "open_dataset": ({"folder": home / "town"},
                          {"folder": paths, "protocol": [3, ["exif"], "no"], "radius": ["a", -1],
                           "degrees": ["a", 0], "frames": ["a", -1, 1.5], "ground_truth": paths[1:],
@@ -100,7 +104,7 @@ def calls(home: Path):
     }  # fmt: skip
 
 
-OTHERS = {"PlaceRecognizer", "Runtime", "Settings", "__version__"}
+OTHERS = {"LoopDetector", "PlaceRecognizer", "Runtime", "Settings", "__version__"}
 
 
 def test_every_public_function_has_its_row(home) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from placerec.index.verify import verify
     from placerec.models.model_file import load_model, save_model
     from placerec.models.photo_source import fit_on_folder
+    from placerec.photos.video import read_video
+    from placerec.recognise.loop import LoopDetector
     from placerec.recognise.pair import match_photos
     from placerec.recognise.picture import draw_match
     from placerec.recognise.recognizer import PlaceRecognizer
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from placerec.settings import Settings
 
 _HOMES = {
+    "LoopDetector": "placerec.recognise.loop",
     "PlaceRecognizer": "placerec.recognise.recognizer",
     "Runtime": "placerec.runtime",
     "Settings": "placerec.settings",
@@ -40,6 +43,7 @@ _HOMES = {
     "load_model": "placerec.models.model_file",
     "match_photos": "placerec.recognise.pair",
     "open_dataset": "placerec.evaluation.layouts",
+    "read_video": "placerec.photos.video",
     "refit_index": "placerec.index.build",
     "refresh_index": "placerec.index.update",
     "remove_photos": "placerec.index.update",
@@ -48,6 +52,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "LoopDetector",
     "PlaceRecognizer",
     "Runtime",
     "Settings",
@@ -60,6 +65,7 @@ __all__ = [
     "load_model",
     "match_photos",
     "open_dataset",
+    "read_video",
     "refit_index",
     "refresh_index",
     "remove_photos",

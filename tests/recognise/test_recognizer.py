@@ -19,6 +19,7 @@ from placerec.errors import (
 from placerec.index.build import build_index
 from placerec.index.update import add_photos
 from placerec.method.ranking import shortlist
+from placerec.recognise import recognizer as recognizer_module
 from placerec.recognise.pair import match_photos
 from placerec.recognise.picture import draw_match
 from placerec.recognise.recognizer import PlaceRecognizer
@@ -89,7 +90,10 @@ def test_every_form_of_a_photo_gives_the_same_answer(town, town_index):
         expected = told(recognizer.query(path))
         for form in (str(path), photo, photo.pixels, image, Image.fromarray(photo.pixels)):
             assert told(recognizer.query(form)) == expected
+        assert told(recognizer.query(photo.pixels[..., ::-1], bgr=True)) == expected
         assert recognizer.query(image).query == str(path)
+        with pytest.raises(UsageError, match="bgr"):
+            recognizer.query(path, bgr=True)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "CMYK", "L", "P", "I;16", "F"])
@@ -116,7 +120,7 @@ def test_an_image_is_turned_upright(town, town_index):
 @pytest.mark.parametrize(
     "photo",
     [
-        np.zeros((48, 64), np.uint8), np.zeros((48, 64, 4), np.uint8), np.zeros((0, 0, 3)),
+        np.zeros(48, np.uint8), np.zeros((48, 64, 2), np.uint8), np.zeros((0, 0, 3)),
         np.zeros((48, 64, 3), np.float32), Image.new("RGB", (0, 0)), None, 3, [[1, 2, 3]], b"a.jpg",
     ],
 )  # fmt: skip
@@ -150,6 +154,27 @@ def test_a_recogniser_knows_that_its_index_has_changed_and_loads_it_again(
         with pytest.raises(NotFound):
             reloaded.reload()
         assert len(reloaded.query(night).places) == 5
+
+
+def test_a_recogniser_keeps_its_model_when_it_sees_added_frames(town, tmp_path, monkeypatch):
+    photos = shutil.copytree(town / "database", tmp_path / "photos")
+    index, frame = tmp_path / "a.placerec", render(9, demo_pose(9, 0, False), size=(120, 160))
+    build_index(index, photos, settings=Settings(image_size=(120, 160)))
+    first = PlaceRecognizer.open(index)
+    loaded = []
+    monkeypatch.setattr(
+        recognizer_module, "model_of_index", lambda *words: loaded.append(words) or first.model
+    )
+    add_photos(index, {"frame.png": frame})
+    with first.reload() as second:
+        assert second.model is first.model
+        assert not loaded
+        assert second.query(frame).best.path == "frame.png"
+        refit = tmp_path / "other.placerec"
+        build_index(refit, photos, settings=Settings(image_size=(160, 224)))
+        refit.replace(index)
+        with second.reload():
+            assert len(loaded) == 1
 
 
 def test_retrieval_only_has_no_inliers_and_orders_by_the_global_score(town, town_index):
@@ -283,6 +308,18 @@ def test_two_photos_can_be_compared_and_drawn(town, tmp_path):
     with Image.open(tmp_path / "match.png") as drawn:
         assert drawn.size == (640 + 640 + 12, 480)
     assert [path.name for path in tmp_path.iterdir()] == ["match.png"]
+
+
+def test_photos_in_any_form_can_be_compared(town):
+    day, night = town / "database" / "place_001.jpg", town / "queries" / "night_001.jpg"
+    expected, model = match_photos(night, day)
+    photo = model.read(night)
+    with Image.open(day) as image:
+        assert match_photos(photo.pixels, image)[0] == expected
+        assert match_photos(photo.pixels[..., ::-1], day, bgr=True)[0] == expected
+        assert match_photos(photo, image)[0] == expected
+    with pytest.raises(UsageError, match="bgr: only an array"):
+        match_photos(night, day, bgr=True)
 
 
 def test_a_method_that_the_model_was_not_fitted_for_says_what_to_do(town):

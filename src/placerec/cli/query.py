@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from placerec.cli.commands import Command, refuse_swapped
+from placerec.cli.frames import Seconds, asked, drawn_before, videos_of
 from placerec.cli.options import (
     PATH,
     chosen_settings,
@@ -55,6 +56,7 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, one object per photo.")
 @click.option("--geojson", type=NewFile(is_geojson), help="Write the places as GeoJSON.")
 @click.option("--picture", type=PATH, help=f"{PICTURE}, or a folder for several photos.")
+@click.option("--every", type=Seconds(), help="Time between the frames of a video.  [default: 1s]")
 @click.option(
     "--false-alarm",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -66,12 +68,13 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @query_setting_options
 def query(
     index: Path, photos: tuple[Path, ...], top: int, as_json: bool, geojson: Path | None,
-    picture: Path | None, false_alarm: float, model: str, threads: int | None, device: str,
-    **options: Any,
+    picture: Path | None, every: float | None, false_alarm: float, model: str,
+    threads: int | None, device: str, **options: Any,
 ) -> int:  # fmt: skip
     """Say where each PHOTO was taken: the most similar places of INDEX, best first.
 
-    A folder means every photo in it. A place has four numbers:
+    A folder means every photo in it. A video means its frames, one a second. A place has four
+    numbers:
 
     \b
     sure     how probable it is that the photo shows this place
@@ -86,7 +89,8 @@ def query(
 
     refuse_swapped("query", index, photos[0])
     paths, skipped = photos_of(photos)
-    pictures = _pictures_of(picture, paths, several=photos != tuple(paths) or len(paths) > 1)
+    videos, lone = videos_of(paths, every), photos == tuple(paths[:1])
+    pictures = _pictures_of(picture, paths, videos, several=not lone or bool(videos))
     if geojson and geojson in pictures:
         raise UsageError(f"{geojson}: one name for two results; choose another one")
     answers: list[Answer] = []
@@ -97,15 +101,9 @@ def query(
     ) as recognizer:
         refuse_unused(recognizer.settings, options)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
-        refuse_inputs(filter(None, pictures), (*paths, *indexed))
-        for path, target in zip(paths, pictures, strict=True):
-            try:
-                photo = recognizer.read(path)
-            except (PhotoError, NotFound) as error:
-                if photos == (path,):
-                    raise
-                skipped.append(error)
-                continue
+        pairs = list(zip(paths, pictures, strict=True))
+        refuse_inputs(drawn_before(pairs, videos), (*paths, *indexed))
+        for photo, _, target in asked(pairs, videos, every, recognizer.read, skipped):
             answers.append(recognizer.query(photo, top))
             if not as_json:
                 print_answer(answers[-1])
@@ -114,6 +112,8 @@ def query(
                 undrawn += errors
                 if not errors and answers[-1].places and not as_json:
                     say(f"picture: {target}")
+    if lone and not answers:
+        raise skipped[0]
     if geojson:
         _write_geojson(geojson, answers)
     if as_json:
@@ -195,7 +195,7 @@ def _photos_below(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _pictures_of(
-    picture: Path | None, paths: list[Path], *, several: bool
+    picture: Path | None, paths: list[Path], videos: Container[Path], *, several: bool
 ) -> Sequence[Path | None]:
     """Return where the best match of each photo is drawn; the names keep photos apart.
 
@@ -210,13 +210,14 @@ def _pictures_of(
         require_free(picture, is_picture)
         return [picture]
     if picture.suffix.lower() in FORMATS or is_file(picture):
-        raise UsageError(f"{picture}: several photos; give --picture a folder")
+        raise UsageError(f"{picture}: several photos or frames; give --picture a folder")
     require_folder_of(picture)
     pictures = [
         picture / f"{number:03}_{path.stem[:LONGEST_STEM]}.png"
         for number, path in enumerate(paths, start=1)
     ]
-    for path in pictures if is_folder(picture) else ():
+    existing = drawn_before(zip(paths, pictures, strict=True), videos)
+    for path in existing if is_folder(picture) else ():
         require_free(path, is_picture)
     return pictures
 

@@ -14,14 +14,16 @@ from dataclasses import replace as changed
 from pathlib import Path
 
 from placerec.errors import FolderGone, NotFound, UsageError
-from placerec.files import file_sha256, is_file, is_folder, path_of, paths_of
+from placerec.files import AnyPath, file_sha256, is_file, is_folder, path_of, paths_of
 from placerec.index.build import BATCH, Report, positions_of, store_photos
 from placerec.index.index_model import model_of_index
+from placerec.index.new_photos import write_photos
 from placerec.index.reader import Entry, IndexReader
 from placerec.index.writer import IndexWriter
 from placerec.models.photo_source import PhotoSource
 from placerec.models.resolve import AUTO
 from placerec.photos.find import look_through
+from placerec.photos.pixels import AnyPhoto
 from placerec.photos.position import Positions
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.trunks import Trunk
@@ -32,14 +34,20 @@ ASIDE = ".aside"  # a name that no photo has, for the moment when photos exchang
 
 def add_photos(
     index: str | Path,
-    photos: str | Path | Iterable[str | Path],
+    photos: AnyPath | Iterable[AnyPath] | Mapping[str, AnyPhoto],
     *,
+    bgr: bool = False,
     positions: str | Path | None = None,
     time_offset: float = 0.0,
     model: str | Trunk = AUTO,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Report:
     """Add photos or folders of photos. Unchanged photos stay; changed ones are described again.
+
+    Photos that are only in memory come as a mapping: from a name (a POSIX path below the folder of
+    the index, with the suffix .png) to a uint8 array, an image of Pillow or a ``Photo``; with
+    ``bgr`` arrays have the order of OpenCV. Their pixels are written as PNG files into the folder,
+    never in place of another file; if the index is busy, they stay there: call again.
 
     ``positions`` and ``time_offset`` as in ``build_index``; a track gives positions to photos
     that have none. ``model`` is only required for an index with a trunk from outside placerec.
@@ -49,6 +57,10 @@ def add_photos(
     with IndexReader.open(index) as reader:
         root, indexed = reader.info.root, [entry.name for entry in reader.entries]
     table = positions_of(positions, time_offset, root)
+    if isinstance(photos, Mapping):
+        photos = write_photos(root, photos, bgr=bgr)
+    elif bgr:
+        raise UsageError("bgr: only an array can have the order of OpenCV; omit bgr")
     names: list[str] = []
     ignored: defaultdict[str, list[str]] = defaultdict(list)
     for path in dict.fromkeys(paths_of(photos)):

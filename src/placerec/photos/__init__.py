@@ -1,9 +1,10 @@
 """From a folder to upright pixels: the photos, their pixels, their positions, a trunk's input.
 
 Reading order: ``find`` (a folder to the names of its photos), ``decode`` (one file to upright RGB
-pixels) with ``colour``, ``exif`` and ``xmp`` (its position and its time), ``position`` (positions
-from a file) with ``tables``, ``angles`` and ``track``, ``structure`` (photos that say nothing), and
-``prepare`` (pixels to the normalised tensor that a trunk takes). docs/PHOTOS.md has the rules.
+pixels) with ``colour``, ``exif`` and ``xmp`` (its position and its time), ``pixels`` (a photo in
+any form to its pixels), ``video`` (a video to its frames), ``position`` (positions from a file)
+with ``tables``, ``angles`` and ``track``, ``structure`` (photos that say nothing), and ``prepare``
+(pixels to the normalised tensor that a trunk takes). docs/PHOTOS.md has the rules.
 """
 
 from placerec.photos.decode import decode, read_position

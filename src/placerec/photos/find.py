@@ -106,6 +106,17 @@ def look_through(folder: Path) -> Found:
     return Found(by_kind.pop("", []), by_kind)
 
 
+def kind_left_out(folder: Path, name: str) -> str:
+    """Return as what ``look_through`` leaves out the photo ``name`` below ``folder``, or ``""``.
+
+    The photo need not exist.
+    """
+    path = folder / name
+    above = [place for place in path.parents if place.is_relative_to(folder) and place != folder]
+    kinds = [_kind_of_folder(place) for place in reversed(above)]
+    return next(filter(None, [*kinds, _kind_of_file(path, ())]), "")
+
+
 def evenly_spread(count: int, most: int) -> list[int]:
     """Return at most ``most`` numbers below ``count``, evenly spread, in rising order.
 

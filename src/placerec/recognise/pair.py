@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import numpy as np
 
 from placerec.errors import UsageError
-from placerec.files import path_of
 from placerec.method.scores import match_candidates, score_matches
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
 from placerec.models.resolve import AUTO, generic_model, resolve, settings_or_own
+from placerec.photos.pixels import AnyPhoto, photo_of
 from placerec.records import Array, Place
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import AnySettings
@@ -18,21 +18,27 @@ from placerec.workers import single_threaded_blas
 
 
 def match_photos(
-    first: str | Path,
-    second: str | Path,
+    first: AnyPhoto,
+    second: AnyPhoto,
     *,
+    bgr: bool = False,
     model: str | Trunk = AUTO,
     settings: AnySettings | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> tuple[Place, Model]:
     """Return how well ``first``, as the query, agrees with ``second``, and the model used.
 
-    Two photos are too few to fit a model: ``auto`` means ``generic``, and a trunk is refused.
+    Both are photos in any form, as in ``PlaceRecognizer.query``; with ``bgr`` each array has the
+    order of OpenCV. Two photos are too few to fit a model: ``auto`` means ``generic``, and a trunk
+    is refused.
     """
-    first, second = path_of(first), path_of(second)
     ready = pair_model(model, settings, runtime)
-    query, other = ready.read(first), ready.read(second)
-    return match_pixels(query.pixels, other.pixels, ready, str(second)), ready
+    either = [isinstance(photo, np.ndarray) for photo in (first, second)]
+    query, other = (
+        photo_of(photo, bgr=bgr and (is_array or not any(either)), shrink_to=ready.shrink_to)
+        for photo, is_array in zip((first, second), either, strict=True)
+    )
+    return match_pixels(query.pixels, other.pixels, ready, other.path), ready
 
 
 def pair_model(

@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, ImageDraw
 
 from placerec.errors import UsageError
 from placerec.files import atomic_write, path_of, require_folder_of
-from placerec.photos.prepare import require_pixels
+from placerec.photos.pixels import AnyPhoto, photo_of
 from placerec.records import Array, Place
 
 PANEL_HEIGHT = 480
@@ -22,8 +22,8 @@ QUALITY = 90  # of JPEG and WebP
 SOFTWARE = "placerec"  # the EXIF tag of every picture, by which ``is_drawn`` recognises it
 
 
-def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> None:
-    """Draw ``query`` and ``database`` pixels (H, W, 3) uint8 with the matches of ``place``.
+def draw_match(query: AnyPhoto, database: AnyPhoto, place: Place, out: str | Path) -> None:
+    """Draw the photos ``query`` and ``database``, in any form, with the matches of ``place``.
 
     The suffix of ``out`` decides the format: .png, .jpg or .webp. At most 40 matches are drawn,
     spread over the photo, each in its own colour. The colours run from left to right in the query:
@@ -34,7 +34,7 @@ def draw_match(query: Array, database: Array, place: Place, out: str | Path) -> 
     if not isinstance(place, Place):
         raise UsageError(f"place: {place!r:.100}; give a Place of an answer")
     kind = picture_format(out)
-    left, right = _panel(query), _panel(database)
+    left, right = (_panel(photo_of(photo).pixels) for photo in (query, database))
     offset = left.width + GAP
     canvas = Image.new("RGB", (offset + right.width, PANEL_HEIGHT), BACKGROUND)
     canvas.paste(left, (0, 0))
@@ -77,7 +77,6 @@ def picture_format(out: Path) -> str:
 
 
 def _panel(pixels: Array) -> Image.Image:
-    require_pixels(pixels)
     image = Image.fromarray(pixels)
     width = max(1, round(image.width * PANEL_HEIGHT / image.height))
     return image.resize((min(width, 4 * PANEL_HEIGHT), PANEL_HEIGHT), Image.Resampling.LANCZOS)

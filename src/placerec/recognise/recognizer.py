@@ -7,16 +7,15 @@ print(answer.best.path, answer.best.score)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from placerec.errors import FixedByIndex, UsageError
+from placerec.errors import FixedByIndex, NotFound, PhotoError
 from placerec.files import path_of
 from placerec.index.calibrate import Places, no_confidence
 from placerec.index.connection import on_error
@@ -27,15 +26,16 @@ from placerec.method.scores import match_candidates, score_matches
 from placerec.method.where import fused_position
 from placerec.models.model import Model
 from placerec.models.resolve import AUTO
-from placerec.photos.decode import pixels_of
+from placerec.photos.pixels import AnyPhoto, photo_of
 from placerec.photos.structure import has_structure
 from placerec.records import Answer, Array, Features, Match, Photo, Place, Where
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import AnySettings, as_written, require, require_number, require_whole
 from placerec.trunks import Trunk
-from placerec.workers import single_threaded_blas
+from placerec.workers import map_in_order, single_threaded_blas
 
 FALSE_ALARM = 0.05  # of photos from elsewhere, that are taken for one of the map
+UNREADABLE = "cannot be read"  # begins the note of an answer to such a photo
 NOTHING = "nothing to recognise"  # the note of an answer to a photo without structure
 
 
@@ -46,7 +46,7 @@ class PlaceRecognizer:
     ``global_descriptors`` (N, G) float32 are in the order of ``index.entries``. ``blank`` has the
     rows of photos without structure, which are never an answer. ``located`` (N,) bool says which
     photos have a position. ``false_alarm`` is the share of photos from elsewhere that are taken for
-    one of the map. ``reopen`` opens the index again.
+    one of the map. ``reopen`` opens the index again; it takes the recogniser that is open.
     """
 
     index: IndexReader = field(repr=False)
@@ -57,7 +57,7 @@ class PlaceRecognizer:
     threads: int = 1
     false_alarm: float = FALSE_ALARM
     blank: frozenset[int] = field(default=frozenset(), repr=False)
-    reopen: Callable[[], PlaceRecognizer] = field(kw_only=True, repr=False)
+    reopen: Callable[[PlaceRecognizer], PlaceRecognizer] = field(kw_only=True, repr=False)
 
     @classmethod
     def open(
@@ -82,9 +82,25 @@ class PlaceRecognizer:
         require(
             0.0 < require_number("false_alarm", false_alarm) < 1.0, "false_alarm", "between 0 and 1"
         )
+        return cls._opened(None, path, model, runtime, false_alarm, changes)
+
+    @classmethod
+    def _opened(
+        cls,
+        before: PlaceRecognizer | None,
+        path: Path,
+        model: str | Trunk,
+        runtime: Runtime,
+        false_alarm: float,
+        changes: dict[str, Any],
+    ) -> PlaceRecognizer:
+        """Open the index; the model of the recogniser ``before`` stays if it is the same."""
         reader = IndexReader.open(path)
         with on_error(reader.close):
-            inside = model_of_index(reader, path, model, runtime)
+            if before and _model_facts(before.index) == _model_facts(reader):
+                inside = before.model
+            else:
+                inside = model_of_index(reader, path, model, runtime)
             settings = _query_settings(inside.settings, changes)
             descriptors = reader.global_descriptors()
             blank = frozenset(
@@ -92,9 +108,10 @@ class PlaceRecognizer:
                 for row, entry in enumerate(reader.entries)
                 if entry.blank or not descriptors[row].any()
             )
-            again = partial(
-                cls.open, path, model=model, runtime=runtime, false_alarm=false_alarm, **changes
-            )
+
+            def again(before: PlaceRecognizer) -> PlaceRecognizer:
+                return cls._opened(before, path, model, runtime, false_alarm, changes)
+
             located = np.array([entry.position is not None for entry in reader.entries])
             return cls(
                 reader, inside, settings, descriptors, located, runtime.cores, false_alarm, blank,
@@ -105,35 +122,52 @@ class PlaceRecognizer:
         """Return the photo at ``path`` with as many pixels as the model uses."""
         return self.model.read(path_of(path))
 
-    def query(self, photo: str | Path | Photo | Image.Image | Array, top: int = 5) -> Answer:
+    def query(self, photo: AnyPhoto, top: int = 5, *, bgr: bool = False) -> Answer:
         """Return the ``top`` places most similar to ``photo``, best first.
 
-        ``photo`` is a path, a decoded ``Photo``, an image of Pillow in any mode, or pixels
-        (H, W, 3) uint8 RGB. A photo without structure has no place, and a ``note`` that says so.
-        Raises ``UsageError`` for anything else, or a ``top`` that is less than 1, ``NotFound`` or a
-        ``PhotoError`` for a path that cannot be read, ``StaleIndex`` if a candidate was changed
-        since the index was opened.
+        ``photo`` is a path, a decoded ``Photo``, an image of Pillow in any mode, or a uint8 array:
+        RGB (H, W, 3), grey (H, W), RGBA (H, W, 4); with ``bgr`` it has the order of OpenCV. A photo
+        without structure has no place, and a ``note`` that says so. Raises ``UsageError`` for
+        anything else, or a ``top`` that is less than 1, ``NotFound`` or a ``PhotoError`` for a path
+        that cannot be read, ``StaleIndex`` if a candidate was changed since the index was opened.
         """
         top = require_whole("top", top)
-        name, pixels = self._named_pixels(photo)
+        read = photo_of(photo, bgr=bgr, shrink_to=self.model.shrink_to)
         with single_threaded_blas():
-            features = self.model.feature_map(pixels)
-            if not has_structure(pixels):
-                return Answer(name, (), NOTHING)
-            return self.answer(name, self.model.describe_map(features, stride=1), top)
+            features = self.model.feature_map(read.pixels)
+            if not has_structure(read.pixels):
+                return Answer(read.path, (), NOTHING)
+            return self.answer(read.path, self.model.describe_map(features, stride=1), top)
 
-    def _named_pixels(self, photo: str | Path | Photo | Image.Image | Array) -> tuple[str, Array]:
-        if isinstance(photo, np.ndarray):
-            return "", photo
-        if isinstance(photo, Image.Image):
-            return str(getattr(photo, "filename", "")), pixels_of(photo)
-        if not isinstance(photo, str | Path | Photo):
-            raise UsageError(
-                f"photo: {type(photo).__name__}; give a path, a Photo, an image of Pillow, or "
-                f"pixels (height, width, 3) uint8 RGB"
-            )
-        read = photo if isinstance(photo, Photo) else self.read(photo)
-        return read.path, read.pixels
+    def query_many(
+        self, photos: Iterable[AnyPhoto], top: int = 5, *, bgr: bool = False
+    ) -> Generator[Answer]:
+        """Yield the answer to each of ``photos``, in their order: the answers of ``query``.
+
+        Several photos are in work at a time, one per thread, and at most two per thread are taken
+        before their answer is asked for. The answer to a photo that cannot be read has no place,
+        and a ``note`` that begins with "cannot be read". ``photos`` is any iterable, also an array
+        (N, H, W, C); a lone photo is one. Raises ``UsageError`` and ``StaleIndex`` as ``query``.
+        """
+        top = require_whole("top", top)
+        is_array = isinstance(photos, np.ndarray)
+        lone = photos.ndim < 4 if is_array else isinstance(photos, str | Path | Photo | Image.Image)
+        several = isinstance(photos, Iterable) and not isinstance(photos, bytes)
+        require(several or lone, "photos", f"photos in any form, not {photos!r:.60}")
+        return self._answers([photos] if lone else photos, top, bgr)
+
+    def _answers(self, photos: Iterable[AnyPhoto], top: int, bgr: bool) -> Generator[Answer]:
+        def answer(photo: AnyPhoto) -> Answer:
+            try:
+                return self.query(photo, top, bgr=bgr)
+            except (PhotoError, NotFound) as error:
+                name = getattr(photo, "filename", "") if isinstance(photo, Image.Image) else photo
+                reason = getattr(error, "reason", error)
+                return Answer(str(name), (), f"{UNREADABLE}: {reason}")
+
+        # The outer limit keeps the one that a thread takes back from touching the others.
+        with single_threaded_blas():
+            yield from map_in_order(answer, photos, self.threads)
 
     @property
     def is_stale(self) -> bool:
@@ -147,9 +181,10 @@ class PlaceRecognizer:
     def reload(self) -> PlaceRecognizer:
         """Close this recogniser and return one of the index as it is now, opened in the same way.
 
-        Raises what ``open`` raises; this recogniser then stays open.
+        The model stays loaded if the index still has the same one. Raises what ``open`` raises;
+        this recogniser then stays open.
         """
-        reopened = self.reopen()
+        reopened = self.reopen(self)
         self.close()
         return reopened
 
@@ -236,6 +271,11 @@ class PlaceRecognizer:
     def close(self) -> None:
         """Close the index."""
         self.index.close()
+
+
+def _model_facts(index: IndexReader) -> tuple[str, str, str]:
+    """Return what identifies the model of an index, with its name and settings."""
+    return index.info.fingerprint, index.info.model, index.info.settings
 
 
 def _query_settings(fixed: AnySettings, changes: dict[str, Any]) -> AnySettings:
