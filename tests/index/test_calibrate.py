@@ -17,7 +17,7 @@ from placerec.index import IndexReader, calibrate, schema, verify
 from placerec.index.build import build_index
 from placerec.index.index_model import model_of_index
 from placerec.index.update import refresh_index
-from placerec.method.confidence import USUAL_ODDS, Calibration, map_odds
+from placerec.method.confidence import NEARER, USUAL_ODDS, Calibration, map_odds
 from placerec.models.foreign import FILE, LEVELS, foreign_maps, pack, unpack
 from placerec.models.resolve import AUTO
 from placerec.photos.sphere import distance
@@ -131,8 +131,9 @@ def test_positions_give_a_point_with_radii_in_metres(street, nights):
         ((lowest, radius_68, radius_95),) = reader.info.calibration.radii
     assert lowest == 0.0
     assert 0.0 < radius_68 <= radius_95
+    nearer = radius_68 * NEARER[0], radius_95 * NEARER[1]
     for answer in nights:
-        assert (answer.where.radius_68, answer.where.radius_95) == (radius_68, radius_95)
+        assert (answer.where.radius_68, answer.where.radius_95) == nearer
     near = [distance(answer.where.position, place(n)) <= 25 for n, answer in enumerate(nights)]
     assert sum(near) >= 5
 
