@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import sqlite3
 from importlib.resources import files
 from types import SimpleNamespace
@@ -15,7 +16,8 @@ from placerec.errors import DamagedIndex
 from placerec.index import IndexReader, calibrate, schema, verify
 from placerec.index.build import build_index
 from placerec.index.index_model import model_of_index
-from placerec.method.confidence import USUAL_ODDS, Calibration, map_odds
+from placerec.index.update import refresh_index
+from placerec.method.confidence import NEARER, USUAL_ODDS, Calibration, map_odds
 from placerec.models.foreign import FILE, LEVELS, foreign_maps, pack, unpack
 from placerec.models.resolve import AUTO
 from placerec.photos.sphere import distance
@@ -27,6 +29,7 @@ from placerec.trunks import open_trunk
 
 NOT_THE_DEFAULT = "only the default method has one, with none of its settings changed"
 SEED, SIZE = 0, (120, 160)
+TOO_FEW = "4 photos are too few; refit the index when it has 20 or more"
 SPACING = 10.0  # metres: each photo has neighbours within 25 m
 METRES = 111_195.0  # in a degree of latitude
 
@@ -128,8 +131,9 @@ def test_positions_give_a_point_with_radii_in_metres(street, nights):
         ((lowest, radius_68, radius_95),) = reader.info.calibration.radii
     assert lowest == 0.0
     assert 0.0 < radius_68 <= radius_95
+    nearer = radius_68 * NEARER[0], radius_95 * NEARER[1]
     for answer in nights:
-        assert (answer.where.radius_68, answer.where.radius_95) == (radius_68, radius_95)
+        assert (answer.where.radius_68, answer.where.radius_95) == nearer
     near = [distance(answer.where.position, place(n)) <= 25 for n, answer in enumerate(nights)]
     assert sum(near) >= 5
 
@@ -159,7 +163,7 @@ def test_too_few_photos_have_no_confidence_and_say_why(collection):
         answer = recognizer.query(collection.photos / "0.png")
     assert {place.confidence for place in answer.places} == {None}
     assert (answer.in_map, answer.where) == (None, None)
-    assert answer.uncalibrated == ("4 photos are too few; refit the index when it has 20 or more")
+    assert answer.uncalibrated == TOO_FEW
 
 
 def test_a_changed_setting_has_no_confidence_and_says_why(street):
@@ -221,3 +225,29 @@ def test_packed_maps_come_back_within_half_a_step():
     error = np.abs(unpack(**stored) - maps)
     assert inside.mean() > 0.9
     assert (error <= step / 2 + 1e-6)[inside].all()
+
+
+@pytest.mark.parametrize(
+    ("calibration", "photos", "outgrown"),
+    [
+        (Calibration(photos=30), 59, False),
+        (Calibration(photos=30), 60, True),
+        (Calibration(photos=4, reason=TOO_FEW), 19, False),
+        (Calibration(photos=4, reason=TOO_FEW), 20, True),
+        (Calibration(photos=4, reason=NOT_THE_DEFAULT), 100, False),
+    ],
+)
+def test_an_index_outgrows_its_calibration(calibration, photos, outgrown):
+    assert calibrate.is_outgrown(calibration, photos) is outgrown
+
+
+def test_adding_photos_says_that_the_index_has_outgrown_its_calibration(collection, tmp_path):
+    index = tmp_path / "grown.placerec"
+    shutil.copytree(collection.photos, tmp_path / "photos")
+    build_index(index, tmp_path / "photos")
+    photo = (tmp_path / "photos" / "0.png").read_bytes()
+    for number in range(10, 10 + calibrate.FEWEST_PHOTOS - 4):
+        (tmp_path / "photos" / f"{number}.png").write_bytes(photo)
+    report = refresh_index(index)
+    (notice,) = (notice for notice in report.notices if notice.kind == "outgrown")
+    assert notice.text.endswith("refit it: 4 photos then, 20 now")

@@ -11,6 +11,7 @@ import pytest
 
 from placerec.method.confidence import (
     FALSE_ALARMS,
+    NEARER,
     USUAL_ODDS,
     WEIGHTS,
     Calibration,
@@ -42,8 +43,7 @@ def test_without_a_rival_the_margin_is_over_nothing():
 def test_of_two_places_that_look_alike_neither_is_sure():
     values = evidence(np.array([0.5, 0.5, 0.02]), np.array([0.8, 0.8, 0.1]), by_place(1, 2, 3))
     first, second, third = Calibration().confidence(values)
-    assert first == second
-    assert first < 0.75
+    assert first == second == pytest.approx(0.5, abs=1e-3)
     assert third < 0.01
     alone = evidence(np.array([0.5, 0.02]), np.array([0.8, 0.1]), by_place(1, 2))
     assert Calibration().confidence(alone)[0] > 0.99
@@ -79,13 +79,14 @@ def test_the_numbers_are_those_that_the_fit_has_written():
     file = Path(__file__).parent.parent.parent / "results" / "confidence_weights.csv"
     (row,) = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     values = [float(value) for value in row.values()]
-    assert values == [*astuple(WEIGHTS), *USUAL_ODDS]
-    assert [float(name.rpartition("_")[2]) for name in list(row)[5:]] == list(FALSE_ALARMS)
+    assert values == [*astuple(WEIGHTS), *USUAL_ODDS, *NEARER]
+    assert [float(name.rpartition("_")[2]) for name in list(row)[5:-2]] == list(FALSE_ALARMS)
 
 
-def test_the_odds_are_linear_in_score_and_cosine():
-    assert map_odds(np.array([1.0, 2.0, 9.0])) == pytest.approx(
-        WEIGHTS.score + 2 * WEIGHTS.cosine + WEIGHTS.offset
+@pytest.mark.parametrize(("margin", "counted"), [(-1.0, 0.0), (0.5, 0.5), (2.0, 2.0), (9.0, 2.0)])
+def test_the_odds_are_linear_up_to_a_margin_that_says_enough(margin, counted):
+    assert map_odds(np.array([1.0, 2.0, margin])) == pytest.approx(
+        WEIGHTS.score + 2 * WEIGHTS.cosine + counted * WEIGHTS.distinct + WEIGHTS.offset
     )
 
 
@@ -99,7 +100,9 @@ def test_radii_hold_their_shares_and_grow_with_doubt():
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
     assert all(one[1:] >= two[1:] for one, two in pairwise(rows))
     calibration = Calibration(radii=rows)
-    held = [m <= calibration.radius(c)[0] for c, m in zip(confidences, metres, strict=True)]
+    held = [
+        m * NEARER[0] <= calibration.radius(c)[0] for c, m in zip(confidences, metres, strict=True)
+    ]
     assert 0.66 < np.mean(held) < 0.75
     assert radii(confidences[:19], metres[:19]) == ()
     assert Calibration().radius(0.9) is None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from placerec.cli.commands import Command, refuse_swapped
-from placerec.cli.options import PATH, index_model_options, json_option
+from placerec.cli.options import PATH, false_alarm_option, index_model_options, json_option
 from placerec.cli.output import list_skipped, print_json, print_table, say, warn
 from placerec.cli.outputs import NewFile, is_geojson, write_geojson
 from placerec.cli.progress import showing_progress
@@ -34,11 +34,12 @@ COLUMNS = {"status": False, "confidence": True, "position": False, "within": Tru
 @click.option("--gpx", type=NewFile(), help="Write the new positions as GPX waypoints.")
 @click.option("--geojson", type=NewFile(is_geojson), help="Write the new positions as GeoJSON.")
 @json_option
+@false_alarm_option
 @index_model_options
 def geotag(
     index: Path, photos: tuple[Path, ...], sure: float, xmp: bool, force: bool, csv: Path | None,
-    gpx: Path | None, geojson: Path | None, as_json: bool, model: str, threads: int | None,
-    device: str,
+    gpx: Path | None, geojson: Path | None, as_json: bool, false_alarm: float, model: str,
+    threads: int | None, device: str,
 ) -> int:  # fmt: skip
     """Give a position to each PHOTO that has none, if it is sure to be a place of INDEX.
 
@@ -59,7 +60,9 @@ def geotag(
     _refuse_one_name(paths, csv, gpx, geojson, xmp=xmp)
     with (
         showing_progress(threads, device) as runtime,
-        PlaceRecognizer.open(index, model=model, runtime=runtime) as recognizer,
+        PlaceRecognizer.open(
+            index, model=model, runtime=runtime, false_alarm=false_alarm
+        ) as recognizer,
     ):
         report = geotag_photos(recognizer, paths, sure=sure, progress=runtime.progress)
         if photos == tuple(paths) and len(photos) == len(report.skipped):

@@ -119,6 +119,10 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+false_alarm_option = click.option(
+    "--false-alarm", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05,
+    show_default=True, help="Share of photos from elsewhere that may be called in the map.",
+)  # fmt: skip
 image_size_option = field_option("image_size", HELP["image_size"], TYPES["image_size"])
 
 

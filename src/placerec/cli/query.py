@@ -13,6 +13,7 @@ from placerec.cli.frames import Seconds, asked, drawn_before, videos_of
 from placerec.cli.options import (
     PATH,
     chosen_settings,
+    false_alarm_option,
     given,
     index_model_options,
     json_option,
@@ -57,13 +58,7 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @click.option("--geojson", type=NewFile(is_geojson), help="Write the places as GeoJSON.")
 @click.option("--picture", type=PATH, help=f"{PICTURE}, or a folder for several photos.")
 @click.option("--every", type=Seconds(), help="Time between the frames of a video.  [default: 1s]")
-@click.option(
-    "--false-alarm",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.05,
-    show_default=True,
-    help="Share of photos from elsewhere that may be called in the map.",
-)
+@false_alarm_option
 @index_model_options
 @query_setting_options
 def query(

@@ -12,6 +12,7 @@ import click
 from placerec.cli.commands import Command
 from placerec.cli.options import (
     PATH,
+    false_alarm_option,
     given,
     index_model_options,
     query_setting_options,
@@ -30,11 +31,12 @@ from placerec.runtime import Runtime
 @click.option("--tiles", metavar="URL", default="",
               help="Load a map from this address, https://HOST/{z}/{x}/{y}.png. Without it "
                    "the page uses no network.")  # fmt: skip
+@false_alarm_option
 @index_model_options
 @query_setting_options
 def serve(
-    index: Path, port: int, browser: bool, tiles: str, model: str, threads: int | None,
-    device: str, **options: Any,
+    index: Path, port: int, browser: bool, tiles: str, false_alarm: float, model: str,
+    threads: int | None, device: str, **options: Any,
 ) -> None:  # fmt: skip
     """Show INDEX on a page in the browser: drop a photo, see where it was taken.
 
@@ -45,7 +47,9 @@ def serve(
     from placerec.serve import PageServer, ServedIndex
 
     runtime = Runtime(threads=threads, device=device)
-    with ServedIndex.open(index, model=model, runtime=runtime, **given(options)) as served:
+    with ServedIndex.open(
+        index, model=model, runtime=runtime, false_alarm=false_alarm, **given(options)
+    ) as served:
         refuse_unused(served.settings, options)
         with PageServer(served, port, tiles=tiles, log=warn) as server:
             say(f"page: {server.address}", "Ctrl-C ends it.")

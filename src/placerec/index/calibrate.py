@@ -46,6 +46,20 @@ def no_confidence(settings: AnySettings) -> str:
     return NOT_THE_DEFAULT if settings != Settings() else ""
 
 
+def is_outgrown(calibration: Calibration, photos: int) -> bool:
+    """Whether a refit of an index with so many ``photos`` would give a better calibration.
+
+    It has twice as many photos as then, or enough now for a first calibration.
+    """
+    if calibration.reason:
+        return calibration.reason == _too_few(calibration.photos) and photos >= FEWEST_PHOTOS
+    return photos >= 2 * calibration.photos
+
+
+def _too_few(photos: int) -> str:
+    return f"{photos} photos are too few; refit the index when it has {FEWEST_PHOTOS} or more"
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """Which photos of an index show one place: by position, or else by the order of their names."""
@@ -80,7 +94,7 @@ def calibrate_index(reader: IndexReader, model: Model, runtime: Runtime) -> Cali
     if not reason and elsewhere is None:
         reason = "only the trunk of the default method has one"
     if not reason and photos < FEWEST_PHOTOS:
-        reason = f"{photos} photos are too few; refit the index when it has {FEWEST_PHOTOS} or more"
+        reason = _too_few(photos)
     if reason or elsewhere is None:
         return Calibration(photos=photos, reason=reason)
     with single_threaded_blas():

@@ -78,6 +78,7 @@ KINDS = {
         "{count} photos are copies of others; each takes a place among the answers, and lowers the "
         "others' scores",
     ),
+    "outgrown": Kind("the index has grown beyond the calibration of its confidence; refit it"),
     "too_few_for_fit": Kind("too few photos for a fit, so the model stays"),
     "given_model": Kind("a refit leaves imported and trained models as they are"),
 }

@@ -4,8 +4,8 @@ The tables are STRICT; without it SQLite stores NumPy scalars as blobs and NaN a
 trigger or an extra table can make SQLite run foreign expressions, so the stored schema is compared
 with ours, text by text.
 
-The format of an index (SQLite's ``user_version``) states how its descriptors are stored: 5 as int8,
-6 as float32. Formats 1 to 4 did not store the calibration.
+The format of an index (SQLite's ``user_version``) states how its descriptors are stored: 7 as int8,
+8 as float32. Earlier formats did not store the calibration as it is now.
 
 A ``seal`` detects damage of a row: 16 bytes of BLAKE2b over the row's other values. The seal of a
 photo is the key of its blobs (codec.py). The sum of all seals modulo 2**128 is the ``digest`` of
@@ -30,7 +30,7 @@ from placerec.method.confidence import Calibration
 from placerec.records import Position
 
 APPLICATION_ID = 0x504C5243  # "PLRC", at byte 68 of the file
-FORMATS = {5: Dtype.INT8, 6: Dtype.FLOAT32}  # user_version, and the dtype of descriptors
+FORMATS = {7: Dtype.INT8, 8: Dtype.FLOAT32}  # user_version, and the dtype of descriptors
 PAGE_BYTES = 4096
 SEAL_BYTES = 16
 DIGEST_MODULUS = 2**128

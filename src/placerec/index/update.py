@@ -16,6 +16,7 @@ from pathlib import Path
 from placerec.errors import FolderGone, NotFound, UsageError
 from placerec.files import AnyPath, file_sha256, is_file, is_folder, path_of, paths_of
 from placerec.index.build import BATCH, Report, positions_of, store_photos
+from placerec.index.calibrate import is_outgrown
 from placerec.index.index_model import model_of_index
 from placerec.index.new_photos import write_photos
 from placerec.index.reader import Entry, IndexReader
@@ -231,6 +232,10 @@ def _update(
             if number % BATCH == 0 and not aside:
                 writer.commit()
         store_photos(writer, source.describe(pending, model), positions, report, indexed)
+    with IndexReader.open(index) as reader:
+        calibration, photos = reader.info.calibration, len(reader.entries)
+    grown = f"{calibration.photos} photos then, {photos} now"
+    report.note("outgrown", [grown] * is_outgrown(calibration, photos))
     return report
 
 

@@ -2,10 +2,11 @@
 
 This is not in the paper. Three numbers of a candidate are its evidence: the patch score, the global
 cosine, and the margin over the best candidate of another place. The confidence is the product of
-two logistic functions (Platt, Probabilistic outputs for support vector machines, 1999): the query
-shows a place of the map, by score and cosine; and it is this place and no other, by the margin. So
-of two places that look alike each has about one half, however high their scores are. The numbers of
-both functions come from labelled streets and the drawn town (``benchmarks/confidence.py``).
+two probabilities. The first says that the query shows a place of the map: a logistic function of
+all three numbers (Platt, Probabilistic outputs for support vector machines, 1999). The second says
+that it is this place and no other: the Laplace distribution function of the margin. So two places
+with equal scores have one half each, however high these are. The numbers of both functions come
+from labelled photos (``benchmarks/confidence.py``).
 
 ``in_map`` is a conformal test (Vovk et al., Algorithmic Learning in a Random World, 2005). When it
 was built, the index has answered photos of other places. A query is in the map if it has more
@@ -31,25 +32,30 @@ FEWEST = 20  # answers that a radius rests on
 SHARES = (0.68, 0.95)  # of the answers within the two radii
 MOST_RANGES = 4  # of the confidence, for the radii
 DECIMALS = 6
+MOST_MARGIN = 2.0  # a larger margin says no more about the map
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The two logistic functions: log-odds of "in the map", and of "this place and no other"."""
+    """The log-odds of "in the map", and how fast a margin decides for this place and no other."""
 
     score: float
     cosine: float
+    distinct: float
     offset: float
     margin: float
-    margin_offset: float
 
 
-WEIGHTS = Weights(score=4.389, cosine=15.047, offset=11.263, margin=2.931, margin_offset=0.76)
+WEIGHTS = Weights(score=4.61, cosine=21.36, distinct=1.92, offset=10.64, margin=4.0)
 
 # The log-odds of "in the map" that these shares of the foreign queries of the fit exceed, on the
-# worse of its two maps. Both are those of results/confidence_weights.csv.
+# worst of its maps. All of these are those of results/confidence_weights.csv.
 FALSE_ALARMS = (0.01, 0.05, 0.1, 0.25, 0.5)
-USUAL_ODDS = (-0.493, -1.693, -2.007, -2.498, -3.27)
+USUAL_ODDS = (1.44, -0.222, -1.083, -1.903, -3.121)
+
+# A query is nearer to a photo of the map than these photos are to each other, so its errors are
+# smaller than those of photos left out: by these shares, for 68 and for 95 of 100 answers.
+NEARER = (0.75, 0.55)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,9 @@ class Calibration:
 
     ``foreign`` are the log-odds of "in the map" of photos from elsewhere, in rising order.
     ``radii`` are metres: for each of some ranges of the confidence its lower end, and the radii
-    that held 68 and 95 of 100 answers; empty without positions. ``photos`` is the size of the index
-    when it was calibrated. ``reason`` says why there is no calibration; then all else is empty.
+    that held 68 and 95 of 100 photos left out; empty without positions. ``photos`` is the size of
+    the index when it was calibrated. ``reason`` says why there is no calibration; then all else is
+    empty.
     """
 
     foreign: tuple[float, ...] = field(default=(), repr=False)
@@ -84,15 +91,14 @@ class Calibration:
     def confidence(self, values: Array) -> Array:
         """Return the probability (n,) that candidates with the evidence (n, 3) are right."""
         odds = map_odds(values, self.weights)
-        margin = self.weights.margin * values[:, 2] + self.weights.margin_offset
-        probability: Array = _logistic(odds) * _logistic(margin)
+        probability: Array = _logistic(odds) * no_other(values[:, 2], self.weights.margin)
         return probability
 
     def radius(self, confidence: float) -> tuple[float, float] | None:
         """Return the radii in metres for 68 and 95 of 100 answers of this confidence."""
         for lowest, radius_68, radius_95 in reversed(self.radii):
             if confidence >= lowest:
-                return radius_68, radius_95
+                return radius_68 * NEARER[0], radius_95 * NEARER[1]
         return None
 
     def to_json(self) -> str:
@@ -132,8 +138,16 @@ def evidence(scores: Array, cosines: Array, elsewhere: Callable[[int, int], bool
 
 def map_odds(values: Array, weights: Weights = WEIGHTS) -> Array:
     """Return the log-odds (...) that queries with the evidence (..., 3) show a place of the map."""
-    odds: Array = weights.score * values[..., 0] + weights.cosine * values[..., 1] + weights.offset
-    return odds
+    score, cosine, margin = np.moveaxis(values, -1, 0)
+    odds: Array = weights.score * score + weights.cosine * cosine + weights.offset
+    return odds + weights.distinct * np.clip(margin, 0.0, MOST_MARGIN)
+
+
+def no_other(margins: Array, slope: float) -> Array:
+    """Return the probability (n,) of this place and no other: the Laplace distribution function."""
+    tails = 0.5 * np.exp(-slope * np.abs(margins))
+    probability: Array = np.where(margins >= 0.0, 1.0 - tails, tails)
+    return probability
 
 
 def radii(confidences: Array, metres: Array) -> tuple[tuple[float, float, float], ...]:
