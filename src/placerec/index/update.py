@@ -23,6 +23,7 @@ from placerec.models.photo_source import PhotoSource
 from placerec.models.resolve import AUTO
 from placerec.photos.find import look_through
 from placerec.photos.position import Positions
+from placerec.records import Position
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
@@ -34,7 +35,7 @@ def add_photos(
     index: str | Path,
     photos: str | Path | Iterable[str | Path],
     *,
-    positions: str | Path | None = None,
+    positions: str | Path | Mapping[str, Position] | None = None,
     time_offset: float = 0.0,
     model: str | Trunk = AUTO,
     runtime: Runtime = DEFAULT_RUNTIME,
