@@ -24,7 +24,7 @@ from placerec.errors import (
     import_package,
 )
 from placerec.files import path_of, paths_of
-from placerec.records import Place
+from placerec.records import Place, Position
 from placerec.settings import METHODS, PublishedSettings, as_written
 
 NO_PATHS = [None, 3, b"a", 2.5, {"a": 1}, ""]
@@ -76,7 +76,8 @@ def calls(home: Path):
     paths, names = NO_PATHS, [None, 3, [3], b"a", [""]]
     described = {"model": NO_MODELS, "settings": NO_SETTINGS, "runtime": NO_RUNTIMES}
     changed = {"index": paths, "model": NO_MODELS, "runtime": NO_RUNTIMES}
-    placed = {"positions": paths[1:], "time_offset": ["a", None, float("nan"), 60.0]}
+    tables = [*paths[1:], {"a.jpg": (52.0, 0.1)}, {3: Position(52.0, 0.1)}]
+    placed = {"positions": tables, "time_offset": ["a", None, float("nan"), 60.0]}
     return {
         "build_index": ({"index": new, "folder": photos},
                         {"index": paths, "folder": paths, "names": names[1:]} | described | placed),

@@ -325,6 +325,7 @@ def test_the_page_shows_how_sure_the_answers_are(folder, tmp_path):
     assert "Right queries: 50 % at 45 %, 50 % at 95 %" in page.text
     assert "Right answers: 50.0 % of the surest 50 %" in page.text
     assert len(page.all("g", class_="ideal")) == 1
+    assert len(page.all("circle", r="6.45")) == 2  # each bin has half of the answers
     assert (
         "Answer d15.jpg wrong · 172 m away · confidence 95.0 % · rank 1, score 0.997" in page.text
     )

@@ -55,19 +55,19 @@ def as_positions(points: Array) -> list[Position | None]:
     of a region the distances differ by less than 2 in 10,000.
     """
     degrees = np.full((len(points), 2), np.nan)
-    known: Array = np.logical_not(np.isnan(points).any(axis=1))
-    if (np.abs(np.linalg.norm(points[known], axis=1) - EARTH_RADIUS) < 1.0).all():
+    located: Array = np.logical_not(np.isnan(points).any(axis=1))
+    if (np.abs(np.linalg.norm(points[located], axis=1) - EARTH_RADIUS) < 1.0).all():
         x, y, z = points.T
         degrees = np.degrees((np.arcsin(np.clip(z / EARTH_RADIUS, -1.0, 1.0)), np.arctan2(y, x))).T
     else:
-        for number, region in enumerate(np.unique(points[known, 2])):
+        for number, region in enumerate(np.unique(points[located, 2])):
             rows = points[:, 2] == region
             east, north = (points[rows, :2] - np.median(points[rows, :2], axis=0)).T
             degrees[rows] = np.degrees((north, east)).T / EARTH_RADIUS
             degrees[rows, 1] += REGION_DEGREES * number
     return [
-        Position(latitude, longitude) if is_known else None
-        for (latitude, longitude), is_known in zip(degrees.tolist(), known.tolist(), strict=True)
+        Position(latitude, longitude) if has_point else None
+        for (latitude, longitude), has_point in zip(degrees.tolist(), located.tolist(), strict=True)
     ]
 
 

@@ -24,10 +24,9 @@ from placerec.files import atomic_write
 from placerec.index.build import build_index
 from placerec.method.ranking import shortlist
 from placerec.photos.decode import decode
-from placerec.photos.position import Positions
 from placerec.photos.structure import has_structure
 from placerec.recognise.recognizer import PlaceRecognizer
-from placerec.records import Array, Features, Match
+from placerec.records import Array, Features, Match, Position
 from placerec.runtime import Runtime
 from placerec.settings import AnySettings
 from placerec.trunks import Trunk
@@ -284,14 +283,14 @@ class LocalVerifier(_BaselinePart):
         return self.work / self.baseline.fingerprint[:16] / f"{number}.npz"
 
 
-def _positions(search: Search, names: Sequence[str]) -> Positions | None:
+def _positions(search: Search, names: Sequence[str]) -> dict[str, Position] | None:
     """Return the positions of the own database photos by their ``names`` in the index."""
     if search.database.positions is None:
         return None
     located = zip(
         names[: len(search.own_names)], as_positions(search.database.positions), strict=False
     )
-    return Positions.from_dict({name: position for name, position in located if position})
+    return {name: position for name, position in located if position}
 
 
 def common_folder(paths: Sequence[Path]) -> Path:

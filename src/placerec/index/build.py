@@ -28,6 +28,7 @@ from placerec.models.resolve import AUTO, Resolved, generic_model, resolve, sett
 from placerec.photos.find import UNREADABLE_FOLDERS, Found, look_through
 from placerec.photos.position import Positions, read_positions
 from placerec.photos.sphere import distance
+from placerec.records import Position
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import AnySettings, require_number
 from placerec.trunks import Trunk
@@ -76,7 +77,7 @@ def build_index(
     names: str | Path | Iterable[str | Path] | None = None,
     model: str | Trunk = AUTO,
     settings: AnySettings | None = None,
-    positions: str | Path | Positions | None = None,
+    positions: str | Path | Mapping[str, Position] | None = None,
     time_offset: float = 0.0,
     replace: bool = False,
     runtime: Runtime = DEFAULT_RUNTIME,
@@ -84,8 +85,8 @@ def build_index(
     """Describe every photo below ``folder`` and write the index file ``index``.
 
     ``names`` are the photos to take, relative to ``folder`` (``../`` is allowed); default: all.
-    ``positions`` is a table (image,latitude,longitude[,heading]), a GPX track, or ``Positions``
-    that are already read, and takes precedence over EXIF; ``time_offset`` are the seconds that are
+    ``positions`` is a table (image,latitude,longitude[,heading]), a GPX track, or a ``Position`` by
+    the name of each photo, and takes precedence over EXIF; ``time_offset`` are the seconds that are
     added to the camera's clock to give UTC, for photos in a track. An existing index is only
     replaced if ``replace`` is true. Raises ``NotFound`` for a folder without photos and
     ``PhotoError`` if no photo can be read.
@@ -145,11 +146,18 @@ def refit_index(
     return report
 
 
-def positions_of(file: str | Path | Positions | None, time_offset: float, root: Path) -> Positions:
-    """Return the positions of a file for the photos below ``root``, or none without a file."""
+def positions_of(
+    file: str | Path | Mapping[str, Position] | None, time_offset: float, root: Path
+) -> Positions:
+    """Return the positions of a file or mapping for the photos below ``root``, or none."""
     require_number("time_offset", time_offset)
-    positions = file if isinstance(file, Positions) else Positions()
-    if not isinstance(file, Positions | None):
+    positions = Positions()
+    if isinstance(file, Mapping):
+        rows = file.items()
+        if not all(isinstance(name, str) and isinstance(at, Position) for name, at in rows):
+            raise UsageError("positions: give a file, or a Position by the name of each photo")
+        positions = Positions.from_dict(file)
+    elif file is not None:
         positions = read_positions(path_of(file), time_offset, root)
     if time_offset and not positions.track:
         raise UsageError("time_offset is for a GPX track; give one as positions, or omit it")

@@ -26,6 +26,7 @@ from placerec.models.resolve import AUTO
 from placerec.photos.find import look_through
 from placerec.photos.pixels import AnyPhoto
 from placerec.photos.position import Positions
+from placerec.records import Position
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
@@ -38,7 +39,7 @@ def add_photos(
     photos: AnyPath | Iterable[AnyPath] | Mapping[str, AnyPhoto],
     *,
     bgr: bool = False,
-    positions: str | Path | None = None,
+    positions: str | Path | Mapping[str, Position] | None = None,
     time_offset: float = 0.0,
     model: str | Trunk = AUTO,
     runtime: Runtime = DEFAULT_RUNTIME,

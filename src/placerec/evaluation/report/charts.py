@@ -17,6 +17,7 @@ from placerec.records import Array
 LEFT, RIGHT, TOP, BOTTOM = 48, 436, 34, 284  # edges of the plot, in units of the view box
 MAX_POINTS = 600  # per line: the plot has fewer pixels
 FEW_POINTS = 10  # each is shown as a dot
+RADIUS = 3.5  # of a dot
 
 # A ranking with the values of its line (n, 2) or (n, 4): x and y, lowest and highest y.
 Line = tuple[Column, Array]
@@ -61,7 +62,7 @@ def _precision_chart(scores: Scores) -> dict[str, object] | None:
     return chart(lines, ticks, description=description, **labels)
 
 
-def chart(lines: Sequence[Line], x_ticks: Ticks, **labels: str) -> dict[str, object]:
+def chart(lines: Sequence[Line], x_ticks: Ticks, **labels: str) -> dict[str, Any]:
     """Return what the template draws, in units of the view box; each axis ends at its last tick."""
     y_ticks = _percent_ticks(np.concatenate([values[:, 1:3].ravel() for _, values in lines]))
 
@@ -83,6 +84,7 @@ def chart(lines: Sequence[Line], x_ticks: Ticks, **labels: str) -> dict[str, obj
             "label": column.label, "kind": column.kind, "points": points,
             "band": list(zip(x(band[:, 0]), y(band[:, 1]), strict=True)) if is_complete else [],
             "dots": points if has_interval or len(points) <= FEW_POINTS else [],
+            "radii": [RADIUS] * len(points),
         })  # fmt: skip
     return {
         "lines": drawn, "x_ticks": [(x(value), label) for value, label in x_ticks],

@@ -20,11 +20,11 @@ from placerec.evaluation.scoring.confidence import (
     ERROR_WITH_FOREIGN,
     FOREIGN_IN_MAP,
     REFUSED,
-    Bin,
 )
 from placerec.evaluation.scoring.intervals import Estimate
 from placerec.evaluation.scoring.scores import Scores
 
+SMALLEST, LARGER = 1.5, 7.0  # radius of a dot with no answer, and what all answers add to it
 MOST_SHOWN = 20  # foreign photos that were called in the map
 LABELS = {
     ERROR: "calibration error",
@@ -71,29 +71,27 @@ def _table(measures: dict[str, Estimate], kind: str) -> dict[str, object]:
             "letters": letters(rows)}  # fmt: skip
 
 
-def _reliability(scores: Scores) -> dict[str, object] | None:
-    """The share of right answers over the confidence; the diagonal is as sure as right."""
+def _reliability(scores: Scores) -> dict[str, object]:
+    """The share of right answers over the confidence; on the diagonal both are equal."""
     equal = np.linspace(0.0, 1.0, 2 * BINS)  # more points than are drawn as dots
-    diagonal = Column("ideal", "ideal", {}), np.stack((equal, equal), axis=1)
-    lines: list[Line] = [diagonal]
-    descriptions = []
+    lines: list[Line] = [(Column("ideal", "ideal", {}), np.stack((equal, equal), axis=1))]
+    groups = [("queries", "final", scores.reliability)]
     if scores.open_set:
-        lines.append(
-            (Column("with foreign photos", "global", {}), _points(scores.open_set.reliability))
-        )
-    lines.append((Column("queries", "final", {}), _points(scores.reliability)))
-    for column, values in lines[1:]:
-        points = ", ".join(f"{100 * y:.0f} % at {100 * x:.0f} %" for x, y in values.tolist())
-        descriptions.append(f"Right {column.label}: {points}")
+        groups.insert(0, ("with foreign photos", "global", scores.open_set.reliability))
+    descriptions = []
+    for label, kind, bins in groups:
+        points = np.array([(row.mean_confidence, row.right) for row in bins])
+        lines.append((Column(label, kind, {}), points))
+        words = ", ".join(f"{100 * y:.0f} % at {100 * x:.0f} %" for x, y in points.tolist())
+        descriptions.append(f"Right {label}: {words}")
     ticks = [(n / 5, f"{20 * n} %") for n in range(6)]
-    return chart(
+    drawn = chart(
         lines, ticks, title="Reliability", x_label="confidence", y_label="right",
         description="; ".join(descriptions),
     )  # fmt: skip
-
-
-def _points(bins: list[Bin]) -> Any:
-    return np.array([(row.mean_confidence, row.right) for row in bins], np.float64).reshape(-1, 2)
+    for line, (_, _, bins) in zip(drawn["lines"][1:], groups, strict=True):
+        line["radii"] = [SMALLEST + LARGER * row.share**0.5 for row in bins]
+    return drawn
 
 
 def _coverage(scores: Scores) -> dict[str, object] | None:
