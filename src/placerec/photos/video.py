@@ -45,11 +45,10 @@ SHARE_OF_STEP = 0.01  # a frame may be earlier than asked by this share of ``eve
 
 def is_video(path: Path) -> bool:
     """Whether a file is a video, by its first bytes, or else by its suffix. It is not decoded."""
-    try:
-        with path.open("rb") as stream:
+    head = b""
+    if is_file(path):  # a pipe would block a reader
+        with suppress(OSError), path.open("rb") as stream:
             head = stream.read(HEAD)
-    except (OSError, ValueError):
-        head = b""
     if any(re.match(sign, head, re.DOTALL) for sign in SIGNATURES.values()):
         return False
     return bool(re.match(BEGINNINGS, head, re.DOTALL)) or path.suffix.lower() in VIDEO_SUFFIXES
