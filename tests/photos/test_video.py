@@ -4,6 +4,7 @@ import itertools
 import os
 import struct
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,6 +209,14 @@ def test_the_content_says_what_is_a_video(name, tmp_path):
     assert not is_video(path)
     write_video(tmp_path / "v.webm", ramp(2), codec="libvpx").rename(path)
     assert is_video(path)
+
+
+def test_a_pipe_or_an_impossible_path_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    for path in (tmp_path / "a.jpg", tmp_path, Path("a\0"), Path("a" * 300)):
+        assert not is_video(path)
+    with pytest.raises(NotAPhoto, match="not a file"):
+        read_video(tmp_path / "a.jpg")
 
 
 def test_without_content_the_suffix_says_what_is_a_video(tmp_path):

@@ -45,11 +45,10 @@ SHARE_OF_STEP = 0.01  # a frame may be earlier than asked by this share of ``eve
 
 def is_video(path: Path) -> bool:
     """Whether a file is a video, by its first bytes, or else by its suffix. It is not decoded."""
-    try:
-        with path.open("rb") as stream:
+    head = b""
+    if is_file(path):  # a pipe would block a reader
+        with suppress(OSError), path.open("rb") as stream:
             head = stream.read(HEAD)
-    except (OSError, ValueError):
-        head = b""
     if any(re.match(sign, head, re.DOTALL) for sign in SIGNATURES.values()):
         return False
     return bool(re.match(BEGINNINGS, head, re.DOTALL)) or path.suffix.lower() in VIDEO_SUFFIXES
@@ -75,6 +74,7 @@ def _frames(av: Any, path: Path, every: float) -> Iterator[tuple[float, Photo]]:
         stream = next(iter(container.streams.video), None)
         if stream is None:
             raise NotAPhoto(path, "it has sound, but no picture")
+        _check_size(path, stream)  # before a frame is decoded
         stream.thread_type = "AUTO"
         decoding = _Decoding(av, container, stream)
         due, seconds = -math.inf, 0.0
@@ -83,12 +83,16 @@ def _frames(av: Any, path: Path, every: float) -> Iterator[tuple[float, Photo]]:
                 continue
             if every:
                 due = (math.floor(seconds / every + SHARE_OF_STEP) + 1) * every
-            if frame.width * frame.height > MAX_PIXELS:
-                size = f"{frame.width} x {frame.height}"
-                raise PhotoTooLarge(path, f"{size} is more than {MAX_PIXELS} pixels")
+            _check_size(path, frame)
             yield seconds, Photo(f"{path}#t={seconds:.3f}", "", _upright(frame))
         if decoding.problem:
             raise TruncatedPhoto(path, decoding.problem)
+
+
+def _check_size(path: Path, picture: Any) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        size = f"{picture.width} x {picture.height}"
+        raise PhotoTooLarge(path, f"{size} is more than {MAX_PIXELS} pixels")
 
 
 def _file(path: Path) -> BinaryIO:
@@ -154,7 +158,7 @@ class _Decoding:
 
     def _seconds(self) -> float:
         """Return how long the video should be, or 0 if it does not say."""
-        lengths = [(self._container.duration or 0) / self._av.time_base]
+        lengths = [float((self._container.duration or 0) / self._av.time_base)]
         if self._stream.duration and self._stream.time_base:
             lengths.append(float(self._stream.duration * self._stream.time_base))
         return min(lengths)

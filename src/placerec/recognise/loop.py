@@ -118,6 +118,12 @@ class LoopDetector:
         """The number of frames so far."""
         return self._count
 
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes the descriptors of the frames so far have."""
+        rows = sum(block[0].nbytes for block in self._blocks[:1]) * len(self._frames)
+        return int(rows + sum(len(b) for frame in self._frames for b in frame.patches.blobs))
+
     def describe(self, photo: AnyPhoto, *, bgr: bool = False) -> Features:
         """Return the descriptors of a photo as a query; ``photo`` and ``bgr`` as in ``add``."""
         pixels = photo_of(photo, bgr=bgr, shrink_to=self.model.shrink_to).pixels

@@ -7,10 +7,11 @@ print(answer.best.path, answer.best.score)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -140,7 +141,7 @@ class PlaceRecognizer:
             return self.answer(read.path, self.model.describe_map(features, stride=1), top)
 
     def query_many(
-        self, photos: Iterable[AnyPhoto], top: int = 5, *, bgr: bool = False
+        self, photos: AnyPhoto | Iterable[AnyPhoto], top: int = 5, *, bgr: bool = False
     ) -> Generator[Answer]:
         """Yield the answer to each of ``photos``, in their order: the answers of ``query``.
 
@@ -150,11 +151,14 @@ class PlaceRecognizer:
         (N, H, W, C); a lone photo is one. Raises ``UsageError`` and ``StaleIndex`` as ``query``.
         """
         top = require_whole("top", top)
-        is_array = isinstance(photos, np.ndarray)
-        lone = photos.ndim < 4 if is_array else isinstance(photos, str | Path | Photo | Image.Image)
+        if isinstance(photos, np.ndarray):
+            lone = photos.ndim < 4
+        else:
+            lone = isinstance(photos, str | os.PathLike | Photo | Image.Image)
         several = isinstance(photos, Iterable) and not isinstance(photos, bytes)
         require(several or lone, "photos", f"photos in any form, not {photos!r:.60}")
-        return self._answers([photos] if lone else photos, top, bgr)
+        each = [cast(AnyPhoto, photos)] if lone else cast(Iterable[AnyPhoto], photos)
+        return self._answers(each, top, bgr)
 
     def _answers(self, photos: Iterable[AnyPhoto], top: int, bgr: bool) -> Generator[Answer]:
         def answer(photo: AnyPhoto) -> Answer:
