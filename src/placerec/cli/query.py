@@ -28,6 +28,7 @@ from placerec.cli.outputs import (
     require_free,
     write_geojson,
 )
+from placerec.cli.tracks import Tracker, track_option
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
 from placerec.files import is_file, is_folder, require_folder_of
 from placerec.runtime import Runtime
@@ -55,6 +56,7 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, one object per photo.")
 @click.option("--geojson", type=NewFile(is_geojson), help="Write the places as GeoJSON.")
 @click.option("--picture", type=PATH, help=f"{PICTURE}, or a folder for several photos.")
+@track_option
 @click.option(
     "--false-alarm",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -66,8 +68,8 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @query_setting_options
 def query(
     index: Path, photos: tuple[Path, ...], top: int, as_json: bool, geojson: Path | None,
-    picture: Path | None, false_alarm: float, model: str, threads: int | None, device: str,
-    **options: Any,
+    picture: Path | None, track: Path | None, false_alarm: float, model: str, threads: int | None,
+    device: str, **options: Any,
 ) -> int:  # fmt: skip
     """Say where each PHOTO was taken: the most similar places of INDEX, best first.
 
@@ -87,8 +89,9 @@ def query(
     refuse_swapped("query", index, photos[0])
     paths, skipped = photos_of(photos)
     pictures = _pictures_of(picture, paths, several=photos != tuple(paths) or len(paths) > 1)
-    if geojson and geojson in pictures:
-        raise UsageError(f"{geojson}: one name for two results; choose another one")
+    for path in filter(None, (geojson, track)):
+        if (geojson, track, *pictures).count(path) > 1:
+            raise UsageError(f"{path}: one name for two results; choose another one")
     answers: list[Answer] = []
     undrawn: list[PlacerecError] = []
     runtime = Runtime(threads=threads, device=device)
@@ -96,6 +99,7 @@ def query(
         index, model=model, runtime=runtime, false_alarm=false_alarm, **given(options)
     ) as recognizer:
         refuse_unused(recognizer.settings, options)
+        tracker = Tracker(track, recognizer)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
         refuse_inputs(filter(None, pictures), (*paths, *indexed))
         for path, target in zip(paths, pictures, strict=True):
@@ -106,7 +110,7 @@ def query(
                     raise
                 skipped.append(error)
                 continue
-            answers.append(recognizer.query(photo, top))
+            answers.append(tracker.ask(photo, top, photo.taken))
             if not as_json:
                 print_answer(answers[-1])
             if target:
@@ -114,6 +118,7 @@ def query(
                 undrawn += errors
                 if not errors and answers[-1].places and not as_json:
                     say(f"picture: {target}")
+        tracker.write(quiet=as_json)
     if geojson:
         _write_geojson(geojson, answers)
     if as_json:
