@@ -55,6 +55,7 @@ results: $(READY_FOR_TESTS)
 	$(BIN)/python benchmarks/structure.py $(DATA)
 	$(BIN)/python benchmarks/confidence.py $(DATA)
 	$(BIN)/python benchmarks/loops.py $(DATA)
+	$(BIN)/python benchmarks/track.py $(DATA)
 	$(BIN)/python benchmarks/setup.py
 
 # The environment of the demo: the plain package, and HEIC for photos of telephones.

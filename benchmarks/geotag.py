@@ -25,7 +25,7 @@ from placerec import PlaceRecognizer, build_index
 from placerec.demo import demo_pose, position_of, render, write_demo_photos
 from placerec.geotag import GeoTag
 from placerec.geotag.locate import LOCATED, OUTSIDE, REVIEW, decide, look_at
-from placerec.geotag.travel import Travel
+from placerec.method.travel import Travel
 from placerec.photos.sphere import distance
 from placerec.records import Position
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from placerec.recognise.pair import match_photos
     from placerec.recognise.picture import draw_match
     from placerec.recognise.recognizer import PlaceRecognizer
+    from placerec.recognise.track import follow
     from placerec.runtime import Runtime
     from placerec.settings import Settings
 
@@ -40,6 +41,7 @@ _HOMES = {
     "draw_match": "placerec.recognise.picture",
     "evaluate": "placerec.evaluation.runner",
     "fit_on_folder": "placerec.models.photo_source",
+    "follow": "placerec.recognise.track",
     "load_model": "placerec.models.model_file",
     "match_photos": "placerec.recognise.pair",
     "open_dataset": "placerec.evaluation.layouts",
@@ -62,6 +64,7 @@ __all__ = [
     "draw_match",
     "evaluate",
     "fit_on_folder",
+    "follow",
     "load_model",
     "match_photos",
     "open_dataset",

@@ -139,6 +139,7 @@ def test_every_exit_code_is_on_the_page():
         "setup",
         "geotag",
         "loops",
+        "track",
     ],
 )
 def test_a_measured_table_on_a_page_is_its_results_file(name):

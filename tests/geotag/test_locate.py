@@ -11,7 +11,7 @@ from placerec import PlaceRecognizer
 from placerec.errors import UsageError
 from placerec.geotag import geotag_photos
 from placerec.geotag.locate import LOCATED, OUTSIDE, REVIEW, TAGGED, Look, decide
-from placerec.geotag.travel import Travel
+from placerec.method.travel import Travel
 from placerec.records import Answer, Place, Position, Where
 
 DEGREE = 111_195  # metres of a degree of latitude

@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from placerec.photos.sphere import EARTH_RADIUS, distance
+from placerec.photos.sphere import EARTH_RADIUS, distance, distances
 from placerec.records import Position
 
 DEGREE = EARTH_RADIUS * math.pi / 180  # metres of a degree on a great circle
@@ -23,3 +24,11 @@ DEGREE = EARTH_RADIUS * math.pi / 180  # metres of a degree on a great circle
 )
 def test_the_distance_is_that_on_a_great_circle(first, second, metres):
     assert distance(Position(*first), Position(*second)) == pytest.approx(metres, abs=1.0, rel=1e-6)
+
+
+def test_many_distances_are_those_of_each_pair():
+    points = [(52.2, 0.12), (-33.9, 151.2), (90.0, 0.0), (52.2, -179.9)]
+    expected = [[distance(Position(*one), Position(*two)) for two in points] for one in points[:3]]
+    metres = distances(np.array(points[:3]), np.array([*points, (math.nan, math.nan)]))
+    assert metres[:, :-1] == pytest.approx(np.array(expected), rel=1e-9, abs=1e-6)
+    assert np.isnan(metres[:, -1]).all()

@@ -30,6 +30,7 @@ from placerec.cli.outputs import (
     require_free,
     write_geojson,
 )
+from placerec.cli.tracks import Tracker, track_option
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
 from placerec.files import is_file, is_folder, require_folder_of
 from placerec.runtime import Runtime
@@ -58,12 +59,13 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @click.option("--geojson", type=NewFile(is_geojson), help="Write the places as GeoJSON.")
 @click.option("--picture", type=PATH, help=f"{PICTURE}, or a folder for several photos.")
 @click.option("--every", type=Seconds(), help="Time between the frames of a video.  [default: 1s]")
+@track_option
 @false_alarm_option
 @index_model_options
 @query_setting_options
 def query(
     index: Path, photos: tuple[Path, ...], top: int, as_json: bool, geojson: Path | None,
-    picture: Path | None, every: float | None, false_alarm: float, model: str,
+    picture: Path | None, every: float | None, track: Path | None, false_alarm: float, model: str,
     threads: int | None, device: str, **options: Any,
 ) -> int:  # fmt: skip
     """Say where each PHOTO was taken: the most similar places of INDEX, best first.
@@ -86,8 +88,9 @@ def query(
     paths, skipped = photos_of(photos)
     videos, lone = videos_of(paths, every), photos == tuple(paths[:1])
     pictures = _pictures_of(picture, paths, videos, several=not lone or bool(videos))
-    if geojson and geojson in pictures:
-        raise UsageError(f"{geojson}: one name for two results; choose another one")
+    for path in filter(None, (geojson, track)):
+        if (geojson, track, *pictures).count(path) > 1:
+            raise UsageError(f"{path}: one name for two results; choose another one")
     answers: list[Answer] = []
     undrawn: list[PlacerecError] = []
     runtime = Runtime(threads=threads, device=device)
@@ -95,11 +98,13 @@ def query(
         index, model=model, runtime=runtime, false_alarm=false_alarm, **given(options)
     ) as recognizer:
         refuse_unused(recognizer.settings, options)
+        tracker = Tracker(track, recognizer)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
         pairs = list(zip(paths, pictures, strict=True))
         refuse_inputs(drawn_before(pairs, videos), (*paths, *indexed))
-        for photo, _, target in asked(pairs, videos, every, recognizer.read, skipped):
-            answers.append(recognizer.query(photo, top))
+        for photo, seconds, target in asked(pairs, videos, every, recognizer.read, skipped):
+            time = photo.taken if seconds is None else seconds
+            answers.append(tracker.ask(photo, top, time))
             if not as_json:
                 print_answer(answers[-1])
             if target:
@@ -107,8 +112,9 @@ def query(
                 undrawn += errors
                 if not errors and answers[-1].places and not as_json:
                     say(f"picture: {target}")
-    if lone and not answers:
-        raise skipped[0]
+        if lone and not answers:
+            raise skipped[0]
+        tracker.write(quiet=as_json)
     if geojson:
         _write_geojson(geojson, answers)
     if as_json:

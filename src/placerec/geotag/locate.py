@@ -19,7 +19,7 @@ import numpy as np
 from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
 from placerec.files import AnyPath, paths_of
 from placerec.geotag.sidecars import is_geotagged
-from placerec.geotag.travel import Travel
+from placerec.method.travel import Travel
 from placerec.photos.sphere import distance
 from placerec.recognise.recognizer import PlaceRecognizer
 from placerec.records import Answer, Array, Place, Position

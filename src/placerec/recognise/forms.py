@@ -1,10 +1,18 @@
-"""An answer as JSON and as GeoJSON: for the command line, and for the page."""
+"""An answer as JSON and GeoJSON, a track as CSV and GPX: for the command line, and for the page."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
+from placerec.recognise.gpx import GpxPoint, degrees, gpx_text
+from placerec.recognise.track import Time, TrackPoint
 from placerec.records import Answer, Place, Position, Where
+
+TRACK_COLUMNS = ("query", "time", "latitude", "longitude", "confidence", "place", "alone")
 
 
 def answer_as_json(answer: Answer) -> dict[str, Any]:
@@ -32,6 +40,38 @@ def answer_as_features(answer: Answer) -> list[dict[str, Any]]:
             del values["latitude"], values["longitude"]
             features.append(_point(place.position, {"query": answer.query, **values}))
     return features
+
+
+def track_as_csv(points: Iterable[TrackPoint]) -> str:
+    """Return a row of each frame; one that is off the map has no place."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(TRACK_COLUMNS)
+    for point in points:
+        confidence = "" if point.confidence is None else f"{point.confidence:.3f}"
+        names = [place.path if place else "" for place in (point.place, point.alone)]
+        time = _written(point.time)
+        writer.writerow((point.query, time, *degrees(point.position), confidence, *names))
+    return text.getvalue()
+
+
+def track_as_gpx(points: Iterable[TrackPoint]) -> str:
+    """Return the frames with a position as one track; where others lie between, a segment ends."""
+    segments: list[list[GpxPoint]] = [[]]
+    for point in points:
+        if point.position is None:
+            segments.append([])
+            continue
+        taken = point.time if isinstance(point.time, datetime) else None
+        about = f"sure {point.confidence:.2f}"
+        segments[-1].append(GpxPoint(point.position, point.query, about, taken))
+    return gpx_text(segments=filter(None, segments))
+
+
+def _written(time: Time | None) -> str:
+    if time is None:
+        return ""
+    return time.isoformat() if isinstance(time, datetime) else f"{time:.3f}"
 
 
 def _point(position: Position, properties: dict[str, Any]) -> dict[str, Any]:

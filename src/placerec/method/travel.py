@@ -43,13 +43,17 @@ class Travel:
         1 is: the time says nothing. It lies between 1/10 and 10.
         """
         odds = ANYWHERE
-        for speed, share in SPEEDS.items():
-            reach = STANDING + speed * abs(seconds)
+        for reach, share in zip(reaches(seconds), SPEEDS.values(), strict=True):
             if metres <= reach:
-                odds += share / self._share_within(reach)
+                odds += share / self.share_within(reach)
         return min(odds, MOST_ODDS)
 
-    def _share_within(self, metres: float) -> float:
-        """Return the share of pairs of places that are at most ``metres`` apart."""
+    def share_within(self, metres: float) -> float:
+        """Return the share of pairs of places that are at most ``metres`` apart; never 0."""
         pairs = len(self.distances)
         return max(1, bisect_right(self.distances, metres)) / max(1, pairs)
+
+
+def reaches(seconds: float) -> list[float]:
+    """Return how many metres each speed of ``SPEEDS`` comes in this time, before or after."""
+    return [STANDING + speed * abs(seconds) for speed in SPEEDS]
