@@ -46,16 +46,16 @@ class Weights:
     margin: float
 
 
-WEIGHTS = Weights(score=4.61, cosine=21.36, distinct=1.92, offset=10.64, margin=4.0)
+WEIGHTS = Weights(score=4.61, cosine=21.361, distinct=1.917, offset=10.635, margin=4.063)
 
 # The log-odds of "in the map" that these shares of the foreign queries of the fit exceed, on the
 # worst of its maps. All of these are those of results/confidence_weights.csv.
 FALSE_ALARMS = (0.01, 0.05, 0.1, 0.25, 0.5)
-USUAL_ODDS = (1.44, -0.222, -1.083, -1.903, -3.121)
+USUAL_ODDS = (2.823, 1.101, 0.32, -1.525, -2.841)
 
 # A query is nearer to a photo of the map than these photos are to each other, so its errors are
 # smaller than those of photos left out: by these shares, for 68 and for 95 of 100 answers.
-NEARER = (0.75, 0.55)
+NEARER = (0.72, 0.55)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +139,13 @@ def evidence(scores: Array, cosines: Array, elsewhere: Callable[[int, int], bool
 def map_odds(values: Array, weights: Weights = WEIGHTS) -> Array:
     """Return the log-odds (...) that queries with the evidence (..., 3) show a place of the map."""
     score, cosine, margin = np.moveaxis(values, -1, 0)
-    odds: Array = weights.score * score + weights.cosine * cosine + weights.offset
-    return odds + weights.distinct * np.clip(margin, 0.0, MOST_MARGIN)
+    odds: Array = (
+        weights.score * score
+        + weights.cosine * cosine
+        + weights.distinct * np.clip(margin, 0.0, MOST_MARGIN)
+        + weights.offset
+    )
+    return odds
 
 
 def no_other(margins: Array, slope: float) -> Array:
