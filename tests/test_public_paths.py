@@ -13,7 +13,7 @@ from placerec.settings import METHODS
 
 SMALL = METHODS["netvlad"].replace(image_size=(64, 96), clusters=2, global_dim=2)
 QUICK = named_method("netvlad", changes={"image_size": (64, 96)})
-NO_PATH = {"LoopDetector", "Runtime", "Settings", "__version__"}
+NO_PATH = {"LoopDetector", "Runtime", "Settings", "__version__", "follow"}
 
 
 def calls(of, folder, town):

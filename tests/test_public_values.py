@@ -101,6 +101,7 @@ def calls(home: Path):
                          {"folder": paths, "protocol": [3, ["exif"], "no"], "radius": ["a", -1],
                           "degrees": ["a", 0], "frames": ["a", -1, 1.5], "ground_truth": paths[1:],
                           "photos_a_panorama": [0, "a"]}),
+        "follow": ({"recognizer": None, "answers": []}, {"recognizer": [None, 3, "a.placerec"]}),
         "evaluate": ({"dataset": "town"}, {"dataset": [None, 3, "town"]}),
     }  # fmt: skip
 

@@ -30,7 +30,8 @@ def recognizer(positions=True, reason="", folder="street", settings=None):
     entries = [Entry(name(n, folder), "", at(n) if positions else None) for n in range(PHOTOS)]
     info = SimpleNamespace(calibration=Calibration((-2.0,), photos=PHOTOS, reason=reason))
     index = SimpleNamespace(entries=entries, info=info)
-    return SimpleNamespace(index=index, settings=settings or Settings())
+    none = np.zeros(0)
+    return PlaceRecognizer(index, None, settings or Settings(), none, none, reopen=None)
 
 
 def name(number, folder="street"):
@@ -167,11 +168,18 @@ def test_a_small_index_has_no_track(town_index):
 
 
 @pytest.mark.parametrize(
-    "times", [[0.0], [True, 1.0], [float("nan"), 1.0], [0.0, float("inf")], ["12:00", None]]
+    "times",
+    [[0.0], [True, 1.0], [float("nan"), 1.0], [0.0, float("inf")], ["12:00", None], 3.0, None],
 )
 def test_wrong_times_are_refused(times):
     with pytest.raises(UsageError, match="times: "):
         follow(recognizer(), walk()[:2], times)
+
+
+@pytest.mark.parametrize("answers", [None, 3, answer(3), ["a.jpg"]])
+def test_what_is_no_list_of_answers_is_refused(answers):
+    with pytest.raises(UsageError, match="answers: "):
+        follow(recognizer(), answers)
 
 
 @pytest.mark.parametrize("other", [answer(3, folder="elsewhere"), answer(3, confidence=None)])

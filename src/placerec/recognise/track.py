@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import PurePosixPath
 from statistics import median
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -65,8 +65,12 @@ def follow(
     Raises ``UsageError`` if the answers have no confidence or are of another index, and for times
     that are wrong or are not one for each answer.
     """
+    if not isinstance(recognizer, PlaceRecognizer):
+        raise UsageError(f"recognizer: {recognizer!r:.100}; give a PlaceRecognizer")
+    if not _is_list_of(answers, Answer):
+        raise UsageError(f"answers: {answers!r:.100}; give a list of answers of the recognizer")
     require_confidence(recognizer)
-    times = _checked(times or [None] * len(answers), len(answers))
+    times = _checked(times, len(answers))
     index, info = _Map.of(recognizer.index.entries), recognizer.index.info
     seen = [n for n, answer in enumerate(answers) if answer.places]
     rows = [index.rows_of(answers[n], recognizer.settings.candidates) for n in seen]
@@ -192,13 +196,18 @@ class _Map:
 
 def _checked(times: Sequence[Time | None], count: int) -> list[Time | None]:
     """Return the times as a list; raise ``UsageError`` unless there is a usable one per answer."""
-    if len(times) != count:
+    if not _is_list_of(times, datetime | float | int | None):
+        raise UsageError(f"times: {times!r:.100}; give a list of datetimes, seconds or None")
+    if len(times) not in (0, count):
         raise UsageError(f"times: {len(times)} for {count} answers; give one for each, or none")
     for time in times:
-        number = isinstance(time, float | int) and not isinstance(time, bool)
-        if not (time is None or isinstance(time, datetime) or (number and math.isfinite(time))):
-            raise UsageError(f"times: {time!r:.100}; give a datetime, seconds, or None")
-    return list(times)
+        if isinstance(time, bool) or (isinstance(time, float | int) and not math.isfinite(time)):
+            raise UsageError(f"times: {time!r:.100}; give a finite number of seconds")
+    return list(times) or [None] * count
+
+
+def _is_list_of(values: object, kind: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
 
 
 def _steps(seen: Sequence[int], times: Sequence[Time | None]) -> list[Step]:
