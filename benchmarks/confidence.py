@@ -316,14 +316,14 @@ def look_alikes(data: Path, folder: Path) -> Iterator[tuple[str, str, Path, Quer
     yield TOWN, TOWN, index, nights
     write_demo_photos(folder / "other", TOWN_PLACES, TOWN_SEED + 1)
     yield TOWN, OTHER_TOWN, index, Queries(sorted((folder / "other" / "queries").glob("*.jpg")))
-    database, queries = write_floors(data / STREETS / "photos", folder / "floors")
+    database, queries = write_floors(folder / "town" / "database", folder / "floors")
     index = folder / "floors.placerec"
     build_index(index, database)
     yield FLOORS, FLOORS, index, Queries(queries, lambda path, name: path.name == name)
 
 
 def write_floors(photos: Path, folder: Path) -> tuple[Path, list[Path]]:
-    """Write floors that look alike: the same views, each with one small sign of its own.
+    """Write floors that look alike: the same drawn views, each with one small sign of its own.
 
     A query is darker, moved a little to the side, and partly covered.
     """
