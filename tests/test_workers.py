@@ -2,9 +2,11 @@
 
 import time
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
-from placerec.workers import map_in_order
+from placerec.workers import map_in_order, single_threaded_blas
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
@@ -39,3 +41,18 @@ def test_items_are_not_read_far_ahead():
 
     next(map_in_order(lambda n: n, items(), 2))
     assert len(read) <= 5
+
+
+def test_the_limit_of_blas_ends_with_the_last_context_in_whatever_order():
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    np.ones(1) @ np.ones(1)
+    before = threads()
+    first, second = single_threaded_blas(), single_threaded_blas()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(threads()) == {1}
+    second.__exit__(None, None, None)
+    assert threads() == before

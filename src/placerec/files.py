@@ -45,6 +45,36 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, which becomes the new file ``path`` if the block ends without error.
+
+    Several processes may try: one of them makes the file, and the others raise ``UsageError``. A
+    killed writer leaves a hidden file. The folder of ``path`` is created. Raises ``NoRoom`` if the
+    file cannot be written.
+    """
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    partial = path.with_name(f".{writer}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        try:
+            os.link(partial, path)  # unlike a rename it never replaces a file
+        except PermissionError:  # a file system without links
+            if os.path.lexists(path):
+                raise FileExistsError(path) from None
+            partial.replace(path)
+    except FileExistsError as error:
+        raise UsageError(f"{path}: already there; choose another name") from error
+    except OSError as error:
+        raise NoRoom(path, error) from error
+    finally:
+        with suppress(OSError):  # the parent may be a file
+            partial.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8 with unchanged line ends.
 

@@ -6,12 +6,13 @@ one thread here, and each thread processes one item (photo, candidate) at a time
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -19,10 +20,26 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def single_threaded_blas() -> AbstractContextManager[object]:
-    """A context in which NumPy's matrix products use one thread."""
-    limited: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
-    return limited
+_lock = threading.Lock()
+_inside: list[Any] = []  # the limit, once for each context that is open
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """A context in which NumPy's matrix products use one thread.
+
+    The limit is one of the whole process. So the first context that opens sets it, and the last one
+    that closes takes it back, in whatever order they close.
+    """
+    with _lock:
+        _inside.append(_inside[0] if _inside else _controller().limit(limits=1, user_api="blas"))
+    try:
+        yield
+    finally:
+        with _lock:
+            limit = _inside.pop()
+            if not _inside:
+                limit.restore_original_limits()
 
 
 def map_in_order(

@@ -115,6 +115,7 @@ def test_a_gpx_track_is_read_as_one(query):
         (("--track", "a1.jpg", "a1.jpg"), 2, "already exists"),
         (("--track", "nowhere/t.gpx", "a1.jpg"), 3, "no such folder"),
         (("--track", "t.gpx", "--geojson", "t.gpx", "a1.jpg"), 2, "one name for two results"),
+        (("--track", "t.gpx", "--geojson", "./x/../t.gpx", "a1.jpg"), 2, "one name for two"),
     ],
 )
 def test_a_wrong_file_is_refused_before_any_work(query, tmp_path, words, code, why):

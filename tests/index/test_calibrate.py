@@ -5,6 +5,7 @@ import json
 import shutil
 import sqlite3
 from importlib.resources import files
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,11 +13,11 @@ import pytest
 from PIL import Image
 
 from placerec.demo import demo_pose, render
-from placerec.errors import DamagedIndex
+from placerec.errors import DamagedIndex, UsageError
 from placerec.index import IndexReader, calibrate, schema, verify
 from placerec.index.build import build_index
 from placerec.index.index_model import model_of_index
-from placerec.index.update import refresh_index
+from placerec.index.update import refresh_index, remove_photos
 from placerec.method.confidence import NEARER, USUAL_ODDS, Calibration, map_odds
 from placerec.models.foreign import FILE, LEVELS, foreign_maps, pack, unpack
 from placerec.models.resolve import AUTO
@@ -251,3 +252,17 @@ def test_adding_photos_says_that_the_index_has_outgrown_its_calibration(collecti
     report = refresh_index(index)
     (notice,) = (notice for notice in report.notices if notice.kind == "outgrown")
     assert notice.text.endswith("refit it: 4 photos then, 20 now")
+
+
+def test_an_index_that_has_become_too_small_has_no_confidence(street, tmp_path):
+    path = Path(shutil.copy(street, street.parent / "small.placerec"))
+    remove_photos(path, [f"{number:02}.png" for number in range(1, calibrate.FEWEST_PHOTOS)])
+    with PlaceRecognizer.open(path) as recognizer:
+        answer = recognizer.query(street.parent / "photos" / "05.png")
+    assert answer.uncalibrated == TOO_FEW.replace("4", "1", 1)
+    assert (answer.in_map, answer.best.confidence) == (None, None)
+
+
+def test_a_share_of_false_alarms_that_cannot_be_promised_is_refused(street):
+    with pytest.raises(UsageError, match=r"40 photos from elsewhere cannot promise .* 0.024"):
+        PlaceRecognizer.open(street, false_alarm=0.02)

@@ -14,6 +14,7 @@ from PIL import Image
 from placerec import PlaceRecognizer, add_photos, refresh_index
 from placerec.demo import demo_pose, render
 from placerec.errors import Busy, FolderGone, NoRoom, PlacerecError, UsageError
+from placerec.files import new_file
 from placerec.index import IndexReader, connection
 from placerec.photos.decode import decode
 from placerec.records import Position
@@ -148,3 +149,26 @@ def test_after_a_busy_index_the_same_call_adds_the_frames(
         add_photos(collection.index, {"a.png": frame(7)})
     other.close()
     assert add_photos(collection.index, {"a.png": frame(7)}).added == 1
+
+
+def test_of_two_frames_with_one_name_at_the_same_time_one_is_kept(tmp_path: Path) -> None:
+    def write() -> None:
+        with new_file(tmp_path / "a.png") as partial:
+            partial.write_bytes(b"late")
+            (tmp_path / "a.png").write_bytes(b"early")
+
+    with pytest.raises(UsageError, match="already there"):
+        write()
+    assert content(tmp_path) == {"a.png": b"early"}
+
+
+def test_what_the_user_has_beside_a_frame_stays(collection: Collection) -> None:
+    (collection.photos / "u.png.partial").write_bytes(b"mine")
+    (collection.photos / "empty" / "deep").mkdir(parents=True)
+    add_photos(collection.index, {"u.png": frame(7)})
+    frames = {"empty/deep/a.png": frame(8), f"empty/deep/{'w' * 251}.png": frame(9)}
+    with pytest.raises(PlacerecError):
+        add_photos(collection.index, frames)
+    assert (collection.photos / "u.png.partial").read_bytes() == b"mine"
+    assert (collection.photos / "empty" / "deep").is_dir()
+    assert not any((collection.photos / "empty" / "deep").iterdir())

@@ -99,7 +99,7 @@ def test_another_format_is_refused_with_both_versions_and_a_remedy(tmp_path, ver
     edit(path, f"PRAGMA user_version={version}")
     for command in (IndexReader.open, IndexWriter.open):
         with pytest.raises(
-            ModelMismatch, match=rf"format {version}.*format 7 or 8; (update|build)"
+            ModelMismatch, match=rf"format {version}.*format 7 or 8; (update|delete it and build)"
         ):
             command(path)
     assert "format" in verify(path)[0]

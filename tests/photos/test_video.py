@@ -207,6 +207,8 @@ def test_the_content_says_what_is_a_video(name, tmp_path):
     assert not is_video(path)
     Image.fromarray(SMOOTH).save(path, "AVIF")  # its first box is like that of an MP4
     assert not is_video(path)
+    path.write_bytes(b"\0\0\0\x18ftypcrx \0\0\0\1")  # a photo of a camera, CR3
+    assert not is_video(path)
     write_video(tmp_path / "v.webm", ramp(2), codec="libvpx").rename(path)
     assert is_video(path)
 

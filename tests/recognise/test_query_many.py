@@ -89,3 +89,15 @@ def test_a_changed_index_is_no_fault_of_a_photo(frames, town, quick_index, tmp_p
         remove_photos(index, "place_000.jpg")
         with pytest.raises(StaleIndex):
             list(recognizer.query_many(frames))
+
+
+def test_a_camera_may_write_its_next_frame_into_the_same_array(frames, quick_index):
+    def camera():
+        buffer = np.empty_like(frames[0])
+        for frame in frames:
+            buffer[:] = frame
+            yield buffer
+
+    with PlaceRecognizer.open(quick_index, runtime=Runtime(threads=2)) as recognizer:
+        alone = [recognizer.query(frame) for frame in frames]
+        assert list(recognizer.query_many(camera())) == alone

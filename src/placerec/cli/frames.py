@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError
+from placerec.errors import NotFound, PhotoError, PlacerecError, UsageError, import_extra
 
 if TYPE_CHECKING:
     from placerec.records import Photo
@@ -50,6 +50,8 @@ def videos_of(paths: Sequence[Path], every: float | None) -> frozenset[Path]:
     videos = frozenset(filter(is_video, paths))
     if every is not None and not videos:
         raise UsageError("--every: changes nothing, because no video is given; omit it")
+    if videos:
+        import_extra("av", "a video", "video")  # now, before any photo is asked
     return videos
 
 

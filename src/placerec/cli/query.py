@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,8 +90,10 @@ def query(
     paths, skipped = photos_of(photos)
     videos, lone = videos_of(paths, every), photos == tuple(paths[:1])
     pictures = _pictures_of(picture, paths, videos, several=not lone or bool(videos))
+    outputs = [path for path in (geojson, track, *{picture, *pictures}) if path]
+    places = Counter(map(os.path.realpath, outputs))
     for path in filter(None, (geojson, track)):
-        if (geojson, track, *pictures).count(path) > 1:
+        if places[os.path.realpath(path)] > 1:
             raise UsageError(f"{path}: one name for two results; choose another one")
     answers: list[Answer] = []
     undrawn: list[PlacerecError] = []

@@ -85,6 +85,8 @@ def _in_order(frames: list[tuple[Time | None, Answer]]) -> list[tuple[Time | Non
     """Return the frames in the order of capture times if all have one, else as they are."""
     taken = {n: time for n, (time, _) in enumerate(frames) if isinstance(time, datetime)}
     zones = {time.tzinfo is None for time in taken.values()}
+    if len(zones) > 1:
+        warn("some capture times have a time zone and some have none: photos stay in their order")
     if len(taken) < len(frames) or len(zones) > 1:
         return frames
     return [frames[n] for n in sorted(taken, key=taken.__getitem__)]

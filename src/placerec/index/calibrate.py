@@ -52,11 +52,12 @@ def is_outgrown(calibration: Calibration, photos: int) -> bool:
     It has twice as many photos as then, or enough now for a first calibration.
     """
     if calibration.reason:
-        return calibration.reason == _too_few(calibration.photos) and photos >= FEWEST_PHOTOS
+        return calibration.reason == too_few(calibration.photos) and photos >= FEWEST_PHOTOS
     return photos >= 2 * calibration.photos
 
 
-def _too_few(photos: int) -> str:
+def too_few(photos: int) -> str:
+    """Return why so many photos have no calibration."""
     return f"{photos} photos are too few; refit the index when it has {FEWEST_PHOTOS} or more"
 
 
@@ -94,7 +95,7 @@ def calibrate_index(reader: IndexReader, model: Model, runtime: Runtime) -> Cali
     if not reason and elsewhere is None:
         reason = "only the trunk of the default method has one"
     if not reason and photos < FEWEST_PHOTOS:
-        reason = _too_few(photos)
+        reason = too_few(photos)
     if reason or elsewhere is None:
         return Calibration(photos=photos, reason=reason)
     with single_threaded_blas():

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from placerec.errors import FolderGone, NotFound, PhotoError, UsageError
-from placerec.files import atomic_write, is_folder, path_of
+from placerec.files import is_folder, new_file, path_of
 from placerec.index.schema import name_bytes
 from placerec.photos.decode import decode
 from placerec.photos.find import kind_left_out
@@ -35,15 +35,18 @@ def write_photos(root: Path, photos: Mapping[str, AnyPhoto], *, bgr: bool) -> li
     if not is_folder(root):
         raise FolderGone(root)
     new = [name for name in photos if _is_new(root, name, _pixels(photos[name], name, bgr))]
-    written: list[Path] = []
+    made: list[Path] = []  # files, and the folders above them that were not there
     try:
         for name in new:
-            written.append(root / name)
-            with atomic_write(root / name) as partial:
+            path = root / name
+            made += [folder for folder in reversed(path.parents) if not os.path.lexists(folder)]
+            with new_file(path) as partial:
                 Image.fromarray(_pixels(photos[name], name, bgr)).save(partial, "PNG")
+            made.append(path)
     except BaseException:
-        for path in written:
-            _delete(path, root)
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink()
         raise
     return [root / name for name in photos]
 
@@ -75,13 +78,3 @@ def _is_new(root: Path, name: str, pixels: Array) -> bool:
         if np.array_equal(decode(path).pixels, pixels):
             return False
     raise UsageError(f"{path}: already there with other content; choose another name")
-
-
-def _delete(path: Path, root: Path) -> None:
-    """Delete a file, and the folders above it that are empty, up to ``root``."""
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-        for folder in path.parents:
-            if folder == root:
-                break
-            folder.rmdir()

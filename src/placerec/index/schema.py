@@ -110,7 +110,7 @@ def check_header(connection: sqlite3.Connection, path: Path) -> None:
         remedy = (
             "update placerec to read it"
             if version > max(FORMATS)
-            else "build it again from the photos: placerec index build INDEX FOLDER"
+            else "delete it and build it again from the photos: placerec index build INDEX FOLDER"
         )
         formats = " or ".join(map(str, FORMATS))
         raise ModelMismatch(path, f"index format {version}", f"index format {formats}", remedy)
@@ -277,7 +277,10 @@ def photo_row(
 
 def name_bytes(name: str) -> bytes:
     """Return the raw bytes of a photo's name: a plain path relative to the photo folder."""
-    raw = os.fsencode(name)
+    try:
+        raw = os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{name!r}: no file can have this name") from error
     if not is_relative(raw):
         raise UsageError(f"{name!r}: give a photo's path relative to the photo folder")
     return raw

@@ -56,6 +56,7 @@ USUAL_ODDS = (2.823, 1.101, 0.32, -1.525, -2.841)
 # A query is nearer to a photo of the map than these photos are to each other, so its errors are
 # smaller than those of photos left out: by these shares, for 68 and for 95 of 100 answers.
 NEARER = (0.72, 0.55)
+LEAST_RADIUS = 5.0  # metres: positions of cameras are no better
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class Calibration:
         """Return the radii in metres for 68 and 95 of 100 answers of this confidence."""
         for lowest, radius_68, radius_95 in reversed(self.radii):
             if confidence >= lowest:
-                return radius_68 * NEARER[0], radius_95 * NEARER[1]
+                first, second = radius_68 * NEARER[0], radius_95 * NEARER[1]
+                return max(first, LEAST_RADIUS), max(second, LEAST_RADIUS)
         return None
 
     def to_json(self) -> str:

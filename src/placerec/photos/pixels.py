@@ -10,7 +10,7 @@ from PIL import Image
 from placerec.errors import UsageError
 from placerec.files import AnyPath, path_of
 from placerec.photos.colour import to_rgb
-from placerec.photos.decode import decode, pixels_of
+from placerec.photos.decode import MAX_PIXELS, decode, pixels_of
 from placerec.photos.prepare import require_pixels
 from placerec.records import Array, Photo
 from placerec.settings import require
@@ -61,10 +61,15 @@ def photo_of(
 
 def _rgb(array: Array, *, bgr: bool) -> Array:
     """Return an array as a new one, (H, W, 3) uint8 RGB."""
+    array = np.asarray(array)  # of a matrix, which has always two dimensions
     channels = array.shape[2] if array.ndim == 3 else 1
     is_photo = array.dtype == np.uint8 and array.ndim in (2, 3) and array.size > 0
     if not is_photo or channels not in (1, 3, 4):
         raise _refused(array)
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise UsageError(
+            f"photo: an array of shape {array.shape}; give at most {MAX_PIXELS} pixels"
+        )
     pixels = array.reshape(*array.shape[:2], channels)
     if bgr and channels > 1:
         pixels = pixels[..., [2, 1, 0, 3][:channels]]

@@ -26,7 +26,7 @@ from placerec.errors import (
     import_extra,
 )
 from placerec.files import AnyPath, is_file, path_of
-from placerec.photos.decode import MAX_PIXELS, SIGNATURES
+from placerec.photos.decode import MAX_PIXELS, SIGNATURES, UNSUPPORTED
 from placerec.photos.find import VIDEO_SUFFIXES
 from placerec.records import Array, Photo
 from placerec.settings import require, require_number
@@ -40,6 +40,7 @@ BEGINNINGS = (
     rb"|\0\0\x01[\xb3\xba]|\x47.{187}\x47|.{4}\x47.{191}\x47"  # MPEG; transport streams
 )
 MISSING = 1.0  # seconds at the end of a video that may lack: sound may be longer than the picture
+SHORTEST = 1e-6  # seconds between two frames; less means each frame
 SHARE_OF_STEP = 0.01  # a frame may be earlier than asked by this share of ``every``: rounding
 
 
@@ -49,7 +50,7 @@ def is_video(path: Path) -> bool:
     if is_file(path):  # a pipe would block a reader
         with suppress(OSError), path.open("rb") as stream:
             head = stream.read(HEAD)
-    if any(re.match(sign, head, re.DOTALL) for sign in SIGNATURES.values()):
+    if any(re.match(sign, head, re.DOTALL) for sign in {**SIGNATURES, **UNSUPPORTED}.values()):
         return False
     return bool(re.match(BEGINNINGS, head, re.DOTALL)) or path.suffix.lower() in VIDEO_SUFFIXES
 
@@ -66,7 +67,8 @@ def read_video(path: AnyPath, every: float = 1.0) -> Iterator[tuple[float, Photo
     require(every >= 0.0, "every", f"a number of seconds, not {every:g}")
     if not is_file(path):
         raise NotAPhoto(path, "not a file") if path.exists() else NotFound(path, "no such video")
-    return _frames(import_extra("av", "a video", "video"), path, every)
+    step = every if every > SHORTEST else 0.0
+    return _frames(import_extra("av", "a video", "video"), path, step)
 
 
 def _frames(av: Any, path: Path, every: float) -> Iterator[tuple[float, Photo]]:

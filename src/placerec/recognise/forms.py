@@ -29,16 +29,17 @@ def answer_as_json(answer: Answer) -> dict[str, Any]:
 
 def answer_as_features(answer: Answer) -> list[dict[str, Any]]:
     """Return the features of a GeoJSON collection: the answer's own position, then its places."""
-    features = []
+    features: list[dict[str, Any]] = []
+    asked = {"query": answer.query, "in_map": answer.in_map}
     if answer.where:
         where = answer.where
         radii = {"radius_68": where.radius_68, "radius_95": where.radius_95}
-        features.append(_point(where.position, {"query": answer.query, **radii}))
+        features.append(_point(where.position, {**asked, **radii}))
     for place in answer.places:
         if place.position:
             values = _place(place)
             del values["latitude"], values["longitude"]
-            features.append(_point(place.position, {"query": answer.query, **values}))
+            features.append(_point(place.position, {**asked, **values}))
     return features
 
 

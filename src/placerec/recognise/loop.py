@@ -177,7 +177,7 @@ class LoopDetector:
         loops = [
             Loop(
                 self._count, frames[n].number, now, frames[n].seconds, float(confidences[n]),
-                confidences[n] >= self.sure and self._is_steady(now, frames[n].seconds),
+                bool(confidences[n] >= self.sure) and self._is_steady(now, frames[n].seconds),
                 float(scores[n]), float(cosines[n]), matches[n],
             )
             for n in order

@@ -16,9 +16,9 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from placerec.errors import FixedByIndex, NotFound, PhotoError
+from placerec.errors import FixedByIndex, NotFound, PhotoError, UsageError
 from placerec.files import path_of
-from placerec.index.calibrate import Places, no_confidence
+from placerec.index.calibrate import FEWEST_PHOTOS, Places, no_confidence, too_few
 from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
@@ -103,6 +103,7 @@ class PlaceRecognizer:
             else:
                 inside = model_of_index(reader, path, model, runtime)
             settings = _query_settings(inside.settings, changes)
+            _require_share(false_alarm, len(reader.info.calibration.foreign))
             descriptors = reader.global_descriptors()
             blank = frozenset(
                 row
@@ -169,9 +170,9 @@ class PlaceRecognizer:
                 reason = getattr(error, "reason", error)
                 return Answer(str(name), (), f"{UNREADABLE}: {reason}")
 
-        # The outer limit keeps the one that a thread takes back from touching the others.
-        with single_threaded_blas():
-            yield from map_in_order(answer, photos, self.threads)
+        # A camera may write its next frame into the same array.
+        own = (photo.copy() if isinstance(photo, np.ndarray) else photo for photo in photos)
+        yield from map_in_order(answer, own, self.threads)
 
     @property
     def is_stale(self) -> bool:
@@ -222,7 +223,9 @@ class PlaceRecognizer:
     @property
     def uncalibrated(self) -> str:
         """Why no answer has a confidence; empty if answers have one."""
-        return no_confidence(self.settings) or self.index.info.calibration.reason
+        photos = len(self.index.entries)
+        few = too_few(photos) if photos < FEWEST_PHOTOS else ""
+        return no_confidence(self.settings) or self.index.info.calibration.reason or few
 
     def judge(
         self, rows: list[int], scores: Array, cosines: Array
@@ -280,6 +283,16 @@ class PlaceRecognizer:
 def _model_facts(index: IndexReader) -> tuple[str, str, str]:
     """Return what identifies the model of an index, with its name and settings."""
     return index.info.fingerprint, index.info.model, index.info.settings
+
+
+def _require_share(false_alarm: float, photos: int) -> None:
+    """Refuse a share that this number of photos from elsewhere cannot promise."""
+    least = 1 / (photos + 1)
+    if photos and false_alarm < least:
+        raise UsageError(
+            f"false_alarm {false_alarm:g}: {photos} photos from elsewhere cannot promise so small "
+            f"a share; give {least:.3f} or more"
+        )
 
 
 def _query_settings(fixed: AnySettings, changes: dict[str, Any]) -> AnySettings:

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.index.calibrate import NEIGHBOURS, SAME_PLACE, no_confidence
+from placerec.index.calibrate import NEIGHBOURS, SAME_PLACE
 from placerec.index.reader import Entry
 from placerec.method.confidence import Weights, evidence, map_odds
 from placerec.method.track import look, smooth
@@ -30,6 +30,7 @@ from placerec.records import Answer, Array, Place, Position
 Time = datetime | float
 STEP = 10.0  # seconds between frames without times
 ROWS = (NEIGHBOURS, 5 * NEIGHBOURS)  # photos in the order of their names that are near, less near
+LATEST = 1e300  # seconds
 HALF = 0.5, 0.49  # a frame in the map is so with this probability at least; another one, at most
 
 
@@ -92,12 +93,8 @@ def follow(
 
 def require_confidence(recognizer: PlaceRecognizer) -> None:
     """Raise ``UsageError`` if the answers of ``recognizer`` have no confidence."""
-    reason = no_confidence(recognizer.settings) or recognizer.index.info.calibration.reason
-    if reason:
-        raise UsageError(
-            f"a track needs answers with a confidence, and there is none: {reason}; use the "
-            f"default method, and refit an index that was built with fewer photos"
-        )
+    if reason := recognizer.uncalibrated:
+        raise UsageError(f"a track needs answers with a confidence, and there is none: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +198,8 @@ def _checked(times: Sequence[Time | None], count: int) -> list[Time | None]:
     if len(times) not in (0, count):
         raise UsageError(f"times: {len(times)} for {count} answers; give one for each, or none")
     for time in times:
-        if isinstance(time, bool) or (isinstance(time, float | int) and not math.isfinite(time)):
+        late = isinstance(time, float | int) and not abs(time) < LATEST
+        if isinstance(time, bool) or late:
             raise UsageError(f"times: {time!r:.100}; give a finite number of seconds")
     return list(times) or [None] * count
 
