@@ -21,6 +21,7 @@ from placerec.records import Place
 FILES = [  # every file that a command writes, with the words before and after its name
     (["query", "a.placerec", "p.jpg", "--geojson"], []),
     (["query", "a.placerec", "p.jpg", "--picture"], []),
+    (["query", "a.placerec", "p.jpg", "--track"], []),
     (["match", "p.jpg", "p.jpg", "--picture"], []),
     (["pairs", "a.placerec", "--out"], []),
     (["pairs", "a.placerec", "--out", "p.txt", "--descriptors"], []),

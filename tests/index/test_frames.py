@@ -162,13 +162,16 @@ def test_of_two_frames_with_one_name_at_the_same_time_one_is_kept(tmp_path: Path
     assert content(tmp_path) == {"a.png": b"early"}
 
 
-def test_what_the_user_has_beside_a_frame_stays(collection: Collection) -> None:
+def test_what_the_user_has_beside_a_frame_stays(collection: Collection, monkeypatch) -> None:
+    def out_of_space(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
     (collection.photos / "u.png.partial").write_bytes(b"mine")
     (collection.photos / "empty" / "deep").mkdir(parents=True)
     add_photos(collection.index, {"u.png": frame(7)})
-    frames = {"empty/deep/a.png": frame(8), f"empty/deep/{'w' * 251}.png": frame(9)}
-    with pytest.raises(PlacerecError):
-        add_photos(collection.index, frames)
+    monkeypatch.setattr(Image.Image, "save", out_of_space)
+    with pytest.raises(NoRoom):
+        add_photos(collection.index, {"empty/deep/new/a.png": frame(8)})
     assert (collection.photos / "u.png.partial").read_bytes() == b"mine"
     assert (collection.photos / "empty" / "deep").is_dir()
     assert not any((collection.photos / "empty" / "deep").iterdir())

@@ -34,7 +34,7 @@ def test_what_was_put_is_read_back(tmp_path: Path) -> None:
                 np.testing.assert_allclose(back.descriptors, given.descriptors, atol=0.01)
         assert reader.weights() == WEIGHTS
         info = reader.info
-    assert (info.photos, info.format, info.model) == (6, 5, "demo")
+    assert (info.photos, info.format, info.model) == (6, 7, "demo")
     assert (info.fingerprint, info.settings) == (ABOUT["fingerprint"], ABOUT["settings"])
     assert info.root == tmp_path.resolve() / "photos"
     assert info.bytes == path.stat().st_size
@@ -52,7 +52,7 @@ def test_an_exact_index_gives_every_bit_back_and_goes_on_so(tmp_path: Path) -> N
     assert answers(path) == answers(build(tmp_path / "b.plr", range(4), exact=True))
     assert verify(path) == []
     with IndexReader.open(path) as reader:
-        assert reader.info.format == 6
+        assert reader.info.format == 8
         wanted = np.stack([features(i).global_descriptor for i in range(4)])
         np.testing.assert_array_equal(reader.global_descriptors(), wanted)
         for number in range(4):
@@ -67,7 +67,7 @@ def test_an_index_of_int8_stays_one_when_photos_are_added(tmp_path: Path) -> Non
     with IndexWriter.open(path) as writer:
         put(writer, 3)
     with IndexReader.open(path) as reader:
-        assert reader.info.format == 5
+        assert reader.info.format == 7
     assert answers(path) == answers(build(tmp_path / "b.plr", range(4)))
 
 

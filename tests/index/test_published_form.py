@@ -52,7 +52,7 @@ def published(model, many_photos, tmp_path_factory):
 def test_an_index_keeps_the_descriptors_as_the_model_made_them(model, published):
     _, index, photos = published
     with IndexReader.open(index) as opened:
-        assert opened.info.format == 6
+        assert opened.info.format == 8
         stored = opened.global_descriptors()
         for row, photo in enumerate(photos):
             wanted = model.describe(model.read(photo).pixels)
@@ -81,7 +81,7 @@ def test_a_query_scores_a_photo_as_the_two_photos_alone(model, published, scorer
 def test_the_other_methods_keep_one_byte_a_number(town_index):
     with IndexReader.open(town_index) as opened:
         assert json.loads(opened.info.settings)["form"] == "own"
-        assert opened.info.format == 5
+        assert opened.info.format == 7
         numbers = opened.global_descriptors().shape[1] + sum(
             patches.descriptors.size for patches in opened.patches(0)
         )

@@ -155,7 +155,7 @@ def test_only_the_candidates_take_part():
      ({"settings": Settings(candidates=50)}, "only the default method has one")],
 )  # fmt: skip
 def test_answers_without_a_confidence_are_refused_with_the_remedy(options, why):
-    with pytest.raises(UsageError, match=f"{why}.*refit"):
+    with pytest.raises(UsageError, match=why):
         follow(recognizer(**options), walk())
 
 

@@ -107,8 +107,7 @@ def query(
         pairs = list(zip(paths, pictures, strict=True))
         refuse_inputs(drawn_before(pairs, videos), (*paths, *indexed))
         for photo, seconds, target in asked(pairs, videos, every, recognizer.read, skipped):
-            time = photo.taken if seconds is None else seconds
-            answers.append(tracker.ask(photo, top, time))
+            answers.append(tracker.ask(photo, top, photo.taken if seconds is None else seconds))
             if not as_json:
                 print_answer(answers[-1])
             if target:
@@ -118,7 +117,7 @@ def query(
                     say(f"picture: {target}")
         if lone and not answers:
             raise skipped[0]
-        tracker.write(quiet=as_json)
+        tracker.save(quiet=as_json)
     if geojson:
         _write_geojson(geojson, answers)
     if as_json:

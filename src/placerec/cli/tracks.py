@@ -64,7 +64,7 @@ class Tracker:
         self._frames.append((time, replace(answer, places=places)))
         return replace(answer, places=answer.places[:top])
 
-    def write(self, *, quiet: bool) -> None:
+    def save(self, *, quiet: bool) -> None:
         """Write the path, and say so unless ``quiet``."""
         from placerec.recognise.forms import track_as_csv, track_as_gpx
         from placerec.recognise.track import follow

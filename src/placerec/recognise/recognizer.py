@@ -172,7 +172,9 @@ class PlaceRecognizer:
 
         # A camera may write its next frame into the same array.
         own = (photo.copy() if isinstance(photo, np.ndarray) else photo for photo in photos)
-        yield from map_in_order(answer, own, self.threads)
+        # One limit for all photos: if it changes between them, the last digits of scores may, too.
+        with single_threaded_blas():
+            yield from map_in_order(answer, own, self.threads)
 
     @property
     def is_stale(self) -> bool:
