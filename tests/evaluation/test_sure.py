@@ -123,6 +123,13 @@ def test_the_positions_of_an_index_are_as_far_apart_as_the_points(points):
     assert distance(one, far) > 90_000
 
 
+def test_a_point_that_is_not_on_the_earth_has_no_position():
+    points = on_the_map([0.0, 10.0, np.nan, 0.0], [0.0, 0.0, 0.0, 1e8])
+    one, two, unknown, far = as_positions(points)
+    assert distance(one, two) == pytest.approx(10.0)
+    assert unknown is far is None
+
+
 def test_foreign_photos_are_in_the_run_but_in_no_recall(run):
     out, finished = run
     pooled = finished.scores.pooled

@@ -48,26 +48,27 @@ def on_the_map(easting: Array, northing: Array, region: int | Array = 0) -> Arra
 
 
 def as_positions(points: Array) -> list[Position | None]:
-    """Return positions that are as far apart as ``points`` (n, 3); ``None`` if unknown (NaN).
+    """Return positions that are as far apart as ``points`` (n, 3).
 
+    ``None`` if unknown (NaN), or if a map is larger than the earth.
     Points on the sphere have their latitude and longitude. A map lies around latitude 0 instead,
     one region beside the other: its place on the earth is not known. Up to 100 km from the middle
     of a region the distances differ by less than 2 in 10,000.
     """
-    degrees = np.full((len(points), 2), np.nan)
+    degrees = np.full((len(points), 2), np.inf)
     located: Array = np.logical_not(np.isnan(points).any(axis=1))
     if (np.abs(np.linalg.norm(points[located], axis=1) - EARTH_RADIUS) < 1.0).all():
         x, y, z = points.T
         degrees = np.degrees((np.arcsin(np.clip(z / EARTH_RADIUS, -1.0, 1.0)), np.arctan2(y, x))).T
     else:
         for number, region in enumerate(np.unique(points[located, 2])):
-            rows = points[:, 2] == region
+            rows = located & (points[:, 2] == region)
             east, north = (points[rows, :2] - np.median(points[rows, :2], axis=0)).T
             degrees[rows] = np.degrees((north, east)).T / EARTH_RADIUS
             degrees[rows, 1] += REGION_DEGREES * number
     return [
-        Position(latitude, longitude) if has_point else None
-        for (latitude, longitude), has_point in zip(degrees.tolist(), located.tolist(), strict=True)
+        Position(latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
+        for latitude, longitude in degrees.tolist()
     ]
 
 
