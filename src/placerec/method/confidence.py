@@ -92,7 +92,7 @@ class Calibration:
     def confidence(self, values: Array) -> Array:
         """Return the probability (n,) that candidates with the evidence (n, 3) are right."""
         odds = map_odds(values, self.weights)
-        probability: Array = _logistic(odds) * no_other(values[:, 2], self.weights.margin)
+        probability: Array = logistic(odds) * no_other(values[:, 2], self.weights.margin)
         return probability
 
     def radius(self, confidence: float) -> tuple[float, float] | None:
@@ -177,6 +177,7 @@ def radii(confidences: Array, metres: Array) -> tuple[tuple[float, float, float]
     return tuple(reversed(rows))
 
 
-def _logistic(odds: Array) -> Array:
+def logistic(odds: Array) -> Array:
+    """Return the probabilities (...) of these log-odds."""
     result: Array = 1.0 / (1.0 + np.exp(-np.clip(odds, -500.0, 500.0)))
     return result

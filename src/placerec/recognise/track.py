@@ -20,7 +20,7 @@ import numpy as np
 from placerec.errors import UsageError
 from placerec.index.calibrate import NEIGHBOURS, SAME_PLACE
 from placerec.index.reader import Entry
-from placerec.method.confidence import Weights, evidence, map_odds
+from placerec.method.confidence import Weights, evidence, logistic, map_odds
 from placerec.method.track import look, smooth
 from placerec.method.travel import Travel, reaches
 from placerec.photos.sphere import distance, distances
@@ -144,8 +144,7 @@ class _Map:
         scores = np.array([place.score for place in places])
         cosines = np.array([place.global_score for place in places])
         seen = evidence(scores, cosines, lambda one, two: not same[one, two])
-        odds = float(map_odds(seen[0], weights))
-        chance = 1 / (1 + math.exp(-min(max(odds, -100.0), 100.0)))
+        chance = float(logistic(map_odds(seen[0], weights)))
         chance = max(chance, HALF[0]) if answer.in_map else min(chance, HALF[1])
         confidences = np.array([place.confidence for place in places])
         return look(confidences, same[0], chance, len(self.at))
