@@ -3,7 +3,7 @@
 A hub (Hugging Face, or a mirror named by ``HF_ENDPOINT``) answers a HEAD request with the revision,
 the size and the sha256 of a file. The bytes are then fetched by plain HTTP requests. A transfer
 that breaks off goes on where it stopped, also in a later call: the part stays in the cache folder,
-in a folder ``NAME-DIGEST.part``. Nothing reads the file before its size and sha256 are those stated.
+in a folder ``NAME-DIGEST.part``. Nothing reads the file before its size and sha256 are right.
 
 Then the file is converted: a Patch-NetVLAD checkpoint by the safe reader, the weights of a baseline
 by its converter. Only the converted file stays. Telemetry of the hub's library is off.
@@ -75,7 +75,7 @@ def download_weights(
     """Put the published weights ``name`` (a name of ``PUBLISHED``) into the cache folder.
 
     With ``folder`` the file is taken from there and the network is not used. ``None`` means that
-    the weights were there already. ``runtime.progress`` gets megabytes.
+    the weights were there already. ``runtime.progress`` gets the megabytes.
 
     Raises ``UsageError`` for an unknown name, ``MissingExtra``, ``NotFound`` if the file is not in
     ``folder``, ``DownloadFailed``, ``NoRoom``, and ``UnsafeWeights`` for a file with another size
@@ -94,7 +94,7 @@ def download_weights(
         if not is_file(source):
             raise NotFound(source, "no such file", f"put it there: {weights.source}")
         origin = Origin(str(source), source.stat().st_size, file_sha256(source))
-        _convert(weights, source, origin)
+        _convert(weights, source, origin, runtime.progress)
         return origin
     hub = _Hub.of(weights)
     with hub.quiet(), _alone(hub.library, weights):
@@ -116,7 +116,7 @@ def _download(hub: _Hub, progress: Progress) -> Origin:
         if (digest := file_sha256(path)) != origin.sha256:
             why = f"its sha256 is {digest}, and the hub states {origin.sha256}"
             raise UnsafeWeights(path, why, "it was deleted; download it again")
-        _convert(weights, path, origin)
+        _convert(weights, path, origin, progress)
     except Damaged:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -124,11 +124,17 @@ def _download(hub: _Hub, progress: Progress) -> Origin:
     return origin
 
 
-def _convert(weights: Published, source: Path, origin: Origin) -> None:
+def _convert(weights: Published, source: Path, origin: Origin, progress: Progress) -> None:
     """Write the weights in ``source`` into the cache folder."""
+    progress("conversion", 0, 1)
     if converter := CONVERTERS.get(weights.name):
         converter(source, weights.path)
-        return
+    else:
+        _import(weights, source, origin)
+    progress("conversion", 1, 1)
+
+
+def _import(weights: Published, source: Path, origin: Origin) -> None:
     from placerec.models.checkpoints import import_checkpoint
     from placerec.models.model_file import save_model
 

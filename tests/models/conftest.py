@@ -22,7 +22,13 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setitem(PUBLISHED, "tiny", TINY)
     monkeypatch.setitem(CONVERTERS, "tiny", copy)
-    yield tmp_path / "cache"
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_connection_left():
+    """Close the connections of the hub's library after the last test of a file."""
+    yield
     huggingface_hub.close_session()
 
 

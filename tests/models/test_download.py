@@ -38,7 +38,7 @@ def test_a_download_is_checked_and_converted_and_nothing_else_stays(hub, cache):
     assert [path.name for path in cache.iterdir()] == ["tiny.onnx"]
     assert hub.asked("HEAD") == ["/someone/Tiny/resolve/main/tiny.bin"]
     assert hub.asked("GET") == [f"/someone/Tiny/resolve/{REVISION}/tiny.bin", "/content"]
-    assert seen[-1] == ("tiny, MB", 0, 0)
+    assert seen[-3:] == [("tiny, MB", 0, 0), ("conversion", 0, 1), ("conversion", 1, 1)]
 
 
 def test_a_second_download_asks_nobody(hub, command, cache):
@@ -75,6 +75,14 @@ def test_a_transfer_that_breaks_off_goes_on_in_the_same_call(hub, cache, ranges)
     assert (cache / "tiny.onnx").read_bytes() == CONTENT
     expected = ["", "bytes=100000-", "bytes=250000-"] if ranges else ["", "bytes=100000-"]
     assert hub.ranges_asked() == expected
+
+
+def test_a_transfer_that_never_gets_further_ends(hub):
+    hub.sends, hub.ranges = [100_000, 100_000], False
+    with pytest.raises(DownloadFailed, match=r"the transfer .*try again"):
+        download_weights("tiny")
+    assert hub.sends == []
+    assert len(hub.ranges_asked()) == 2
 
 
 def test_a_broken_download_goes_on_in_the_next_call(hub, cache):
@@ -191,6 +199,13 @@ def test_a_refusal_of_the_hub_is_one_line_with_a_remedy(hub, command, cache, met
     with pytest.raises(DownloadFailed, match=rf"^{hub.address}/.*tiny\.bin: {why}.* its folder$"):
         download_weights("tiny")
     assert len(hub.asked(method)) == 1  # not asked again and again
+    assert files(cache) == []
+
+
+def test_a_connection_that_is_not_secure_is_refused(hub, cache, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.address.replace("http:", "https:"))
+    with pytest.raises(DownloadFailed, match=r"no secure connection .*check the network"):
+        download_weights("tiny")
     assert files(cache) == []
 
 

@@ -96,22 +96,21 @@ def list_(as_json: bool) -> None:
 
     In Python: placerec.models.published.PUBLISHED.
     """
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
-            "name": weights.name, "what": weights.what, "method": weights.method,
-            "licence": weights.licence, "training_data": weights.training_data,
-            "source": weights.source, "megabytes": weights.megabytes,
-            "path": str(weights.here) if weights.here else None,
+            "name": entry.name, "what": entry.what, "method": entry.method,
+            "licence": entry.licence, "training_data": entry.training_data,
+            "source": entry.source, "megabytes": entry.megabytes,
+            "path": str(entry.here) if entry.here else None,
         }
-        for weights in PUBLISHED.values()
+        for entry in PUBLISHED.values()
     ]  # fmt: skip
     if as_json:
         print_json(rows)
         return
-    columns = dict.fromkeys(("name", "what", "method", "licence", "source"), False)
-    table = [[*(row[title] for title in columns), f"{row['megabytes']}", row["path"] or "-"]
-             for row in rows]  # fmt: skip
-    print_table({**columns, "MB": True, "on this machine": False}, table)
+    titles = ("name", "what", "method", "licence", "source", "megabytes", "on this machine")
+    table = [[str(row.get(title, row["path"] or "-")) for title in titles] for row in rows]
+    print_table({title: title == "megabytes" for title in titles}, table)
 
 
 @weights.command()
@@ -219,7 +218,8 @@ def convert(name: str, source: Path, out: Path | None) -> None:
 
     if not source.is_file():
         raise NotFound(source, "no such weight file or package")
-    target = out or cache_folder() / f"{name}.safetensors"
+    cached = PUBLISHED[name].path if name in PUBLISHED else cache_folder() / f"{name}.safetensors"
+    target = out or cached
     say(f"{target}: sha256 {CONVERTERS[name](source, target)}")
 
 
