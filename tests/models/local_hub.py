@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +36,10 @@ class Hub(ThreadingHTTPServer):
         self.status: dict[str, int] = {}
         self.sends: list[int] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+
+    def handle_error(self, *_):
+        if not isinstance(sys.exception(), ConnectionError):  # a client may leave at any time
+            super().handle_error(*_)
 
     @property
     def address(self) -> str:
