@@ -5,7 +5,6 @@ import io
 import json
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,6 @@ from local_hub import CONTENT, DIGEST, REVISION, files
 
 import placerec
 from placerec import download as module
-from placerec.baselines import CONVERTERS
-from placerec.cli import models
-from placerec.download import download_weights
 from placerec.errors import UsageError
 from placerec.models.published import PUBLISHED
 from placerec.models.resolve import settings_for
@@ -92,17 +88,6 @@ def test_the_command_takes_a_folder_and_says_what_was_not_compared(
         f"{cache}/pitts-4096.safetensors: pitts-4096",
     ]  # fmt: skip
     assert hub.requests == []
-
-
-def test_convert_and_download_write_the_same_file(command, cache, tmp_path, monkeypatch):
-    source = tmp_path / "tiny.bin"
-    source.write_bytes(CONTENT)
-    monkeypatch.setitem(PUBLISHED, "xfeat", replace(PUBLISHED["tiny"], name="xfeat"))
-    monkeypatch.setitem(CONVERTERS, "xfeat", CONVERTERS["tiny"])
-    monkeypatch.setitem(models.CONVERTERS, "xfeat", CONVERTERS["tiny"])
-    converted = command("weights", "convert", "xfeat", source)
-    assert converted[:2] == (0, f"{cache / 'tiny.onnx'}: sha256 {DIGEST}\n")
-    assert download_weights("xfeat") is None
 
 
 def test_the_list_says_what_each_is_and_where(command, cache):

@@ -218,8 +218,7 @@ def convert(name: str, source: Path, out: Path | None) -> None:
 
     if not source.is_file():
         raise NotFound(source, "no such weight file or package")
-    cached = PUBLISHED[name].path if name in PUBLISHED else cache_folder() / f"{name}.safetensors"
-    target = out or cached
+    target = out or cache_folder() / f"{name}.safetensors"
     say(f"{target}: sha256 {CONVERTERS[name](source, target)}")
 
 
