@@ -66,6 +66,13 @@ def test_no_telemetry_is_sent_and_a_token_only_to_the_hub_of_one_who_has_it(hub,
     assert set(sent.values()) == {"Bearer hf_secret"}
 
 
+def test_a_file_in_xet_storage_comes_by_plain_requests_too(hub, cache):
+    hub.stated = {"X-Xet-Hash": "ab" * 32, "X-Xet-Refresh-Route": f"{hub.address}/api/xet"}
+    download_weights("tiny")
+    assert (cache / "tiny.onnx").read_bytes() == CONTENT
+    assert len(hub.requests) == 3
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_transfer_that_breaks_off_goes_on_in_the_same_call(hub, cache, ranges):
     hub.sends, hub.ranges = [100_000, 150_000], ranges
