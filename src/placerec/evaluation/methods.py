@@ -193,7 +193,8 @@ def named_method(
     if isinstance(second, Own):
         candidates = second.settings.candidates
     method = Method(first, second, candidates if second else 0, code)
-    _check_all_apply(method, model, changes, "cpu" if torch_module else runtime.device)
+    on_device = torch_module or (name in RETRIEVERS and "runtime" in RETRIEVERS[name].options)
+    _check_all_apply(method, model, changes, "cpu" if on_device else runtime.device)
     return method
 
 
@@ -260,6 +261,8 @@ def _make(entry: Baseline[Made], options: dict[str, Any], runtime: Runtime) -> M
     taken = {key: options.pop(key) for key in entry.options if key in options}
     if "threads" in entry.options:
         taken["threads"] = runtime.cores
+    if "runtime" in entry.options:
+        taken["runtime"] = runtime
     return entry.make(**taken)
 
 
