@@ -138,9 +138,8 @@ class IndexSearcher:
 
     def encode(self, photo: Path) -> Described:
         """Return the global descriptor and the patches of a query."""
-        model = self.recognizer.model
-        pixels = model.read(photo).pixels
-        return Described(model.describe(pixels, stride=1), has_structure(pixels))
+        pixels = self.recognizer.read(photo).pixels
+        return Described(self.recognizer.describe(pixels), has_structure(pixels))
 
     def search(self, query: Described, top: int) -> tuple[list[int], list[float]]:
         """Return the photos with the most similar global descriptors."""
