@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from index_support import Collection, draw, edit, rows
+from index_support import Collection, colours, draw, edit, rows
 from PIL import Image
 
 from placerec.baselines.contract import Provenance
@@ -27,26 +27,8 @@ from placerec.runtime import Runtime
 from placerec.serve import ServedIndex
 from placerec.settings import Settings
 
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
 SMALL = Settings(image_size=(120, 160))
-SIDE = 40  # pixels of the squares whose mean colours are the descriptor
-
-
-def colours(path: Path, side: int = SIDE, height: int = 120, width: int = 160) -> Path:
-    """An ONNX network from an image to the mean colours of its squares, (1, D)."""
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    nodes = [
-        helper.make_node("AveragePool", ["x"], ["m"], kernel_shape=[side] * 2, strides=[side] * 2),
-        helper.make_node("Flatten", ["m"], ["y"]),
-    ]
-    size = 3 * (height // side) * (width // side)
-    graph = helper.make_graph(
-        nodes, "colours", [helper.make_tensor_value_info("x", kind, [1, 3, height, width])],
-        [helper.make_tensor_value_info("y", kind, [1, size])],
-    )  # fmt: skip
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-    return path
 
 
 class Rows:
