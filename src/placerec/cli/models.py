@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from placerec.baselines import CONVERTERS as BASELINE_CONVERTERS
+from placerec.baselines import RETRIEVERS
 from placerec.cli.commands import Command, Group
 from placerec.cli.options import PATH, algorithm_options, chosen_settings, json_option
 from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say
@@ -218,7 +219,8 @@ def convert(name: str, source: Path, out: Path | None) -> None:
 
     if not source.is_file():
         raise NotFound(source, "no such weight file or package")
-    target = out or cache_folder() / f"{name}.safetensors"
+    ending = RETRIEVERS[name].ending if name in RETRIEVERS else ".safetensors"
+    target = out or cache_folder() / (name + ending)
     say(f"{target}: sha256 {CONVERTERS[name](source, target)}")
 
 

@@ -49,8 +49,9 @@ GPU = threading.Lock()  # the precision belongs to the process, not to a thread
 class OnnxNetwork:
     """A network that ONNX Runtime runs, from the bytes of one ONNX file, one image at a time.
 
-    ``fixed_size`` is the (height, width) that the file fixes, or ``None``. Its results do not
-    depend on the number of threads. Raises ``UnsafeWeights`` for an invalid file.
+    ``fixed_size`` is the (height, width) that the file fixes, or ``None``; ``metadata`` has the
+    texts that the file states about itself. Its results do not depend on the number of threads.
+    Raises ``UnsafeWeights`` for an invalid file.
     """
 
     def __init__(self, data: bytes, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
@@ -76,6 +77,7 @@ class OnnxNetwork:
             _refuse_lack_of_memory(name, error)
             raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
         shape = self._session.get_inputs()[0].shape
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.at_once = 1
         fixed = len(shape) == 4 and all(isinstance(side, int) for side in shape[2:])
         self.fixed_size: tuple[int, int] | None = (shape[2], shape[3]) if fixed else None
