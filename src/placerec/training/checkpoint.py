@@ -34,13 +34,12 @@ NO_QUERIES = np.zeros(0, np.int64)
 class Run:
     """The position of a training of any recipe.
 
-    ``step`` is the number of finished steps, ``rows`` that of the rows of the log. ``recent`` are
-    the last losses. ``seconds`` add up over all parts of a resumed run.
+    ``step`` is the number of finished steps, ``rows`` that of the rows of the log. ``seconds`` add
+    up over all parts of a resumed run.
     """
 
     step: int = 0
     rows: int = 0
-    recent: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -51,7 +50,7 @@ class TripletRun(Run):
     ``order`` (n,) are the queries of the epoch, empty before they are drawn. ``triplets``
     (t, 2 + negatives) belong to the current portion; ``None`` before they are mined. ``batch`` is
     the number of finished batches of the portion. ``best`` is the recall that selected the best
-    epoch, and recall@1.
+    epoch, and recall@1. ``recent`` are the last losses.
     """
 
     epoch: int = 0
@@ -63,6 +62,14 @@ class TripletRun(Run):
     best: tuple[float, float] = (-1.0, -1.0)
     best_epoch: int = 0
     not_improved: int = 0
+    recent: list[float] = field(default_factory=list)
+
+
+@dataclass
+class InvarianceRun(Run):
+    """The position of an invariance training; ``recent`` are the parts of the last losses."""
+
+    recent: list[tuple[float, float]] = field(default_factory=list)
 
 
 Net = TypeVar("Net", bound=nn.Module)
