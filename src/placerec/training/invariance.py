@@ -124,7 +124,7 @@ def train_invariance(
 
 
 def adapt(
-    model: AnyPath,
+    model: str | Path,
     photos: AnyPath,
     out: AnyPath,
     schedule: InvarianceSchedule | None = None,
@@ -141,7 +141,7 @@ def adapt(
         raise UsageError(f"{out}: name a new file that ends in .onnx")
     schedule = schedule or schedule_for(options.runtime.device, ADAPT)
     with _prepared(options, schedule), tempfile.TemporaryDirectory(prefix="placerec-") as folder:
-        start = starting_trunk(os.fspath(model))
+        start = starting_trunk(model)
         session = Session(
             read_unlabelled(photos, schedule, options.runtime), Path(folder), schedule, start,
             options,
@@ -230,9 +230,10 @@ class Session:
         changed = torch.cat((views.mild(seen), views.night(views.cut(photos, night))))
         with torch.no_grad():
             wanted = self._features(self.teacher, seen)
-        by_day, by_night = self._features(self.learner.network, changed).split(count)
+        features = self._features(self.learner.network, changed)
+        by_day, by_night = features[:count], features[count:]
         kept = 1 - functional.cosine_similarity(by_day, wanted, dim=1)
-        places = places_in(clean, night, grid(tuple(wanted.shape[2:]), self.device))
+        places = places_in(clean, night, grid(wanted.shape[2:], self.device))
         there = functional.grid_sample(by_night, places[:, None], align_corners=False)[:, :, 0]
         apart = 1 - functional.cosine_similarity(there, wanted.flatten(2), dim=1)
         inside = (places.abs() < INSIDE).all(2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from placerec.errors import NotFound, PhotoError, UsageError
-from placerec.files import path_of
+from placerec.files import AnyPath, path_of
 from placerec.photos.decode import decode
 from placerec.photos.find import evenly_spread, look_through
 from placerec.photos.prepare import Preprocessing, prepare
@@ -58,7 +58,7 @@ def starting_trunk(model: str | Path = "auto") -> TrunkStart:
 
     Raises ``UsageError`` if ``model`` is neither.
     """
-    if model in DEFAULT_NAMES:
+    if str(model) in DEFAULT_NAMES:
         licence = SOURCES["efficientnet-lite0"].licence
         return TrunkStart(shipped_onnx(), "efficientnet-lite0", MEAN, STD, licence)
     path = path_of(model)
@@ -92,9 +92,7 @@ class Unlabelled:
         return len(self.trained) + len(self.held_back)
 
 
-def read_unlabelled(
-    folder: str | Path, schedule: InvarianceSchedule, runtime: Runtime
-) -> Unlabelled:
+def read_unlabelled(folder: AnyPath, schedule: InvarianceSchedule, runtime: Runtime) -> Unlabelled:
     """Return the photos below ``folder`` that show something; every one is read once.
 
     One of ``schedule.held_back`` photos is held back, evenly spread over their sorted names.

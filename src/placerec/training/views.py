@@ -8,6 +8,8 @@ All randomness comes from the generator; equal seeds give equal views.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional
 
@@ -43,7 +45,10 @@ class Views:
         """Return what ``maps`` (n, 3, 3) show of ``photos`` (n, 3, h, w): (n, 3, height, width)."""
         points = transformed(maps, self._points.expand(len(maps), -1, -1))
         return functional.grid_sample(
-            photos, points.unflatten(1, self._size), padding_mode="reflection", align_corners=False
+            photos,
+            points.reshape(len(maps), *self._size, 2),
+            padding_mode="reflection",
+            align_corners=False,
         )
 
     def night(self, views: Tensor) -> Tensor:
@@ -81,7 +86,7 @@ class Views:
     def _lamps(self, count: int) -> Tensor:
         """Return glows (n, 3, height, width) at random places, reddish as lamps are."""
         numbers = self._schedule
-        x, y = self._points.unflatten(0, self._size).unbind(2)
+        x, y = self._points.reshape(*self._size, 2).unbind(2)
         light = torch.zeros((count, 3, *self._size), device=x.device)
         for _ in range(numbers.lamps):
             across, down = (self._of_photo(count, (-1.0, 1.0)) for _ in range(2))
@@ -122,7 +127,7 @@ class Views:
         return low + (high - low) * random
 
 
-def grid(size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+def grid(size: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     """Return the centres (x, y) of the pixels of an image, or of the cells of a map, row by row."""
     rows, columns = ((2 * torch.arange(count, device=device) + 1) / count - 1 for count in size)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
@@ -153,7 +158,7 @@ def homographies(source: Tensor, target: Tensor) -> Tensor:
         rows.append(torch.stack((*affine, -x * to, -y * to), 2))
     values = torch.cat((target[..., 0], target[..., 1]), 1)
     solved = torch.linalg.solve(torch.cat(rows, 1), values)
-    return torch.cat((solved, torch.ones_like(solved[:, :1])), 1).unflatten(1, (3, 3))
+    return torch.cat((solved, torch.ones_like(solved[:, :1])), 1).reshape(-1, 3, 3)
 
 
 def _smooth(views: Tensor, side: int) -> Tensor:
