@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,18 @@ import torch
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from training_support import write_evaluation_format
 
 from placerec.cli import cli
 from placerec.errors import NotFound, PlacerecError, UnsafeWeights, UsageError
+from placerec.evaluation.layouts import open_dataset
 from placerec.models.resolve import resolve
 from placerec.runtime import Runtime
 from placerec.schedule import INVARIANCE
 from placerec.training import invariance
 from placerec.training.checkpoint import CHECKPOINT
 from placerec.training.invariance import Session, adapt, schedule_for, train_invariance
-from placerec.training.judge import Score, first_ranks
+from placerec.training.judge import Score, first_ranks, judge, labelled
 from placerec.training.run_folder import Options
 from placerec.training.trainable import TrainableTrunk
 from placerec.training.unlabelled import read_unlabelled, starting_trunk
@@ -304,6 +307,21 @@ def test_a_trunk_that_finds_less_is_refused_with_both_figures(folder, tmp_path):
     with pytest.raises(PlacerecError, match=figures):
         adapt("auto", folder, tmp_path / "new.onnx", broken, Options(ONE))
     assert not list(tmp_path.iterdir())
+
+
+def test_validation_data_choose_the_share(folder, start, tmp_path):
+    """Their queries are near copies of database photos, so even random weights find them all."""
+    searches = open_dataset(write_evaluation_format(tmp_path / "v", places=10)).searches
+    unanswered = [replace(searches[0], positives=(frozenset(),) * 10)]
+    questions = labelled([*searches, *unanswered], SIZE)
+    assert [len(question.queries) for question in questions] == [10]
+    with pytest.raises(UsageError, match="no query has an answer"):
+        labelled(unanswered, SIZE)
+    trunk = start.opened(start.data, ONE)
+    assert judge(trunk, questions, SIZE, ONE, "judging") == Score(1.0, 1.0)
+    options = Options(ONE)
+    with pytest.raises(PlacerecError, match=r"no better: .* of 10 queries"):
+        train_invariance(folder, tmp_path / "o", TINY.replace(steps=1), start, options, searches)
 
 
 def test_a_tie_is_refused(folder, start, tmp_path, monkeypatch):

@@ -67,9 +67,14 @@ class TripletRun(Run):
 
 @dataclass
 class InvarianceRun(Run):
-    """The position of an invariance training; ``recent`` are the parts of the last losses."""
+    """The position of an invariance training.
+
+    ``recent`` are the parts of the last losses. ``before`` are recall@1 and the mean reciprocal
+    rank of the start.
+    """
 
     recent: list[tuple[float, float]] = field(default_factory=list)
+    before: tuple[float, float] = (0.0, 0.0)
 
 
 Net = TypeVar("Net", bound=nn.Module)

@@ -111,13 +111,12 @@ def train_invariance(
     with _prepared(options, schedule):
         start = start or starting_trunk()
         holds_run(out, options)
-        session = Session(
-            read_unlabelled(photos, schedule, options.runtime), out, schedule, start, options
-        )
+        questions = labelled(validation, schedule.judged_size) if validation else []
+        unlabelled = read_unlabelled(photos, schedule, options.runtime)
+        session = Session(unlabelled, out, schedule, start, options, questions)
         with closing(session.journal):
             session.run_steps()
-            questions = labelled(validation, schedule.judged_size) or None
-            trained, data = session.best_mixture(out / TRUNK, questions)
+            trained, data = session.best_mixture(out / TRUNK)
         with atomic_write(out / TRUNK) as partial:
             partial.write_bytes(data)
         return trained
@@ -142,10 +141,8 @@ def adapt(
     schedule = schedule or schedule_for(options.runtime.device, ADAPT)
     with _prepared(options, schedule), tempfile.TemporaryDirectory(prefix="placerec-") as folder:
         start = starting_trunk(model)
-        session = Session(
-            read_unlabelled(photos, schedule, options.runtime), Path(folder), schedule, start,
-            options,
-        )  # fmt: skip
+        unlabelled = read_unlabelled(photos, schedule, options.runtime)
+        session = Session(unlabelled, Path(folder), schedule, start, options)
         with closing(session.journal):
             session.run_steps()
             trained, data = session.best_mixture(out)
@@ -157,13 +154,15 @@ def adapt(
 class Session:
     """One training: its photos, and the state that its steps change (``learner``).
 
-    If the folder ``out`` holds a checkpoint, the session continues from there.
+    Without ``questions`` the photos held back ask. If the folder ``out`` holds a checkpoint, the
+    session continues from there.
     """
 
     def __init__(
         self, photos: Unlabelled, out: Path, schedule: InvarianceSchedule, start: TrunkStart,
-        options: Options,
+        options: Options, questions: Sequence[Question] = (),
     ) -> None:  # fmt: skip
+        self.questions = questions or held_back(photos, schedule)
         self.photos, self.out, self.schedule, self.start = photos, out, schedule, start
         self.runtime, self.saved_every = options.runtime, options.saved_every
         self.device = torch.device(options.runtime.device)
@@ -186,6 +185,8 @@ class Session:
         """Run the loop. All its state is in ``learner``, so a resumed run enters anywhere."""
         run, schedule = self.learner.run, self.schedule
         if not run.rows:
+            score = self.judged(0.0)
+            run.before = score.recall, score.reciprocal
             self.log_held_back()
         while run.step < schedule.steps:
             run.recent = [*run.recent, self.step()][-RECENT:]
@@ -264,39 +265,36 @@ class Session:
         message = f"photos held back: loss {loss:.4f}, night views {invariant:.4f}"
         self.journal.row(values, f"step {self.learner.run.step}: {message}")
 
-    def best_mixture(
-        self, path: Path, questions: list[Question] | None = None
-    ) -> tuple[Trained, bytes]:
+    def judged(self, share: float) -> Score:
+        """Log and return what the mixture with this share of the student finds."""
+        trunk = self.start.opened(self._mixture(share), self.runtime)
+        size, stage = self.schedule.judged_size, f"judging the share {share:g}"
+        score = judge(trunk, self.questions, size, self.runtime, stage)
+        values = {"share": share, "recall@1": score.recall, "reciprocal_rank": score.reciprocal}
+        self.journal.row(values, f"share {share:g} of the trained weights: {score}")
+        return score
+
+    def best_mixture(self, path: Path) -> tuple[Trained, bytes]:
         """Return the mixture of start and student that finds most, as an ONNX file for ``path``.
 
-        Without ``questions`` the photos held back ask. Raises ``PlacerecError`` if none finds more
-        than the start.
+        Raises ``PlacerecError`` if none finds more than the start.
         """
-        schedule, student = self.schedule, self.learner.network
-        questions = questions or held_back(self.photos, schedule)
-        before, after = self.teacher.arrays(), student.arrays()
-
-        def mixture(share: float, header: dict[str, object] | None = None) -> bytes:
-            pairs = zip(before, after, strict=True)
-            return student.encoded([(1 - share) * a + share * b for a, b in pairs], header)
-
-        scores: dict[float, Score] = {}
-        for share in (0.0, *schedule.shares):
-            trunk = self.start.opened(mixture(share), self.runtime)
-            stage = f"judging the share {share:g}"
-            score = judge(trunk, questions, schedule.judged_size, self.runtime, stage)
-            scores[share] = score
-            values = {"share": share, "recall@1": score.recall, "reciprocal_rank": score.reciprocal}
-            self.journal.row(values, f"share {share:g} of the trained weights: {score}")
-        best = max(schedule.shares, key=lambda share: (scores[share], -share))
-        queries = sum(len(question.queries) for question in questions)
-        if scores[best] <= scores[0.0]:
+        before = Score(*self.learner.run.before)
+        scores = {share: self.judged(share) for share in self.schedule.shares}
+        best = max(scores, key=lambda share: (scores[share], -share))
+        queries = sum(len(question.queries) for question in self.questions)
+        if scores[best] <= before:
             raise PlacerecError(
                 f"{path}: not written, because the trained trunk is no better: {scores[best]}, and "
-                f"before {scores[0.0]}, of {queries} queries; keep the trunk, or give more photos"
+                f"before {before}, of {queries} queries; keep the trunk, or give more photos"
             )
-        trained = Trained(path, best, scores[0.0], scores[best], queries, self.photos.skipped)
-        return trained, mixture(best, self._header(best))
+        trained = Trained(path, best, before, scores[best], queries, self.photos.skipped)
+        return trained, self._mixture(best, self._header(best))
+
+    def _mixture(self, share: float, header: dict[str, object] | None = None) -> bytes:
+        pairs = zip(self.teacher.arrays(), self.learner.network.arrays(), strict=True)
+        arrays = [(1 - share) * before + share * after for before, after in pairs]
+        return self.teacher.encoded(arrays, header)
 
     def _header(self, share: float) -> dict[str, object]:
         start, photos = self.start, self.photos

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
 from placerec.models.fit import MOST_PHOTOS, FeatureMaps, fit_model
 from placerec.models.model import global_descriptor
@@ -58,13 +59,19 @@ class Question:
 
 
 def labelled(searches: Sequence[Search], size: Size) -> list[Question]:
-    """Return the questions of validation data; queries without an answer are left out."""
+    """Return the questions of validation data; queries without an answer are left out.
+
+    Raises ``UsageError`` if no query has an answer.
+    """
     questions = []
     for search in searches:
         rows = [row for row, right in enumerate(search.positives) if right]
         queries = [partial(_pixels, search.queries.paths[row], size) for row in rows]
         positives = [search.positives[row] for row in rows]
-        questions.append(Question(search.database.paths, queries, positives))
+        if rows:
+            questions.append(Question(search.database.paths, queries, positives))
+    if not questions:
+        raise UsageError("validation data: no query has an answer; give other data")
     return questions
 
 
