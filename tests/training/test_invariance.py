@@ -11,9 +11,9 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from PIL import Image
-from training_support import write_evaluation_format
+from training_support import small_network, write_evaluation_format
 
 from placerec.cli import cli
 from placerec.errors import NotFound, PlacerecError, UnsafeWeights, UsageError
@@ -28,9 +28,7 @@ from placerec.training.judge import Score, first_ranks, judge, labelled
 from placerec.training.run_folder import Options
 from placerec.training.trainable import TrainableTrunk
 from placerec.training.unlabelled import read_unlabelled, starting_trunk
-from placerec.training.views import Views, grid, homographies, places_in, transformed
-from placerec.trunks.efficientnet_lite import shipped_onnx
-from placerec.trunks.external import OnnxNetwork, OnnxTrunk
+from placerec.trunks.external import OnnxTrunk
 
 SIZE = (64, 96)
 ONE = Runtime(threads=1)
@@ -38,39 +36,6 @@ TINY = INVARIANCE.replace(
     image_size=SIZE, judged_size=SIZE, steps=6, batch=4, warm_up=1, held_back=3,
     fewest_held_back=4, judged_views=16, learning_rate=1e-2,
 )  # fmt: skip
-
-
-def small_network(**changes) -> bytes:
-    """An ONNX trunk of random weights: 8 channels, stride 16. ``changes`` replace operators."""
-    rng = np.random.default_rng(0)
-    shapes = {"a": (8, 3, 5, 5), "b": (8, 1, 3, 3), "c": (8, 8, 1, 1), "d": (8, 8, 4, 4)}
-    tensors = []
-    for name, shape in shapes.items():
-        kernel = rng.standard_normal(shape, np.float32) / np.sqrt(np.prod(shape[1:]))
-        tensors += [
-            numpy_helper.from_array(kernel.astype(np.float32), f"{name}.weight"),
-            numpy_helper.from_array(rng.standard_normal(8, np.float32) / 10, f"{name}.bias"),
-        ]
-    tensors += [numpy_helper.from_array(np.float32(n), s) for n, s in ((0, "zero"), (6, "six"))]
-
-    def conv(name, x, **attributes):
-        return helper.make_node("Conv", [x, f"{name}.weight", f"{name}.bias"], [name], **attributes)
-
-    nodes = [
-        conv("a", "image", auto_pad="SAME_UPPER", strides=[2, 2]),
-        helper.make_node(changes.get("clip", "Clip"), ["a", "zero", "six"], ["a6"]),
-        conv("b", "a6", pads=[1, 1, 1, 1], group=8, strides=[2, 2]),
-        conv("c", "b"),
-        helper.make_node("Add", ["b", changes.get("add", "c")], ["sum"]),
-        helper.make_node("Relu", ["sum"], ["relu"]),
-        conv("d", "relu", auto_pad=changes.get("padding", "SAME_UPPER"), strides=[4, 4]),
-        helper.make_node("Identity", ["d"], ["features"]),
-    ]
-    ends = [("image", [1, 3, "H", "W"]), ("features", [1, 8, "h", "w"])]
-    image, features = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in ends)
-    graph = helper.make_graph(nodes, "small", [image], [features], tensors)
-    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-    return model.SerializeToString()
 
 
 @pytest.fixture(scope="module")
@@ -109,114 +74,8 @@ def rows(out):
         return [{**row, "seconds": ""} for row in csv.DictReader(file)]
 
 
-def image(seed=0, size=SIZE):
-    return np.random.default_rng(seed).standard_normal((1, 3, *size), np.float32)
-
-
-# The trunk
-
-
-@pytest.mark.parametrize("data", [small_network(), shipped_onnx()], ids=["small", "shipped"])
-@pytest.mark.parametrize("size", [(64, 96), (75, 53)])
-def test_an_untrained_trunk_is_the_file_to_the_byte_and_to_rounding(data, size):
-    trunk = TrainableTrunk(data, "trunk")
-    assert trunk.encoded(trunk.arrays()) == data
-    expected = OnnxNetwork(data, "trunk")(image(size=size))
-    features = trunk(torch.from_numpy(image(size=size))).detach().numpy()
-    assert features.shape == expected.shape
-    assert np.abs(features - expected).max() <= 1e-5 * np.abs(expected).max()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"clip": "HardSwish"}, "operator HardSwish cannot be trained, only Conv, Clip"),
-        ({"add": "zero"}, "operator Add of a constant"),
-        ({"padding": "SAME_LOWER"}, "padding SAME_LOWER"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused_by_name(changes, message):
-    with pytest.raises(UsageError, match=rf"small\.onnx: .*{message}"):
-        TrainableTrunk(small_network(**changes), "small.onnx")
-
-
-def test_tensors_of_another_type_and_other_files_are_refused(tmp_path):
-    model = onnx.load_from_string(small_network())
-    kernel = model.graph.initializer[0]
-    half = numpy_helper.to_array(kernel).astype(np.float16)
-    kernel.CopyFrom(numpy_helper.from_array(half, kernel.name))
-    with pytest.raises(UsageError, match="not float32"):
-        TrainableTrunk(model.SerializeToString(), "half.onnx")
-    with pytest.raises(UnsafeWeights, match="not an ONNX network"):
-        TrainableTrunk(b"no network", "a.onnx")
-    (tmp_path / "model.safetensors").touch()
-    for model in ("vgg16", tmp_path / "model.safetensors"):
-        with pytest.raises(UsageError, match="this recipe trains auto"):
-            starting_trunk(model)
-    with pytest.raises(NotFound, match="no such ONNX file"):
-        starting_trunk(tmp_path / "absent.onnx")
-
-
-def test_the_step_of_a_tensor_is_relative_to_its_size(start):
-    trunk = TrainableTrunk(start.data, "small")
-    for group, tensor in zip(trunk.groups(0.01), trunk.tensors, strict=True):
-        assert group["lr"] == pytest.approx(0.01 * float(tensor.detach().square().mean().sqrt()))
-
-
-# The views
-
-
-def views(seed=0, **changes):
-    generator = torch.Generator().manual_seed(seed)
-    return Views(SIZE, TINY.replace(**changes), generator)
-
-
-def test_a_homography_takes_four_points_to_four_others():
-    source = torch.tensor([[[-1.0, -1], [1, -1], [1, 1], [-1, 1]]])
-    target = torch.tensor([[[-0.9, -0.5], [0.7, -0.8], [0.6, 0.9], [-0.4, 0.8]]])
-    assert torch.allclose(transformed(homographies(source, target), source), target, atol=1e-6)
-
-
-def test_a_marked_place_of_the_photo_lies_in_both_views_where_the_maps_say():
-    """A bright spot: its brightest pixel in one view is taken to the other view."""
-    x, y = grid((128, 192)).reshape(128, 192, 2).unbind(2)
-    photos = torch.exp(-((x - 0.1) ** 2 + (y + 0.2) ** 2) / 0.002).expand(3, 3, -1, -1)
-    view = views()
-    clean, night = (view.quadrilaterals(3, side) for side in ((0.75, 1.0), (0.55, 1.0)))
-    spots = []
-    for maps in (clean, night):
-        brightest = view.cut(photos, maps)[:, 0].flatten(1).argmax(1)
-        spots.append(grid(SIZE)[brightest])
-    assert (spots[0] - spots[1]).abs().max() > 0.1  # the views differ
-    pixel = torch.tensor([2 / SIZE[1], 2 / SIZE[0]])
-    mark = torch.tensor([0.1, -0.2])
-    for row in range(3):
-        one = slice(row, row + 1)
-        assert ((transformed(clean[one], spots[0][one, None])[0, 0] - mark).abs() < pixel).all()
-        there = places_in(clean[one], night[one], spots[0][one])[0, 0]
-        assert ((there - spots[1][row]).abs() < 2 * pixel).all()
-
-
-def test_a_quadrilateral_lies_inside_the_photo():
-    corners = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]).expand(50, -1, -1)
-    inside = transformed(views().quadrilaterals(50, (0.55, 1.0)), corners)
-    assert inside.abs().max() <= 1 + 1e-5
-    assert inside.abs().amax((1, 2)).min() < 0.9
-
-
-def test_a_night_view_is_dark_and_the_seed_decides_it():
-    photos = torch.rand((12, 3, *SIZE), generator=torch.Generator().manual_seed(1))
-    night = views(3, dark=1.0).night(photos)
-    assert torch.equal(night, views(3, dark=1.0).night(photos))
-    assert not torch.equal(night, views(4, dark=1.0).night(photos))
-    assert night.min() >= 0
-    assert night.max() <= 1
-    mild = views(3).mild(photos)
-    assert float(night.mean()) < 0.7 * float(mild.mean())
-    assert 0.4 < float(mild.mean()) < 0.6
-
-
-# The training
+def image():
+    return np.random.default_rng(0).standard_normal((1, 3, *SIZE), np.float32)
 
 
 def test_the_loss_of_photos_held_back_goes_down(finished):

@@ -1,7 +1,6 @@
 """The invariance training: teach a trunk on photos without labels that night is day.
 
-    placerec train PHOTOS --recipe invariance --out DIR
-    placerec adapt MODEL PHOTOS --out NEW.onnx
+``train_invariance`` is the recipe, and ``adapt`` its short form for one's own photos.
 
 Two views of each photo are cut out, and a copy of the trunk, the student, learns two things. Where
 the views show the same place, the feature of the night view becomes the feature that the frozen

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,13 +76,16 @@ def labelled(searches: Sequence[Search], size: Size) -> list[Question]:
 
 
 def held_back(photos: Unlabelled, schedule: InvarianceSchedule) -> list[Question]:
-    """Return night views of the photos held back, as questions to them and to other photos."""
+    """Return night views of the photos held back, as questions to them and to other photos.
+
+    Every trunk gets the same views; each is drawn once and kept.
+    """
     others = max(0, schedule.judged_photos - len(photos.held_back))
     rows = evenly_spread(len(photos.trained), others)
     database = [*photos.held_back, *(photos.trained[row] for row in rows)]
     views = -(-schedule.judged_views // len(photos.held_back))
     queries = [
-        partial(_night_view, path, schedule, schedule.seed + number)
+        cache(partial(_night_view, path, schedule, schedule.seed + number))
         for number, path in enumerate(photos.held_back * views)
     ]
     positives = [frozenset([number]) for number in range(len(photos.held_back))]
