@@ -9,6 +9,7 @@ length. H and W are free multiples of 14. All widths come from the tensors.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from placerec.errors import UnsafeWeights, import_extra
 from placerec.files import file_sha256
 from placerec.records import Array
 from placerec.trunks.convert import read_safetensors, read_torch, write_encoded
+from placerec.trunks.external import HEADER
 
 REMEDY = "give the authors' model.safetensors, unchanged"
 HEAD = 64  # channels of an attention head in DINOv2
@@ -89,11 +91,12 @@ def onnx_model(state: State, file: str, sha256: str) -> bytes:
         producer_name="placerec", ir_version=8,
         opset_imports=[graph.helper.make_opsetid("", OPSET)],
     )  # fmt: skip
-    onnx.helper.set_model_props(model, {
-        "megaloc_clusters": str(_clusters(state)), "licence": LICENCE,
+    header = {
+        "name": METHOD, "clusters": _clusters(state), "licence": LICENCE,
         "training_data": TRAINING_DATA, "source": file, "source_sha256": sha256,
         "provenance": "gberton/MegaLoc, Berton and Masone, CVPR workshops 2025",
-    })  # fmt: skip
+    }  # fmt: skip
+    graph.helper.set_model_props(model, {HEADER: json.dumps(header, sort_keys=True)})
     encoded: bytes = model.SerializeToString()
     return encoded
 

@@ -8,6 +8,7 @@ data. A file that refers to data in other files is refused.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ Channels = tuple[float, float, float]
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 PROBE_SIZE = (224, 224)
+HEADER = "placerec"  # the key in an ONNX file's metadata, as in a .safetensors file
 TOKEN_STRIDES = (8, 14, 16, 32)
 MOST_PREFIX_TOKENS = 16
 LARGEST_FILE = 1 << 31  # bytes; a protobuf message cannot be larger
@@ -49,9 +51,9 @@ GPU = threading.Lock()  # the precision belongs to the process, not to a thread
 class OnnxNetwork:
     """A network that ONNX Runtime runs, from the bytes of one ONNX file, one image at a time.
 
-    ``fixed_size`` is the (height, width) that the file fixes, or ``None``; ``metadata`` has the
-    texts that the file states about itself. Its results do not depend on the number of threads.
-    Raises ``UnsafeWeights`` for an invalid file.
+    ``fixed_size`` is the (height, width) that the file fixes, or ``None``. ``header`` is what the
+    file states about itself (JSON under the key ``HEADER`` of its metadata); often nothing. Its
+    results do not depend on the number of threads. Raises ``UnsafeWeights`` for an invalid file.
     """
 
     def __init__(self, data: bytes, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
@@ -77,7 +79,7 @@ class OnnxNetwork:
             _refuse_lack_of_memory(name, error)
             raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
         shape = self._session.get_inputs()[0].shape
-        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        self.header = _header(self._session.get_modelmeta().custom_metadata_map, name)
         self.at_once = 1
         fixed = len(shape) == 4 and all(isinstance(side, int) for side in shape[2:])
         self.fixed_size: tuple[int, int] | None = (shape[2], shape[3]) if fixed else None
@@ -112,6 +114,14 @@ def _refuse_lack_of_memory(name: str, error: Exception) -> None:
     """
     if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         raise MemoryError(f"{name}: {error}") from error
+
+
+def _header(metadata: dict[str, str], name: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(metadata.get(HEADER, "{}")))
+    except (TypeError, ValueError) as error:
+        why = f"the entry {HEADER} of its metadata: {error}"
+        raise UnsafeWeights(name, why, "check the file") from error
 
 
 def _has_external_data(data: bytes) -> bool:
