@@ -13,8 +13,8 @@ Models are fitted on the database photos alone, including distractors. Milliseco
 machine makes them longer. Bytes are those of the stored descriptors, without the model.
 
 The script writes results/methods.csv run by run, then the table in docs/BASELINES.md, the summary
-in docs/MEASUREMENTS.md and the short table in README.md. It skips a run whose rows exist; delete
-these rows to run it again.
+in docs/MEASUREMENTS.md, and the short tables in README.md and docs/MODELS.md. It skips a run whose
+rows exist; delete these rows to run it again.
 """
 
 from __future__ import annotations
@@ -41,8 +41,51 @@ from placerec.runtime import Runtime
 TABLE = ROOT / "results" / "methods.csv"
 PAGE, SUMMARY_PAGE = ROOT / "docs" / "BASELINES.md", ROOT / "docs" / "MEASUREMENTS.md"
 FRONT_PAGE, FRONT = ROOT / "README.md", ("netvlad", "patch-netvlad", "default")
+CHOICE_PAGE = ROOT / "docs" / "MODELS.md"
 THREADS, LISTED = 2, 100
 AT, STAGES = (1, 5, 10), ("encode", "search", "rerank")
+# What a user has, what to give, what it needs, and the method whose figures stand beside it.
+CHOICES = (
+    ("photos, a laptop", "nothing: the default", "-", "default"),
+    ("very little room", "`--method netvlad`", "-", "netvlad"),
+    (
+        "the paper's patches to study, on our trunk",
+        "`--method patch-netvlad`",
+        "extra `paper`",
+        "patch-netvlad",
+    ),
+    (
+        "the paper's network to study, without its training",
+        "`--method paper-speed`",
+        "extra `paper`, VGG16",
+        "paper-speed",
+    ),
+    (
+        "the paper's system to reproduce",
+        "`--model mapillary-512`, or another name",
+        "extras `download`, `paper`; 67 to 1133 MB",
+        "",
+    ),
+    (
+        "photos with positions, and days of computing",
+        "`--model` of `placerec train`",
+        "extra `train`, VGG16",
+        "",
+    ),
+    (
+        "a place of your own that is hard by night",
+        "`--model` of `placerec adapt`",
+        "extra `train`, 80 photos or more",
+        "",
+    ),
+    (
+        "a large or hard map, and time",
+        "`index build --retriever megaloc`",
+        "extras `download`, `torch` once; 914 MB",
+        "",
+    ),
+    ("a network of your own", "`--model net.onnx`, or `--retriever net.onnx`", "the file", ""),
+)
 
 
 @dataclass(frozen=True)
@@ -199,24 +242,44 @@ def summary(rows: list[dict[str, str]]) -> str:
 
 def front(rows: list[dict[str, str]]) -> str:
     """The README's table: recall@1 on the lists of 100 queries."""
-    own = [one for one in SETS if not one.only and not one.distractors]
-    sets = [(one.name, next(iter(one.protocols))) for one in own]
-    head = ("method", *(title(*names) for names in sets), "ms per query", "bytes per photo")
-    lines: list[list[str]] = []
-    for label in FRONT:
-        by_set = {
-            (row["set"], row["protocol"]): row for row in rows
-            if row["method"] == label and int(row["queries"]) == LISTED
-        }  # fmt: skip
-        chosen = [by_set[names] for names in sets if names in by_set]
-        if len(chosen) < len(sets):
-            continue  # not measured on every set yet
-        times = sorted(map(sum_of_stages, chosen))
-        sizes = sorted(int(row["bytes_per_photo"]) for row in chosen)
-        recalls = (interval(row, "final" if row["final_recall@1"] else "global") for row in chosen)
-        cells = [label, *recalls, span(times[0], times[-1]), span(sizes[0], sizes[-1])]
-        lines.append(cells)
+    lines = [(label, *cells) for label in FRONT if (cells := listed_cells(rows, label))]
+    return page_table(("method", *listed_head()), lines)
+
+
+def choice(rows: list[dict[str, str]]) -> str:
+    """The table of docs/MODELS.md; a choice without a measured method has no figures."""
+    head = ("you have", "give", "it needs", *listed_head())
+    lines = [
+        (*words, *(listed_cells(rows, label) or ["-"] * len(listed_head())))
+        for *words, label in CHOICES
+    ]
     return page_table(head, lines)
+
+
+def listed_sets() -> list[tuple[str, str]]:
+    """The sets without distractors that all methods answer, each with its first protocol."""
+    own = [one for one in SETS if not one.only and not one.distractors]
+    return [(one.name, next(iter(one.protocols))) for one in own]
+
+
+def listed_head() -> list[str]:
+    """The columns that ``listed_cells`` fills."""
+    return [*(title(*names) for names in listed_sets()), "ms per query", "bytes per photo"]
+
+
+def listed_cells(rows: list[dict[str, str]], label: str) -> list[str]:
+    """Figures of a method on the lists of 100 queries; none if a set is not measured yet."""
+    by_set = {
+        (row["set"], row["protocol"]): row for row in rows
+        if row["method"] == label and int(row["queries"]) == LISTED
+    }  # fmt: skip
+    chosen = [by_set[names] for names in listed_sets() if names in by_set]
+    if len(chosen) < len(listed_sets()):
+        return []
+    times = sorted(map(sum_of_stages, chosen))
+    sizes = sorted(int(row["bytes_per_photo"]) for row in chosen)
+    recalls = (interval(row, "final" if row["final_recall@1"] else "global") for row in chosen)
+    return [*recalls, span(times[0], times[-1]), span(sizes[0], sizes[-1])]
 
 
 def title(name: str, protocol: str) -> str:
@@ -256,6 +319,7 @@ def write_pages() -> None:
     write_page(PAGE, "methods", markdown(rows))
     write_page(SUMMARY_PAGE, "methods", summary(rows))
     write_page(FRONT_PAGE, "front", front(rows))
+    write_page(CHOICE_PAGE, "choice", choice(rows))
 
 
 def main() -> None:
