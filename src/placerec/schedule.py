@@ -128,7 +128,8 @@ class InvarianceSchedule(_Numbers):
     seed: int = 123  # of photos, views and the held-back photos
 
     # The result: a mixture of the weights before and after, which keeps more of what was there.
-    shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)  # of the trained weights
+    share: float = 0.5  # of the trained weights, without validation data
+    shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)  # that validation data choose from
 
     # The judgement on held-back photos, which take no part in the training.
     held_back: int = 8  # one photo of so many; at most ``most_held_back``

@@ -34,7 +34,7 @@ SIZE = (64, 96)
 ONE = Runtime(threads=1)
 TINY = INVARIANCE.replace(
     image_size=SIZE, judged_size=SIZE, steps=6, batch=4, warm_up=1, held_back=3,
-    fewest_held_back=4, judged_views=16, learning_rate=1e-2,
+    fewest_held_back=4, judged_views=16, learning_rate=1e-2, share=1.0,
 )  # fmt: skip
 
 
@@ -90,11 +90,11 @@ def test_the_result_states_what_it_is_and_is_a_trunk(finished, folder, start):
     out, trained = finished
     assert trained.path == out / "trunk.onnx"
     assert trained.after > trained.before
-    assert trained.share in TINY.shares
+    assert trained.share == TINY.share
     assert trained.queries == 16
     assert [Path(error.path).name for error in trained.skipped] == ["black.png", "broken.jpg"]
     judged = {float(row["share"]): float(row["recall@1"]) for row in rows(out) if row["share"]}
-    assert list(judged) == [0, 0.25, 0.5, 0.75, 1]
+    assert list(judged) == [0, TINY.share]  # without validation data
     assert judged[trained.share] == pytest.approx(trained.after.recall, abs=1e-5)
     assert judged[0] == pytest.approx(trained.before.recall, abs=1e-5)
     trunk = resolve(trained.path).trunk
@@ -161,7 +161,7 @@ def test_a_run_that_diverges_says_what_to_do(folder, start, tmp_path):
 
 
 def test_a_trunk_that_finds_less_is_refused_with_both_figures(folder, tmp_path):
-    broken = TINY.replace(learning_rate=0.5, steps=2, shares=(1.0,))
+    broken = TINY.replace(learning_rate=0.5, steps=2)
     figures = r"no better: recall@1 0\.\d{3} .* before recall@1 0\.\d{3} .* of 16 queries"
     with pytest.raises(PlacerecError, match=figures):
         adapt("auto", folder, tmp_path / "new.onnx", broken, Options(ONE))
@@ -189,10 +189,13 @@ def test_a_tie_is_refused(folder, start, tmp_path, monkeypatch):
         go(folder, start, tmp_path / "out", TINY.replace(steps=1))
 
 
-def test_of_equal_shares_the_smallest_is_taken(folder, start, tmp_path, monkeypatch):
-    scores = iter([Score(0.5, 0.5), *[Score(0.6, 0.7)] * 4])
+def test_of_shares_that_find_most_the_smallest_is_taken(folder, start, tmp_path, monkeypatch):
+    searches = open_dataset(write_evaluation_format(tmp_path / "v", places=10)).searches
+    scores = iter([Score(0.5, 0.5), Score(0.5, 0.6), *[Score(0.6, 0.7)] * 2, Score(0.6, 0.6)])
     monkeypatch.setattr(invariance, "judge", lambda *_: next(scores))
-    assert go(folder, start, tmp_path / "out", TINY.replace(steps=1)).share == 0.25
+    schedule, options = TINY.replace(steps=1), Options(ONE)
+    trained = train_invariance(folder, tmp_path / "o", schedule, start, options, searches)
+    assert (trained.share, trained.before, trained.after) == (0.5, Score(0.5, 0.5), Score(0.6, 0.7))
 
 
 def test_a_rank_counts_equal_photos_against_the_trunk():

@@ -5,8 +5,8 @@
 Two views of each photo are cut out, and a copy of the trunk, the student, learns two things. Where
 the views show the same place, the feature of the night view becomes the feature that the frozen
 trunk, the teacher, has of the clean view. And the features of clean views stay the teacher's. Both
-are cosines. The result is a mixture of the weights before and after. Its share is the one that
-finds most (``judge``), and it is written only if it finds more than the trunk before.
+are cosines. The result is a mixture of the weights before and after, and it is written only if it
+finds more than the trunk before (``judge``).
 
 The photos, the schedule and the seed decide a run. On a CPU with the same number of threads they
 give the same bits, even if the run is killed and resumed.
@@ -101,9 +101,9 @@ def train_invariance(
     """Train a trunk on the photos below ``photos`` into the folder ``out``: ``trunk.onnx`` in it.
 
     ``schedule`` is by default that of the device, ``start`` the trunk that ships in the package.
-    The share of the trained weights is chosen by ``validation``, or else by photos held back.
-    Raises ``PlacerecError`` with both figures, and writes no trunk, if no share finds more than
-    the start.
+    The share of the trained weights is chosen by ``validation``; without it, it is that of the
+    schedule, and photos held back compare the result with the start. Raises ``PlacerecError`` with
+    both figures, and writes no trunk, if the result does not find more than the start.
     """
     out = path_of(out)
     schedule = schedule or schedule_for(options.runtime.device)
@@ -161,6 +161,7 @@ class Session:
         self, photos: Unlabelled, out: Path, schedule: InvarianceSchedule, start: TrunkStart,
         options: Options, questions: Sequence[Question] = (),
     ) -> None:  # fmt: skip
+        self.shares = schedule.shares if questions else (schedule.share,)
         self.questions = questions or held_back(photos, schedule)
         self.photos, self.out, self.schedule, self.start = photos, out, schedule, start
         self.runtime, self.saved_every = options.runtime, options.saved_every
@@ -279,7 +280,7 @@ class Session:
         Raises ``PlacerecError`` if none finds more than the start.
         """
         before = Score(*self.learner.run.before)
-        scores = {share: self.judged(share) for share in self.schedule.shares}
+        scores = {share: self.judged(share) for share in self.shares}
         best = max(scores, key=lambda share: (scores[share], -share))
         queries = sum(len(question.queries) for question in self.questions)
         if scores[best] <= before:
