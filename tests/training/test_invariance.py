@@ -154,6 +154,29 @@ def test_a_stopped_run_resumes_to_the_same_bits(finished, folder, start, tmp_pat
     assert rows(out) == rows(finished[0])
 
 
+@pytest.mark.parametrize("name", ["log.csv", "best.safetensors", "trunk.onnx"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_with_files_of_no_run_is_refused_and_left_alone(start, tmp_path, name, resume):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"{name} but no checkpoint\.pt.*use another folder"):
+        go(tmp_path / "no photos", start, tmp_path, resume=resume)
+    words = ("--recipe", "invariance", "--resume") if resume else ()
+    result = run("train", tmp_path / "no photos", "--out", tmp_path, *words)
+    assert "no earlier run of this command" in str(result.exception)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_run_that_is_stopped_before_its_first_step_can_be_resumed(
+    finished, folder, start, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "run_steps", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            go(folder, start, tmp_path / "out")
+    go(folder, start, tmp_path / "out", resume=True)
+    assert (tmp_path / "out/trunk.onnx").read_bytes() == (finished[0] / "trunk.onnx").read_bytes()
+
+
 def test_a_run_that_diverges_says_what_to_do(folder, start, tmp_path):
     with pytest.raises(PlacerecError, match=r"collapsed: the loss is nan; use a smaller learning"):
         go(folder, start, tmp_path / "out", TINY.replace(learning_rate=1e30))

@@ -171,6 +171,14 @@ def test_a_folder_with_a_run_is_neither_overwritten_nor_mixed(finished, sets, tm
         go((write_folder(tmp_path, places=9), sets[1]), out, resume=True)
 
 
+@pytest.mark.parametrize("name", ["log.csv", "best.safetensors", "model.safetensors"])
+def test_a_folder_with_files_of_no_run_is_left_alone(sets, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"{name} but no checkpoint\.pt.*use another folder"):
+        go(sets, tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_a_damaged_or_foreign_checkpoint_is_one_clear_error(finished, tmp_path):
     good = (finished[0] / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.pt").write_bytes(good[: len(good) // 2])

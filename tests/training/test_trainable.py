@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 from training_support import small_network
 
 from placerec.errors import NotFound, UnsafeWeights, UsageError
@@ -57,6 +57,33 @@ def test_tensors_of_another_type_and_other_files_are_refused(tmp_path):
             starting_trunk(model)
     with pytest.raises(NotFound, match="no such ONNX file"):
         starting_trunk(tmp_path / "absent.onnx")
+
+
+def test_a_convolution_without_bias_is_the_file_to_rounding():
+    model = onnx.load_from_string(small_network())
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            node.input.pop()
+    data = model.SerializeToString()
+    features = TrainableTrunk(data, "trunk")(torch.from_numpy(image((64, 96)))).detach().numpy()
+    assert np.abs(features - OnnxNetwork(data, "trunk")(image((64, 96)))).max() <= 1e-5
+
+
+def test_a_file_that_refers_to_another_file_is_refused_and_the_other_is_not_read(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    model = onnx.load_from_string(small_network())
+    kernel = model.graph.initializer[0]
+    (tmp_path / "other.bin").write_bytes(kernel.raw_data)
+    kernel.ClearField("raw_data")
+    kernel.data_location = TensorProto.EXTERNAL
+    kernel.external_data.add(key="location", value="other.bin")
+    path = tmp_path / "small.onnx"
+    path.write_bytes(model.SerializeToString())
+    for open_it in (lambda: starting_trunk(path), lambda: TrainableTrunk(path.read_bytes(), "x")):
+        with pytest.raises(UnsafeWeights, match="refers to data in other files"):
+            open_it()
 
 
 def test_the_step_of_a_tensor_is_relative_to_its_size():

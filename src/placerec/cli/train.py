@@ -72,7 +72,7 @@ recipe_option = click.option(
 @click.command(cls=Command)
 @click.argument("dataset", type=PATH)
 @recipe_option
-@click.option("--out", type=RunFolder("log.csv"), required=True,
+@click.option("--out", type=RunFolder("checkpoint.pt"), required=True,
               help="Folder of the run: log, checkpoint, model.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Resume the run in --out; it gives the same bits.")
 @click.option(

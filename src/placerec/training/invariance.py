@@ -38,6 +38,7 @@ from placerec.training.run_folder import (
     DEFAULT_OPTIONS,
     LOGGED_EVERY,
     RECENT,
+    TRUNK,
     Options,
     holds_run,
     make_folder,
@@ -56,7 +57,6 @@ from placerec.trunks.external import convolutions_in
 from placerec.version import __version__
 from placerec.workers import single_threaded_blas
 
-TRUNK = "trunk.onnx"
 COLUMNS = (
     "step", "seconds", "learning_rate", "loss", "kept", "invariant", "held_back", "share",
     "recall@1", "reciprocal_rank",
@@ -179,6 +179,8 @@ class Session:
         make_folder(out)
         if resumed:
             checkpoint.load(out, self.learner)
+        else:
+            checkpoint.save(out, self.learner)
         self.journal = Journal(out, self.learner.run, options.say, COLUMNS)
 
     def run_steps(self) -> None:

@@ -30,12 +30,13 @@ from placerec.training import checkpoint
 from placerec.training.datasets import TrainingSet
 from placerec.training.journal import Journal
 from placerec.training.mining import Miner, portions
-from placerec.training.model import MODEL, Start, check_amounts, start_vocabulary, trained_model
+from placerec.training.model import Start, check_amounts, start_vocabulary, trained_model
 from placerec.training.network import FrozenFeatures, Network, conv5, triplet_loss
 from placerec.training.processes import Processes, joined_processes
 from placerec.training.run_folder import (
     DEFAULT_OPTIONS,
     LOGGED_EVERY,
+    MODEL,
     RECENT,
     Options,
     holds_run,
@@ -101,6 +102,8 @@ class Session:
         if resumed:
             checkpoint.load(out, self.learner)
         self.parallel = processes.parallel(self.learner.network)
+        if processes.first and not resumed:  # every process has looked into the folder by now
+            checkpoint.save(out, self.learner)
         folder = out if processes.first else None
         self.journal = Journal(folder, self.learner.run, options.say, COLUMNS)
 

@@ -32,7 +32,6 @@ from placerec.trunks.vgg16 import VGG16, state_sha256
 from placerec.version import __version__
 
 METHOD = METHODS["paper-speed"]
-MODEL = "model.safetensors"
 PHOTOS = 500  # for the clusters
 FEATURES_PER_PHOTO = 100
 READ_AT_ONCE = 20

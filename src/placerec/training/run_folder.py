@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from placerec.errors import NoRoom, UsageError
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
-from placerec.training.checkpoint import CHECKPOINT
-from placerec.training.journal import Say
+from placerec.training.checkpoint import BEST, CHECKPOINT
+from placerec.training.journal import LOG, Say
 
+TRUNK, MODEL = "trunk.onnx", "model.safetensors"  # the results of the recipes
 LOGGED_EVERY = 10  # steps
 SAVED_EVERY = 50  # steps; some seconds on a GPU, ten minutes on two cores
 RECENT = 100  # losses that a checkpoint keeps
@@ -37,13 +39,20 @@ DEFAULT_OPTIONS = Options()
 def holds_run(folder: Path, options: Options) -> bool:
     """Whether ``folder`` holds a run that is to be continued.
 
-    Raises ``UsageError`` if it holds one and ``options`` do not say so.
+    Raises ``UsageError`` if it holds one and ``options`` do not say so, or if it holds files with
+    the names of a run but no checkpoint: a run has one from its first moment.
     """
     holds = (folder / CHECKPOINT).is_file()
     if holds and not options.resume:
         raise UsageError(
             f"{folder}: this folder already holds a run; set resume to continue it, or use "
             f"another folder"
+        )
+    foreign = [name for name in (LOG, BEST, TRUNK, MODEL) if os.path.lexists(folder / name)]
+    if foreign and not holds:
+        raise UsageError(
+            f"{folder}: it has {', '.join(foreign)} but no {CHECKPOINT}, so this is not a run that "
+            f"can be continued; use another folder"
         )
     return holds
 

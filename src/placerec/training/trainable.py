@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from placerec.errors import UnsafeWeights, UsageError, import_extra
 from placerec.records import Array
-from placerec.trunks.external import HEADER
+from placerec.trunks.external import HEADER, refuse_external_data
 
 Tensor = torch.Tensor
 Attributes = Mapping[str, Any]
@@ -35,6 +35,7 @@ class TrainableTrunk(nn.Module):
     def __init__(self, data: bytes, name: str) -> None:
         super().__init__()
         onnx = import_extra("onnx", "training a trunk", "train")
+        refuse_external_data(data, name)
         try:
             self._proto = onnx.load_from_string(data)
             graph = self._proto.graph
@@ -118,7 +119,9 @@ def _why_not(kind: str, inputs: Sequence[Array | None], attributes: Attributes) 
     return "" if padding in ("NOTSET", "SAME_UPPER") else f"padding {padding} cannot be trained"
 
 
-def _convolution(attributes: Attributes, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+def _convolution(
+    attributes: Attributes, x: Tensor, kernel: Tensor, bias: Tensor | None = None
+) -> Tensor:
     strides = attributes.get("strides", [1, 1])
     dilations = attributes.get("dilations", [1, 1])
     if attributes.get("auto_pad") == b"SAME_UPPER":

@@ -62,8 +62,7 @@ class OnnxNetwork:
     def __init__(self, data: bytes, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         onnxruntime = import_package("onnxruntime")
         self.name, self.sha256 = name, hashlib.sha256(data).hexdigest()
-        if _has_external_data(data):
-            raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
+        refuse_external_data(data, name)
         providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
         provider = providers.get(runtime.device.partition(":")[0])
         if provider not in onnxruntime.get_available_providers():
@@ -138,10 +137,11 @@ def _refuse_lack_of_memory(name: str, error: Exception) -> None:
         raise MemoryError(f"{name}: {error}") from error
 
 
-def _has_external_data(data: bytes) -> bool:
-    """Whether an ONNX file refers to data in other files."""
+def refuse_external_data(data: bytes, name: str) -> None:
+    """Raise ``UnsafeWeights`` if an ONNX file refers to data in other files."""
     places = (match.start() for match in LOCATION.finditer(data))
-    return any(KEY_BEFORE.search(data[max(0, end - LONGEST_KEY) : end]) for end in places)
+    if any(KEY_BEFORE.search(data[max(0, end - LONGEST_KEY) : end]) for end in places):
+        raise UnsafeWeights(name, "it refers to data in other files", "save it as one file")
 
 
 class TorchNetwork:
