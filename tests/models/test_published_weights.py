@@ -17,6 +17,7 @@ from placerec.errors import UsageError
 from placerec.models.published import PUBLISHED
 from placerec.models.resolve import settings_for
 from placerec.settings import METHODS
+from placerec.trunks.efficientnet_lite import SHA256, WEIGHTS
 from placerec.trunks.vgg16 import state_shapes
 
 
@@ -138,3 +139,13 @@ def test_only_the_download_uses_the_network():
         if CLIENTS & {name for pair in names for name in pair}:
             users.add(path.relative_to(folder).parts[0])
     assert users == {"download.py", "serve"}
+
+
+def test_the_facts_of_an_onnx_file_and_of_weights_that_are_not_here(command, cache):
+    path = Path(placerec.__file__).parent / "trunks" / "weights" / WEIGHTS
+    code, out, _ = command("weights", "info", path, "--json")
+    facts = json.loads(out)
+    assert (code, facts["name"], facts["sha256"], facts["format"]) == (0, WEIGHTS, SHA256, "onnx")
+    code, _, err = command("weights", "info", "megaloc")
+    assert code == 3
+    assert "placerec weights download megaloc" in err

@@ -239,8 +239,9 @@ def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
         if facts[kind]:
             say(Notice(kind, tuple(facts[kind])).text)
     say(*_lines_about(info.leftovers))
-    settings = facts["settings"]
-    print_table({"setting": False, "value": False}, [(n, _value(v)) for n, v in settings.items()])
+    settings = [(name, _value(value)) for name, value in facts["settings"].items()]
+    # The model says which trunk it has; the setting is the one that it would have by default.
+    print_table({"setting": False, "value": False}, [row for row in settings if row[0] != "trunk"])
 
 
 def _size(count: float) -> str:

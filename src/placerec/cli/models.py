@@ -121,9 +121,10 @@ def list_(as_json: bool) -> None:
 def download(name: str, folder: Path | None) -> None:
     """Download the published weights NAME and convert them into the cache folder.
 
-    Then NAME can be given as --model (megaloc: as --method). A download that broke off goes on
-    where it stopped. The file must have the size and the sha256 that the hub states. HF_ENDPOINT
-    names another hub. In Python: placerec.download.download_weights.
+    Then NAME can be given as --model (megaloc: as --retriever of an index, and as --method of
+    evaluate). A download that broke off goes on where it stopped. The file must have the size and
+    the sha256 that the hub states. HF_ENDPOINT names another hub.
+    In Python: placerec.download.download_weights.
     """
     from placerec.download import download_weights
 
@@ -175,7 +176,7 @@ def import_(
 @click.argument("model")
 @json_option
 def info(model: str, as_json: bool) -> None:
-    """Show what MODEL states: a model file, or generic, the model that ships.
+    """Show what MODEL states: a model file, an ONNX file, downloaded weights, or generic.
 
     Name, provenance, training data, licence, sha256. In Python:
     placerec.models.resolve.model_facts.
@@ -184,7 +185,7 @@ def info(model: str, as_json: bool) -> None:
 
     facts: dict[str, Any] = dict(model_facts(model))
     if as_json:
-        facts["settings"] = json.loads(facts["settings"])
+        facts["settings"] = json.loads(facts["settings"] or "{}")
     print_facts(facts, as_json=as_json)
 
 

@@ -104,10 +104,13 @@ def model_path(model: str | Path) -> Path:
 
     Raises ``NotFound`` if a published model is not on this machine.
     """
-    if not is_model_name(model):
-        return path_of(model)
-    weights = PUBLISHED[str(model)]
+    return published_path(str(model)) if is_model_name(model) else path_of(model)
+
+
+def published_path(name: str) -> Path:
+    """Return the converted file of published weights; raise ``NotFound`` if it is not here."""
+    weights = PUBLISHED[name]
     if weights.here is None:
-        remedy = f"download them: placerec weights download {model}"
-        raise NotFound(weights.path, f"the weights {model} are not on this machine", remedy)
+        remedy = f"download them: placerec weights download {name}"
+        raise NotFound(weights.path, f"the weights {name} are not on this machine", remedy)
     return weights.path

@@ -33,11 +33,11 @@ from placerec.models.model_file import (
     read_header,
     read_settings,
 )
-from placerec.models.published import PUBLISHED, is_model_name
+from placerec.models.published import PUBLISHED, is_model_name, published_path
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import METHODS, AnySettings, Settings, named_settings, require_settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
-from placerec.trunks.external import OnnxTrunk
+from placerec.trunks.external import OnnxNetwork, OnnxTrunk
 
 AnyModel = str | Path | Trunk
 AUTO, GENERIC = "auto", "generic"
@@ -174,11 +174,19 @@ def _on_weights(own: AnySettings, named: AnySettings, method: str) -> AnySetting
 
 
 def model_facts(model: str | Path) -> dict[str, str]:
-    """Return what the header of a model file, or of ``generic``, states, as text.
+    """Return what a model file, an ONNX file, ``generic`` or a published name states, as text.
 
-    ``name``, ``provenance``, ``training_data``, ``licence``, ``sha256`` (of its tensors), ``trunk``
-    and ``trunk_sha256``, ``settings`` (JSON), ``format``; an empty text for a missing entry.
+    ``name``, ``provenance``, ``training_data``, ``licence``, ``sha256`` (of its tensors, or of the
+    ONNX file), ``trunk`` and ``trunk_sha256``, ``settings`` (JSON), ``format``; an empty text for a
+    missing entry.
     """
+    if str(model) in PUBLISHED:
+        model = published_path(str(model))
+    if str(model).lower().endswith(".onnx"):
+        network = OnnxNetwork.from_file(model)
+        stated = {**network.header, "name": network.name, "sha256": network.sha256,
+                  "format": "onnx"}  # fmt: skip
+        return {name: str(stated.get(name, "")) for name in FACTS}
     generic = model == GENERIC
     header = parse_header(_generic_bytes(), _GENERIC_PATH) if generic else read_header(model)
     parse_settings(header["settings"], Path(model))  # refuses invalid settings
