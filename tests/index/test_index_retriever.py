@@ -231,6 +231,7 @@ def test_a_trunk_is_no_retriever(here):
 @pytest.mark.parametrize(("described", "why"), [
     (np.full((2, 3), np.nan, np.float32), r"it describes a photo by float32 \(2, 3\)"),
     (np.array(["a"]), r"it describes a photo by <U1 \(1,\)"),
+    (np.zeros(0, np.float32), r"it describes a photo by float32 \(0,\)"),
     ([[1], [2, 3]], r"it fails on a photo \(ValueError: .*inhomogeneous"),
     (np.full(9, 1e200), r"it describes a photo by numbers up to 1e\+200, which float32 cannot"),
     (np.full(9, 3e38, np.float32), r"it describes a photo by numbers up to 3e\+38, which"),

@@ -48,7 +48,8 @@ class IndexRetriever:
         except Exception as error:  # the user's code can raise any exception
             reason = f"{type(error).__name__}: {error}"
             raise UsageError(f"{name}: it fails on a photo ({reason}); correct it") from error
-        if vector.ndim != 1 or vector.dtype.kind != "f" or not np.isfinite(vector).all():
+        floats = vector.ndim == 1 and vector.size and vector.dtype.kind == "f"
+        if not (floats and np.isfinite(vector).all()):
             raise UsageError(
                 f"{name}: it describes a photo by {vector.dtype} {vector.shape}; it must give "
                 f"finite floats (D,)"
