@@ -29,6 +29,7 @@ from placerec.errors import (
     DownloadFailed,
     NoRoom,
     NotFound,
+    PlacerecError,
     UnsafeWeights,
     UsageError,
     import_extra,
@@ -42,6 +43,9 @@ HEADERS = {"user-agent": f"placerec/{__version__}", "accept-encoding": "identity
 MEGABYTE = 1_000_000
 AGAIN = "try again, it goes on where it stopped"
 CHECK = "check the network, HTTPS_PROXY and HF_ENDPOINT"
+# The variables that a download obeys, and what of them no message shows: passwords and tokens.
+VARIABLES = re.compile(r"HF_\w+|(HTTPS?|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)", re.IGNORECASE)
+SECRET = re.compile(r"((?<=//)\S*|[^/\s]+)@|(?<=Bearer )[^\s']+")
 HTTP = {
     401: ("access is denied, or there is no such repository", "check HF_TOKEN and HF_ENDPOINT"),
     403: ("access is denied", "check HF_TOKEN and HF_ENDPOINT"),
@@ -77,9 +81,10 @@ def download_weights(
     With ``folder`` the file is taken from there and the network is not used. ``None`` means that
     the weights were there already. ``runtime.progress`` gets the megabytes.
 
-    Raises ``UsageError`` for an unknown name, ``MissingExtra``, ``NotFound`` if the file is not in
-    ``folder``, ``DownloadFailed``, ``NoRoom``, and ``UnsafeWeights`` for a file with another size
-    or sha256 than the hub states, or that is not what it should be. Such a download is deleted.
+    Raises ``UsageError`` for an unknown name or an environment variable with an invalid value,
+    ``MissingExtra``, ``NotFound`` if the file is not in ``folder``, ``DownloadFailed``, ``NoRoom``,
+    and ``UnsafeWeights`` for a file with another size or sha256 than the hub states, or that is not
+    what it should be. Such a download is deleted.
     """
     require_runtime(runtime)
     if name not in PUBLISHED:
@@ -93,7 +98,10 @@ def download_weights(
         source = path_of(folder) / weights.file
         if not is_file(source):
             raise NotFound(source, "no such file", f"put it there: {weights.source}")
-        origin = Origin(str(source), source.stat().st_size, file_sha256(source))
+        if (size := source.stat().st_size) > 2 * weights.megabytes * MEGABYTE:
+            why = f"{size} bytes, and {weights.name} has about {weights.megabytes} MB"
+            raise UnsafeWeights(source, why, f"put this file there: {weights.source}")
+        origin = Origin(str(source), size, file_sha256(source))
         _convert(weights, source, origin, runtime.progress)
         return origin
     hub = _Hub.of(weights)
@@ -111,7 +119,11 @@ def _download(hub: _Hub, progress: Progress) -> Origin:
     path = folder / weights.file
     with _no_room(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    hub.fetch(origin, path, progress)
+    try:
+        hub.fetch(origin, path, progress)
+    finally:
+        if not _size(path):  # there is nothing to go on with
+            shutil.rmtree(folder, ignore_errors=True)
     try:
         if (digest := file_sha256(path)) != origin.sha256:
             why = f"its sha256 is {digest}, and the hub states {origin.sha256}"
@@ -121,7 +133,7 @@ def _download(hub: _Hub, progress: Progress) -> Origin:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
-    return origin
+    return replace(origin, source=SECRET.sub("", origin.source))
 
 
 def _convert(weights: Published, source: Path, origin: Origin, progress: Progress) -> None:
@@ -157,9 +169,16 @@ class _Hub:
     @classmethod
     def of(cls, weights: Published) -> _Hub:
         what = "downloading weights"
-        import_extra("huggingface_hub.file_download", what, "download")
-        library = import_extra("huggingface_hub", what, "download")
-        return cls(library, import_extra("httpx2", what, "download"), weights)
+        try:
+            import_extra("huggingface_hub.file_download", what, "download")
+            library = import_extra("huggingface_hub", what, "download")
+            client = import_extra("httpx2", what, "download")
+            library.utils.get_session()
+        except (PlacerecError, MemoryError):
+            raise
+        except Exception as error:  # these packages read the variables, and raise any exception
+            raise UsageError(f"{what} cannot start ({_words(error)}); {_check()}") from error
+        return cls(library, client, weights)
 
     def look_up(self) -> Origin:
         """Return what the hub states of the file; ``source`` is its address at this revision."""
@@ -171,7 +190,7 @@ class _Hub:
         revision, size, sha256 = stated.commit_hash, stated.size, stated.etag or ""
         if not revision:
             raise self._failed(url, "not the answer of a hub (perhaps the page of a proxy)")
-        if not size or not re.fullmatch("[0-9a-f]{64}", sha256):
+        if (size or 0) <= 0 or not re.fullmatch("[0-9a-f]{64}", sha256):
             raise self._failed(url, "the hub states no size and sha256 of this file")
         url = self.library.hf_hub_url(repository, file, revision=revision, endpoint=endpoint)
         return Origin(url, size, sha256, revision)
@@ -205,7 +224,7 @@ class _Hub:
         session = self.library.utils.get_session()
         with session.stream("GET", origin.source, headers=headers, timeout=seconds) as answer:
             self.library.utils.hf_raise_for_status(answer)
-            if answer.headers.get("content-type", "").startswith("text/html"):
+            if answer.headers.get("content-type", "").lower().startswith("text/html"):
                 raise self._failed(origin.source, "a web page came in place of the file")
             goes_on = answer.status_code == 206  # else the file comes from its beginning
             have = have if goes_on else 0
@@ -235,7 +254,9 @@ class _Hub:
         offline = self.library.errors.OfflineModeIsEnabled
         try:
             yield
-        except (self.client.HTTPError, self.client.InvalidURL, offline) as error:
+        except (
+            self.client.HTTPError, self.client.InvalidURL, offline, ValueError, OverflowError,
+        ) as error:  # fmt: skip
             raise self._failed(url, *self._reason(error)) from error
 
     def _reason(self, error: Exception) -> tuple[str, str]:
@@ -249,16 +270,28 @@ class _Hub:
         if isinstance(error, self.client.TimeoutException):
             return "no answer in time", AGAIN
         if isinstance(error, (self.client.InvalidURL, self.client.UnsupportedProtocol)):
-            return f"not an address ({error!s:.160})", "check HF_ENDPOINT"
+            return f"not an address ({_words(error)})", "check HF_ENDPOINT"
+        if isinstance(error, (ValueError, OverflowError)):
+            return f"the request, or the answer to it, is invalid ({_words(error)})", _check()
         causes = list(_causes(error))
         for kind, what in UNREACHABLE.items():
             if any(isinstance(cause, kind) for cause in causes):
-                return f"{what} ({error!s:.160})", CHECK
-        return f"the transfer failed ({error!s:.160})", AGAIN
+                return f"{what} ({_words(error)})", CHECK
+        return f"the transfer failed ({_words(error)})", AGAIN
 
     def _failed(self, url: str, what: str, remedy: str = CHECK) -> DownloadFailed:
         elsewhere = f"download {self.weights.file} on another machine and give its folder"
-        return DownloadFailed(url, what, f"{remedy}, or {elsewhere}")
+        return DownloadFailed(SECRET.sub("", url), what, f"{remedy}, or {elsewhere}")
+
+
+def _words(error: Exception) -> str:
+    return SECRET.sub("", str(error))[:160]
+
+
+def _check() -> str:
+    """Name the variables that are set here and that a download obeys."""
+    names = sorted(filter(VARIABLES.fullmatch, os.environ))
+    return f"check {', '.join(names)}" if names else CHECK
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

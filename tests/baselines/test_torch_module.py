@@ -78,6 +78,9 @@ CODE = """
     def number():
         return 7
 
+    def huge():
+        return lambda image: image.mean((2, 3)) * 0 + 3e38
+
     def two():
         return lambda image: (image, image)
 
@@ -273,6 +276,12 @@ def test_an_onnx_feature_map_becomes_the_trunk_of_netvlad_as_a_module_does(kind,
     assert onnx.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert onnx.sha256 != module.sha256
     assert named_method(torch_module=str(file)).retrieval.settings.image_size == size
+
+
+def test_a_descriptor_too_large_for_float32_is_refused_by_name(photos):
+    network, _ = open_module("outsidenet:huge")
+    with pytest.raises(UsageError, match=r"outsidenet:huge: .*numbers up to 3e\+38, which float32"):
+        network.describe(photos[0])
 
 
 def test_a_missing_onnx_file_is_named(tmp_path):

@@ -46,6 +46,11 @@ class Rows:
         return (means / np.linalg.norm(means)).astype(np.float32)
 
 
+def changed(**attributes):
+    """A retriever of a program with other attributes."""
+    return type("Changed", (Rows,), attributes)()
+
+
 @pytest.fixture(scope="module")
 def one_folder(tmp_path_factory):
     """Six photos and an index with the colours as retriever."""
@@ -202,6 +207,13 @@ def test_a_retriever_of_a_program_must_be_given(here, night):
         ("nothing", "choose ap-gem, megaloc, or an .onnx file"),
         ("none.onnx", "none.onnx: no such ONNX file"),
         (7, "7 is no Retriever"),
+        (Rows, "class .*Rows'> is no Retriever; it needs name and fingerprint"),
+        (changed(fingerprint=5), "is no Retriever; it needs name and fingerprint"),
+        (changed(fingerprint=""), "is no Retriever"),
+        (changed(fingerprint="\udcff"), "is no Retriever"),
+        (changed(fingerprint=property(lambda _: 1 / 0)), r"is no Retriever \(division by zero\)"),
+        (changed(name=None), "is no Retriever"),
+        (changed(describe=None), "is no Retriever"),
     ],
 )
 def test_a_retriever_that_cannot_be_one_is_refused_and_nothing_is_written(here, given, why):
@@ -216,16 +228,34 @@ def test_a_trunk_is_no_retriever(here):
         open_retriever(trunk)
 
 
-def test_a_wrong_descriptor_is_refused_and_the_old_index_stays(here):
-    class Wrong(Rows):
-        def describe(self, pixels):
-            return np.full((2, 3), np.nan, np.float32)
+@pytest.mark.parametrize(("described", "why"), [
+    (np.full((2, 3), np.nan, np.float32), r"it describes a photo by float32 \(2, 3\)"),
+    (np.array(["a"]), r"it describes a photo by <U1 \(1,\)"),
+    (np.zeros(0, np.float32), r"it describes a photo by float32 \(0,\)"),
+    ([[1], [2, 3]], r"it fails on a photo \(ValueError: .*inhomogeneous"),
+    (np.full(9, 1e200), r"it describes a photo by numbers up to 1e\+200, which float32 cannot"),
+    (np.full(9, 3e38, np.float32), r"it describes a photo by numbers up to 3e\+38, which"),
+    (np.float32([1e-30, 0]), "it describes a photo by numbers up to 1e-30, which float32 cannot"),
+    (RuntimeError("boom"), r"it fails on a photo \(RuntimeError: boom\)"),
+])  # fmt: skip
+def test_a_wrong_descriptor_is_refused_and_the_old_index_stays(here, described, why):
+    def describe(self, pixels):
+        if isinstance(described, Exception):
+            raise described
+        return described
 
-    before = here.index.read_bytes()
-    with pytest.raises(UsageError, match=r"bands: it describes a photo by float32 \(2, 3\)"):
-        build_index(here.index, here.photos, settings=SMALL, retriever=Wrong(), replace=True)
+    before, wrong = here.index.read_bytes(), changed(describe=describe)
+    with pytest.raises(UsageError, match=rf"^\d\.png: retriever bands: {why}"):
+        build_index(here.index, here.photos, settings=SMALL, retriever=wrong, replace=True)
     assert here.index.read_bytes() == before
     assert not list(here.folder.glob("*.partial"))
+
+
+def test_a_descriptor_of_zeros_or_of_another_length_is_valid():
+    zeros = open_retriever(changed(describe=lambda *_: np.zeros(4, np.float32)))
+    assert zeros(None).tolist() == [0] * 4
+    long = open_retriever(changed(describe=lambda *_: np.array([3e9, 4e9])))
+    assert long(None) == pytest.approx([0.6, 0.8])
 
 
 def test_a_killed_build_leaves_nothing(here, monkeypatch):

@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         if not self.begin():
             return
         if hub.page:
-            self.answer(200, {"Content-Type": "text/html; charset=utf-8"}, hub.page)
+            self.answer(200, {"Content-Type": "Text/HTML; charset=utf-8"}, hub.page)
         elif self.path != "/content":
             assert f"/resolve/{REVISION}/" in self.path
             self.answer(302, {"Location": self.elsewhere()})

@@ -4,6 +4,7 @@ import errno
 import re
 import shutil
 import socket
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -222,6 +223,8 @@ def test_a_connection_that_is_not_secure_is_refused(hub, cache, monkeypatch):
     ({"X-Linked-Etag": f'"{"a" * 40}"'}, "states no size and sha256"),
     ({"X-Linked-Size": None}, "states no size and sha256"),
     ({"X-Linked-Size": "many"}, "states no size and sha256"),
+    ({"X-Linked-Size": "-5"}, "states no size and sha256"),
+    ({"Location": "http://[::1"}, r"answer to it, is invalid \(.*\); check HF_ENDPOINT"),
 ])  # fmt: skip
 def test_a_server_that_does_not_state_what_the_file_is_is_refused(hub, cache, stated, why):
     hub.stated = stated
@@ -235,7 +238,7 @@ def test_the_page_of_a_proxy_is_no_weights(hub, cache):
     hub.page = b"<html>log in first</html>"
     with pytest.raises(DownloadFailed, match="a web page came in place of the file"):
         download_weights("tiny")
-    assert files(cache) == []
+    assert list(cache.rglob("*")) == []
 
 
 def no_name(*_, **__):
@@ -261,6 +264,51 @@ def test_a_machine_without_a_network_says_so(monkeypatch, cache):
     with pytest.raises(DownloadFailed, match="HF_HUB_OFFLINE is set"):
         download_weights("tiny")
     assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize(("name", "value", "error"), [
+    ("HTTP_PROXY", "socks5://a:secret@127.0.0.1:1", UsageError),
+    ("ALL_PROXY", "xx://a:secret@y", UsageError),
+    ("SSL_CERT_FILE", "/nonexistent", UsageError),
+    ("HF_ENDPOINT", "http://127.0.0.1:99999", DownloadFailed),
+    ("HF_ENDPOINT", "http://a:secret@127.0.0.1:1", DownloadFailed),
+    ("HF_ENDPOINT", "http://a:se/cret@127.0.0.1:1", DownloadFailed),
+    ("HF_ENDPOINT", "a:secret@127.0.0.1:1", DownloadFailed),
+    ("HF_ENDPOINT", "http://\udcff/", DownloadFailed),
+    ("HF_TOKEN", "secret-\xfc", DownloadFailed),
+])  # fmt: skip
+def test_a_wrong_variable_is_named_without_its_password(
+    hub, cache, monkeypatch, name, value, error
+):
+    huggingface_hub.close_session()  # the proxies are read when a session begins
+    monkeypatch.setenv(name, value)
+    with pytest.raises(error, match=rf"check .*{name}") as refused:
+        download_weights("tiny")
+    assert not re.search("se/?cret", str(refused.value))
+    assert list(cache.rglob("*")) == []
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])
+def test_a_variable_that_the_library_refuses_when_it_is_imported_is_named(cache, monkeypatch, name):
+    for imported in [key for key in sys.modules if key.startswith("huggingface_hub")]:
+        monkeypatch.delitem(sys.modules, imported)
+    monkeypatch.setenv(name, "abc")
+    with pytest.raises(UsageError, match=rf"cannot start \(.*abc.*\); check .*{name}"):
+        download_weights("tiny")
+
+
+def test_a_time_below_zero_is_one_error(hub, cache, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", -1)
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "-1")
+    with pytest.raises(DownloadFailed, match=r"Timeout .*check .*HF_HUB_DOWNLOAD_TIMEOUT"):
+        download_weights("tiny")
+    assert list(cache.rglob("*")) == []
+
+
+def test_the_origin_has_no_password(hub, cache, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.address.replace("//", "//a:secret@"))
+    origin = download_weights("tiny")
+    assert origin.source == f"{hub.address}/someone/Tiny/resolve/{REVISION}/tiny.bin"
 
 
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch, cache):
@@ -302,7 +350,7 @@ def test_a_full_disk_is_said_before_and_during_a_download(hub, cache, monkeypatc
     ("huggingface_hub", "download"), ("httpx2", "download"), ("torch", "torch"),
 ])  # fmt: skip
 def test_a_missing_extra_is_named_before_a_download(hub, monkeypatch, package, extra):
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=rf"placerec\[{extra}\]"):
         download_weights("mapillary-128")
     assert hub.requests == []
@@ -322,3 +370,11 @@ def test_a_folder_takes_the_place_of_the_network(hub, cache, tmp_path):
     assert (tmp_path / "tiny.bin").read_bytes() == CONTENT
     assert files(cache) == ["tiny.onnx"]
     assert hub.requests == []
+
+
+def test_a_file_of_quite_another_size_is_refused_before_it_is_read(cache, tmp_path, monkeypatch):
+    with (tmp_path / "tiny.bin").open("wb") as file:
+        file.truncate(2_000_001)
+    monkeypatch.setattr(module, "file_sha256", lambda _: pytest.fail("it was read"))
+    with pytest.raises(UnsafeWeights, match="2000001 bytes, and tiny has about 1 MB"):
+        download_weights("tiny", tmp_path)

@@ -38,6 +38,8 @@ from placerec.trunks.external import (
     TorchNetwork,
 )
 
+TOLERANCE = 1e-3  # of the length of a descriptor
+
 
 @dataclass(frozen=True, slots=True)
 class About:
@@ -85,7 +87,7 @@ class GlobalModule:
         output = self._network(prepare(pixels, self._about.preprocessing))
         if output.ndim != 2 or len(output) != 1:
             raise UsageError(f"{self.name}: its output must be (1, D), not {output.shape}")
-        return normalise(_finite(output[0], self.name).astype(np.float32))
+        return unit_length(_finite(output[0], self.name), self.name)
 
 
 class ModuleTrunk(NetworkTrunk):
@@ -183,6 +185,22 @@ def _finite(values: Array, name: str) -> Array:
     if not np.isfinite(values).all():
         raise UsageError(f"{name}: its output for a photo is not finite; check its weights")
     return values
+
+
+def unit_length(vector: Array, name: str) -> Array:
+    """Return a descriptor (D,) of finite numbers as float32 of unit length; zeros stay zeros.
+
+    Raises ``UsageError`` if float32 has no room for its numbers or for their squares.
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        unit = normalise(vector.astype(np.float32))
+        length = np.linalg.norm(unit)
+    if vector.any() and not abs(length - 1) < TOLERANCE:
+        raise UsageError(
+            f"{name}: it describes a photo by numbers up to {abs(vector).max():.3g}, which float32 "
+            f"cannot bring to unit length; it must give a vector of unit length"
+        )
+    return unit
 
 
 def _fingerprint(network: Network, about: About) -> str:

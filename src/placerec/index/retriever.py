@@ -15,12 +15,11 @@ import numpy as np
 
 from placerec.baselines import RETRIEVERS
 from placerec.baselines.contract import Retriever
-from placerec.baselines.torch_module import GlobalModule, open_module
-from placerec.errors import ModelMismatch, NotFound, UsageError
+from placerec.baselines.torch_module import GlobalModule, open_module, unit_length
+from placerec.errors import ModelMismatch, NotFound, PlacerecError, UsageError
 from placerec.files import is_file, path_of
 from placerec.index.reader import IndexReader
 from placerec.index.schema import RetrieverRow
-from placerec.method.vlad import normalise
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.text import printable
@@ -41,13 +40,21 @@ class IndexRetriever:
 
     def __call__(self, pixels: Array) -> Array:
         """Return the descriptor (R,) float32 of unit length or zero of (H, W, 3) uint8 RGB."""
-        vector = np.asarray(self.retriever.describe(pixels))
-        if vector.ndim != 1 or vector.dtype.kind != "f" or not np.isfinite(vector).all():
+        name = f"retriever {self.retriever.name}"
+        try:
+            vector = np.asarray(self.retriever.describe(pixels))
+        except (PlacerecError, MemoryError):
+            raise
+        except Exception as error:  # the user's code can raise any exception
+            reason = f"{type(error).__name__}: {error}"
+            raise UsageError(f"{name}: it fails on a photo ({reason}); correct it") from error
+        floats = vector.ndim == 1 and vector.size and vector.dtype.kind == "f"
+        if not (floats and np.isfinite(vector).all()):
             raise UsageError(
-                f"retriever {self.retriever.name}: it describes a photo by {vector.dtype} "
-                f"{vector.shape}; it must give finite floats (D,)"
+                f"{name}: it describes a photo by {vector.dtype} {vector.shape}; it must give "
+                f"finite floats (D,)"
             )
-        return normalise(vector.astype(np.float32))
+        return unit_length(vector, name)
 
     def row(self, index: Path) -> RetrieverRow:
         """Return what the index at ``index`` stores; a file is stored relative to its folder."""
@@ -61,21 +68,23 @@ class IndexRetriever:
 def open_retriever(given: AnyRetriever, runtime: Runtime = DEFAULT_RUNTIME) -> IndexRetriever:
     """Open a retriever: a name of ``baselines.RETRIEVERS``, an ONNX file, or an object.
 
-    Raises ``UsageError`` for one that must be fitted first, and for a file without a descriptor.
+    Raises ``UsageError`` for one that must be fitted first, for an object that is no ``Retriever``,
+    and for a file without a descriptor.
     """
     opened = _opened(given, runtime)
+    one, why = opened.retriever, "it needs name and fingerprint, which are text, and describe"
     try:
-        name = opened.retriever.name
-        _ = opened.retriever.fingerprint
-    except AttributeError as error:
-        raise UsageError(
-            f"retriever: {given!r:.100} is no Retriever; give a name or a file"
-        ) from error
+        words, describe = (one.name, one.fingerprint), one.describe
     except UsageError as error:
         raise UsageError(
-            f"retriever {name}: it is fitted on photos, and an index does not keep that fit; "
+            f"retriever {one.name}: it is fitted on photos, and an index does not keep that fit; "
             f"choose one that is already trained"
         ) from error
+    except Exception as error:  # the properties of the user's object can raise any exception
+        raise UsageError(f"retriever: {given!r:.100} is no Retriever ({error}); {why}") from error
+    valid = all(isinstance(word, str) and word for word in words) and callable(describe)
+    if isinstance(one, type) or not valid or printable(one.fingerprint) != one.fingerprint:
+        raise UsageError(f"retriever: {given!r:.100} is no Retriever; {why}")
     return opened
 
 

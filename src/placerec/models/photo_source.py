@@ -173,11 +173,14 @@ class PhotoSource:
         except PhotoError as error:
             return type(error)(name, error.reason)
         pixels = photo.pixels[:, ::-1] if mirrored else photo.pixels
-        features = feature_map(self._trunk, pixels, size)
+        features, blank = feature_map(self._trunk, pixels, size), not has_structure(photo.pixels)
+        try:
+            retrieval = self._retrieve(photo.pixels) if self._retrieve and retrieve else None
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from error
         return SourcePhoto(
             name, photo.sha256, photo.position, photo.taken, photo.gps_damaged,
-            not has_structure(photo.pixels), features,
-            self._retrieve(photo.pixels) if self._retrieve and retrieve else None,
+            blank, features, retrieval,
         )  # fmt: skip
 
 

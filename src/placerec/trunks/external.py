@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ Channels = tuple[float, float, float]
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 HEADER = "placerec"  # the key in an ONNX file's metadata, as in a .safetensors file
+FACTS = ("training_data", "licence")
+LEAST, MOST = {"mean": 0.0, "std": 0.01}, 1000.0  # of the mean and the deviation in a header
 PROBE_SIZE = (224, 224)
 TOKEN_STRIDES = (8, 14, 16, 32)
 MOST_PREFIX_TOKENS = 16
@@ -71,18 +73,21 @@ class OnnxNetwork:
         precision = {"use_tf32": int(runtime.precision == "tf32")} if runtime.on_gpu else {}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = runtime.cores, 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # the errors are raised, so no line of its own is needed
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 data, options, providers=[provider], provider_options=[precision]
             )
+            inputs = self._session.get_inputs()
+            metadata = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # ONNX Runtime's own exceptions have no common public base
             _refuse_lack_of_memory(name, error)
             raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
-        shape = self._session.get_inputs()[0].shape
-        self.at_once = 1
-        self.header = _header(self._session.get_modelmeta().custom_metadata_map, name)
+        if len(inputs) != 1:
+            raise UnsafeWeights(name, f"it has {len(inputs)} inputs, not one", "check the file")
+        self._input, shape = inputs[0].name, inputs[0].shape
+        self.at_once, self.header = 1, _header(metadata, name)
         fixed = len(shape) == 4 and all(isinstance(side, int) for side in shape[2:])
         self.fixed_size: tuple[int, int] | None = (shape[2], shape[3]) if fixed else None
 
@@ -94,14 +99,16 @@ class OnnxNetwork:
     def __call__(self, image: Array) -> Array:
         """Return the first output for an image (1, 3, H, W) float32."""
         try:
-            output = self._session.run(None, {self._session.get_inputs()[0].name: image})
-            return np.asarray(output[0])
+            output = np.asarray(self._session.run(None, {self._input: image})[0])
         except Exception as error:  # ONNX Runtime's own exceptions have no common public base
             _refuse_lack_of_memory(self.name, error)
             raise UsageError(
                 f"{self.name}: it fails on a float32 image {image.shape}: {error}; save it for "
                 f"such images"
             ) from error
+        if output.dtype.kind not in "biuf":
+            raise UsageError(f"{self.name}: its output is {output.dtype}; it must be numbers")
+        return output
 
 
 def read_onnx(path: str | Path) -> bytes:
@@ -120,12 +127,23 @@ def _header(metadata: dict[str, str], name: str) -> dict[str, Any]:
     try:
         header |= dict(json.loads(metadata.get(HEADER, "{}")))
         for part in ("mean", "std"):
-            red, green, blue = map(float, header[part])
-            header[part] = red, green, blue
-    except (TypeError, ValueError) as error:
+            header[part] = _colours(header[part], part)
+        wrong = [fact for fact in FACTS if not isinstance(header.get(fact, ""), str)]
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         why = f"the entry {HEADER} of its metadata: {error}"
         raise UnsafeWeights(name, why, "check the file") from error
+    if wrong:
+        why = f"the entry {HEADER} of its metadata: {wrong[0]} is not text"
+        raise UnsafeWeights(name, why, "check the file")
     return header
+
+
+def _colours(numbers: Iterable[Any], part: str) -> Channels:
+    """Return the numbers of red, green and blue that a header states."""
+    red, green, blue = map(float, numbers)
+    if not all(LEAST[part] <= number <= MOST for number in (red, green, blue)):
+        raise ValueError(f"{part}: three numbers from {LEAST[part]} to {MOST} are valid")
+    return red, green, blue
 
 
 def _refuse_lack_of_memory(name: str, error: Exception) -> None:
@@ -254,9 +272,9 @@ class OnnxTrunk(NetworkTrunk):
     def __init__(self, data: bytes, *, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         network = OnnxNetwork(data, name, runtime)
         super().__init__(network, network.header["mean"], network.header["std"])
-        for fact in ("training_data", "licence"):
+        for fact in FACTS:
             if stated := network.header.get(fact):
-                setattr(self, fact, str(stated))
+                setattr(self, fact, printable(stated))
 
     @classmethod
     def from_file(cls, path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxTrunk:
