@@ -16,7 +16,7 @@ from PIL import Image
 from training_support import small_network, write_evaluation_format
 
 from placerec.cli import cli
-from placerec.errors import NotFound, PlacerecError, UnsafeWeights, UsageError
+from placerec.errors import NotFound, TrainingFailed, UnsafeWeights, UsageError
 from placerec.evaluation.layouts import open_dataset
 from placerec.models.resolve import resolve
 from placerec.runtime import Runtime
@@ -177,16 +177,33 @@ def test_a_run_that_is_stopped_before_its_first_step_can_be_resumed(
     assert (tmp_path / "out/trunk.onnx").read_bytes() == (finished[0] / "trunk.onnx").read_bytes()
 
 
+def test_a_trunk_that_fails_at_a_size_is_refused_before_photos_are_read(tmp_path):
+    path, fixed = tmp_path / "small.onnx", onnx.load_from_string(small_network())
+    for axis, side in zip(fixed.graph.input[0].type.tensor_type.shape.dim[2:], SIZE, strict=True):
+        axis.dim_value = side
+    for data, schedule, message in (
+        (small_network(add="a6"), TINY, "fails on a view of 64 x 96 pixels"),
+        (fixed.SerializeToString(), TINY.replace(judged_size=(32, 32)), "must be 64,96, the fixed"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(UsageError, match=rf"small\.onnx: .*{message}"):
+            go(tmp_path / "no photos", starting_trunk(path), tmp_path / "out", schedule)
+        with pytest.raises(UsageError, match=message):
+            adapt(path, tmp_path / "no photos", tmp_path / "new.onnx", schedule, Options(ONE))
+    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
+
+
 def test_a_run_that_diverges_says_what_to_do(folder, start, tmp_path):
-    with pytest.raises(PlacerecError, match=r"collapsed: the loss is nan; use a smaller learning"):
+    with pytest.raises(TrainingFailed, match=r"collapsed: the loss is nan; use a smaller learning"):
         go(folder, start, tmp_path / "out", TINY.replace(learning_rate=1e30))
     assert not (tmp_path / "out" / "trunk.onnx").exists()
+    assert TrainingFailed.exit_code == 8
 
 
 def test_a_trunk_that_finds_less_is_refused_with_both_figures(folder, tmp_path):
     broken = TINY.replace(learning_rate=0.5, steps=2)
     figures = r"no better: recall@1 0\.\d{3} .* before recall@1 0\.\d{3} .* of 16 queries"
-    with pytest.raises(PlacerecError, match=figures):
+    with pytest.raises(TrainingFailed, match=figures):
         adapt("auto", folder, tmp_path / "new.onnx", broken, Options(ONE))
     assert not list(tmp_path.iterdir())
 
@@ -202,13 +219,13 @@ def test_validation_data_choose_the_share(folder, start, tmp_path):
     trunk = start.opened(start.data, ONE)
     assert judge(trunk, questions, SIZE, ONE, "judging") == Score(1.0, 1.0)
     options = Options(ONE)
-    with pytest.raises(PlacerecError, match=r"no better: .* of 10 queries"):
+    with pytest.raises(TrainingFailed, match=r"no better: .* of 10 queries"):
         train_invariance(folder, tmp_path / "o", TINY.replace(steps=1), start, options, searches)
 
 
 def test_a_tie_is_refused(folder, start, tmp_path, monkeypatch):
     monkeypatch.setattr(invariance, "judge", lambda *_: Score(0.5, 0.5))
-    with pytest.raises(PlacerecError, match="no better"):
+    with pytest.raises(TrainingFailed, match="no better"):
         go(folder, start, tmp_path / "out", TINY.replace(steps=1))
 
 

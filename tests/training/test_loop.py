@@ -24,7 +24,7 @@ from training_support import (
 )
 
 from placerec.cli import cli
-from placerec.errors import Damaged, NoRoom, PlacerecError, UsageError
+from placerec.errors import Damaged, NoRoom, TrainingFailed, UsageError
 from placerec.method.vlad import normalise
 from placerec.models.checkpoints import export_checkpoint, import_checkpoint
 from placerec.models.model import global_descriptor
@@ -198,7 +198,7 @@ def test_it_stops_if_the_recall_does_not_improve(sets, tmp_path):
 
 
 def test_a_run_that_diverges_says_what_to_check(sets, tmp_path):
-    with pytest.raises(PlacerecError, match=r"collapsed.*learning_rate"):
+    with pytest.raises(TrainingFailed, match=r"collapsed.*learning_rate"):
         go(sets, tmp_path / "out", TINY.replace(learning_rate=1e12, epochs=9), validated=False)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from placerec.errors import PhotoError, PlacerecError, UsageError
+from placerec.errors import PhotoError, TrainingFailed, UsageError
 from placerec.evaluation.dataset import Search
 from placerec.files import AnyPath, atomic_write, new_file, path_of
 from placerec.schedule import ADAPT, HALF_SIZE, INVARIANCE, InvarianceSchedule
@@ -102,7 +102,7 @@ def train_invariance(
 
     ``schedule`` is by default that of the device, ``start`` the trunk that ships in the package.
     The share of the trained weights is chosen by ``validation``; without it, it is that of the
-    schedule, and photos held back compare the result with the start. Raises ``PlacerecError`` with
+    schedule, and photos held back compare the result with the start. Raises ``TrainingFailed`` with
     both figures, and writes no trunk, if the result does not find more than the start.
     """
     out = path_of(out)
@@ -110,6 +110,7 @@ def train_invariance(
     with _prepared(options, schedule):
         start = start or starting_trunk()
         holds_run(out, options)
+        start.try_out(schedule)
         questions = labelled(validation, schedule.judged_size) if validation else []
         unlabelled = read_unlabelled(photos, schedule, options.runtime)
         session = Session(unlabelled, out, schedule, start, options, questions)
@@ -131,8 +132,8 @@ def adapt(
     """Train the trunk ``model`` on one's own ``photos``, shortly, into the new ONNX file ``out``.
 
     ``model`` is ``auto`` or an ``.onnx`` file. Photos that are held back compare the trunk before
-    and after. Raises ``PlacerecError`` with both figures if it does not find more than before; then
-    nothing is written. ``options.resume`` has no effect.
+    and after. Raises ``TrainingFailed`` with both figures, and writes nothing, if it does not find
+    more than before. ``options.resume`` has no effect.
     """
     out = path_of(out)
     if os.path.lexists(out) or out.suffix.lower() != ".onnx":
@@ -140,6 +141,7 @@ def adapt(
     schedule = schedule or schedule_for(options.runtime.device, ADAPT)
     with _prepared(options, schedule), tempfile.TemporaryDirectory(prefix="placerec-") as folder:
         start = starting_trunk(model)
+        start.try_out(schedule)
         unlabelled = read_unlabelled(photos, schedule, options.runtime)
         session = Session(unlabelled, Path(folder), schedule, start, options)
         with closing(session.journal):
@@ -279,14 +281,14 @@ class Session:
     def best_mixture(self, path: Path) -> tuple[Trained, bytes]:
         """Return the mixture of start and student that finds most, as an ONNX file for ``path``.
 
-        Raises ``PlacerecError`` if none finds more than the start.
+        Raises ``TrainingFailed`` if none finds more than the start.
         """
         before = Score(*self.learner.run.before)
         scores = {share: self.judged(share) for share in self.shares}
         best = max(scores, key=lambda share: (scores[share], -share))
         queries = sum(len(question.queries) for question in self.questions)
         if scores[best] <= before:
-            raise PlacerecError(
+            raise TrainingFailed(
                 f"{path}: not written, because the trained trunk is no better: {scores[best]}, and "
                 f"before {before}, of {queries} queries; keep the trunk, or give more photos"
             )

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.files import AnyPath, path_of
@@ -17,7 +18,7 @@ from placerec.photos.find import evenly_spread, look_through
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.photos.structure import has_structure
 from placerec.records import Array
-from placerec.runtime import Runtime
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.schedule import InvarianceSchedule
 from placerec.text import printable
 from placerec.training.trainable import TrainableTrunk
@@ -46,6 +47,27 @@ class TrunkStart:
     def sha256(self) -> str:
         """The sha256 (hex) of the bytes."""
         return hashlib.sha256(self.data).hexdigest()
+
+    def try_out(self, schedule: InvarianceSchedule) -> None:
+        """Raise ``UsageError`` if the trunk gives no feature map at a size of ``schedule``.
+
+        It runs once on a view, and once on a photo of the judgement.
+        """
+        height, width = schedule.image_size
+        try:
+            with torch.inference_mode():
+                shape = TrainableTrunk(self.data, self.name)(torch.zeros(1, 3, height, width)).shape
+            failure = "" if len(shape) == 4 and 0 not in shape else f"its output is {tuple(shape)}"
+        except Exception as error:  # PyTorch raises many types of errors
+            failure = str(error)
+        if failure:
+            raise UsageError(
+                f"{self.name}: it fails on a view of {height} x {width} pixels: {failure}; use "
+                f"another image_size, or train another trunk"
+            )
+        size = schedule.judged_size
+        trunk = self.opened(self.data, DEFAULT_RUNTIME)
+        trunk(prepare(np.zeros((*size, 3), np.uint8), trunk.preprocessing(size)))
 
     def opened(self, data: bytes, runtime: Runtime) -> NetworkTrunk:
         """Return the trunk in ``data``, another file of the same network."""
