@@ -59,7 +59,7 @@ class TrunkStart:
                 shape = TrainableTrunk(self.data, self.name)(torch.zeros(1, 3, height, width)).shape
             failure = "" if len(shape) == 4 and 0 not in shape else f"its output is {tuple(shape)}"
         except Exception as error:  # PyTorch raises many types of errors
-            failure = str(error)
+            failure = str(error) or type(error).__name__
         if failure:
             raise UsageError(
                 f"{self.name}: it fails on a view of {height} x {width} pixels: {failure}; use "
