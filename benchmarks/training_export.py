@@ -24,7 +24,7 @@ from placerec.models.model import Model
 from placerec.models.model_file import load_model
 from placerec.records import Array
 from placerec.runtime import Runtime
-from placerec.training.model import MODEL
+from placerec.training.run_folder import MODEL
 from placerec.workers import single_threaded_blas
 
 RESULTS = ROOT / "results" / "training_export.csv"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from training_support import small_network, write_evaluation_format
 
 from placerec.cli import cli
-from placerec.errors import NotFound, TrainingFailed, UnsafeWeights, UsageError
+from placerec.errors import NotFound, PhotoError, TrainingFailed, UnsafeWeights, UsageError
 from placerec.evaluation.layouts import open_dataset
 from placerec.models.resolve import resolve
 from placerec.runtime import Runtime
@@ -175,6 +176,46 @@ def test_a_run_that_is_stopped_before_its_first_step_can_be_resumed(
             go(folder, start, tmp_path / "out")
     go(folder, start, tmp_path / "out", resume=True)
     assert (tmp_path / "out/trunk.onnx").read_bytes() == (finished[0] / "trunk.onnx").read_bytes()
+
+
+def test_photos_that_vanish_or_break_during_a_run_are_skipped(
+    finished, folder, start, tmp_path, monkeypatch
+):
+    """One of them is held back, so the start is judged again without it."""
+    photos, messages = tmp_path / "photos", []
+    shutil.copytree(folder, photos)
+    wanted = read_unlabelled(photos, TINY, ONE)
+    gone, broken, judged = *wanted.trained[:2], wanted.held_back[1]
+
+    def step(self, original=Session.step):
+        if self.learner.run.step == 2:
+            gone.unlink(missing_ok=True)
+            judged.unlink(missing_ok=True)
+            broken.write_bytes(b"\xff\xd8\xff")
+        return original(self)
+
+    monkeypatch.setattr(Session, "step", step)
+    monkeypatch.setattr(Score, "__le__", lambda *_: False)  # any result is written
+    trained = go(photos, start, tmp_path / "out", say=messages.append)
+    lost = {Path(error.path): error.reason for error in trained.skipped[2:]}
+    assert lost.keys() == {gone, broken, judged}
+    assert lost[gone] == lost[judged] == "it disappeared during the training"
+    assert sum(message.startswith("skipped ") for message in messages) == 3
+    assert trained.queries == 12  # four views each of three photos
+    assert [row["share"] for row in rows(tmp_path / "out") if row["share"]] == ["0", "0", "1"]
+    assert resolve(trained.path).trunk
+
+
+def test_a_run_without_a_readable_photo_names_one(folder, start, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "photos")
+
+    def step(self, original=Session.step):
+        shutil.rmtree(tmp_path / "photos", ignore_errors=True)
+        return original(self)
+
+    monkeypatch.setattr(Session, "step", step)
+    with pytest.raises(PhotoError, match="png: it disappeared during the training"):
+        go(tmp_path / "photos", start, tmp_path / "out")
 
 
 def test_a_trunk_that_fails_at_a_size_is_refused_before_photos_are_read(tmp_path):

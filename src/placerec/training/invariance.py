@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from placerec.errors import PhotoError, TrainingFailed, UsageError
+from placerec.errors import NotFound, PhotoError, TrainingFailed, UsageError
 from placerec.evaluation.dataset import Search
 from placerec.files import AnyPath, atomic_write, new_file, path_of
 from placerec.schedule import ADAPT, HALF_SIZE, INVARIANCE, InvarianceSchedule
 from placerec.training import checkpoint
 from placerec.training.journal import Journal
-from placerec.training.judge import Question, Score, held_back, judge, labelled
+from placerec.training.judge import Question, Score, held_back, judge, labelled, still_readable
 from placerec.training.model import TERMS
 from placerec.training.processes import joined_processes
 from placerec.training.run_folder import (
@@ -167,6 +167,7 @@ class Session:
         self.questions = questions or held_back(photos, schedule)
         self.photos, self.out, self.schedule, self.start = photos, out, schedule, start
         self.runtime, self.saved_every = options.runtime, options.saved_every
+        self.lost: dict[Path, PhotoError] = {}  # photos that vanished or broke in this process
         self.device = torch.device(options.runtime.device)
         self.teacher = self._network().requires_grad_(False)
         student = self._network()
@@ -256,13 +257,14 @@ class Session:
     def log_held_back(self) -> None:
         """Log the loss of photos held back; their views are the same every time."""
         paths, batch = self.photos.held_back[:HELD_BACK_PHOTOS], self.schedule.batch
-        parts = np.zeros(2)
+        parts, count = np.zeros(2), 0
         for first in range(0, len(paths), batch):
             images = self._images(paths[first : first + batch])
             with torch.inference_mode():
                 losses = self.losses(images, self.schedule.seed + first)
             parts += [len(images) * part.item() for part in losses]
-        kept, invariant = (parts / len(paths)).tolist()
+            count += len(images)
+        kept, invariant = (parts / count).tolist()
         loss = self.schedule.keep * kept + invariant
         check_finite(loss)
         values = {"kept": kept, "invariant": invariant, "held_back": loss}
@@ -284,7 +286,13 @@ class Session:
         Raises ``TrainingFailed`` if none finds more than the start.
         """
         before = Score(*self.learner.run.before)
-        scores = {share: self.judged(share) for share in self.shares}
+        try:
+            scores = {share: self.judged(share) for share in self.shares}
+        except (NotFound, PhotoError):  # a photo of the judgement vanished or broke meanwhile
+            self.questions, lost = still_readable(self.questions, self.schedule.judged_size)
+            self._skip(lost)
+            before = self.judged(0.0)
+            scores = {share: self.judged(share) for share in self.shares}
         best = max(scores, key=lambda share: (scores[share], -share))
         queries = sum(len(question.queries) for question in self.questions)
         if scores[best] <= before:
@@ -292,7 +300,8 @@ class Session:
                 f"{path}: not written, because the trained trunk is no better: {scores[best]}, and "
                 f"before {before}, of {queries} queries; keep the trunk, or give more photos"
             )
-        trained = Trained(path, best, before, scores[best], queries, self.photos.skipped)
+        skipped = *self.photos.skipped, *self.lost.values()
+        trained = Trained(path, best, before, scores[best], queries, skipped)
         return trained, self._mixture(best, self._header(best))
 
     def _mixture(self, share: float, header: dict[str, object] | None = None) -> bytes:
@@ -327,8 +336,17 @@ class Session:
         return features.float()
 
     def _images(self, paths: Sequence[Path]) -> Images:
-        images = read_images(paths, self.schedule.image_size, self.runtime.cores)
+        """Return the photos that can still be read; report each other one once."""
+        images, skipped = read_images(paths, self.schedule.image_size, self.runtime.cores)
+        self._skip(skipped)
         return torch.from_numpy(images).to(self.device)
+
+    def _skip(self, photos: Sequence[PhotoError]) -> None:
+        """Report each photo once."""
+        for error in photos:
+            if error.path not in self.lost:
+                self.lost[error.path] = error
+                self.journal.say(f"skipped {error}")
 
 
 @contextmanager

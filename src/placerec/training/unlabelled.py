@@ -27,6 +27,7 @@ from placerec.trunks.efficientnet_lite import MEAN, STD, shipped_onnx
 from placerec.trunks.external import Channels, NetworkTrunk, OnnxNetwork, read_onnx
 from placerec.workers import map_in_order
 
+DISAPPEARED = "it disappeared during the training"
 DEFAULT_NAMES = ("auto", "efficientnet-lite0")
 
 
@@ -150,14 +151,29 @@ def read_unlabelled(folder: AnyPath, schedule: InvarianceSchedule, runtime: Runt
     )  # fmt: skip
 
 
-def read_images(paths: Sequence[Path], size: tuple[int, int], threads: int) -> Array:
-    """Return photos as images (n, 3, height, width) float32 in 0..1."""
+def read_images(
+    paths: Sequence[Path], size: tuple[int, int], threads: int
+) -> tuple[Array, list[PhotoError]]:
+    """Return photos as images (n, 3, height, width) float32 in 0..1, and those that are skipped.
+
+    A photo may vanish or break during a training. Raises its ``PhotoError`` if no photo is left.
+    """
     preprocessing = Preprocessing(size, (0.0, 0.0, 0.0), (255.0, 255.0, 255.0), shrink=True)
 
-    def image(path: Path) -> Array:
-        return prepare(decode(path, None, preprocessing.shrink_to).pixels, preprocessing)
+    def image(path: Path) -> Array | PhotoError:
+        try:
+            return prepare(decode(path, None, preprocessing.shrink_to).pixels, preprocessing)
+        except NotFound:
+            return PhotoError(path, DISAPPEARED)
+        except PhotoError as error:
+            return error
 
-    return np.concatenate(list(map_in_order(image, paths, threads)))
+    read = list(map_in_order(image, paths, threads))
+    images = [one for one in read if not isinstance(one, PhotoError)]
+    skipped = [one for one in read if isinstance(one, PhotoError)]
+    if not images:
+        raise skipped[0]
+    return np.concatenate(images), skipped
 
 
 def _examine(folder: Path, size: tuple[int, int], name: str) -> str | PhotoError:
