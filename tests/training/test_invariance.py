@@ -202,8 +202,24 @@ def test_photos_that_vanish_or_break_during_a_run_are_skipped(
     assert lost[gone] == lost[judged] == "it disappeared during the training"
     assert sum(message.startswith("skipped ") for message in messages) == 3
     assert trained.queries == 12  # four views each of three photos
-    assert [row["share"] for row in rows(tmp_path / "out") if row["share"]] == ["0", "0", "1"]
+    assert [row["share"] for row in rows(tmp_path / "out") if row["share"]] == ["0", "1", "0", "1"]
     assert resolve(trained.path).trunk
+
+
+def test_a_photo_that_vanishes_before_the_start_is_judged_is_skipped(
+    folder, start, tmp_path, monkeypatch
+):
+    photos = shutil.copytree(folder, tmp_path / "photos")
+    gone = read_unlabelled(photos, TINY, ONE).held_back[1]
+
+    def run_steps(self, original=Session.run_steps):
+        gone.unlink()
+        return original(self)
+
+    monkeypatch.setattr(Session, "run_steps", run_steps)
+    trained = go(photos, start, tmp_path / "out")
+    assert trained.queries == 12
+    assert [Path(error.path) for error in trained.skipped[2:]] == [gone]
 
 
 def test_a_run_without_a_readable_photo_names_one(folder, start, tmp_path, monkeypatch):

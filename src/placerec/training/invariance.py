@@ -190,7 +190,7 @@ class Session:
         """Run the loop. All its state is in ``learner``, so a resumed run enters anywhere."""
         run, schedule = self.learner.run, self.schedule
         if not run.rows:
-            score = self.judged(0.0)
+            (score,) = self.judged(0.0)
             run.before = score.recall, score.reciprocal
             self.log_held_back()
         while run.step < schedule.steps:
@@ -271,8 +271,21 @@ class Session:
         message = f"photos held back: loss {loss:.4f}, night views {invariant:.4f}"
         self.journal.row(values, f"step {self.learner.run.step}: {message}")
 
-    def judged(self, share: float) -> Score:
-        """Log and return what the mixture with this share of the student finds."""
+    def judged(self, *shares: float) -> list[Score]:
+        """Log and return what the mixtures with these shares of the student find.
+
+        If a photo of the judgement has vanished or broken, all are judged again without it.
+        """
+        try:
+            return [self._judged(share) for share in shares]
+        except (NotFound, PhotoError):
+            self.questions, lost = still_readable(self.questions, self.schedule.judged_size)
+            if not lost:
+                raise
+            self._skip(lost)
+        return self.judged(*shares)
+
+    def _judged(self, share: float) -> Score:
         trunk = self.start.opened(self._mixture(share), self.runtime)
         size, stage = self.schedule.judged_size, f"judging the share {share:g}"
         score = judge(trunk, self.questions, size, self.runtime, stage)
@@ -285,14 +298,11 @@ class Session:
 
         Raises ``TrainingFailed`` if none finds more than the start.
         """
-        before = Score(*self.learner.run.before)
-        try:
-            scores = {share: self.judged(share) for share in self.shares}
-        except (NotFound, PhotoError):  # a photo of the judgement vanished or broke meanwhile
-            self.questions, lost = still_readable(self.questions, self.schedule.judged_size)
-            self._skip(lost)
-            before = self.judged(0.0)
-            scores = {share: self.judged(share) for share in self.shares}
+        before, questions = Score(*self.learner.run.before), self.questions
+        found = self.judged(*self.shares)
+        if self.questions is not questions:  # photos vanished or broke since the start was judged
+            before, *found = self.judged(0.0, *self.shares)
+        scores = dict(zip(self.shares, found, strict=True))
         best = max(scores, key=lambda share: (scores[share], -share))
         queries = sum(len(question.queries) for question in self.questions)
         if scores[best] <= before:
