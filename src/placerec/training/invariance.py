@@ -299,10 +299,10 @@ class Session:
         Raises ``TrainingFailed`` if none finds more than the start.
         """
         before, questions = Score(*self.learner.run.before), self.questions
-        found = self.judged(*self.shares)
+        results = self.judged(*self.shares)
         if self.questions is not questions:  # photos vanished or broke since the start was judged
-            before, *found = self.judged(0.0, *self.shares)
-        scores = dict(zip(self.shares, found, strict=True))
+            before, *results = self.judged(0.0, *self.shares)
+        scores = dict(zip(self.shares, results, strict=True))
         best = max(scores, key=lambda share: (scores[share], -share))
         queries = sum(len(question.queries) for question in self.questions)
         if scores[best] <= before:
