@@ -188,6 +188,12 @@ class LimitReached(NoRoom):
         PlacerecError.__init__(self, message, path)
 
 
+class TrainingFailed(PlacerecError):
+    """A training that has collapsed, or whose result is no better than its start."""
+
+    exit_code = 8
+
+
 class Busy(PlacerecError):
     """Another process writes to the index."""
 

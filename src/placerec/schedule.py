@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 from placerec.settings import require
 
+LARGEST_SEED = 2**62  # the random generators take no seed above 2**63; views add to it
 Range = tuple[float, float]
 Size = tuple[int, int]
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -37,6 +38,11 @@ class _Numbers:
         for name in changes:
             require(name in names, name, f"one of {', '.join(sorted(names))}")
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+
+def _require_seed(seed: int) -> None:
+    holds = 0 <= seed <= LARGEST_SEED
+    require(holds, "seed", f"at least 0 and at most {LARGEST_SEED}, not {seed}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +86,13 @@ class Schedule(_Numbers):
     def __post_init__(self) -> None:
         for name in ("negatives", "batch", "portion", "pool", "epochs", "halve_every", "pca_dim"):
             require(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("queries", "patience", "seed", "momentum", "weight_decay"):
+        for name in ("queries", "patience", "momentum", "weight_decay"):
             require(getattr(self, name) >= 0, name, "at least 0")
         for name in ("learning_rate", "margin", "positive_metres"):
             require(getattr(self, name) > 0, name, "more than 0")
         for name, choices in CHOICES.items():
             require(getattr(self, name) in choices, name, " or ".join(map(str, choices)))
+        _require_seed(self.seed)
         require(self.clusters >= 2, "clusters", "at least 2")
         require(min(self.image_size) >= 16, "image_size", "at least 16 pixels on each side")
         near = self.positive_metres <= self.negative_metres
@@ -173,12 +180,13 @@ class InvarianceSchedule(_Numbers):
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "held_back", "fewest_held_back", "judged_views"):
             require(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("warm_up", "seed", "keep"):
+        for name in ("warm_up", "keep"):
             require(getattr(self, name) >= 0, name, "at least 0")
         for name in ("learning_rate", "clip"):
             require(getattr(self, name) > 0, name, "more than 0")
         for name in ("image_size", "judged_size"):
             require(min(getattr(self, name)) >= 16, name, "at least 16 pixels on each side")
+        _require_seed(self.seed)
         choices = ("float32", "tf32", "bf16")
         require(self.precision in choices, "precision", " or ".join(choices))
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from training_support import small_network, write_evaluation_format
 
 from placerec.cli import cli
-from placerec.errors import NotFound, PlacerecError, UnsafeWeights, UsageError
+from placerec.errors import NotFound, PhotoError, TrainingFailed, UnsafeWeights, UsageError
 from placerec.evaluation.layouts import open_dataset
 from placerec.models.resolve import resolve
 from placerec.runtime import Runtime
@@ -177,16 +178,89 @@ def test_a_run_that_is_stopped_before_its_first_step_can_be_resumed(
     assert (tmp_path / "out/trunk.onnx").read_bytes() == (finished[0] / "trunk.onnx").read_bytes()
 
 
+def test_photos_that_vanish_or_break_during_a_run_are_skipped(
+    finished, folder, start, tmp_path, monkeypatch
+):
+    """One of them is held back, so the start is judged again without it."""
+    photos, messages = tmp_path / "photos", []
+    shutil.copytree(folder, photos)
+    wanted = read_unlabelled(photos, TINY, ONE)
+    gone, broken, judged = *wanted.trained[:2], wanted.held_back[1]
+
+    def step(self, original=Session.step):
+        if self.learner.run.step == 2:
+            gone.unlink(missing_ok=True)
+            judged.unlink(missing_ok=True)
+            broken.write_bytes(b"\xff\xd8\xff")
+        return original(self)
+
+    monkeypatch.setattr(Session, "step", step)
+    monkeypatch.setattr(Score, "__le__", lambda *_: False)  # any result is written
+    trained = go(photos, start, tmp_path / "out", say=messages.append)
+    lost = {Path(error.path): error.reason for error in trained.skipped[2:]}
+    assert lost.keys() == {gone, broken, judged}
+    assert lost[gone] == lost[judged] == "it disappeared during the training"
+    assert sum(message.startswith("skipped ") for message in messages) == 3
+    assert trained.queries == 12  # four views each of three photos
+    assert [row["share"] for row in rows(tmp_path / "out") if row["share"]] == ["0", "1", "0", "1"]
+    assert resolve(trained.path).trunk
+
+
+def test_a_photo_that_vanishes_before_the_start_is_judged_is_skipped(
+    folder, start, tmp_path, monkeypatch
+):
+    photos = shutil.copytree(folder, tmp_path / "photos")
+    gone = read_unlabelled(photos, TINY, ONE).held_back[1]
+
+    def run_steps(self, original=Session.run_steps):
+        gone.unlink()
+        return original(self)
+
+    monkeypatch.setattr(Session, "run_steps", run_steps)
+    trained = go(photos, start, tmp_path / "out")
+    assert trained.queries == 12
+    assert [Path(error.path) for error in trained.skipped[2:]] == [gone]
+
+
+def test_a_run_without_a_readable_photo_names_one(folder, start, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "photos")
+
+    def step(self, original=Session.step):
+        shutil.rmtree(tmp_path / "photos", ignore_errors=True)
+        return original(self)
+
+    monkeypatch.setattr(Session, "step", step)
+    with pytest.raises(PhotoError, match="png: it disappeared during the training"):
+        go(tmp_path / "photos", start, tmp_path / "out")
+
+
+def test_a_trunk_that_fails_at_a_size_is_refused_before_photos_are_read(tmp_path):
+    path, fixed = tmp_path / "small.onnx", onnx.load_from_string(small_network())
+    for axis, side in zip(fixed.graph.input[0].type.tensor_type.shape.dim[2:], SIZE, strict=True):
+        axis.dim_value = side
+    for data, schedule, message in (
+        (small_network(add="a6"), TINY, "fails on a view of 64 x 96 pixels"),
+        (fixed.SerializeToString(), TINY.replace(judged_size=(32, 32)), "must be 64,96, the fixed"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(UsageError, match=rf"small\.onnx: .*{message}"):
+            go(tmp_path / "no photos", starting_trunk(path), tmp_path / "out", schedule)
+        with pytest.raises(UsageError, match=message):
+            adapt(path, tmp_path / "no photos", tmp_path / "new.onnx", schedule, Options(ONE))
+    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
+
+
 def test_a_run_that_diverges_says_what_to_do(folder, start, tmp_path):
-    with pytest.raises(PlacerecError, match=r"collapsed: the loss is nan; use a smaller learning"):
+    with pytest.raises(TrainingFailed, match=r"collapsed: the loss is nan; use a smaller learning"):
         go(folder, start, tmp_path / "out", TINY.replace(learning_rate=1e30))
     assert not (tmp_path / "out" / "trunk.onnx").exists()
+    assert TrainingFailed.exit_code == 8
 
 
 def test_a_trunk_that_finds_less_is_refused_with_both_figures(folder, tmp_path):
     broken = TINY.replace(learning_rate=0.5, steps=2)
     figures = r"no better: recall@1 0\.\d{3} .* before recall@1 0\.\d{3} .* of 16 queries"
-    with pytest.raises(PlacerecError, match=figures):
+    with pytest.raises(TrainingFailed, match=figures):
         adapt("auto", folder, tmp_path / "new.onnx", broken, Options(ONE))
     assert not list(tmp_path.iterdir())
 
@@ -202,13 +276,13 @@ def test_validation_data_choose_the_share(folder, start, tmp_path):
     trunk = start.opened(start.data, ONE)
     assert judge(trunk, questions, SIZE, ONE, "judging") == Score(1.0, 1.0)
     options = Options(ONE)
-    with pytest.raises(PlacerecError, match=r"no better: .* of 10 queries"):
+    with pytest.raises(TrainingFailed, match=r"no better: .* of 10 queries"):
         train_invariance(folder, tmp_path / "o", TINY.replace(steps=1), start, options, searches)
 
 
 def test_a_tie_is_refused(folder, start, tmp_path, monkeypatch):
     monkeypatch.setattr(invariance, "judge", lambda *_: Score(0.5, 0.5))
-    with pytest.raises(PlacerecError, match="no better"):
+    with pytest.raises(TrainingFailed, match="no better"):
         go(folder, start, tmp_path / "out", TINY.replace(steps=1))
 
 

@@ -24,15 +24,17 @@ from training_support import (
 )
 
 from placerec.cli import cli
-from placerec.errors import Damaged, NoRoom, PlacerecError, UsageError
+from placerec.errors import Damaged, NoRoom, TrainingFailed, UsageError
 from placerec.method.vlad import normalise
 from placerec.models.checkpoints import export_checkpoint, import_checkpoint
 from placerec.models.model import global_descriptor
 from placerec.models.model_file import load_model
 from placerec.photos.decode import decode
 from placerec.runtime import Runtime
+from placerec.schedule import INVARIANCE
 from placerec.training import checkpoint
 from placerec.training.datasets import open_training_data
+from placerec.training.journal import Journal
 from placerec.training.loop import Options, train
 from placerec.training.model import start_from
 from placerec.training.network import FrozenFeatures, Network, conv5
@@ -181,9 +183,10 @@ def test_a_folder_with_files_of_no_run_is_left_alone(sets, tmp_path, name):
 
 def test_a_damaged_or_foreign_checkpoint_is_one_clear_error(finished, tmp_path):
     good = (finished[0] / "checkpoint.pt").read_bytes()
-    (tmp_path / "checkpoint.pt").write_bytes(good[: len(good) // 2])
-    with pytest.raises(Damaged, match=r"checkpoint\.pt: not a checkpoint"):
-        checkpoint.load(tmp_path, None)
+    for size in (0, 1, 100, len(good) // 2, len(good) - 1):
+        (tmp_path / "checkpoint.pt").write_bytes(good[:size])
+        with pytest.raises(Damaged, match=r"checkpoint\.pt: not a checkpoint"):
+            checkpoint.load(tmp_path, None)
     torch.save({"format": "another"}, tmp_path / "checkpoint.pt")
     with pytest.raises(Damaged, match="its format is 'another'"):
         checkpoint.load(tmp_path, None)
@@ -192,13 +195,62 @@ def test_a_damaged_or_foreign_checkpoint_is_one_clear_error(finished, tmp_path):
         checkpoint.load(tmp_path, None)
 
 
+def small_learner():
+    network = torch.nn.Linear(2, 3)
+    optimiser = torch.optim.SGD(network.parameters(), momentum=0.9)
+    network(torch.ones(2)).sum().backward()
+    optimiser.step()
+    scaler, rng = torch.amp.GradScaler("cuda", enabled=False), np.random.default_rng(0)
+    run = checkpoint.TripletRun()
+    return checkpoint.Learner(TINY, "photos", "trunk", network, optimiser, scaler, rng, run)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("schedule", None), ("schedule", "{"), ("network", None), ("network", {}),
+        ("optimiser", {}), ("numpy_rng", "5"), ("torch_rng", torch.zeros(3)), ("run", {"step": 1}),
+        ("run step", "a"), ("run rows", -3), ("run triplets", "a"), ("run more", 1),
+        ("network weight", torch.zeros(1)), ("optimiser state", {0: {"momentum": torch.ones(1)}}),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_with_a_missing_or_misshapen_part_is_damaged(tmp_path, part, value):
+    checkpoint.save(tmp_path, small_learner())
+    checkpoint.load(tmp_path, small_learner())
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    *outer, name = part.split()
+    place = content[outer[0]] if outer else content
+    place[name] = value
+    if value is None:
+        del content[part]
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(Damaged, match=r"checkpoint\.pt: not a checkpoint.*into another folder"):
+        checkpoint.load(tmp_path, small_learner())
+
+
+def test_a_cut_best_network_and_a_log_of_bytes_are_damaged(session):
+    (session.out / "best.safetensors").write_bytes(b"\x08")
+    with pytest.raises(Damaged, match=r"best\.safetensors: not a checkpoint"):
+        checkpoint.load_best(session.out, session.learner.network)
+    (session.out / "log.csv").write_bytes(b"step\n\xff\xfe\n")
+    with pytest.raises(Damaged, match=r"log\.csv: not a log .*; delete it, and the run continues"):
+        Journal(session.out, session.learner.run, print, ("step",))
+
+
+@pytest.mark.parametrize("schedule", [TINY, INVARIANCE])
+def test_a_seed_has_a_maximum(schedule):
+    assert schedule.replace(seed=2**62).seed == 2**62
+    with pytest.raises(UsageError, match=r"seed: must be .* at most 4611686018427387904"):
+        schedule.replace(seed=99999999999999999999)
+
+
 def test_it_stops_if_the_recall_does_not_improve(sets, tmp_path):
     go(sets, tmp_path / "out", TINY.replace(epochs=9, patience=0, learning_rate=1e-9))
     assert [row["epoch"] for row in rows(tmp_path / "out")] == ["0", "1"]
 
 
 def test_a_run_that_diverges_says_what_to_check(sets, tmp_path):
-    with pytest.raises(PlacerecError, match=r"collapsed.*learning_rate"):
+    with pytest.raises(TrainingFailed, match=r"collapsed.*learning_rate"):
         go(sets, tmp_path / "out", TINY.replace(learning_rate=1e12, epochs=9), validated=False)
 
 

@@ -42,6 +42,14 @@ def test_what_cannot_be_trained_is_refused_by_name(changes, message):
         TrainableTrunk(small_network(**changes), "small.onnx")
 
 
+def test_a_network_without_convolution_is_refused():
+    model = onnx.load_from_string(small_network())
+    del model.graph.node[:]
+    model.graph.node.add(op_type="Relu", input=["image"], output=["features"])
+    with pytest.raises(UsageError, match=r"small\.onnx: it has no convolution to train"):
+        TrainableTrunk(model.SerializeToString(), "small.onnx")
+
+
 def test_tensors_of_another_type_and_other_files_are_refused(tmp_path):
     model = onnx.load_from_string(small_network())
     kernel = model.graph.initializer[0]

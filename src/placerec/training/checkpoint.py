@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -126,8 +128,10 @@ def load(folder: Path, learner: Learner[Any, Any]) -> None:
     with another recipe, another schedule, other photos or another trunk.
     """
     path = folder / CHECKPOINT
-    content = _read(path)
-    stored = {**json.loads(content["schedule"]), "recipe": "published", **content}
+    with path.open("rb") as file, _damaged(path):
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        _require(content["format"] == FORMAT, f"its format is {content['format']!r}")
+        stored = {**json.loads(content["schedule"]), "recipe": "published", **content}
     current = {"recipe": learner.schedule.recipe}
     current |= json.loads(json.dumps(dataclasses.asdict(learner.schedule)))
     current |= {"photos": learner.photos, "trunk": learner.trunk}
@@ -137,12 +141,8 @@ def load(folder: Path, learner: Learner[Any, Any]) -> None:
                 f"{path}: the run started with {name} {stored.get(name)}, not {value}; use the "
                 f"same, or train into another folder"
             )
-    for part in PARTS:
-        getattr(learner, part).load_state_dict(content[part])
-    learner.rng.bit_generator.state = json.loads(content["numpy_rng"])
-    torch.set_rng_state(content["torch_rng"])
-    for name, value in content["run"].items():
-        setattr(learner.run, name, value.numpy() if isinstance(value, torch.Tensor) else value)
+    with _damaged(path):
+        _restore(learner, content)
 
 
 def save_best(folder: Path, network: nn.Module) -> None:
@@ -158,17 +158,43 @@ def load_best(folder: Path, network: nn.Module) -> None:
     """Load the network of the best epoch so far."""
     from safetensors.torch import load_file
 
-    network.load_state_dict(load_file(folder / BEST))
+    with _damaged(folder / BEST):
+        network.load_state_dict(load_file(folder / BEST))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _restore(learner: Learner[Any, Any], content: Mapping[str, Any]) -> None:
+    """Set ``learner`` to a checkpoint; raise any error if a part is missing or has another form."""
+    for part in PARTS:
+        getattr(learner, part).load_state_dict(content[part])
+    for tensor, state in learner.optimiser.state.items():
+        for name, value in state.items():  # PyTorch does not compare these
+            fits = not isinstance(value, torch.Tensor) or value.shape in ((), tensor.shape)
+            _require(fits, f"{name} of the optimiser has another shape")
+    learner.rng.bit_generator.state = json.loads(content["numpy_rng"])
+    torch.set_rng_state(content["torch_rng"])
+    run = vars(learner.run)
+    _require(content["run"].keys() == run.keys(), "its run has other parts")
+    for name, value in content["run"].items():
+        value = value.numpy() if isinstance(value, torch.Tensor) else value
+        kinds = type(run[name]), np.ndarray if run[name] is None else type(run[name])
+        _require(type(value) in kinds, f"run: {name} is {value!r}")
+        _require(not isinstance(value, int | float) or value >= 0, f"run: {name} is {value}")
+        setattr(learner.run, name, value)
+
+
+def _require(holds: bool, why: str) -> None:
+    if not holds:
+        raise ValueError(why)
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    """Raise ``Damaged`` for every error; PyTorch raises many types for a damaged file."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] == FORMAT:
-            return dict(content)
-        why = f"its format is {content['format']!r}"
-    except OSError:
+        yield
+    except MemoryError:
         raise
-    except Exception as error:  # torch raises many types of errors for a damaged file
+    except Exception as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise Damaged(f"{path}: not a checkpoint of this program ({why}); train into another folder")
+        message = f"{path}: not a checkpoint of this program ({why}); train into another folder"
+        raise Damaged(message, path) from error

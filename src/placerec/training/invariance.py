@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from placerec.errors import PhotoError, PlacerecError, UsageError
+from placerec.errors import NotFound, PhotoError, TrainingFailed, UsageError
 from placerec.evaluation.dataset import Search
 from placerec.files import AnyPath, atomic_write, new_file, path_of
 from placerec.schedule import ADAPT, HALF_SIZE, INVARIANCE, InvarianceSchedule
 from placerec.training import checkpoint
 from placerec.training.journal import Journal
-from placerec.training.judge import Question, Score, held_back, judge, labelled
+from placerec.training.judge import Question, Score, held_back, judge, labelled, still_readable
 from placerec.training.model import TERMS
 from placerec.training.processes import joined_processes
 from placerec.training.run_folder import (
@@ -102,7 +102,7 @@ def train_invariance(
 
     ``schedule`` is by default that of the device, ``start`` the trunk that ships in the package.
     The share of the trained weights is chosen by ``validation``; without it, it is that of the
-    schedule, and photos held back compare the result with the start. Raises ``PlacerecError`` with
+    schedule, and photos held back compare the result with the start. Raises ``TrainingFailed`` with
     both figures, and writes no trunk, if the result does not find more than the start.
     """
     out = path_of(out)
@@ -110,6 +110,7 @@ def train_invariance(
     with _prepared(options, schedule):
         start = start or starting_trunk()
         holds_run(out, options)
+        start.try_out(schedule)
         questions = labelled(validation, schedule.judged_size) if validation else []
         unlabelled = read_unlabelled(photos, schedule, options.runtime)
         session = Session(unlabelled, out, schedule, start, options, questions)
@@ -131,8 +132,8 @@ def adapt(
     """Train the trunk ``model`` on one's own ``photos``, shortly, into the new ONNX file ``out``.
 
     ``model`` is ``auto`` or an ``.onnx`` file. Photos that are held back compare the trunk before
-    and after. Raises ``PlacerecError`` with both figures if it does not find more than before; then
-    nothing is written. ``options.resume`` has no effect.
+    and after. Raises ``TrainingFailed`` with both figures, and writes nothing, if it does not find
+    more than before. ``options.resume`` has no effect.
     """
     out = path_of(out)
     if os.path.lexists(out) or out.suffix.lower() != ".onnx":
@@ -140,6 +141,7 @@ def adapt(
     schedule = schedule or schedule_for(options.runtime.device, ADAPT)
     with _prepared(options, schedule), tempfile.TemporaryDirectory(prefix="placerec-") as folder:
         start = starting_trunk(model)
+        start.try_out(schedule)
         unlabelled = read_unlabelled(photos, schedule, options.runtime)
         session = Session(unlabelled, Path(folder), schedule, start, options)
         with closing(session.journal):
@@ -165,6 +167,7 @@ class Session:
         self.questions = questions or held_back(photos, schedule)
         self.photos, self.out, self.schedule, self.start = photos, out, schedule, start
         self.runtime, self.saved_every = options.runtime, options.saved_every
+        self.lost: dict[Path, PhotoError] = {}  # photos that vanished or broke in this process
         self.device = torch.device(options.runtime.device)
         self.teacher = self._network().requires_grad_(False)
         student = self._network()
@@ -187,7 +190,7 @@ class Session:
         """Run the loop. All its state is in ``learner``, so a resumed run enters anywhere."""
         run, schedule = self.learner.run, self.schedule
         if not run.rows:
-            score = self.judged(0.0)
+            (score,) = self.judged(0.0)
             run.before = score.recall, score.reciprocal
             self.log_held_back()
         while run.step < schedule.steps:
@@ -254,21 +257,35 @@ class Session:
     def log_held_back(self) -> None:
         """Log the loss of photos held back; their views are the same every time."""
         paths, batch = self.photos.held_back[:HELD_BACK_PHOTOS], self.schedule.batch
-        parts = np.zeros(2)
+        parts, count = np.zeros(2), 0
         for first in range(0, len(paths), batch):
             images = self._images(paths[first : first + batch])
             with torch.inference_mode():
                 losses = self.losses(images, self.schedule.seed + first)
             parts += [len(images) * part.item() for part in losses]
-        kept, invariant = (parts / len(paths)).tolist()
+            count += len(images)
+        kept, invariant = (parts / count).tolist()
         loss = self.schedule.keep * kept + invariant
         check_finite(loss)
         values = {"kept": kept, "invariant": invariant, "held_back": loss}
         message = f"photos held back: loss {loss:.4f}, night views {invariant:.4f}"
         self.journal.row(values, f"step {self.learner.run.step}: {message}")
 
-    def judged(self, share: float) -> Score:
-        """Log and return what the mixture with this share of the student finds."""
+    def judged(self, *shares: float) -> list[Score]:
+        """Log and return what the mixtures with these shares of the student find.
+
+        If a photo of the judgement has vanished or broken, all are judged again without it.
+        """
+        try:
+            return [self._judged(share) for share in shares]
+        except (NotFound, PhotoError):
+            self.questions, lost = still_readable(self.questions, self.schedule.judged_size)
+            if not lost:
+                raise
+            self._skip(lost)
+        return self.judged(*shares)
+
+    def _judged(self, share: float) -> Score:
         trunk = self.start.opened(self._mixture(share), self.runtime)
         size, stage = self.schedule.judged_size, f"judging the share {share:g}"
         score = judge(trunk, self.questions, size, self.runtime, stage)
@@ -279,18 +296,22 @@ class Session:
     def best_mixture(self, path: Path) -> tuple[Trained, bytes]:
         """Return the mixture of start and student that finds most, as an ONNX file for ``path``.
 
-        Raises ``PlacerecError`` if none finds more than the start.
+        Raises ``TrainingFailed`` if none finds more than the start.
         """
-        before = Score(*self.learner.run.before)
-        scores = {share: self.judged(share) for share in self.shares}
+        before, questions = Score(*self.learner.run.before), self.questions
+        results = self.judged(*self.shares)
+        if self.questions is not questions:  # photos vanished or broke since the start was judged
+            before, *results = self.judged(0.0, *self.shares)
+        scores = dict(zip(self.shares, results, strict=True))
         best = max(scores, key=lambda share: (scores[share], -share))
         queries = sum(len(question.queries) for question in self.questions)
         if scores[best] <= before:
-            raise PlacerecError(
+            raise TrainingFailed(
                 f"{path}: not written, because the trained trunk is no better: {scores[best]}, and "
                 f"before {before}, of {queries} queries; keep the trunk, or give more photos"
             )
-        trained = Trained(path, best, before, scores[best], queries, self.photos.skipped)
+        skipped = *self.photos.skipped, *self.lost.values()
+        trained = Trained(path, best, before, scores[best], queries, skipped)
         return trained, self._mixture(best, self._header(best))
 
     def _mixture(self, share: float, header: dict[str, object] | None = None) -> bytes:
@@ -325,8 +346,17 @@ class Session:
         return features.float()
 
     def _images(self, paths: Sequence[Path]) -> Images:
-        images = read_images(paths, self.schedule.image_size, self.runtime.cores)
+        """Return the photos that can still be read; report each other one once."""
+        images, skipped = read_images(paths, self.schedule.image_size, self.runtime.cores)
+        self._skip(skipped)
         return torch.from_numpy(images).to(self.device)
+
+    def _skip(self, photos: Sequence[PhotoError]) -> None:
+        """Report each photo once."""
+        for error in photos:
+            if error.path not in self.lost:
+                self.lost[error.path] = error
+                self.journal.say(f"skipped {error}")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from placerec.errors import Damaged
 from placerec.files import write_text
 
 if TYPE_CHECKING:
@@ -68,8 +69,15 @@ class Journal:
 
 
 def _cut(path: Path, columns: Sequence[str], rows: int) -> None:
-    """Keep the header and the first ``rows`` rows."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    """Keep the header and the first ``rows`` rows; raise ``Damaged`` for a file that is no text."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except UnicodeDecodeError as error:
+        raise Damaged(
+            f"{path}: not a log of this program ({error}); delete it, and the run continues with "
+            f"a new one",
+            path,
+        ) from error
     write_text(path, "\n".join([",".join(columns), *lines[1 : rows + 1]]) + "\n")
 
 

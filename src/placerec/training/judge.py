@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from placerec.errors import UsageError
+from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.evaluation.dataset import Search
 from placerec.models.fit import MOST_PHOTOS, FeatureMaps, fit_model
 from placerec.models.model import global_descriptor
@@ -27,7 +27,7 @@ from placerec.records import Array
 from placerec.runtime import Runtime
 from placerec.schedule import InvarianceSchedule, Size
 from placerec.settings import Settings
-from placerec.training.unlabelled import Unlabelled, read_images
+from placerec.training.unlabelled import DISAPPEARED, Unlabelled, read_images
 from placerec.training.views import Views
 from placerec.trunks import Trunk, feature_map
 from placerec.workers import map_in_order
@@ -92,6 +92,39 @@ def held_back(photos: Unlabelled, schedule: InvarianceSchedule) -> list[Question
     return [Question(database, queries, positives * views)]
 
 
+def still_readable(
+    questions: Sequence[Question], size: Size
+) -> tuple[list[Question], list[PhotoError]]:
+    """Return ``questions`` without the photos that have vanished or broken, and these photos.
+
+    Queries without an answer are left out. Raises the ``PhotoError`` if no query is left.
+    """
+    kept, lost = [], {}
+
+    def reads(get: Picture) -> bool:
+        try:
+            get()
+        except NotFound as error:
+            lost[error.path] = PhotoError(error.path, DISAPPEARED)
+        except PhotoError as error:
+            lost[error.path] = error
+        else:
+            return True
+        return False
+
+    for one in questions:
+        rows = [row for row, path in enumerate(one.database) if reads(partial(_pixels, path, size))]
+        new = {row: number for number, row in enumerate(rows)}
+        positives = [frozenset(new[row] for row in right & new.keys()) for right in one.positives]
+        pairs = [(query, right) for query, right in zip(one.queries, positives, strict=True)
+                 if right and reads(query)]  # fmt: skip
+        if pairs:
+            kept.append(Question([one.database[row] for row in rows], *zip(*pairs, strict=True)))
+    if not kept:
+        raise next(iter(lost.values()))
+    return kept, [*lost.values()]
+
+
 def judge(
     trunk: Trunk, questions: Sequence[Question], size: Size, runtime: Runtime, stage: str
 ) -> Score:
@@ -143,7 +176,7 @@ def _night_view(path: Path, schedule: InvarianceSchedule, seed: int) -> Array:
     """Return the pixels (H, W, 3) uint8 of a random night view of a photo."""
     size = schedule.judged_size
     views = Views(size, schedule, torch.Generator().manual_seed(seed))
-    photo = torch.from_numpy(read_images([path], size, 1))
+    photo = torch.from_numpy(read_images([path], size, 1)[0])
     view = views.night(views.cut(photo, views.quadrilaterals(1, schedule.night_side)))
     pixels: Array = (255 * view[0]).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return np.ascontiguousarray(pixels)

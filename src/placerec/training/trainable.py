@@ -57,6 +57,8 @@ class TrainableTrunk(nn.Module):
                 )
         kernels = [inputs[1:] for kind, inputs, *_ in self._nodes if kind == "Conv"]
         trained = dict.fromkeys(part for parts in kernels for part in parts if part)
+        if not trained:
+            raise UsageError(f"{name}: it has no convolution to train; train another trunk")
         self._places = {part: place for place, part in enumerate(trained)}
         self.tensors = nn.ParameterList(torch.from_numpy(values[part].copy()) for part in trained)
         self._constants = {part: value.item() for part, value in values.items() if value.size == 1}

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.files import AnyPath, path_of
@@ -17,7 +18,7 @@ from placerec.photos.find import evenly_spread, look_through
 from placerec.photos.prepare import Preprocessing, prepare
 from placerec.photos.structure import has_structure
 from placerec.records import Array
-from placerec.runtime import Runtime
+from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.schedule import InvarianceSchedule
 from placerec.text import printable
 from placerec.training.trainable import TrainableTrunk
@@ -26,6 +27,7 @@ from placerec.trunks.efficientnet_lite import MEAN, STD, shipped_onnx
 from placerec.trunks.external import Channels, NetworkTrunk, OnnxNetwork, read_onnx
 from placerec.workers import map_in_order
 
+DISAPPEARED = "it disappeared during the training"
 DEFAULT_NAMES = ("auto", "efficientnet-lite0")
 
 
@@ -46,6 +48,27 @@ class TrunkStart:
     def sha256(self) -> str:
         """The sha256 (hex) of the bytes."""
         return hashlib.sha256(self.data).hexdigest()
+
+    def try_out(self, schedule: InvarianceSchedule) -> None:
+        """Raise ``UsageError`` if the trunk gives no feature map at a size of ``schedule``.
+
+        It runs once on a view, and once on a photo of the judgement.
+        """
+        height, width = schedule.image_size
+        try:
+            with torch.inference_mode():
+                shape = TrainableTrunk(self.data, self.name)(torch.zeros(1, 3, height, width)).shape
+            failure = "" if len(shape) == 4 and 0 not in shape else f"its output is {tuple(shape)}"
+        except Exception as error:  # PyTorch raises many types of errors
+            failure = str(error) or type(error).__name__
+        if failure:
+            raise UsageError(
+                f"{self.name}: it fails on a view of {height} x {width} pixels: {failure}; use "
+                f"another image_size, or train another trunk"
+            )
+        size = schedule.judged_size
+        trunk = self.opened(self.data, DEFAULT_RUNTIME)
+        trunk(prepare(np.zeros((*size, 3), np.uint8), trunk.preprocessing(size)))
 
     def opened(self, data: bytes, runtime: Runtime) -> NetworkTrunk:
         """Return the trunk in ``data``, another file of the same network."""
@@ -128,14 +151,29 @@ def read_unlabelled(folder: AnyPath, schedule: InvarianceSchedule, runtime: Runt
     )  # fmt: skip
 
 
-def read_images(paths: Sequence[Path], size: tuple[int, int], threads: int) -> Array:
-    """Return photos as images (n, 3, height, width) float32 in 0..1."""
+def read_images(
+    paths: Sequence[Path], size: tuple[int, int], threads: int
+) -> tuple[Array, list[PhotoError]]:
+    """Return photos as images (n, 3, height, width) float32 in 0..1, and those that are skipped.
+
+    A photo may vanish or break during a training. Raises its ``PhotoError`` if no photo is left.
+    """
     preprocessing = Preprocessing(size, (0.0, 0.0, 0.0), (255.0, 255.0, 255.0), shrink=True)
 
-    def image(path: Path) -> Array:
-        return prepare(decode(path, None, preprocessing.shrink_to).pixels, preprocessing)
+    def image(path: Path) -> Array | PhotoError:
+        try:
+            return prepare(decode(path, None, preprocessing.shrink_to).pixels, preprocessing)
+        except NotFound:
+            return PhotoError(path, DISAPPEARED)
+        except PhotoError as error:
+            return error
 
-    return np.concatenate(list(map_in_order(image, paths, threads)))
+    read = list(map_in_order(image, paths, threads))
+    images = [one for one in read if not isinstance(one, PhotoError)]
+    skipped = [one for one in read if isinstance(one, PhotoError)]
+    if not images:
+        raise skipped[0]
+    return np.concatenate(images), skipped
 
 
 def _examine(folder: Path, size: tuple[int, int], name: str) -> str | PhotoError:

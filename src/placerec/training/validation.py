@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from placerec.errors import PlacerecError
+from placerec.errors import TrainingFailed
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.scoring.metrics import RECALL_AT, recalls
 from placerec.method.ranking import best_first
@@ -71,8 +71,8 @@ def check_descriptors(descriptors: Array) -> None:
         raise _collapsed(f"the descriptors of {len(descriptors)} photos are all equal")
 
 
-def _collapsed(sign: str, check: str = POSITIONS) -> PlacerecError:
-    return PlacerecError(
+def _collapsed(sign: str, check: str = POSITIONS) -> TrainingFailed:
+    return TrainingFailed(
         f"the training has collapsed: {sign}; {check}use a smaller learning_rate, and train into "
         f"another folder"
     )
