@@ -36,8 +36,7 @@ Picture = Callable[[], Array]  # reads or draws a photo: pixels (H, W, 3) uint8 
 
 
 class Score(NamedTuple):
-    """How much a trunk finds. Scores are compared by recall@1, and then by the
-    mean reciprocal rank.
+    """How much a trunk finds; compared by recall@1, and then by the mean reciprocal rank.
 
     ``reciprocal`` is the mean of 1 / (rank of the first right answer).
     """
