@@ -34,7 +34,7 @@ from placerec.errors import (
     UsageError,
     import_extra,
 )
-from placerec.files import AnyPath, cache_folder, file_sha256, is_file, path_of
+from placerec.files import AnyPath, cache_folder, file_sha256, is_file, path_of, writing
 from placerec.models.published import PUBLISHED, Published
 from placerec.runtime import DEFAULT_RUNTIME, Progress, Runtime, require_runtime
 from placerec.version import __version__
@@ -117,7 +117,7 @@ def _download(hub: _Hub, progress: Progress) -> Origin:
         if other != folder:  # of an earlier revision
             shutil.rmtree(other, ignore_errors=True)
     path = folder / weights.file
-    with _no_room(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
         hub.fetch(origin, path, progress)
@@ -228,7 +228,7 @@ class _Hub:
                 raise self._failed(origin.source, "a web page came in place of the file")
             goes_on = answer.status_code == 206  # else the file comes from its beginning
             have = have if goes_on else 0
-            with _no_room(path), path.open("ab" if goes_on else "wb") as file:
+            with writing(path), path.open("ab" if goes_on else "wb") as file:
                 for block in answer.iter_bytes():
                     have += file.write(block[: origin.size - have])
                     progress(f"{self.weights.name}, MB", have // MEGABYTE, origin.size // MEGABYTE)
@@ -305,18 +305,10 @@ def _size(path: Path) -> int:
 
 
 @contextmanager
-def _no_room(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise NoRoom(path, error) from error
-
-
-@contextmanager
 def _alone(library: Any, weights: Published) -> Iterator[None]:
     """Wait until no other process downloads these weights."""
     lock = cache_folder() / f"{weights.name}.lock"
-    with _no_room(lock):
+    with writing(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
     with library.utils.WeakFileLock(lock):
         try:

@@ -17,6 +17,15 @@ NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
 
 
 @contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Convert an error of the file system inside the block to ``NoRoom`` of ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise NoRoom(path, error) from error
+
+
+@contextmanager
 def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path, which is renamed to ``path`` if the block ends without an error.
 

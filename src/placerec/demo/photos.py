@@ -11,7 +11,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from placerec.demo.town import Pose, chance, render
-from placerec.errors import NoRoom, UsageError
+from placerec.errors import UsageError
+from placerec.files import writing
 from placerec.records import Position
 
 SPACING = 40.0  # metres from place to place; a correct answer is usually within 25 m
@@ -37,7 +38,7 @@ def write_demo_photos(folder: Path, places: int = 24, seed: int = 0) -> None:
     }
     table = [",".join(map(str, (file, *astuple(pose)))) for file, pose in poses.items()]
     pairs = [f"night_{place:03}.jpg,place_{place:03}.jpg" for place in range(places)]
-    try:
+    with writing(folder):
         for part in ("database", "queries"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         _remove_others(folder, poses)
@@ -47,8 +48,6 @@ def write_demo_photos(folder: Path, places: int = 24, seed: int = 0) -> None:
         for file, pose in poses.items():
             picture = Image.fromarray(render(seed, pose, file.startswith(NIGHT)))
             picture.save(folder / file, quality=90, exif=_exif(position_of(pose)))
-    except OSError as error:
-        raise NoRoom(folder, error) from error
 
 
 def _remove_others(folder: Path, names: Container[str]) -> None:

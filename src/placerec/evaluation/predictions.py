@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from placerec.errors import BadTable, NoRoom, NotFound, UsageError
+from placerec.files import writing
 
 Ranking = tuple[tuple[str, float], ...]  # names of database photos, best first, with their scores
 MAX_DIFFERENCES = 3  # in an error message
@@ -81,7 +82,7 @@ class PredictionFile(AbstractContextManager["PredictionFile"]):
             self._file.truncate(length)
         except OSError as error:
             self.close()
-            raise NoRoom(path, error.strerror or str(error)) from error
+            raise NoRoom(path, error) from error
         except Exception:
             self.close()
             raise
@@ -164,11 +165,9 @@ class PredictionFile(AbstractContextManager["PredictionFile"]):
         self._apply(line)
         if self._file is None:
             return
-        try:
+        with writing(self._file.name):
             self._file.write(json.dumps(line).encode("ascii") + b"\n")
             self._file.flush()
-        except OSError as error:
-            raise NoRoom(self._file.name, error.strerror or str(error)) from error
 
 
 def read_predictions(path: str | Path) -> PredictionFile:

@@ -174,4 +174,4 @@ def _disk_errors(path: Path) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(path.parent, "no such folder", "create it first") from error
     except OSError as error:
-        raise NoRoom(path, error.strerror or str(error)) from error
+        raise NoRoom(path, error) from error

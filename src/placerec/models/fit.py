@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placerec.errors import NoRoom, UsageError
+from placerec.errors import UsageError
+from placerec.files import writing
 from placerec.method.local import local_features
 from placerec.method.patches import patch_vlad
 from placerec.method.pca import Projection, fit_pca
@@ -54,7 +55,7 @@ class FeatureMaps(Sequence[Array]):
     """
 
     def __init__(self) -> None:
-        with _temporary_files():
+        with writing(tempfile.gettempdir()):
             self._file = tempfile.TemporaryFile(prefix="placerec-")  # noqa: SIM115 - stays open
         self._count, self._shape = 0, (0,)
         self._mapped: Array = np.empty(0, np.float32)  # at least the maps that were read so far
@@ -65,7 +66,7 @@ class FeatureMaps(Sequence[Array]):
             raise UsageError("the photos give feature maps of different sizes: set image_size")
         self._shape = features.shape
         content = np.ascontiguousarray(features, np.float32).tobytes()
-        with _temporary_files():
+        with writing(tempfile.gettempdir()):
             self._file.seek(self._count * len(content))
             self._file.write(content)
             self._file.flush()
@@ -93,7 +94,7 @@ class FeatureMaps(Sequence[Array]):
         A mapping holds a file descriptor, and a process may have only a few hundred.
         """
         shape = (count, *self._shape)
-        with _temporary_files():
+        with writing(tempfile.gettempdir()):
             end = self._file.seek(0, os.SEEK_END)
             self._file.truncate(max(end, 4 * math.prod(shape)))
             return np.asarray(np.memmap(self._file, np.float32, "r", shape=shape))
@@ -103,15 +104,6 @@ class FeatureMaps(Sequence[Array]):
         with suppress(OSError):  # on a full disk; what is not yet written is not needed
             self._file.close()
         self._count = 0
-
-
-@contextmanager
-def _temporary_files() -> Iterator[None]:
-    """Convert an error of the folder of temporary files inside the block to one of ours."""
-    try:
-        yield
-    except OSError as error:
-        raise NoRoom(tempfile.gettempdir(), error) from error
 
 
 def photos_for_fit(names: Sequence[str]) -> list[str]:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from placerec.errors import NoRoom, UsageError
+from placerec.errors import UsageError
 from placerec.evaluation.predictions import changed_values
 from placerec.evaluation.run import versions
-from placerec.files import write_text
+from placerec.files import write_text, writing
 from placerec.settings import Size
 
 Row = dict[str, Any]
@@ -34,10 +34,8 @@ class ResultFolder:
     ) -> None:
         self.path, self.name, self._threads = out, name, threads
         self.cache = out / "cache"
-        try:
+        with writing(out):
             self.cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise NoRoom(out, error.strerror or str(error)) from error
         facts = {"table": name, "options": options, "versions": versions(), "threads": [],
                  "data sets": sets, "sets": {}}  # fmt: skip
         self._facts: dict[str, Any] = json.loads(json.dumps(facts))

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from placerec.errors import NoRoom, UsageError
+from placerec.errors import UsageError
+from placerec.files import writing
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.training.checkpoint import BEST, CHECKPOINT
 from placerec.training.journal import LOG, Say
@@ -59,7 +60,5 @@ def holds_run(folder: Path, options: Options) -> bool:
 
 def make_folder(folder: Path) -> None:
     """Create the folder of a run; raise ``NoRoom`` if that is not possible."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NoRoom(folder, error.strerror or str(error)) from error
