@@ -85,6 +85,14 @@ class NotFound(PlacerecError):
         super().__init__(f"{path}: {what}; {remedy}", path)
 
 
+class DownloadFailed(NotFound):
+    """A file that a server on the network does not give; ``url`` is its address."""
+
+    def __init__(self, url: str, what: str, remedy: str) -> None:
+        self.url = url
+        PlacerecError.__init__(self, f"{url}: {what}; {remedy}")
+
+
 class NotAnIndex(NotFound):
     """A file that exists but is not a placerec index."""
 

@@ -126,10 +126,14 @@ class PatchSet(_HasArrays):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features(_HasArrays):
-    """The descriptors of one photo: global (G,) float32, and one ``PatchSet`` per patch size."""
+    """The descriptors of one photo: global (G,) float32, and one ``PatchSet`` per patch size.
+
+    ``retrieval_descriptor`` (R,) float32 is that of the retriever that an index may have.
+    """
 
     global_descriptor: Array = field(repr=False)
     patches: tuple[PatchSet, ...] = ()
+    retrieval_descriptor: Array | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

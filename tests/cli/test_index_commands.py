@@ -21,7 +21,7 @@ def test_build_info_verify_and_json_keys(placerec, photos):
     assert set(info) == {
         "photos", "with_position", "gps_damaged", "blank", "missing", "bytes", "bytes_per_photo",
         "model", "fingerprint", "folder", "settings", "created_with", "format", "leftovers",
-        "calibration",
+        "calibration", "retriever", "retriever_fingerprint",
     }  # fmt: skip
     assert info["photos"] == info["with_position"] == 6
     assert info["model"] == "generic"

@@ -29,6 +29,7 @@ FILES = [  # every file that a command writes, with the words before and after i
     (["geotag", "a.placerec", "p.jpg", "--gpx"], []),
     (["geotag", "a.placerec", "p.jpg", "--geojson"], []),
     (["fit", "photos", "--out"], []),
+    (["adapt", "auto", "photos", "--out"], []),
     (["features", "p.jpg", "--weights", "w.safetensors", "--out"], []),
     (["weights", "import", "c.pth.tar"], []),
     (["weights", "export", "m.safetensors"], []),

@@ -133,6 +133,7 @@ def test_every_exit_code_is_on_the_page():
         "kmeans",
         "training",
         "training_export",
+        "invariance_run",
         "methods",
         "matching",
         "structure",

@@ -169,3 +169,22 @@ def draw(path: Path, place: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(render(1, demo_pose(1, place, False), size=(120, 160))).save(path)
     return path
+
+
+def colours(path: Path, side: int = 40, height: int = 120, width: int = 160) -> Path:
+    """An ONNX network from an image to the mean colours of its squares, (1, D)."""
+    import onnx
+
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["m"], kernel_shape=[side] * 2, strides=[side] * 2),
+        helper.make_node("Flatten", ["m"], ["y"]),
+    ]
+    size = 3 * (height // side) * (width // side)
+    graph = helper.make_graph(
+        nodes, "colours", [helper.make_tensor_value_info("x", kind, [1, 3, height, width])],
+        [helper.make_tensor_value_info("y", kind, [1, size])],
+    )  # fmt: skip
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path

@@ -93,13 +93,13 @@ def test_a_relative_path_is_meant_from_here(tmp_path: Path, monkeypatch) -> None
         assert reader.info.root == tmp_path.resolve() / "photos"
 
 
-@pytest.mark.parametrize("version", [0, 1, 4, 5, 6, 9, 99])
+@pytest.mark.parametrize("version", [0, 1, 4, 5, 6, 11, 99])
 def test_another_format_is_refused_with_both_versions_and_a_remedy(tmp_path, version: int) -> None:
     path = build(tmp_path / "a.plr")
     edit(path, f"PRAGMA user_version={version}")
     for command in (IndexReader.open, IndexWriter.open):
         with pytest.raises(
-            ModelMismatch, match=rf"format {version}.*format 7 or 8; (update|delete it and build)"
+            ModelMismatch, match=rf"format {version}.*format 7 to 10; (update|delete it and build)"
         ):
             command(path)
     assert "format" in verify(path)[0]

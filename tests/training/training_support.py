@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from placerec.evaluation.layouts import open_dataset
@@ -134,3 +135,36 @@ def batch_gradients(session: Session, batch: int) -> dict[str, np.ndarray]:
         for name, parameter in session.learner.network.named_parameters()
     }
     return {**gradients, "loss": np.array(loss)}
+
+
+def small_network(**changes) -> bytes:
+    """An ONNX trunk of random weights: 8 channels, stride 16. ``changes`` replace operators."""
+    rng = np.random.default_rng(0)
+    shapes = {"a": (8, 3, 5, 5), "b": (8, 1, 3, 3), "c": (8, 8, 1, 1), "d": (8, 8, 4, 4)}
+    tensors = []
+    for name, shape in shapes.items():
+        kernel = rng.standard_normal(shape, np.float32) / np.sqrt(np.prod(shape[1:]))
+        tensors += [
+            numpy_helper.from_array(kernel.astype(np.float32), f"{name}.weight"),
+            numpy_helper.from_array(rng.standard_normal(8, np.float32) / 10, f"{name}.bias"),
+        ]
+    tensors += [numpy_helper.from_array(np.float32(n), s) for n, s in ((0, "zero"), (6, "six"))]
+
+    def conv(name, x, **attributes):
+        return helper.make_node("Conv", [x, f"{name}.weight", f"{name}.bias"], [name], **attributes)
+
+    nodes = [
+        conv("a", "image", auto_pad="SAME_UPPER", strides=[2, 2]),
+        helper.make_node(changes.get("clip", "Clip"), ["a", "zero", "six"], ["a6"]),
+        conv("b", "a6", pads=[1, 1, 1, 1], group=8, strides=[2, 2]),
+        conv("c", "b"),
+        helper.make_node("Add", ["b", changes.get("add", "c")], ["sum"]),
+        helper.make_node("Relu", ["sum"], ["relu"]),
+        conv("d", "relu", auto_pad=changes.get("padding", "SAME_UPPER"), strides=[4, 4]),
+        helper.make_node("Identity", ["d"], ["features"]),
+    ]
+    ends = [("image", [1, 3, "H", "W"]), ("features", [1, 8, "h", "w"])]
+    image, features = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in ends)
+    graph = helper.make_graph(nodes, "small", [image], [features], tensors)
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    return model.SerializeToString()

@@ -26,12 +26,14 @@ class Baseline(Generic[Made]):
     """How a baseline is made, and which options of ``evaluate`` it takes.
 
     ``convert`` writes its weights from a source file to a path and returns the sha256 (hex) of the
-    written file. ``None`` means that the baseline has no converter.
+    written file. ``None`` means that the baseline has no converter. In the cache folder this file
+    has the name of the baseline and ``ending``.
     """
 
     make: Callable[..., Made]
     options: tuple[str, ...]
     convert: Converter | None = None
+    ending: str = ".safetensors"
 
 
 def _lazy(module: str, function: str, *first: Any) -> Callable[..., Any]:
@@ -58,7 +60,11 @@ RETRIEVERS: dict[str, Baseline[Retriever]] = {
     "ap-gem": Baseline(
         _lazy("ap_gem", "ApGem"), ("longer_side", "weights"), _lazy("ap_gem_checkpoint", "convert")
     ),
-}
+    "megaloc": Baseline(
+        _lazy("megaloc", "MegaLoc"), ("weights", "runtime"), _lazy("megaloc_graph", "convert"),
+        ".onnx",
+    ),
+}  # fmt: skip
 RERANKERS: dict[str, Baseline[Reranker]] = {
     "aliked-lightglue": _lightglue("aliked-lightglue"),
     "disk-lightglue": _lightglue("disk-lightglue"),

@@ -26,7 +26,7 @@ from placerec.cli.predictions import predictions
 from placerec.cli.query import match, query
 from placerec.cli.reproduce import reproduce
 from placerec.cli.serve import serve
-from placerec.cli.train import train
+from placerec.cli.train import adapt, train
 from placerec.errors import PlacerecError
 from placerec.version import __version__
 
@@ -42,7 +42,7 @@ def cli() -> None:
 
 for command in (
     index, query, match, serve, geotag, pairs, evaluate, compare, predictions, reproduce, fit,
-    features, train, weights, demo,
+    features, train, adapt, weights, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

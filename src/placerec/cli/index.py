@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from placerec.baselines import RETRIEVERS
 from placerec.cli.commands import Group, refuse_swapped
 from placerec.cli.options import (
     PATH,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from placerec.index.reader import Entry, IndexInfo
 
 INDEX = click.argument("index", type=PATH)
+_RETRIEVERS = ", ".join(name for name, entry in RETRIEVERS.items() if entry.convert)
 POSITIONS = together(
     click.option("--positions", type=PATH,
                  help="Table image,latitude,longitude[,heading], or GPX track; takes precedence "
@@ -54,10 +56,16 @@ def index() -> None:
 @click.argument("folder", type=PATH)
 @POSITIONS
 @click.option("--force", is_flag=True, help="Replace an existing index.")
+@click.option(
+    "--retriever",
+    help=f"What makes the shortlists in place of the model: {_RETRIEVERS}, "
+    "or an .onnx file whose output is one vector per photo.",
+)
 @algorithm_options
 def build(
     index: Path, folder: Path, positions: Path | None, time_offset: float, force: bool,
-    method: str | None, model: str, threads: int | None, device: str, **options: Any,
+    retriever: str | None, method: str | None, model: str, threads: int | None, device: str,
+    **options: Any,
 ) -> int:  # fmt: skip
     """Describe every photo below FOLDER and write the file INDEX.
 
@@ -74,7 +82,8 @@ def build(
     settings = chosen_settings(model, method, options)
     return _change(
         build_index, index, folder, model=model, settings=settings, positions=positions,
-        time_offset=time_offset, replace=force, threads=threads, device=device,
+        retriever=retriever, time_offset=time_offset, replace=force, threads=threads,
+        device=device,
     )  # fmt: skip
 
 
@@ -215,6 +224,8 @@ def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
         "photos": f"{info.photos}, {facts['with_position']} with a position",
         "folder": info.root,
         "model": f"{info.model} ({info.fingerprint[:12]})",
+        **({"retriever": f"{info.retriever} ({info.retriever_fingerprint[:12]})"}
+           if info.retriever else {}),
         "confidence": calibration.reason or f"calibrated with {calibration.photos} photos",
         "size": f"{_size(info.bytes)}, {_size(info.bytes_per_photo)} per photo",
         "made with": f"placerec {info.created_with}, index format {info.format}",

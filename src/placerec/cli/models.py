@@ -1,4 +1,4 @@
-"""``placerec fit``, ``features`` and ``weights``: make models and weight files."""
+"""``placerec fit``, ``features`` and ``weights``: make and get models and weight files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 import click
 
 from placerec.baselines import CONVERTERS as BASELINE_CONVERTERS
+from placerec.baselines import RETRIEVERS
 from placerec.cli.commands import Command, Group
 from placerec.cli.options import PATH, algorithm_options, chosen_settings, json_option
-from placerec.cli.output import list_skipped, print_facts, say
+from placerec.cli.output import list_skipped, print_facts, print_json, print_table, say
 from placerec.cli.outputs import NewFile
 from placerec.cli.progress import showing_progress
 from placerec.errors import NotFound, UsageError
+from placerec.models.published import PUBLISHED
 
 
 def _convert_vgg16(source: Path, out: Path) -> str:
@@ -56,7 +58,7 @@ def fit(
 @click.command(cls=Command)
 @click.argument("photo", type=PATH)
 @click.option("--weights", type=PATH, required=True,
-              help="A model file that placerec weights import wrote.")  # fmt: skip
+              help="A model file of the published form, or a name of weights list.")  # fmt: skip
 @click.option("--out", type=NewFile(), required=True, help="The .npz to write.")
 def features(photo: Path, weights: Path, out: Path) -> None:
     """Write what the published method computes of PHOTO, all float32, for comparison.
@@ -82,7 +84,64 @@ def features(photo: Path, weights: Path, out: Path) -> None:
 
 @click.group(cls=Group)
 def weights() -> None:
-    """Show, convert, import and export weights. Nothing is downloaded."""
+    """Download, show, convert, import and export weights.
+
+    Only placerec weights download uses the network.
+    """
+
+
+@weights.command(name="list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the published weights that can be downloaded, and which are on this machine.
+
+    In Python: placerec.models.published.PUBLISHED.
+    """
+    rows: list[dict[str, Any]] = [
+        {
+            "name": entry.name, "what": entry.what, "method": entry.method,
+            "licence": entry.licence, "training_data": entry.training_data,
+            "source": entry.source, "megabytes": entry.megabytes,
+            "path": str(entry.here) if entry.here else None,
+        }
+        for entry in PUBLISHED.values()
+    ]  # fmt: skip
+    if as_json:
+        print_json(rows)
+        return
+    titles = ("name", "what", "method", "licence", "source", "megabytes", "on this machine")
+    table = [[str(row.get(title, row["path"] or "-")) for title in titles] for row in rows]
+    print_table({title: title == "megabytes" for title in titles}, table)
+
+
+@weights.command()
+@click.argument("name", type=click.Choice(list(PUBLISHED)))
+@click.option("--from", "folder", type=PATH, metavar="FOLDER",
+              help="Take the file from this folder, without a network.")  # fmt: skip
+def download(name: str, folder: Path | None) -> None:
+    """Download the published weights NAME and convert them into the cache folder.
+
+    Then NAME can be given as --model (megaloc: as --method). A download that broke off goes on
+    where it stopped. The file must have the size and the sha256 that the hub states. HF_ENDPOINT
+    names another hub. In Python: placerec.download.download_weights.
+    """
+    from placerec.download import download_weights
+
+    published = PUBLISHED[name]
+    if published.here:
+        say(f"{published.path}: already there; delete it to download it again")
+        return
+    facts = {"weights": published.what, "licence": published.licence,
+             "trained on": published.training_data}  # fmt: skip
+    print_facts(facts)
+    with showing_progress() as runtime:
+        origin = download_weights(name, folder, runtime)
+    if origin:  # else another process has just downloaded them
+        print_facts({"source": origin.source, "bytes": origin.size, "sha256": origin.sha256})
+        checked = "equal to those that the hub states" if origin.revision else (
+            "not compared with those of the hub: a file from a folder")  # fmt: skip
+        say(f"size and sha256: {checked}")
+    say(f"{published.path}: {name}")
 
 
 @weights.command(name="import")
@@ -160,7 +219,8 @@ def convert(name: str, source: Path, out: Path | None) -> None:
 
     if not source.is_file():
         raise NotFound(source, "no such weight file or package")
-    target = out or cache_folder() / f"{name}.safetensors"
+    ending = RETRIEVERS[name].ending if name in RETRIEVERS else ".safetensors"
+    target = out or cache_folder() / (name + ending)
     say(f"{target}: sha256 {CONVERTERS[name](source, target)}")
 
 

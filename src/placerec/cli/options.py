@@ -160,8 +160,8 @@ runtime_options = together(
 model_options = together(
     click.option("--model", default="auto", show_default=True, cls=_TrunksInHelp,
                  help="What describes a photo: auto, generic (ships in the package), a trunk (the "
-                      "network before the descriptors: {trunks}), or a file (.safetensors model, "
-                      ".onnx trunk)."),
+                      "network before the descriptors: {trunks}), the name of downloaded weights "
+                      "(placerec weights list), or a file (.safetensors model, .onnx trunk)."),
     runtime_options,
 )
 index_model_options = together(

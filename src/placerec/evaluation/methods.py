@@ -58,11 +58,13 @@ class Own:
         resolved = resolve(self.model, self.settings)
         resolved.check_photos(self.settings, len(search.database))
 
-    def index(self, search: Search, work: Path, runtime: Runtime) -> IndexSearcher:
+    def index(
+        self, search: Search, work: Path, runtime: Runtime, retriever: Retriever | None = None
+    ) -> IndexSearcher:
         """Open the index of a search's database in the folder ``work``; build it if missing."""
-        digest = hashlib.sha256(self.settings.to_json().encode()).hexdigest()
-        path = work / f"{digest[:16]}.placerec"
-        return IndexSearcher.open(search, path, self.model, self.settings, runtime)
+        text = self.settings.to_json() + (retriever.fingerprint if retriever else "")
+        path = work / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.placerec"
+        return IndexSearcher.open(search, path, self.model, self.settings, runtime, retriever)
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,15 @@ class Method:
     """``retrieval`` makes the shortlist, ``reranking`` (if any) orders its first ``candidates``.
 
     ``code``: the sha256 by file name of code that has no weights to identify it, such as a network
-    of the user.
+    of the user. ``one_index``: a baseline makes the shortlist as the retriever of the index of our
+    method, as it is served; so its answers have a confidence.
     """
 
     retrieval: Own | Retriever
     reranking: Own | Reranker | None
     candidates: int
     code: Mapping[str, str] = field(default_factory=dict)
+    one_index: bool = False
 
     @property
     def name(self) -> str:
@@ -97,6 +101,8 @@ class Method:
         """Why its answers have no confidence; empty if they have one in a calibrated index."""
         if isinstance(self.retrieval, Own) and self.reranking is self.retrieval:
             return no_confidence(self.retrieval.settings)
+        if isinstance(self.reranking, Own) and self.one_index:
+            return no_confidence(self.reranking.settings)
         return NOT_THE_DEFAULT
 
     def as_json(self) -> dict[str, Any]:
@@ -119,13 +125,16 @@ class Method:
         """Return what makes the shortlists of ``search``; it stores its work in ``work``."""
         if isinstance(self.retrieval, Own):
             return self.retrieval.index(search, work, runtime)
+        if isinstance(self.reranking, Own) and self.one_index:
+            return self.reranking.index(search, work, runtime, self.retrieval)
         return DescriptorSearcher.open(search, self.retrieval, work, runtime)
 
     def verifier(
         self, search: Search, work: Path, runtime: Runtime, searcher: Searcher | None = None
     ) -> Verifier | None:
         """Return what re-ranks the shortlists: the ``searcher`` itself if it does both."""
-        if self.reranking is self.retrieval and isinstance(searcher, IndexSearcher):
+        both = self.one_index or self.reranking is self.retrieval
+        if both and isinstance(searcher, IndexSearcher):
             return searcher
         if isinstance(self.reranking, Own):
             return self.reranking.index(search, work, runtime)
@@ -192,9 +201,19 @@ def named_method(
     candidates = changes.get("candidates", BASELINE_CANDIDATES)
     if isinstance(second, Own):
         candidates = second.settings.candidates
-    method = Method(first, second, candidates if second else 0, code)
-    _check_all_apply(method, model, changes, "cpu" if torch_module else runtime.device)
+    one_index = isinstance(second, Own) and not isinstance(first, Own) and _is_trained(first)
+    method = Method(first, second, candidates if second else 0, code, one_index)
+    on_device = torch_module or (name in RETRIEVERS and "runtime" in RETRIEVERS[name].options)
+    _check_all_apply(method, model, changes, "cpu" if on_device else runtime.device)
     return method
+
+
+def _is_trained(retriever: Retriever) -> bool:
+    """Whether a retriever that was just made needs no fit: an index can have it."""
+    try:
+        return bool(retriever.fingerprint)
+    except UsageError:
+        return False
 
 
 def _check_reranker(rerank: str) -> None:
@@ -260,6 +279,8 @@ def _make(entry: Baseline[Made], options: dict[str, Any], runtime: Runtime) -> M
     taken = {key: options.pop(key) for key in entry.options if key in options}
     if "threads" in entry.options:
         taken["threads"] = runtime.cores
+    if "runtime" in entry.options:
+        taken["runtime"] = runtime
     return entry.make(**taken)
 
 

@@ -296,9 +296,8 @@ class _Asker:
                 if self.judge is not None:
                     best = order[: len(candidates)]
                     judgement = self.judge.judge(
-                        query, [numbers[n] for n in best], final[: len(best)],
-                        np.array(cosines)[best],
-                    )  # fmt: skip
+                        query, [numbers[n] for n in best], final[: len(best)]
+                    )
                 times["rerank"] = time.perf_counter() - start
                 reranked = self._ranking([numbers[n] for n in order], final.tolist())
         except PhotoError as error:

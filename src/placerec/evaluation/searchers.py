@@ -98,9 +98,9 @@ class IndexSearcher:
     @classmethod
     def open(
         cls, search: Search, index: Path, model: str | Trunk, settings: AnySettings,
-        runtime: Runtime,
+        runtime: Runtime, retriever: Retriever | None = None,
     ) -> Self:  # fmt: skip
-        """Open the index of the database; build it if it is missing.
+        """Open the index of the database, with a ``retriever`` if given; build it if missing.
 
         Its photos have the positions of the data set: a margin needs them (``method.confidence``).
         """
@@ -110,10 +110,10 @@ class IndexSearcher:
         if not index.is_file():
             build_index(
                 index, root, names=names, model=model, settings=settings,
-                positions=_positions(search, names), runtime=runtime,
+                retriever=retriever, positions=_positions(search, names), runtime=runtime,
             )  # fmt: skip
         recognizer = PlaceRecognizer.open(
-            index, model=model, runtime=runtime, **settings.group("query")
+            index, model=model, retriever=retriever, runtime=runtime, **settings.group("query")
         )
         number_of = {name: number for number, name in enumerate(names)}
         numbers = [number_of[entry.name] for entry in recognizer.index.entries]
@@ -128,24 +128,27 @@ class IndexSearcher:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The model inside the index."""
-        model = self.recognizer.model
-        return {"model": model.name, "fingerprint": model.fingerprint, "licence": model.licence,
-                "training_data": model.training_data}  # fmt: skip
+        """The model inside the index, after its retriever if it has one."""
+        model, retriever = self.recognizer.model, self.recognizer.retriever
+        facts = {"model": model.name, "fingerprint": model.fingerprint, "licence": model.licence,
+                 "training_data": model.training_data}  # fmt: skip
+        if retriever is None:
+            return facts
+        first = _BaselinePart(retriever.retriever).facts
+        return first | {name: f"{first[name]}; {fact}" for name, fact in facts.items()}
 
     def prepare(self, numbers: Sequence[int]) -> None:
         """Do nothing: all patches are in the index."""
 
     def encode(self, photo: Path) -> Described:
         """Return the global descriptor and the patches of a query."""
-        model = self.recognizer.model
-        pixels = model.read(photo).pixels
-        return Described(model.describe(pixels, stride=1), has_structure(pixels))
+        pixels = self.recognizer.read(photo).pixels
+        return Described(self.recognizer.describe(pixels), has_structure(pixels))
 
     def search(self, query: Described, top: int) -> tuple[list[int], list[float]]:
-        """Return the photos with the most similar global descriptors."""
-        rows, cosines = self.recognizer.shortlist(query.features, top)
-        return self.numbers[rows].tolist(), cosines.tolist()
+        """Return the photos that are most similar as a whole."""
+        rows, similar = self.recognizer.shortlist(query.features, top)
+        return self.numbers[rows].tolist(), similar.tolist()
 
     def verify(self, query: Described, numbers: Sequence[int]) -> list[Verified]:
         """Score the mutual patch matches, as ``PlaceRecognizer.answer`` does."""
@@ -158,21 +161,21 @@ class IndexSearcher:
         ]
 
     def judge(
-        self, query: Described, numbers: Sequence[int], scores: Array, cosines: Array
+        self, query: Described, numbers: Sequence[int], scores: Array
     ) -> tuple[float | None, bool | None]:
         """Return the confidence of the first candidate, and whether the query is in the map.
 
-        The candidates, best first, have final ``scores`` (n,) and global ``cosines`` (n,). As
-        ``PlaceRecognizer.query`` it leaves out photos without structure: a query without structure
-        has neither value, and a first candidate without structure has no confidence.
+        The candidates, best first, have final ``scores`` (n,). As ``PlaceRecognizer.query`` it
+        leaves out photos without structure: a query without structure has neither value, and a
+        first candidate without structure has no confidence.
         """
         rows = [self.rows[number] for number in numbers]
         seen = [n for n, row in enumerate(rows) if row not in self.recognizer.blank]
         if not query.has_structure or not seen:
             return None, None
-        confidences, judgement = self.recognizer.judge(
-            [rows[n] for n in seen], scores[seen], cosines[seen]
-        )
+        rows = [rows[n] for n in seen]
+        cosines = self.recognizer.cosines(query.features, np.array(rows))
+        confidences, judgement = self.recognizer.judge(rows, scores[seen], cosines)
         return confidences[0] if seen[0] == 0 else None, judgement.in_map
 
     def close(self) -> None:

@@ -19,6 +19,12 @@ from placerec.index.calibrate import calibrate_index
 from placerec.index.index_model import model_of_index
 from placerec.index.notices import Notice, copies, left_out
 from placerec.index.reader import Entry, IndexReader
+from placerec.index.retriever import (
+    AnyRetriever,
+    IndexRetriever,
+    open_retriever,
+    retriever_of_index,
+)
 from placerec.index.writer import IndexWriter
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
@@ -77,12 +83,17 @@ def build_index(
     names: str | Path | Iterable[str | Path] | None = None,
     model: str | Trunk = AUTO,
     settings: AnySettings | None = None,
+    retriever: AnyRetriever | None = None,
     positions: str | Path | Mapping[str, Position] | None = None,
     time_offset: float = 0.0,
     replace: bool = False,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Report:
     """Describe every photo below ``folder`` and write the index file ``index``.
+
+    A ``retriever`` makes the shortlists in place of the model's global descriptor; patches and
+    confidence stay the model's. It is a name of ``placerec.baselines.RETRIEVERS``, an ONNX file, or
+    a ``Retriever`` of your own, which every later call then needs too.
 
     ``names`` are the photos to take, relative to ``folder`` (``../`` is allowed); default: all.
     ``positions`` is a table (image,latitude,longitude[,heading]), a GPX track, or a ``Position`` by
@@ -104,8 +115,9 @@ def build_index(
         raise UsageError(f"{index}: already exists; add photos to it, or replace it")
     settings = settings_or_own(settings, model)
     resolved = resolve(model, settings, runtime.one_thread)
+    opened = None if retriever is None else open_retriever(retriever, runtime.one_thread)
     table = positions_of(positions, time_offset, folder)
-    plan = _Plan(index, folder, content.photos, settings, table)
+    plan = _Plan(index, folder, content.photos, settings, table, retriever=opened)
     report = _build(plan, resolved, None, runtime)
     report.note("rows_without_photo", table.unmatched(content.photos))
     report.note_left_out(content.left_out)
@@ -113,13 +125,18 @@ def build_index(
 
 
 def refit_index(
-    index: str | Path, *, model: str | Trunk = AUTO, runtime: Runtime = DEFAULT_RUNTIME
+    index: str | Path,
+    *,
+    model: str | Trunk = AUTO,
+    retriever: AnyRetriever | None = None,
+    runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Report:
     """Fit the model again on the photos of an index, and describe them all again.
 
-    Settings, positions and, without a ``model``, the trunk stay as they are. With too few photos
-    for a fit the model inside the index stays, and so do imported and trained weights; a notice
-    says it. The old index stays until the new one is complete. The photos count as ``changed``.
+    Settings, positions, the retriever and, without a ``model``, the trunk stay as they are. With
+    too few photos for a fit the model inside the index stays, and so do imported and trained
+    weights; a notice says it. The old index stays until the new one is complete. The photos count
+    as ``changed``.
     Raises ``FolderGone`` if the folder of the photos does not exist.
     """
     index = path_of(index)
@@ -131,10 +148,11 @@ def refit_index(
         inside = None
         if model == AUTO:
             inside = model_of_index(reader, index, AUTO, runtime.one_thread)
+        opened = retriever_of_index(reader, index, retriever, runtime.one_thread)
     settings = parse_settings(info.settings, index)
     positions = Positions.from_dict({e.name: e.position for e in entries if e.position})
     indexed = {entry.name: entry for entry in entries}
-    plan = _Plan(index, info.root, list(indexed), settings, positions, indexed)
+    plan = _Plan(index, info.root, list(indexed), settings, positions, indexed, opened)
     if inside is None:
         report = _build(plan, resolve(model, settings, runtime.one_thread), None, runtime)
     else:
@@ -224,14 +242,18 @@ class _Plan:
     settings: AnySettings
     positions: Positions
     indexed: Mapping[str, Entry] = field(default_factory=dict)
+    retriever: IndexRetriever | None = None
 
 
 def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runtime) -> Report:
     """Build an index; ``inside`` is the model that takes the place of a fit on too few photos."""
-    root, names, settings = plan.root, plan.names, plan.settings
+    root, names, settings, retriever = plan.root, plan.names, plan.settings, plan.retriever
     if inside is None:
         resolved.check_photos(settings, len(names))
-    with single_threaded_blas(), PhotoSource(root, resolved.trunk, settings, runtime) as source:
+    with (
+        single_threaded_blas(),
+        PhotoSource(root, resolved.trunk, settings, runtime, retriever) as source,
+    ):
         few_fit = settings.form == "published" or not (inside or resolved.generic_if_few)
         fewest = 1 if few_fit else FEWEST_PHOTOS
         fitted = resolved.model or source.fit(names, fewest)
@@ -246,7 +268,8 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
         with IndexWriter.create(
             plan.index, root=root.resolve(), model=fitted.name, fingerprint=fitted.fingerprint,
             settings=settings.to_json(), weights=model_bytes(fitted),
-            exact=settings.form == "published", replace=True,
+            exact=settings.form == "published",
+            retriever=retriever.row(plan.index) if retriever else None, replace=True,
         ) as writer:  # fmt: skip
             photos = source.describe(names, fitted)
             store_photos(writer, photos, plan.positions, report, plan.indexed)

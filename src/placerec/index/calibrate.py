@@ -19,7 +19,7 @@ import numpy as np
 from placerec.errors import NotFound, PhotoError
 from placerec.index.reader import Entry, IndexReader, StoredPatches
 from placerec.method.confidence import Calibration, evidence, map_odds, radii
-from placerec.method.ranking import best_first, shortlist
+from placerec.method.ranking import best_first, ranked_by, shortlist, similarities
 from placerec.method.scores import match_candidates, score_matches
 from placerec.method.where import fused_position
 from placerec.models.foreign import foreign_maps
@@ -116,6 +116,7 @@ class _Calibrator:
         self._reader, self._model, self._runtime = reader, model, runtime
         self._entries, self._places = reader.entries, Places(reader.entries)
         self._descriptors = reader.global_descriptors()
+        self._retrieval = reader.retrieval_descriptors()
 
     def run(self, elsewhere: Array) -> Calibration:
         """Ask all queries and return the calibration."""
@@ -139,11 +140,23 @@ class _Calibrator:
             self._runtime.progress(f"calibrating: {stage}", len(results), len(items))
         return [result for result in results if result is not None]
 
-    def _ask(self, features: Array, without: Collection[int] = ()) -> _Asked:
-        """Return the answer to a feature map (h, w, C), without some rows."""
-        query = self._model.describe_map(features, stride=1)
-        descriptors, count = self._descriptors, self._model.settings.candidates
-        order, cosines = shortlist(query.global_descriptor, descriptors, count + len(without))
+    def _ask(
+        self, features: Array, without: Collection[int] = (), row: int | None = None
+    ) -> _Asked:
+        """Return the answer to a feature map (h, w, C), without some rows.
+
+        If it is that of a ``row``, the retriever of the index makes the shortlist. There are only
+        feature maps of the photos from elsewhere, so our global descriptor makes theirs.
+        """
+        query, retrieval = self._model.describe_map(features, stride=1), None
+        if row is not None and self._retrieval is not None:
+            retrieval = self._retrieval
+            query = replace(query, retrieval_descriptor=retrieval[row])
+        vector, vectors = ranked_by(query, self._descriptors, retrieval)
+        count = self._model.settings.candidates
+        order, cosines = shortlist(vector, vectors, count + len(without))
+        if retrieval is not None:
+            cosines = similarities(query.global_descriptor, self._descriptors[order])
         chosen = [place for place, row in enumerate(order.tolist()) if row not in without][:count]
         stored = self._reader.read_patches(order[chosen].tolist())
         matched = match_candidates(query.patches, stored, 1, StoredPatches.decode)
@@ -167,7 +180,7 @@ class _Calibrator:
                 photo = self._model.read(self._reader.photo_path(entry.name), entry.name)
             except (PhotoError, NotFound):
                 return None
-            asked = self._ask(self._model.feature_map(photo.pixels), copies)
+            asked = self._ask(self._model.feature_map(photo.pixels), copies, row)
             positions = [self._entries[row].position for row in asked.rows]
             where = fused_position(positions, asked.scores)
             metres = distance(where, entry.position) if where and entry.position else math.inf

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +33,10 @@ READ_BYTES = 1 << 28  # at most about 256 MB of descriptors are read in one tran
 _DESCRIPTOR_BYTES = """
 SELECT (SELECT TOTAL(LENGTH(descriptor)) FROM photos)
     + (SELECT TOTAL(LENGTH(descriptors)) FROM patches)"""
+_RETRIEVAL_BYTES = "SELECT TOTAL(LENGTH(descriptor)) FROM retrieval"
+_RETRIEVAL = """
+SELECT photos.seal, retrieval.descriptor FROM photos JOIN retrieval ON retrieval.photo = photos.id
+"""
 _PATCHES = """
 SELECT patches.ordinal, patches.descriptors
 FROM photos JOIN patches ON patches.photo = photos.id
@@ -58,10 +62,10 @@ class Entry:
 class IndexInfo:
     """What an index states: ``root`` is the absolute photo folder, ``bytes`` the size of the file.
 
-    ``bytes_per_photo`` is the mean size of a photo's stored descriptors, global and patches, as in
-    an evaluation; the model in the file is not counted. ``format`` is 5 for descriptors stored as
-    int8, 6 for float32. ``leftovers`` are the names of files beside the index that a killed program
-    has left, or that a program at work has.
+    ``bytes_per_photo`` is the mean size of a photo's stored descriptors, as in an evaluation; the
+    model in the file is not counted. ``format`` is 7 for descriptors stored as int8, 8 for float32,
+    9 and 10 for the same with a ``retriever`` (its name; empty without one). ``leftovers`` are the
+    names of files beside the index that a killed program has left, or that a program at work has.
     """
 
     photos: int
@@ -75,6 +79,8 @@ class IndexInfo:
     format: int
     calibration: Calibration = field(repr=False)
     leftovers: tuple[str, ...] = ()
+    retriever: str = ""
+    retriever_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +110,11 @@ class IndexReader:
         self._photos = _intact_photos(connection, path, collection)
         version = schema.format_of(connection)
         ((descriptor_bytes,),) = connection.execute(_DESCRIPTOR_BYTES).fetchall()
+        self.retriever = schema.RetrieverRow.read(connection, path)
+        if self.retriever:
+            descriptor_bytes += connection.execute(_RETRIEVAL_BYTES).fetchone()[0]
         connection.execute("COMMIT")
-        self._dtype = schema.FORMATS[version]
+        self._dtype = schema.DTYPES[version]
         self.entries: tuple[Entry, ...] = tuple(
             Entry(
                 os.fsdecode(row.name), row.sha256, row.position, bool(row.gps_damaged),
@@ -126,6 +135,8 @@ class IndexReader:
             format=version,
             calibration=collection.calibration_of(path),
             leftovers=leftovers(path),
+            retriever=self.retriever.name if self.retriever else "",
+            retriever_fingerprint=self.retriever.fingerprint if self.retriever else "",
         )
 
     @classmethod
@@ -138,13 +149,24 @@ class IndexReader:
 
     def global_descriptors(self) -> Array:
         """Return the global descriptors (N, G) float32 in the order of ``entries``."""
-        blobs: dict[Any, Any] = dict(self._read("SELECT seal, descriptor FROM photos"))
+        return self._vectors("SELECT seal, descriptor FROM photos", lambda seal: seal)
+
+    def retrieval_descriptors(self) -> Array | None:
+        """Return the retriever's descriptors (N, R) float32, or ``None`` without a retriever."""
+        return self._vectors(_RETRIEVAL, self.retriever.key) if self.retriever else None
+
+    def _vectors(self, query: str, key: Callable[[bytes], bytes]) -> Array:
+        """Return a vector of each photo, (N, D) float32, from a query for pairs of seal and blob.
+
+        ``key`` returns the codec key of a photo's vector from its seal.
+        """
+        blobs: dict[Any, Any] = dict(self._read(query))
         rows: list[Array] = []
         for photo in self._photos:
             if photo.seal not in blobs:
                 raise self._missing(photo)
             blob = blobs.pop(photo.seal)
-            rows.append(codec.stored_vector(blob, photo.seal, self._path, self._dtype))
+            rows.append(codec.stored_vector(blob, key(photo.seal), self._path, self._dtype))
             if len(rows[-1]) != len(rows[0]):
                 raise DamagedIndex(self._path, "global descriptors of different lengths")
         return codec.unit_rows(np.stack(rows))

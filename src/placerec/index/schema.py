@@ -5,7 +5,8 @@ trigger or an extra table can make SQLite run foreign expressions, so the stored
 with ours, text by text.
 
 The format of an index (SQLite's ``user_version``) states how its descriptors are stored: 7 as int8,
-8 as float32. Earlier formats did not store the calibration as it is now.
+8 as float32. 9 and 10 are the same with two more tables: the retriever, and its descriptor of each
+photo. Earlier formats did not store the calibration as it is now.
 
 A ``seal`` detects damage of a row: 16 bytes of BLAKE2b over the row's other values. The seal of a
 photo is the key of its blobs (codec.py). The sum of all seals modulo 2**128 is the ``digest`` of
@@ -30,7 +31,8 @@ from placerec.method.confidence import Calibration
 from placerec.records import Position
 
 APPLICATION_ID = 0x504C5243  # "PLRC", at byte 68 of the file
-FORMATS = {7: Dtype.INT8, 8: Dtype.FLOAT32}  # user_version, and the dtype of descriptors
+DTYPES = {7: Dtype.INT8, 8: Dtype.FLOAT32, 9: Dtype.INT8, 10: Dtype.FLOAT32}  # by user_version
+WITH_RETRIEVER = (9, 10)  # of these formats
 PAGE_BYTES = 4096
 SEAL_BYTES = 16
 DIGEST_MODULUS = 2**128
@@ -74,10 +76,20 @@ TABLES = {
   UNIQUE (photo, ordinal)
 ) STRICT""",
 }
-_INDEXED = ("photos", "patches")  # SQLite adds an index for each UNIQUE
-_SCHEMA = {("table", name, name, sql) for name, sql in TABLES.items()} | {
-    ("index", f"sqlite_autoindex_{table}_1", table, None) for table in _INDEXED
+RETRIEVER_TABLES = {
+    "retriever": """CREATE TABLE retriever (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  name TEXT NOT NULL,
+  fingerprint TEXT NOT NULL,
+  source BLOB NOT NULL,
+  seal BLOB NOT NULL
+) STRICT""",
+    "retrieval": """CREATE TABLE retrieval (
+  photo INTEGER PRIMARY KEY,
+  descriptor BLOB NOT NULL
+) STRICT""",
 }
+_INDEXED = ("photos", "patches")  # SQLite adds an index for each UNIQUE
 
 
 def seal(*values: bytes | str | int | float | None) -> bytes:
@@ -91,13 +103,21 @@ def patch_key(photo_seal: bytes, ordinal: int) -> bytes:
     return photo_seal + ordinal.to_bytes(4, "little")
 
 
-def create_tables(connection: sqlite3.Connection, dtype: Dtype) -> None:
+def create_tables(connection: sqlite3.Connection, dtype: Dtype, *, retriever: bool) -> None:
     """Create the tables of an index with descriptors of ``dtype`` in the open transaction."""
-    (version,) = (version for version, stored in FORMATS.items() if stored is dtype)
+    (version,) = (
+        version for version, stored in DTYPES.items()
+        if stored is dtype and (version in WITH_RETRIEVER) == retriever
+    )  # fmt: skip
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={version}")
-    for sql in TABLES.values():
+    for sql in _tables(version).values():
         connection.execute(sql)
+
+
+def _tables(version: int) -> dict[str, str]:
+    """Return the text of each table of a format by its name."""
+    return TABLES | (RETRIEVER_TABLES if version in WITH_RETRIEVER else {})
 
 
 def check_header(connection: sqlite3.Connection, path: Path) -> None:
@@ -106,27 +126,31 @@ def check_header(connection: sqlite3.Connection, path: Path) -> None:
     if application != APPLICATION_ID:
         raise NotAnIndex(path, "a database of another program")
     version = format_of(connection)
-    if version not in FORMATS:
+    if version not in DTYPES:
         remedy = (
             "update placerec to read it"
-            if version > max(FORMATS)
+            if version > max(DTYPES)
             else "delete it and build it again from the photos: placerec index build INDEX FOLDER"
         )
-        formats = " or ".join(map(str, FORMATS))
+        formats = f"{min(DTYPES)} to {max(DTYPES)}"
         raise ModelMismatch(path, f"index format {version}", f"index format {formats}", remedy)
 
 
 def format_of(connection: sqlite3.Connection) -> int:
-    """Return the format that a file states; one of ``FORMATS`` after ``check_header``."""
+    """Return the format that a file states; one of ``DTYPES`` after ``check_header``."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def check_tables(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file whose tables, indexes, views or triggers are not exactly ours."""
+    tables = _tables(format_of(connection)).items()
+    ours = {("table", name, name, sql) for name, sql in tables} | {
+        ("index", f"sqlite_autoindex_{table}_1", table, None) for table in _INDEXED
+    }
     query = "SELECT type, name, tbl_name, sql FROM sqlite_schema LIMIT ?"
-    stored = set(connection.execute(query, (len(_SCHEMA) + 1,)))
-    if stored != _SCHEMA:
-        names = sorted(str(name)[:60] for _, name, _, _ in stored ^ _SCHEMA)
+    stored = set(connection.execute(query, (len(ours) + 1,)))
+    if stored != ours:
+        names = sorted(str(name)[:60] for _, name, _, _ in stored ^ ours)
         raise DamagedIndex(path, f"unexpected tables: {', '.join(names)}")
 
 
@@ -193,6 +217,37 @@ class Collection(NamedTuple):
     def root_of(self, path: Path) -> Path:
         """Return the absolute photo folder of the index at ``path``."""
         return Path(os.path.normpath(path.resolve().parent / os.fsdecode(self.root)))
+
+
+class RetrieverRow(NamedTuple):
+    """The row about the retriever of an index.
+
+    ``source`` is its name in the registry, or the path of its file relative to the folder of the
+    index; it is empty for an object that only a program has.
+    """
+
+    name: str
+    fingerprint: str
+    source: bytes
+
+    @classmethod
+    def read(cls, connection: sqlite3.Connection, path: Path) -> Self | None:
+        """Return the row, or ``None`` for a format without; raise DamagedIndex if it changed."""
+        if format_of(connection) not in WITH_RETRIEVER:
+            return None
+        query = "SELECT seal, name, fingerprint, source FROM retriever WHERE id = 1"
+        stored = connection.execute(query).fetchone()
+        if stored is None or seal(*stored[1:]) != stored[0]:
+            raise DamagedIndex(path, "the row about the retriever is missing or has changed")
+        return cls(*stored[1:])
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Store the row with its seal."""
+        connection.execute("INSERT INTO retriever VALUES (1, ?, ?, ?, ?)", (*self, seal(*self)))
+
+    def key(self, photo_seal: bytes) -> bytes:
+        """Return the codec key of a photo's descriptor by this retriever."""
+        return photo_seal + seal(*self)
 
 
 class PhotoRow(NamedTuple):

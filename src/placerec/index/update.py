@@ -20,6 +20,7 @@ from placerec.index.calibrate import is_outgrown
 from placerec.index.index_model import model_of_index
 from placerec.index.new_photos import write_photos
 from placerec.index.reader import Entry, IndexReader
+from placerec.index.retriever import AnyRetriever, retriever_of_index
 from placerec.index.writer import IndexWriter
 from placerec.models.photo_source import PhotoSource
 from placerec.models.resolve import AUTO
@@ -42,6 +43,7 @@ def add_photos(
     positions: str | Path | Mapping[str, Position] | None = None,
     time_offset: float = 0.0,
     model: str | Trunk = AUTO,
+    retriever: AnyRetriever | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Report:
     """Add photos or folders of photos. Unchanged photos stay; changed ones are described again.
@@ -52,7 +54,8 @@ def add_photos(
     never in place of another file; if the index is busy, they stay there: call again.
 
     ``positions`` and ``time_offset`` as in ``build_index``; a track gives positions to photos
-    that have none. ``model`` is only required for an index with a trunk from outside placerec.
+    that have none. ``model`` is only required for an index with a trunk from outside placerec, and
+    ``retriever`` for one that was built with an object.
     """
     index = path_of(index)
     require_runtime(runtime)
@@ -75,7 +78,7 @@ def add_photos(
                 ignored[kind] += files
         else:
             names.append(_name_in_index(path, root))
-    report = _update(index, _Changes(root, names), table, model, runtime)
+    report = _update(index, _Changes(root, names), table, model, retriever, runtime)
     report.note("rows_without_photo", table.unmatched({*indexed, *names}))
     report.note_left_out(ignored)
     return report
@@ -110,6 +113,7 @@ def refresh_index(
     *,
     folder: str | Path | None = None,
     model: str | Trunk = AUTO,
+    retriever: AnyRetriever | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Report:
     """Bring an index up to date with its folder: new, changed, renamed and deleted photos.
@@ -118,7 +122,7 @@ def refresh_index(
     indexed one whose name is gone, or has another content now, is that photo under another name.
     Photos below a folder that cannot be read stay as they are; a notice names them. Raises
     ``FolderGone`` if the folder of the index does not exist, and ``UsageError`` if ``folder`` has
-    none of its photos; then nothing changes.
+    none of its photos; then nothing changes. ``model`` and ``retriever`` as in ``add_photos``.
     """
     index = path_of(index)
     require_runtime(runtime)
@@ -137,7 +141,7 @@ def refresh_index(
             f"{root}: none of its {len(content.photos)} photos is one of the {len(entries)} photos "
             f"of the index; give the folder to which they were moved"
         )
-    report = _update(index, changes, Positions(), model, runtime)
+    report = _update(index, changes, Positions(), model, retriever, runtime)
     report.note_left_out(content.left_out)
     report.note("not_looked_at", kept)
     return report
@@ -200,10 +204,16 @@ def _compared(entries: Sequence[Entry], photos: list[str], old: Path, root: Path
 
 
 def _update(
-    index: Path, changes: _Changes, positions: Positions, asked: str | Trunk, runtime: Runtime
+    index: Path,
+    changes: _Changes,
+    positions: Positions,
+    asked: str | Trunk,
+    given: AnyRetriever | None,
+    runtime: Runtime,
 ) -> Report:
     with IndexReader.open(index) as reader:
         model = model_of_index(reader, index, asked, runtime.one_thread)
+        retriever = retriever_of_index(reader, index, given, runtime.one_thread)
         old_root, entries = reader.info.root, reader.entries
     gone = {*changes.moves, *changes.deleted}
     indexed = {entry.name: entry for entry in entries if entry.name not in gone}
@@ -220,7 +230,7 @@ def _update(
     report.unchanged = len(names) - len(pending) - report.moved
     with (
         single_threaded_blas(),
-        PhotoSource(root, model.trunk, model.settings, runtime) as source,
+        PhotoSource(root, model.trunk, model.settings, runtime, retriever) as source,
         IndexWriter.open(index) as writer,
     ):
         if root != old_root:

@@ -7,7 +7,7 @@ its seal, and each blob is decoded.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -36,7 +36,7 @@ def verify(path: Path | str) -> list[str]:
 def findings(connection: sqlite3.Connection, path: Path) -> list[str]:
     """Return what is wrong with the index of an open connection."""
     result: list[str] = []
-    for check in (_structure, _collection, _photos, _descriptors, _patches):
+    for check in (_structure, _collection, _photos, _descriptors, _retrieval, _patches):
         try:
             with translated(path):
                 for finding in islice(check(connection, path), MOST_FINDINGS):
@@ -73,22 +73,43 @@ def _photos(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
 
 
 def _descriptors(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
-    photos, dtype = _intact(connection), schema.FORMATS[schema.format_of(connection)]
-    widths = set()
-    for number, blob in connection.execute("SELECT id, descriptor FROM photos"):
+    query = "SELECT id, descriptor FROM photos"
+    yield from _vectors(connection, path, query, "global descriptor", lambda seal: seal)
+
+
+def _retrieval(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
+    if retriever := schema.RetrieverRow.read(connection, path):
+        query = "SELECT photo, descriptor FROM retrieval"
+        yield from _vectors(connection, path, query, "descriptor of the retriever", retriever.key)
+        query = "SELECT COUNT(*) FROM retrieval WHERE photo NOT IN (SELECT id FROM photos)"
+        if foreign := connection.execute(query).fetchone()[0]:
+            yield f"{foreign} descriptors of the retriever without a photo"
+
+
+def _vectors(
+    connection: sqlite3.Connection, path: Path, query: str, what: str,
+    key: Callable[[bytes], bytes],
+) -> Iterator[str]:  # fmt: skip
+    """Check the vector of each photo; ``query`` gives their numbers and blobs."""
+    photos, dtype = _intact(connection), schema.DTYPES[schema.format_of(connection)]
+    widths, missing = set(), set(photos)
+    for number, blob in connection.execute(query):
         if number not in photos:
             continue
+        missing.discard(number)
         seal, row = photos[number].seal, photos[number].row
         try:
-            widths.add(len(codec.stored_vector(blob, seal, path, dtype)))
+            widths.add(len(codec.stored_vector(blob, key(seal), path, dtype)))
         except Damaged as error:
-            yield f"photo {row.display!r:.200}: global descriptor: {error}"
+            yield f"photo {row.display!r:.200}: {what}: {error}"
+    for number in sorted(missing):
+        yield f"photo {photos[number].row.display!r:.200}: its {what} is missing"
     if len(widths) > 1:
-        yield f"global descriptors of different lengths: {sorted(widths)}"
+        yield f"{what}s of different lengths: {sorted(widths)}"
 
 
 def _patches(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
-    photos, dtype = _intact(connection), schema.FORMATS[schema.format_of(connection)]
+    photos, dtype = _intact(connection), schema.DTYPES[schema.format_of(connection)]
     stored: dict[int, set[int]] = {number: set() for number in photos}
     query = "SELECT photo, ordinal, descriptors FROM patches"
     for number, ordinal, blob in connection.execute(query):

@@ -35,6 +35,10 @@ _INSERT_PHOTO = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_PATCHES = "INSERT INTO patches (photo, ordinal, descriptors) VALUES (?, ?, ?)"
+_WIDTHS = {  # bytes of a descriptor that is stored already
+    "global descriptor": "SELECT length(descriptor) FROM photos LIMIT 1",
+    "descriptor of the retriever": "SELECT length(descriptor) FROM retrieval LIMIT 1",
+}
 
 
 class IndexWriter:
@@ -45,10 +49,11 @@ class IndexWriter:
         path: Path,
         connection: sqlite3.Connection,
         dtype: codec.Dtype,
+        retriever: schema.RetrieverRow | None,
         staged: publish.Staging | None = None,
     ) -> None:
         self._path, self._connection, self._staged = path, connection, staged
-        self._dtype = dtype
+        self._dtype, self._retriever = dtype, retriever
         self._collection: schema.Collection | None = None  # None: no batch is open
         self._ended = ""  # why it cannot be used any longer
 
@@ -63,9 +68,10 @@ class IndexWriter:
         settings: str,
         weights: bytes,
         exact: bool = False,
+        retriever: schema.RetrieverRow | None = None,
         replace: bool = False,
     ) -> Self:
-        """Begin an index of the photos below ``root``, described by one model.
+        """Begin an index of the photos below ``root``, described by one model and a ``retriever``.
 
         ``fingerprint`` is the hex text of the model, ``settings`` its JSON text and ``weights`` its
         bytes; this class does not interpret them. Descriptors are stored as int8, or with ``exact``
@@ -81,10 +87,12 @@ class IndexWriter:
         blob = codec.encode_bytes(weights, row.weights_key())
         dtype = codec.Dtype.FLOAT32 if exact else codec.Dtype.INT8
         staged = publish.claim(path, replace=replace)
-        writer = cls(path, staged.connection, dtype, staged)
+        writer = cls(path, staged.connection, dtype, retriever, staged)
         with on_error(writer.close), translated(path):
-            schema.create_tables(staged.connection, dtype)
+            schema.create_tables(staged.connection, dtype, retriever=retriever is not None)
             row.write(staged.connection)
+            if retriever:
+                retriever.write(staged.connection)
             staged.connection.execute("INSERT INTO weights VALUES (1, ?)", (blob,))
             staged.connection.execute("COMMIT")
         return writer
@@ -97,8 +105,9 @@ class IndexWriter:
         """
         path = Path(path)
         connection = open_checked(path, "rw")
-        writer = cls(path, connection, schema.FORMATS[schema.format_of(connection)])
+        writer = cls(path, connection, schema.DTYPES[schema.format_of(connection)], None)
         with on_error(writer.close), translated(path):
+            writer._retriever = schema.RetrieverRow.read(connection, path)
             writer._collection = schema.Collection.read(connection, path)
         return writer
 
@@ -124,21 +133,41 @@ class IndexWriter:
             codec.encode_patches(patches, schema.patch_key(mark, ordinal), self._dtype)
             for ordinal, patches in enumerate(features.patches)
         ]
-        with self._batch():
-            query = "SELECT length(descriptor) FROM photos LIMIT 1"
-            first = self._connection.execute(query).fetchone()
-        width = first[0] if first and first[0] else len(descriptor)
-        if len(descriptor) != width:
-            raise UsageError(
-                f"{name!r}: its global descriptor has {len(descriptor)} bytes, those of the other "
-                f"photos {width}; describe all photos of an index with one model"
-            )
+        retrieval = self._retrieval_of(name, features, mark)
+        self._check_width(name, "global descriptor", descriptor)
+        if retrieval:
+            self._check_width(name, "descriptor of the retriever", retrieval)
         with self._batch() as collection:
             collection = self._delete(row.name, collection)
             photo = self._connection.execute(_INSERT_PHOTO, (*row, mark, descriptor)).lastrowid
             rows = ((photo, ordinal, blob) for ordinal, blob in enumerate(sets))
             self._connection.executemany(_INSERT_PATCHES, rows)
+            if retrieval:
+                self._connection.execute("INSERT INTO retrieval VALUES (?, ?)", (photo, retrieval))
             self._collection = collection.with_photo(mark)
+
+    def _retrieval_of(self, name: str, features: Features, mark: bytes) -> bytes | None:
+        """Return the retriever's descriptor as it is stored; ``None`` without a retriever."""
+        vector = features.retrieval_descriptor
+        if (vector is None) != (self._retriever is None):
+            have = "has" if self._retriever else "does not have"
+            raise UsageError(
+                f"{name!r}: this index {have} a retriever; describe its photos accordingly"
+            )
+        if vector is None or self._retriever is None:
+            return None
+        return codec.encode_vector(vector, self._retriever.key(mark), self._dtype)
+
+    def _check_width(self, name: str, what: str, blob: bytes) -> None:
+        """Raise ``UsageError`` if a stored descriptor has another length than that of a photo."""
+        with self._batch():
+            first = self._connection.execute(_WIDTHS[what]).fetchone()
+        width = first[0] if first and first[0] else len(blob)
+        if len(blob) != width:
+            raise UsageError(
+                f"{name!r}: its {what} has {len(blob)} bytes, those of the other photos {width}; "
+                f"describe all photos of an index with one model"
+            )
 
     def remove(self, name: str) -> bool:
         """Remove a photo; return False if there is none of that name."""
@@ -178,6 +207,11 @@ class IndexWriter:
         sets = run(query, (number,)).fetchall()
         if [ordinal for ordinal, _, _ in sets] != list(range(row.patch_sets)):
             raise DamagedIndex(path, f"descriptors of {row.display!r} are missing")
+        if self._retriever:
+            query = "SELECT descriptor FROM retrieval WHERE photo = ?"
+            (blob,) = run(query, (number,)).fetchone() or (None,)
+            blob = codec.with_key(blob, self._retriever.key(old), self._retriever.key(new), path)
+            run("UPDATE retrieval SET descriptor = ? WHERE photo = ?", (blob, number))
         for ordinal, patches, blob in sets:
             key, new_key = schema.patch_key(old, ordinal), schema.patch_key(new, ordinal)
             blob = codec.with_key(blob, key, new_key, path)
@@ -279,6 +313,8 @@ class IndexWriter:
             if photo.damage:
                 raise DamagedIndex(self._path, photo.damage)
             self._connection.execute("DELETE FROM patches WHERE photo = ?", (photo.number,))
+            if self._retriever:
+                self._connection.execute("DELETE FROM retrieval WHERE photo = ?", (photo.number,))
             self._connection.execute("DELETE FROM photos WHERE id = ?", (photo.number,))
             collection = collection.with_photo(photo.seal, -1)
         return collection

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from placerec.records import Array
+from placerec.errors import UsageError
+from placerec.records import Array, Features
 
 
 def best_first(scores: Array, axis: int = -1) -> Array:
@@ -21,6 +22,27 @@ def best_first(scores: Array, axis: int = -1) -> Array:
     return order
 
 
+def similarities(query: Array, database: Array) -> Array:
+    """Return the cosines (N,) float64 of the rows of ``database`` (N, G) to ``query`` (G,)."""
+    # einsum, not a matrix product: it sums every row alike, so equal photos stay exactly equal.
+    similar: Array = np.einsum("ng,g->n", database, query).astype(np.float64)
+    return similar
+
+
+def ranked_by(
+    query: Features, descriptors: Array, retrieval_descriptors: Array | None
+) -> tuple[Array, Array]:
+    """Return what a shortlist is made of: a vector of the query, and a row of each photo.
+
+    They are those of the retriever if the photos have one; else the global ``descriptors`` (N, G).
+    """
+    if retrieval_descriptors is None:
+        return query.global_descriptor, descriptors
+    if query.retrieval_descriptor is None:
+        raise UsageError("the query was not described by the retriever of the index; describe it")
+    return query.retrieval_descriptor, retrieval_descriptors
+
+
 def shortlist(
     query: Array, database: Array, count: int, preferred: Array | None = None
 ) -> tuple[Array, Array]:
@@ -30,8 +52,7 @@ def shortlist(
     Of rows of equal similarity the ``preferred`` ones (N,) bool come first; else they keep their
     order.
     """
-    # einsum, not a matrix product: it sums every row alike, so equal photos stay exactly equal.
-    similarity = np.einsum("ng,g->n", database, query).astype(np.float64)
+    similarity = similarities(query, database)
     if preferred is None:
         order = best_first(similarity)[:count]
     else:

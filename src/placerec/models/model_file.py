@@ -19,6 +19,7 @@ import numpy as np
 from placerec.errors import NotFound, UnsafeWeights, UsageError, import_package
 from placerec.files import atomic_write, is_file, path_of
 from placerec.models.model import Fitted, Model, fitted_tensors
+from placerec.models.published import model_path
 from placerec.models.tensors import Tensors
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
@@ -46,7 +47,10 @@ def save_model(model: Model, path: str | Path) -> None:
 
 
 def load_model(path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> Model:
-    """Return the model in the file ``path``; its trunk is opened by name."""
+    """Return the model in the file ``path``; its trunk is opened by name.
+
+    ``path`` may be the name of a published model that is on this machine (``mapillary-512``).
+    """
     require_runtime(runtime)
     path = _existing(path)
     read_header(path)  # refuses a file that is something else before it is read as a whole
@@ -167,7 +171,7 @@ def tensors_sha256(tensors: Mapping[str, Array]) -> str:
 
 
 def _existing(path: str | Path) -> Path:
-    path = path_of(path)
+    path = model_path(path)
     if not is_file(path):
         remedy = "make one: placerec fit PHOTOS"
         raise NotFound(path, "no such model file", remedy)

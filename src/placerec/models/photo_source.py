@@ -38,7 +38,8 @@ Content = TypeVar("Content", Features, Array)
 class SourcePhoto(Generic[Content]):
     """One photo as it was read, with its features or its feature map (h, w, C).
 
-    ``taken`` and ``gps_damaged`` as in ``Photo``; ``blank``: it has no structure.
+    ``taken`` and ``gps_damaged`` as in ``Photo``; ``blank``: it has no structure. ``retrieval`` is
+    the descriptor (R,) of a retriever, if there is one.
     """
 
     name: str
@@ -48,6 +49,7 @@ class SourcePhoto(Generic[Content]):
     gps_damaged: bool
     blank: bool
     features: Content = field(repr=False)
+    retrieval: Array | None = field(default=None, repr=False)
 
 
 Described = SourcePhoto[Features]
@@ -58,11 +60,15 @@ class PhotoSource:
     """The photos below ``root``, seen by one trunk at the image size of ``settings``.
 
     Photo names are paths relative to ``root``. The feature maps of a fit are stored until
-    ``close``, so no photo passes through the trunk twice.
+    ``close``, so no photo passes through the trunk twice. ``retrieve`` turns the pixels of a photo
+    into the descriptor of a retriever; it sees as many pixels as the trunk uses.
     """
 
-    def __init__(self, root: Path, trunk: Trunk, settings: AnySettings, runtime: Runtime) -> None:
-        self._root, self._trunk, self._settings = root, trunk, settings
+    def __init__(
+        self, root: Path, trunk: Trunk, settings: AnySettings, runtime: Runtime,
+        retrieve: Callable[[Array], Array] | None = None,
+    ) -> None:  # fmt: skip
+        self._root, self._trunk, self._settings, self._retrieve = root, trunk, settings, retrieve
         self._threads, self._progress = runtime.cores, runtime.progress
         self._maps = FeatureMaps()
         self._read: dict[str, Mapped | PhotoError] = {}
@@ -111,6 +117,7 @@ class PhotoSource:
             features = model.describe_map(np.asarray(photo.features))
             if photo.blank and model.settings.form == "own":
                 features = model.blank(features)
+            features = replace(features, retrieval_descriptor=photo.retrieval)
             return SourcePhoto(
                 name, photo.sha256, photo.position, photo.taken, photo.gps_damaged, photo.blank,
                 features,
@@ -139,7 +146,8 @@ class PhotoSource:
         self, names: Sequence[str], stage: str, *, mirrored: bool = False
     ) -> Iterator[Array]:
         """Yield the feature maps of photos with structure, one at a time; none is stored."""
-        for name, photo in self._each(partial(self._map, mirrored=mirrored), names, stage):
+        only_map = partial(self._map, mirrored=mirrored, retrieve=False)
+        for name, photo in self._each(only_map, names, stage):
             if isinstance(photo, PhotoError):
                 self._read.setdefault(name, photo)
             elif not photo.blank:
@@ -154,7 +162,9 @@ class PhotoSource:
             self._progress(stage, done, len(names))
             yield name, result
 
-    def _map(self, name: str, *, mirrored: bool = False) -> Mapped | PhotoError:
+    def _map(
+        self, name: str, *, mirrored: bool = False, retrieve: bool = True
+    ) -> Mapped | PhotoError:
         size = self._settings.image_size
         try:
             photo = decode(self._root / name, name, self._trunk.preprocessing(size).shrink_to)
@@ -167,6 +177,7 @@ class PhotoSource:
         return SourcePhoto(
             name, photo.sha256, photo.position, photo.taken, photo.gps_damaged,
             not has_structure(photo.pixels), features,
+            self._retrieve(photo.pixels) if self._retrieve and retrieve else None,
         )  # fmt: skip
 
 

@@ -6,6 +6,8 @@
 * ``efficientnet-lite0``, ``vgg16`` or an ONNX file: that trunk, fitted on the photos at hand.
 * a ``.safetensors`` file that ``placerec fit``, ``train`` or ``weights import`` wrote. It has its
   own settings; a named method changes those that can still be changed.
+* the name of a published model, such as ``mapillary-512`` (``published``), which ``placerec weights
+  download`` put on this machine: its file.
 * a ``Trunk`` object (such as ``TorchTrunk``), in the library only.
 
 A file is a ``str`` or a ``Path``.
@@ -31,6 +33,7 @@ from placerec.models.model_file import (
     read_header,
     read_settings,
 )
+from placerec.models.published import PUBLISHED, is_model_name
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import METHODS, AnySettings, Settings, named_settings, require_settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
@@ -108,8 +111,8 @@ def resolve(
             raise UsageError(
                 f"PCA to {settings.global_dim} dimensions: no model is named, and a PCA of this "
                 f"size neither ships nor is fitted while an index is built; fit a model with "
-                f"placerec fit, or import one with placerec weights import, and give its file as "
-                f"model"
+                f"placerec fit, or get one with placerec weights download or placerec weights "
+                f"import, and give it as model"
             )
         trunk = open_trunk(settings.trunk, runtime)
         return Resolved(trunk, generic_if_few=settings.trunk == DEFAULT_TRUNK)
@@ -123,8 +126,8 @@ def resolve(
             f"model {model!r}: a PyTorch checkpoint; import it first: placerec weights import "
             f"{model} MODEL.safetensors; then give MODEL.safetensors as model"
         )
-    if model != GENERIC and ending != ".safetensors":
-        choices = ", ".join((AUTO, GENERIC, *TRUNKS))
+    if model != GENERIC and not _is_model_file(model):
+        choices = ", ".join((AUTO, GENERIC, *TRUNKS, *filter(is_model_name, PUBLISHED)))
         raise UsageError(f"model {model!r}: choose {choices}, an .onnx or a .safetensors file")
     ready = generic_model(runtime) if model == GENERIC else load_model(Path(model), runtime)
     return Resolved(ready.trunk, ready)
@@ -136,7 +139,7 @@ def settings_for(model: AnyModel = AUTO, method: str | None = None, **changes: A
     Without a method a model file has its own settings; everything else has those of ``default``.
     """
     settings = named_settings(method or "default")
-    if isinstance(model, str | Path) and str(model).lower().endswith(".safetensors"):
+    if isinstance(model, str | Path) and _is_model_file(model):
         own = read_settings(model)
         settings = _on_weights(own, settings, method) if method else own
     return settings.replace(**changes)
@@ -148,6 +151,10 @@ def settings_or_own(settings: AnySettings | None, model: AnyModel) -> AnySetting
         return settings_for(model)
     require_settings(settings)
     return settings
+
+
+def _is_model_file(model: str | Path) -> bool:
+    return is_model_name(model) or str(model).lower().endswith(".safetensors")
 
 
 def _on_weights(own: AnySettings, named: AnySettings, method: str) -> AnySettings:

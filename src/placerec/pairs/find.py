@@ -128,12 +128,11 @@ class _Asker:
         return Pair(first.name, second.name, score, confidence, metres)
 
     def _stored(self, row: int) -> Features:
-        index = self.recognizer.index
-        return Features(self.recognizer.global_descriptors[row], index.patches(row))
+        return self.recognizer.stored(row)
 
     def _described(self, name: str) -> Features:
         photo = self.recognizer.read(self.recognizer.index.photo_path(name))
-        return self.recognizer.model.describe(photo.pixels, stride=1)
+        return self.recognizer.describe(photo.pixels)
 
 
 def _in_sequence(names: Sequence[str], count: int) -> Iterator[Names]:

@@ -22,7 +22,8 @@ from placerec.index.calibrate import FEWEST_PHOTOS, Places, no_confidence, too_f
 from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
-from placerec.method.ranking import rerank, shortlist
+from placerec.index.retriever import AnyRetriever, IndexRetriever, retriever_of_index
+from placerec.method.ranking import ranked_by, rerank, shortlist, similarities
 from placerec.method.scores import match_candidates, score_matches
 from placerec.method.where import fused_position
 from placerec.models.model import Model
@@ -47,7 +48,8 @@ class PlaceRecognizer:
     ``global_descriptors`` (N, G) float32 are in the order of ``index.entries``. ``blank`` has the
     rows of photos without structure, which are never an answer. ``located`` (N,) bool says which
     photos have a position. ``false_alarm`` is the share of photos from elsewhere that are taken for
-    one of the map. ``reopen`` opens the index again; it takes the recogniser that is open.
+    one of the map. ``reopen`` opens the index again; it takes the recogniser that is open. If the
+    index has a ``retriever``, its ``retrieval_descriptors`` (N, R) float32 make the shortlist.
     """
 
     index: IndexReader = field(repr=False)
@@ -59,6 +61,8 @@ class PlaceRecognizer:
     false_alarm: float = FALSE_ALARM
     blank: frozenset[int] = field(default=frozenset(), repr=False)
     reopen: Callable[[PlaceRecognizer], PlaceRecognizer] = field(kw_only=True, repr=False)
+    retriever: IndexRetriever | None = field(default=None, kw_only=True)
+    retrieval_descriptors: Array | None = field(default=None, kw_only=True, repr=False)
 
     @classmethod
     def open(
@@ -66,6 +70,7 @@ class PlaceRecognizer:
         index: str | Path,
         *,
         model: str | Trunk = AUTO,
+        retriever: AnyRetriever | None = None,
         runtime: Runtime = DEFAULT_RUNTIME,
         false_alarm: float = FALSE_ALARM,
         **changes: Any,
@@ -75,33 +80,41 @@ class PlaceRecognizer:
         ``false_alarm`` (between 0 and 1) is the share of photos from elsewhere that may be taken
         for one of the map.
 
-        An index contains its model; another ``model`` is refused. Raises ``NotFound``,
-        ``NotAnIndex``, ``DamagedIndex``, ``ModelMismatch`` or ``FixedByIndex``.
+        An index contains its model and names its retriever; another ``model`` or ``retriever`` is
+        refused. A retriever that is an object must be given. Raises ``NotFound``, ``NotAnIndex``,
+        ``DamagedIndex``, ``ModelMismatch`` or ``FixedByIndex``.
         """
         path = path_of(index)
         require_runtime(runtime)
         require(
             0.0 < require_number("false_alarm", false_alarm) < 1.0, "false_alarm", "between 0 and 1"
         )
-        return cls._opened(None, path, model, runtime, false_alarm, changes)
+        return cls._opened(None, path, (model, retriever), runtime, false_alarm, changes)
 
     @classmethod
     def _opened(
         cls,
         before: PlaceRecognizer | None,
         path: Path,
-        model: str | Trunk,
+        given: tuple[str | Trunk, AnyRetriever | None],
         runtime: Runtime,
         false_alarm: float,
         changes: dict[str, Any],
     ) -> PlaceRecognizer:
-        """Open the index; the model of the recogniser ``before`` stays if it is the same."""
+        """Open the index; the networks of the recogniser ``before`` stay if they are the same.
+
+        ``given`` are the model and the retriever of the caller.
+        """
         reader = IndexReader.open(path)
         with on_error(reader.close):
             if before and _model_facts(before.index) == _model_facts(reader):
                 inside = before.model
             else:
-                inside = model_of_index(reader, path, model, runtime)
+                inside = model_of_index(reader, path, given[0], runtime)
+            if before and before.index.retriever == reader.retriever:
+                retriever = before.retriever
+            else:
+                retriever = retriever_of_index(reader, path, given[1], runtime)
             settings = _query_settings(inside.settings, changes)
             _require_share(false_alarm, len(reader.info.calibration.foreign))
             descriptors = reader.global_descriptors()
@@ -112,12 +125,13 @@ class PlaceRecognizer:
             )
 
             def again(before: PlaceRecognizer) -> PlaceRecognizer:
-                return cls._opened(before, path, model, runtime, false_alarm, changes)
+                return cls._opened(before, path, given, runtime, false_alarm, changes)
 
             located = np.array([entry.position is not None for entry in reader.entries])
             return cls(
                 reader, inside, settings, descriptors, located, runtime.cores, false_alarm, blank,
-                reopen=again,
+                reopen=again, retriever=retriever,
+                retrieval_descriptors=reader.retrieval_descriptors(),
             )  # fmt: skip
 
     def read(self, path: str | Path) -> Photo:
@@ -139,7 +153,23 @@ class PlaceRecognizer:
             features = self.model.feature_map(read.pixels)
             if not has_structure(read.pixels):
                 return Answer(read.path, (), NOTHING)
-            return self.answer(read.path, self.model.describe_map(features, stride=1), top)
+            query = self._with_retrieval(self.model.describe_map(features, stride=1), read.pixels)
+            return self.answer(read.path, query, top)
+
+    def describe(self, pixels: Array) -> Features:
+        """Return the Features of a query (H, W, 3) uint8 RGB, with those of the retriever."""
+        return self._with_retrieval(self.model.describe(pixels, stride=1), pixels)
+
+    def _with_retrieval(self, features: Features, pixels: Array) -> Features:
+        if self.retriever is None:
+            return features
+        return replace(features, retrieval_descriptor=self.retriever(pixels))
+
+    def stored(self, row: int) -> Features:
+        """Return the stored Features of a photo of the index."""
+        vectors = self.retrieval_descriptors
+        retrieval = None if vectors is None else vectors[row]
+        return Features(self.global_descriptors[row], self.index.patches(row), retrieval)
 
     def query_many(
         self, photos: AnyPhoto | Iterable[AnyPhoto], top: int = 5, *, bgr: bool = False
@@ -202,9 +232,10 @@ class PlaceRecognizer:
         photos of ``blank``, and as if the index did not have the rows ``without``.
         """
         candidates = self.settings.candidates if self.settings.reranks else 0
-        rows, cosines = self.shortlist(query, max(top + len(self.blank), candidates), without)
+        rows, similar = self.shortlist(query, max(top + len(self.blank), candidates), without)
+        cosines = self.cosines(query, rows) if self.retriever else similar
         scores, matches = self.score(query, rows[:candidates].tolist())
-        order, final = rerank(scores, len(rows)) if candidates else (np.arange(len(rows)), cosines)
+        order, final = rerank(scores, len(rows)) if candidates else (np.arange(len(rows)), similar)
         seen = [n for n, row in enumerate(rows[order].tolist()) if row not in self.blank]
         if not seen:
             return Answer(name, (), "no photo of the index can be recognised")
@@ -254,16 +285,19 @@ class PlaceRecognizer:
     def shortlist(
         self, query: Features, count: int, without: Collection[int] = ()
     ) -> tuple[Array, Array]:
-        """Return the ``count`` most similar photos by global descriptor: rows and cosines (n,).
+        """Return the ``count`` photos most similar to the query: rows and similarities (n,).
 
-        Of equal photos those with a position come first. The rows ``without`` are left out.
+        These are cosines of the retriever's descriptors, or else of the global descriptors. Of
+        equal photos those with a position come first. The rows ``without`` are left out.
         """
-        longer = count + len(without)
-        rows, cosines = shortlist(
-            query.global_descriptor, self.global_descriptors, longer, self.located
-        )
+        vector, vectors = ranked_by(query, self.global_descriptors, self.retrieval_descriptors)
+        rows, similar = shortlist(vector, vectors, count + len(without), self.located)
         kept = ~np.isin(rows, list(without))
-        return rows[kept][:count], cosines[kept][:count]
+        return rows[kept][:count], similar[kept][:count]
+
+    def cosines(self, query: Features, rows: Array) -> Array:
+        """Return the cosines (n,) of the global descriptors of these rows, for any shortlist."""
+        return similarities(query.global_descriptor, self.global_descriptors[rows])
 
     def score(self, query: Features, rows: Sequence[int]) -> tuple[Array, list[tuple[Match, ...]]]:
         """Return the patch score (n,) of each photo in ``rows``, and its matches per patch size."""

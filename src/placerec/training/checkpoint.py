@@ -12,16 +12,16 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from placerec.errors import Damaged, UsageError
 from placerec.files import atomic_write
 from placerec.records import Array
-from placerec.schedule import Schedule
-from placerec.training.network import Network
+from placerec.schedule import InvarianceSchedule, Schedule
 
 FORMAT = "placerec-training-1"
 CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
@@ -32,16 +32,28 @@ NO_QUERIES = np.zeros(0, np.int64)
 
 @dataclass
 class Run:
-    """The position of a training.
+    """The position of a training of any recipe.
+
+    ``step`` is the number of finished steps, ``rows`` that of the rows of the log. ``seconds`` add
+    up over all parts of a resumed run.
+    """
+
+    step: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class TripletRun(Run):
+    """The position of a training on triplets.
 
     ``order`` (n,) are the queries of the epoch, empty before they are drawn. ``triplets``
     (t, 2 + negatives) belong to the current portion; ``None`` before they are mined. ``batch`` is
     the number of finished batches of the portion. ``best`` is the recall that selected the best
-    epoch, and recall@1. ``rows`` is the number of rows of the log. ``recent`` are the last losses.
+    epoch, and recall@1. ``recent`` are the last losses.
     """
 
     epoch: int = 0
-    step: int = 0
     order: Array = field(default_factory=lambda: NO_QUERIES)
     portion: int = 0
     triplets: Array | None = None
@@ -50,33 +62,48 @@ class Run:
     best: tuple[float, float] = (-1.0, -1.0)
     best_epoch: int = 0
     not_improved: int = 0
-    rows: int = 0
     recent: list[float] = field(default_factory=list)
-    seconds: float = 0.0
+
+
+@dataclass
+class InvarianceRun(Run):
+    """The position of an invariance training.
+
+    ``recent`` are the parts of the last losses. ``before`` are recall@1 and the mean reciprocal
+    rank of the start.
+    """
+
+    recent: list[tuple[float, float]] = field(default_factory=list)
+    before: tuple[float, float] = (0.0, 0.0)
+
+
+Net = TypeVar("Net", bound=nn.Module)
+Position = TypeVar("Position", bound=Run)
 
 
 @dataclass(slots=True)
-class Learner:
+class Learner(Generic[Net, Position]):
     """What a step changes: network, optimiser, loss scale, random numbers, and the run.
 
     No step changes ``schedule`` and the sha256 (hex) of ``photos`` (``TrainingSet.digest``) and
     ``trunk``. A resumed run must have the same.
     """
 
-    schedule: Schedule
+    schedule: Schedule | InvarianceSchedule
     photos: str
     trunk: str
-    network: Network
+    network: Net
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     rng: np.random.Generator
-    run: Run = field(default_factory=Run)
+    run: Position
 
 
-def save(folder: Path, learner: Learner) -> None:
+def save(folder: Path, learner: Learner[Any, Any]) -> None:
     """Write ``folder/checkpoint.pt`` atomically."""
     content = {
         "format": FORMAT,
+        "recipe": learner.schedule.recipe,
         "schedule": json.dumps(dataclasses.asdict(learner.schedule)),
         "photos": learner.photos,
         "trunk": learner.trunk,
@@ -92,16 +119,17 @@ def save(folder: Path, learner: Learner) -> None:
         torch.save(content, partial)
 
 
-def load(folder: Path, learner: Learner) -> None:
+def load(folder: Path, learner: Learner[Any, Any]) -> None:
     """Set ``learner`` to the state in ``folder/checkpoint.pt``.
 
     Raises ``Damaged`` if the file is not a checkpoint, and ``UsageError`` if it belongs to a run
-    with another schedule, other photos or another trunk.
+    with another recipe, another schedule, other photos or another trunk.
     """
     path = folder / CHECKPOINT
     content = _read(path)
-    stored = {**json.loads(content["schedule"]), **content}
-    current = json.loads(json.dumps(dataclasses.asdict(learner.schedule)))
+    stored = {**json.loads(content["schedule"]), "recipe": "published", **content}
+    current = {"recipe": learner.schedule.recipe}
+    current |= json.loads(json.dumps(dataclasses.asdict(learner.schedule)))
     current |= {"photos": learner.photos, "trunk": learner.trunk}
     for name, value in current.items():
         if name not in MAY_CHANGE and stored.get(name) != value:
@@ -117,7 +145,7 @@ def load(folder: Path, learner: Learner) -> None:
         setattr(learner.run, name, value.numpy() if isinstance(value, torch.Tensor) else value)
 
 
-def save_best(folder: Path, network: Network) -> None:
+def save_best(folder: Path, network: nn.Module) -> None:
     """Write the network to ``folder/best.safetensors`` atomically."""
     from safetensors.torch import save_file
 
@@ -126,7 +154,7 @@ def save_best(folder: Path, network: Network) -> None:
         save_file(tensors, partial)
 
 
-def load_best(folder: Path, network: Network) -> None:
+def load_best(folder: Path, network: nn.Module) -> None:
     """Load the network of the best epoch so far."""
     from safetensors.torch import load_file
 

@@ -12,53 +12,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from placerec.errors import NoRoom, UsageError
+from placerec.errors import UsageError
+from placerec.evaluation.scoring.metrics import RECALL_AT
 from placerec.method.vlad import Vocabulary
 from placerec.models.model_file import save_model
 from placerec.records import Array
-from placerec.runtime import DEFAULT_RUNTIME, Runtime, no_progress
+from placerec.runtime import no_progress
 from placerec.schedule import Schedule
 from placerec.training import checkpoint
 from placerec.training.datasets import TrainingSet
-from placerec.training.journal import Journal, Say
+from placerec.training.journal import Journal
 from placerec.training.mining import Miner, portions
 from placerec.training.model import MODEL, Start, check_amounts, start_vocabulary, trained_model
 from placerec.training.network import FrozenFeatures, Network, conv5, triplet_loss
 from placerec.training.processes import Processes, joined_processes
+from placerec.training.run_folder import (
+    DEFAULT_OPTIONS,
+    LOGGED_EVERY,
+    RECENT,
+    Options,
+    holds_run,
+    make_folder,
+)
 from placerec.training.validation import check_loss, validate
 from placerec.trunks.external import convolutions_in
 from placerec.workers import single_threaded_blas
 
 DESCRIBED_AT_ONCE = 20  # photos; the batch size of the published caching
-LOGGED_EVERY = 10  # steps
-SAVED_EVERY = 50  # steps; some seconds on a GPU, ten minutes on two cores
-RECENT = 100  # losses that a checkpoint keeps
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a training runs; ``Schedule`` is what it learns.
-
-    ``resume`` continues the run in the folder. ``cached`` keeps the frozen features on disk. A
-    checkpoint is written every ``saved_every`` steps. ``say`` is called with each message. The
-    precision is that of the schedule, not of ``runtime``.
-    """
-
-    runtime: Runtime = DEFAULT_RUNTIME
-    resume: bool = False
-    cached: bool = True
-    saved_every: int = SAVED_EVERY
-    say: Say = lambda _: None
-
-
-DEFAULT_OPTIONS = Options()
+RECALLS = tuple(f"recall@{n}" for n in RECALL_AT)
+COLUMNS = ("epoch", "step", "seconds", "learning_rate", "loss", *RECALLS)
 
 
 def train(
@@ -96,8 +85,8 @@ class Session:
         self.data, self.out, self.schedule, self.start = data, out, schedule, start
         self.processes, self.saved_every = processes, options.saved_every
         self.progress = options.runtime.progress if processes.first else no_progress
-        resumed = (out / checkpoint.CHECKPOINT).is_file()
-        self._check(resumed and not options.resume)
+        resumed = holds_run(out, options)
+        self._check()
         self.miner = Miner(data, schedule)
         self.miner.check_pools()
         torch.manual_seed(schedule.seed)
@@ -107,15 +96,13 @@ class Session:
             runtime=replace(options.runtime, device=processes.device, precision=precision),
         )  # fmt: skip
         self.features.check_space(len({*data.queries.paths, *data.database.paths}))
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise NoRoom(out, error.strerror or str(error)) from error
+        make_folder(out)
         self.learner = self._learner(self._network(resumed))
         if resumed:
             checkpoint.load(out, self.learner)
         self.parallel = processes.parallel(self.learner.network)
-        self.journal = Journal(out if processes.first else None, self.learner.run, options.say)
+        folder = out if processes.first else None
+        self.journal = Journal(folder, self.learner.run, options.say, COLUMNS)
 
     def run_epochs(self) -> None:
         """Run the loop. All its state is in ``learner.run``, so a resumed run enters anywhere."""
@@ -155,7 +142,10 @@ class Session:
             check_loss(run.recent, self.schedule.margin)
             self.progress("training", run.batch, -(-len(triplets) // batch))
             if run.step % LOGGED_EVERY == 0:
-                self.journal.steps(rate, self._recent_loss())
+                loss = self._recent_loss()
+                values = {"epoch": run.epoch + 1, "learning_rate": rate, "loss": loss}
+                message = f"epoch {run.epoch + 1}, step {run.step}: loss {loss:.4f}"
+                self.journal.row(values, message)
             if run.step % self.saved_every == 0:
                 self.save()
 
@@ -205,8 +195,12 @@ class Session:
         run, schedule = self.learner.run, self.schedule
         describe = partial(self.describe, stage="validation")
         recalls = validate(self.data.validation, describe) if self.data.validation else {}
-        loss = {"loss": self._recent_loss()} if run.recent else {}
-        self.journal.epoch(schedule.learning_rate_at(run.epoch), {**recalls, **loss})
+        values = {**recalls, "loss": self._recent_loss()} if run.recent else recalls
+        if values:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+            message = f"after epoch {run.epoch}, step {run.step}: {shown}"
+            rate = schedule.learning_rate_at(run.epoch)
+            self.journal.row({"epoch": run.epoch, "learning_rate": rate, **values}, message)
         if recalls:
             score = (recalls[f"recall@{schedule.best_by}"], recalls["recall@1"])
             run.not_improved += 1
@@ -240,13 +234,8 @@ class Session:
         self.processes.wait()
         return self.out / MODEL
 
-    def _check(self, occupied: bool) -> None:
+    def _check(self) -> None:
         schedule, vocabulary = self.schedule, self.start.vocabulary
-        if occupied:
-            raise UsageError(
-                f"{self.out}: this folder already holds a run; set resume to continue it, or use "
-                f"another folder"
-            )
         on_gpu = self.processes.device.startswith("cuda")
         if schedule.precision in ("tf32", "fp16") and not on_gpu:
             raise UsageError(
@@ -272,7 +261,7 @@ class Session:
             )
         return Network(encoder, vocabulary, self.schedule.precision).to(self.processes.device)
 
-    def _learner(self, network: Network) -> checkpoint.Learner:
+    def _learner(self, network: Network) -> checkpoint.Learner[Network, checkpoint.TripletRun]:
         schedule = self.schedule
         optimiser = torch.optim.SGD(
             network.parameters(), lr=schedule.learning_rate, momentum=schedule.momentum,
@@ -281,7 +270,7 @@ class Session:
         scaler = torch.amp.GradScaler("cuda", enabled=schedule.precision == "fp16")
         return checkpoint.Learner(
             schedule, self.data.digest, self.start.trunk.sha256, network, optimiser, scaler,
-            np.random.default_rng(schedule.seed),
+            np.random.default_rng(schedule.seed), checkpoint.TripletRun(),
         )  # fmt: skip
 
     def _frozen(self, paths: Sequence[Path]) -> torch.Tensor:

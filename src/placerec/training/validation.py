@@ -23,6 +23,7 @@ Describe = Callable[[Sequence[Path]], Array]  # photos to descriptors (n, D) of 
 
 STUCK_STEPS = 100  # consecutive steps with a loss equal to the margin
 STUCK_SHARE = 1e-3  # maximum difference from the margin, as a share of the margin
+POSITIONS = "check that the positions are right (positives must show the same place), "
 EQUAL_COSINE = 1.0 - 1e-5  # above this mean cosine, the network describes all photos alike
 
 
@@ -44,10 +45,15 @@ def validate(searches: Sequence[Search], describe: Describe) -> dict[str, float]
     return recalls(ranked, positives)
 
 
+def check_finite(loss: float, check: str = "") -> None:
+    """Raise if a loss is not finite; ``check`` says what else than the steps may be wrong."""
+    if not math.isfinite(loss):
+        raise _collapsed(f"the loss is {loss}", check)
+
+
 def check_loss(recent: Sequence[float], margin: float) -> None:
     """Raise if the last loss is not finite, or if the last 100 losses equal the margin."""
-    if recent and not math.isfinite(recent[-1]):
-        raise _collapsed(f"the loss is {recent[-1]}")
+    check_finite(recent[-1], POSITIONS)
     last = recent[-STUCK_STEPS:]
     if len(last) == STUCK_STEPS and all(abs(x - margin) < STUCK_SHARE * margin for x in last):
         raise _collapsed(
@@ -65,8 +71,8 @@ def check_descriptors(descriptors: Array) -> None:
         raise _collapsed(f"the descriptors of {len(descriptors)} photos are all equal")
 
 
-def _collapsed(sign: str) -> PlacerecError:
+def _collapsed(sign: str, check: str = POSITIONS) -> PlacerecError:
     return PlacerecError(
-        f"the training has collapsed: {sign}; check that the positions are right (positives must "
-        f"show the same place), use a smaller learning_rate, and train into another folder"
+        f"the training has collapsed: {sign}; {check}use a smaller learning_rate, and train into "
+        f"another folder"
     )

@@ -23,7 +23,12 @@ class EfficientNetLite0(NetworkTrunk):
     """EfficientNet-Lite0, blocks 0-10. The input is (x - 127) / 128 with x in 0..255 RGB."""
 
     def __init__(self, runtime: Runtime = DEFAULT_RUNTIME) -> None:
-        data = (files("placerec.trunks") / "weights" / WEIGHTS).read_bytes()
-        if hashlib.sha256(data).hexdigest() != SHA256:
-            raise UnsafeWeights(WEIGHTS, "its sha256 has changed", "install placerec again")
-        super().__init__(OnnxNetwork(data, "efficientnet-lite0", runtime), MEAN, STD)
+        super().__init__(OnnxNetwork(shipped_onnx(), "efficientnet-lite0", runtime), MEAN, STD)
+
+
+def shipped_onnx() -> bytes:
+    """Return the ONNX file that ships; raise ``UnsafeWeights`` if its bytes have changed."""
+    data = (files("placerec.trunks") / "weights" / WEIGHTS).read_bytes()
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        raise UnsafeWeights(WEIGHTS, "its sha256 has changed", "install placerec again")
+    return data

@@ -3,11 +3,15 @@
 Both must map an image (1, 3, H, W) to a feature map (1, C, h, w) or to the tokens (1, N, C) of a
 vision transformer; leading class and register tokens are dropped. An ONNX file must contain all its
 data. A file that refers to data in other files is refused.
+
+A file that ``placerec train`` or ``adapt`` wrote states its own ``mean`` and ``std`` (in 0..255),
+``training_data`` and ``licence``: JSON under the key ``HEADER`` of its metadata.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +34,7 @@ Channels = tuple[float, float, float]
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+HEADER = "placerec"  # the key in an ONNX file's metadata, as in a .safetensors file
 PROBE_SIZE = (224, 224)
 TOKEN_STRIDES = (8, 14, 16, 32)
 MOST_PREFIX_TOKENS = 16
@@ -49,8 +54,9 @@ GPU = threading.Lock()  # the precision belongs to the process, not to a thread
 class OnnxNetwork:
     """A network that ONNX Runtime runs, from the bytes of one ONNX file, one image at a time.
 
-    ``fixed_size`` is the (height, width) that the file fixes, or ``None``. Its results do not
-    depend on the number of threads. Raises ``UnsafeWeights`` for an invalid file.
+    ``fixed_size`` is the (height, width) that the file fixes, or ``None``. ``header`` is what the
+    file states about itself; often nothing. The results do not depend on the number of threads.
+    Raises ``UnsafeWeights`` for an invalid file.
     """
 
     def __init__(self, data: bytes, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
@@ -77,18 +83,14 @@ class OnnxNetwork:
             raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
         shape = self._session.get_inputs()[0].shape
         self.at_once = 1
+        self.header = _header(self._session.get_modelmeta().custom_metadata_map, name)
         fixed = len(shape) == 4 and all(isinstance(side, int) for side in shape[2:])
         self.fixed_size: tuple[int, int] | None = (shape[2], shape[3]) if fixed else None
 
     @classmethod
     def from_file(cls, path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxNetwork:
         """Return the network in the ONNX file ``path``."""
-        path = Path(path)
-        if not path.is_file():
-            raise NotFound(path, "no such ONNX file")
-        if path.stat().st_size > LARGEST_FILE:
-            raise UnsafeWeights(path, f"more than {LARGEST_FILE} bytes", "check the file")
-        return cls(path.read_bytes(), printable(path.name), runtime)
+        return cls(read_onnx(path), printable(Path(path).name), runtime)
 
     def __call__(self, image: Array) -> Array:
         """Return the first output for an image (1, 3, H, W) float32."""
@@ -101,6 +103,30 @@ class OnnxNetwork:
                 f"{self.name}: it fails on a float32 image {image.shape}: {error}; save it for "
                 f"such images"
             ) from error
+
+
+def read_onnx(path: str | Path) -> bytes:
+    """Return the bytes of the ONNX file ``path``, if it is there and not too large."""
+    path = Path(path)
+    if not path.is_file():
+        raise NotFound(path, "no such ONNX file")
+    if path.stat().st_size > LARGEST_FILE:
+        raise UnsafeWeights(path, f"more than {LARGEST_FILE} bytes", "check the file")
+    return path.read_bytes()
+
+
+def _header(metadata: dict[str, str], name: str) -> dict[str, Any]:
+    """Return what an ONNX file states about itself; ``mean`` and ``std`` are always there."""
+    header: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    try:
+        header |= dict(json.loads(metadata.get(HEADER, "{}")))
+        for part in ("mean", "std"):
+            red, green, blue = map(float, header[part])
+            header[part] = red, green, blue
+    except (TypeError, ValueError) as error:
+        why = f"the entry {HEADER} of its metadata: {error}"
+        raise UnsafeWeights(name, why, "check the file") from error
+    return header
 
 
 def _refuse_lack_of_memory(name: str, error: Exception) -> None:
@@ -220,15 +246,22 @@ class NetworkTrunk:
 
 
 class OnnxTrunk(NetworkTrunk):
-    """A trunk of the bytes of one ONNX file, with ImageNet's mean and deviation."""
+    """A trunk of the bytes of one ONNX file.
+
+    Its mean and deviation are those that the file states, or else ImageNet's.
+    """
 
     def __init__(self, data: bytes, *, name: str, runtime: Runtime = DEFAULT_RUNTIME) -> None:
-        super().__init__(OnnxNetwork(data, name, runtime))
+        network = OnnxNetwork(data, name, runtime)
+        super().__init__(network, network.header["mean"], network.header["std"])
+        for fact in ("training_data", "licence"):
+            if stated := network.header.get(fact):
+                setattr(self, fact, str(stated))
 
     @classmethod
-    def from_file(cls, path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> NetworkTrunk:
+    def from_file(cls, path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> OnnxTrunk:
         """Return the trunk in the ONNX file ``path``."""
-        return NetworkTrunk(OnnxNetwork.from_file(path, runtime))
+        return cls(read_onnx(path), name=printable(Path(path).name), runtime=runtime)
 
 
 class TorchTrunk(NetworkTrunk):
