@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from safetensors.torch import load_file
 
 from placerec.records import Array
 from placerec.trunks.convert import SOURCES, read_source, write_encoded
+from placerec.trunks.efficientnet_lite import MEAN, STD
+from placerec.trunks.external import HEADER
 
 NAME = "efficientnet-lite0"
 BATCH_NORM_EPS = 1e-3
@@ -52,9 +55,11 @@ def convert(source: Path, out: Path, trained: Sequence[Path] = (), share: float 
     """
     checkpoint = read_source(SOURCES[NAME], source)
     state = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
+    header = {"training_data": "ImageNet", "licence": SOURCES[NAME].licence}
     if trained:
         state = mixture(state, [load_file(path) for path in trained], share)
-    return write_encoded(out, onnx_model(state))
+        header["training_data"] = f"ImageNet; share {share:g} of weights that were trained on photos"
+    return write_encoded(out, onnx_model(state, header))
 
 
 def mixture(
@@ -75,8 +80,8 @@ def mixture(
     return mixed
 
 
-def onnx_model(state: Mapping[str, Any]) -> bytes:
-    """Return the ONNX model of a PyTorch state of EfficientNet-Lite0.
+def onnx_model(state: Mapping[str, Any], header: Mapping[str, Any]) -> bytes:
+    """Return the ONNX model of a PyTorch state of EfficientNet-Lite0; it states ``header``.
 
     Input ``image`` (1, 3, H, W) float32, already ``(x - 127) / 128``. Output ``features``
     (1, 112, ceil(H/16), ceil(W/16)) float32.
@@ -96,6 +101,7 @@ def onnx_model(state: Mapping[str, Any]) -> bytes:
         graph.proto(), producer_name="placerec", ir_version=8,
         opset_imports=[helper.make_opsetid("", 17)],
     )  # fmt: skip
+    helper.set_model_props(model, {HEADER: json.dumps({"mean": MEAN, "std": STD, **header})})
     checker.check_model(model)
     encoded: bytes = model.SerializeToString()
     return encoded
