@@ -52,12 +52,12 @@ def markdown(rows: list[dict[str, str]]) -> str:
             losses = [f"{float(row[name]):.3f}" for name in ("held_back", "kept", "invariant")]
             minutes = f"{float(row['seconds']) / 60:.0f}"
             lines.append(f"| {row['step']} | {minutes} | {' | '.join(losses)} |")
-    lines += ["", "| share of the trained weights | recall@1 | mean reciprocal rank |"]
-    lines.append("|---" * 3 + "|")
-    for row in rows:
-        if row["share"]:
-            figures = " | ".join(f"{float(row[n]):.3f}" for n in ("recall@1", "reciprocal_rank"))
-            lines.append(f"| {row['share']} | {figures} |")
+    if judged := [row for row in rows if row["share"]]:
+        lines += ["", "| share of the trained weights | recall@1 | mean reciprocal rank |"]
+        lines.append("|---" * 3 + "|")
+    for row in judged:
+        figures = " | ".join(f"{float(row[n]):.3f}" for n in ("recall@1", "reciprocal_rank"))
+        lines.append(f"| {row['share']} | {figures} |")
     return "\n".join(lines)
 
 

@@ -15,10 +15,12 @@ from placerec.baselines.megaloc import SIZE, MegaLoc  # noqa: E402
 from placerec.baselines.megaloc_graph import convert  # noqa: E402
 from placerec.errors import NotFound, UnsafeWeights, UsageError  # noqa: E402
 from placerec.evaluation.methods import named_method  # noqa: E402
+from placerec.files import file_sha256  # noqa: E402
 from placerec.runtime import Runtime  # noqa: E402
+from placerec.trunks.external import OnnxNetwork  # noqa: E402
 
 sys.path.append(str(Path(__file__).parent.parent / "oracle"))
-from megaloc_twin import OUTPUTS, descriptor, seeded_state  # noqa: E402
+from megaloc_twin import CLUSTERS, OUTPUTS, descriptor, seeded_state  # noqa: E402
 
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
@@ -70,6 +72,12 @@ def test_it_is_a_method_by_name_with_its_licence(converted, pixels):
     other = MegaLoc(image_size=(70, 70))
     assert len({retriever.fingerprint, other.fingerprint}) == 2
     assert named_method("megaloc", "default").name == "megaloc + default"
+
+
+def test_the_file_states_where_it_comes_from(converted, source):
+    header = OnnxNetwork.from_file(converted).header
+    assert (header["licence"], header["clusters"]) == ("MIT", CLUSTERS)
+    assert header["source_sha256"] == file_sha256(source)
 
 
 def test_without_weights_the_error_says_how_to_get_them(cache):

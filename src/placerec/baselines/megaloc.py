@@ -46,9 +46,9 @@ class MegaLoc(GlobalModule):
         if not path.is_file():
             raise NotFound(path, f"the weights of {METHOD} are missing", f"make them: {HOW}")
         network = OnnxNetwork.from_file(path, runtime)
-        if network.header.get("method") != METHOD:
+        clusters = network.header.get("clusters")
+        if network.header.get("name") != METHOD or not isinstance(clusters, int):
             raise UnsafeWeights(path, f"not weights of {METHOD}", f"make them: {HOW}")
-        clusters = int(network.header["clusters"])
         rows, columns = (round(side / PATCH) for side in image_size)
         if rows * columns <= clusters:
             raise UsageError(

@@ -92,11 +92,11 @@ def onnx_model(state: State, file: str, sha256: str) -> bytes:
         opset_imports=[graph.helper.make_opsetid("", OPSET)],
     )  # fmt: skip
     header = {
-        "method": METHOD, "clusters": _clusters(state), "licence": LICENCE,
-        "training_data": TRAINING_DATA, "provenance": f"gberton/MegaLoc, Berton and Masone, CVPR "
-        f"workshops 2025; converted from {file}, sha256 {sha256}",
+        "name": METHOD, "clusters": _clusters(state), "licence": LICENCE,
+        "training_data": TRAINING_DATA, "source": file, "source_sha256": sha256,
+        "provenance": "gberton/MegaLoc, Berton and Masone, CVPR workshops 2025",
     }  # fmt: skip
-    onnx.helper.set_model_props(model, {HEADER: json.dumps(header)})
+    graph.helper.set_model_props(model, {HEADER: json.dumps(header, sort_keys=True)})
     encoded: bytes = model.SerializeToString()
     return encoded
 

@@ -88,9 +88,6 @@ class Unlabelled:
     sha256: str
     skipped: tuple[PhotoError, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.trained) + len(self.held_back)
-
 
 def read_unlabelled(folder: AnyPath, schedule: InvarianceSchedule, runtime: Runtime) -> Unlabelled:
     """Return the photos below ``folder`` that show something; every one is read once.
