@@ -81,6 +81,9 @@ GLOBAL = (
 )
 PATCHES = (
     Choice("the default"),
+    Choice("the patches alone", {}, {"GLOBAL_POWER": 0.0}),
+    Choice("global power 3", {}, {"GLOBAL_POWER": 3.0}),
+    Choice("global power 7", {}, {"GLOBAL_POWER": 7.0}),
     Choice("plain votes (max(0, cosine))", {}, {"BACKGROUND_SHARE": 0.0, "DISTINCTNESS_POWER": 0}),
     Choice("votes max(0, s - .8 b)", {}, {"DISTINCTNESS_POWER": 0}),
     Choice("votes max(0, s - .8 b) (1 - b)", {}, {"DISTINCTNESS_POWER": 1}),
@@ -136,14 +139,14 @@ def validation(one: Set) -> list[int]:
     return numbers[:: -(-len(numbers) // MOST_QUERIES)]
 
 
-def shortlists(one: Set, model: Model) -> dict[int, np.ndarray]:
-    """The first 100 rows for each validation query."""
+def shortlists(one: Set, model: Model) -> dict[int, tuple[Array, Array]]:
+    """The first 100 rows and their cosines for each validation query."""
     database = np.stack([
         model.describe_map(np.asarray(m)).global_descriptor for m in one.database
     ])  # fmt: skip
     return {
         i: shortlist(model.describe_map(np.asarray(one.queries[i])).global_descriptor,
-                     database, 100)[0]
+                     database, 100)
         for i in validation(one)
     }  # fmt: skip
 
@@ -152,24 +155,24 @@ def global_row(one: Set, choice: Choice) -> tuple[dict[str, list[str]], int]:
     model = fit(one, DEFAULT.replace(patch_sizes=()).replace(**choice.settings))
     ranked = {
         one.data.queries.names[i]: [one.data.database.names[row] for row in rows]
-        for i, rows in shortlists(one, model).items()
+        for i, (rows, _) in shortlists(one, model).items()
     }
     return ranked, bytes_per_photo(model.describe_map(np.asarray(one.database[0])))
 
 
 def patch_row(
-    one: Set, choice: Choice, lists: dict[int, np.ndarray]
+    one: Set, choice: Choice, lists: dict[int, tuple[Array, Array]]
 ) -> tuple[dict[str, list[str]], int]:
     settings = DEFAULT.replace(**choice.settings)
     model = fit(one, settings)
     sets = [stored(model.describe_map(np.asarray(m))) for m in one.database]
     ranked = {}
     with constants(choice.constants):
-        for i, rows in lists.items():
+        for i, (rows, cosines) in lists.items():
             query = model.describe_map(np.asarray(one.queries[i]), stride=1).patches
-            some = rows[: settings.candidates]
+            some, similar = rows[: settings.candidates], cosines[: settings.candidates]
             matched = match_candidates(query, [sets[row] for row in some], THREADS)
-            order = best_first(score_matches(matched, settings, THREADS)[0])
+            order = best_first(score_matches(matched, settings, THREADS, similar)[0])
             ranked[one.data.queries.names[i]] = [one.data.database.names[some[n]] for n in order]
     return ranked, bytes_per_photo(model.describe_map(np.asarray(one.database[0])))
 

@@ -1,5 +1,6 @@
 """Measure every method with real weights on the real sets: recall, milliseconds, bytes.
 
+    python benchmarks/training_run.py DATA_FOLDER RUNS_FOLDER/training
     python benchmarks/methods.py DATA_FOLDER RUNS_FOLDER
 
 Each run is ``placerec evaluate --out RUNS_FOLDER/SET/METHOD``: a killed run resumes, and it has a
@@ -36,7 +37,9 @@ from placerec.evaluation.run_folder import write_run_folder
 from placerec.evaluation.runner import Run, evaluate
 from placerec.evaluation.scoring.outcomes import outcomes
 from placerec.evaluation.scoring.scores import scores
+from placerec.models.resolve import AUTO
 from placerec.runtime import Runtime
+from placerec.training.run_folder import MODEL
 
 TABLE = ROOT / "results" / "methods.csv"
 PAGE, SUMMARY_PAGE = ROOT / "docs" / "BASELINES.md", ROOT / "docs" / "MEASUREMENTS.md"
@@ -105,19 +108,25 @@ class Set:
 
 @dataclass(frozen=True)
 class Asked:
-    """A method by the names that ``placerec evaluate`` takes; ``listed``: at most 100 queries."""
+    """A method by the names that ``placerec evaluate`` takes; ``listed``: at most 100 queries.
+
+    ``trained``: with the model in RUNS_FOLDER/training, which ``training_run.py`` makes.
+    """
 
     method: str
     rerank: str | None = None
     listed: bool = False
+    trained: bool = False
 
     @property
     def label(self) -> str:
         """As tables show it."""
-        return f"{self.method} + {self.rerank}" if self.rerank else self.method
+        label = f"{self.method} + {self.rerank}" if self.rerank else self.method
+        return f"{label}, trained here" if self.trained else label
 
 
 GSV = "gsv_cambridge_test"
+PAPER = ("paper-storage", "paper-speed", "paper-storage, trained here", "paper-speed, trained here")
 SETS = (
     Set(GSV, GSV, {
         "25 m": {}, "strict": {"ground_truth": Path("ground_truth_strict.csv")},
@@ -129,13 +138,15 @@ SETS = (
     Set("amos_day_night", "amos_day_night"),
     Set("amos_day_night + gsv_cambridge_train", "amos_day_night",
         distractors="gsv_cambridge_train/photos",
-        without=("paper-storage", "paper-speed")),  # 0.75 h of VGG16: see REPRODUCE.md, methods
+        without=PAPER),  # 0.75 h of VGG16: see REPRODUCE.md, methods
 )  # fmt: skip
 METHODS = (
     Asked("vlad"), Asked("netvlad"), Asked("default"), Asked("default", "xfeat", listed=True),
     Asked("default", "aliked-lightglue", listed=True), Asked("densevlad"),
     Asked("patch-netvlad", listed=True), Asked("default", "disk-lightglue", listed=True),
     Asked("paper-storage", listed=True), Asked("paper-speed", listed=True),
+    Asked("paper-storage", listed=True, trained=True),
+    Asked("paper-speed", listed=True, trained=True),
 )  # fmt: skip
 MEASURES = tuple(
     f"{part}_{name}{end}" for part in ("global", "final") for name in (f"recall@{n}" for n in AT)
@@ -150,7 +161,8 @@ def rows_of(data: Path, runs: Path, one: Set, asked: Asked) -> Iterator[dict[str
     count = LISTED if asked.listed else None
     asks = sample_queries(open_all(data, one, next(iter(one.protocols.values()))), count)
     out = runs / one.name / asked.label
-    method = named_method(asked.method, asked.rerank, runtime=Runtime(threads=THREADS))
+    model = runs / "training" / MODEL if asked.trained else AUTO
+    method = named_method(asked.method, asked.rerank, model=model, runtime=Runtime(threads=THREADS))
     run = evaluate(asks, method, out=out, runtime=Runtime(threads=THREADS))
     write_run_folder(out, run, method, Runtime(threads=THREADS))
     for protocol, options in one.protocols.items():

@@ -6,7 +6,8 @@ For each trunk and set: recall@1 of the global ranking and after re-ranking, wit
 the default. Models are fitted on the database photos; the queries are those of the validation
 halves (docs/splits), of the streets every second. k-means begins with random features, so a fit is
 a matter of chance: each figure is the mean of four fits with different seeds, and ``_sd`` is their
-standard deviation. ``tools/convert_efficientnet_lite0.py`` makes the trunks.
+standard deviation. A trunk must state its mean and deviation, as those do that
+``tools/convert_efficientnet_lite0.py`` and ``placerec train --recipe invariance`` make.
 
 The script writes results/trunks.csv trunk by trunk, and the table in docs/MEASUREMENTS.md. It skips
 trunks that are already there; delete the file to start again.
@@ -44,9 +45,9 @@ def first_places(one: Set, model: fit.Model) -> Iterator[tuple[str, str, str]]:
 
     def ask(number: int) -> tuple[str, str, str]:
         query = model.describe_map(np.asarray(one.queries[number]), stride=1)
-        rows, _ = shortlist(query.global_descriptor, database, DEFAULT.candidates)
+        rows, cosines = shortlist(query.global_descriptor, database, DEFAULT.candidates)
         matched = match_candidates(query.patches, [patches[row] for row in rows])
-        best = best_first(score_matches(matched, DEFAULT)[0])[0]
+        best = best_first(score_matches(matched, DEFAULT, cosines=cosines)[0])[0]
         return one.data.queries.names[number], names[rows[0]], names[rows[best]]
 
     yield from map_in_order(ask, validation(one), THREADS)

@@ -160,10 +160,11 @@ class _Calibrator:
         chosen = [place for place, row in enumerate(order.tolist()) if row not in without][:count]
         stored = self._reader.read_patches(order[chosen].tolist())
         matched = match_candidates(query.patches, stored, 1, StoredPatches.decode)
-        scores, _ = score_matches(matched, self._model.settings)
+        cosines = cosines[chosen]
+        scores, _ = score_matches(matched, self._model.settings, cosines=cosines)
         best = best_first(scores)
         rows, scores = order[chosen][best].tolist(), scores[best]
-        return _Asked(rows, scores, self._places.evidence(rows, scores, cosines[chosen][best]))
+        return _Asked(rows, scores, self._places.evidence(rows, scores, cosines[best]))
 
     def _error(self, fitted: Calibration) -> Callable[[int], tuple[float, float] | None]:
         """Return a function from a row to the confidence of its answer and the error in metres.

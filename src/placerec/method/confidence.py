@@ -1,6 +1,6 @@
 """Confidence: how probable is it that a candidate is right, and is the query in the map at all?
 
-This is not in the paper. Three numbers of a candidate are its evidence: the patch score, the global
+This is not in the paper. Three numbers of a candidate are its evidence: the final score, the global
 cosine, and the margin over the best candidate of another place. The confidence is the product of
 two probabilities. The first says that the query shows a place of the map: a logistic function of
 all three numbers (Platt, Probabilistic outputs for support vector machines, 1999). The second says
@@ -27,7 +27,7 @@ import numpy as np
 
 from placerec.records import Array
 
-SMALLEST_SCORE = 1e-3  # scores below it are alike
+SMALLEST_SCORE = 1e-4  # scores below it are alike
 FEWEST = 20  # answers that a radius rests on
 SHARES = (0.68, 0.95)  # of the answers within the two radii
 MOST_RANGES = 4  # of the confidence, for the radii
@@ -124,7 +124,7 @@ class Calibration:
 def evidence(scores: Array, cosines: Array, elsewhere: Callable[[int, int], bool]) -> Array:
     """Return what speaks for each candidate of a query: (n, 3) float64, larger is better.
 
-    ``scores`` (n,) are patch scores and ``cosines`` (n,) global cosines. ``elsewhere(i, j)`` says
+    ``scores`` (n,) are final scores and ``cosines`` (n,) global cosines. ``elsewhere(i, j)`` says
     that the candidates i and j show different places. The columns are the logarithm of the score,
     the cosine, and the logarithm of the score over the best score elsewhere.
     """

@@ -1,11 +1,12 @@
 """Displacement voting: how many distinctive matches move by the same step?
 
-This scorer is not in the paper; it is the default (docs/ARCHITECTURE.md has the measurements).
+This scorer is not in the paper; it is the default (docs/MEASUREMENTS.md has the measurements).
 Every mutual match votes for its displacement (database minus query position, in feature cells). A
 patch of sky or road has a similar patch in every photo, so its match says little. Therefore the
 mean similarity that a query patch reaches in the other candidates, its background, lowers its vote.
 The score is the largest sum of votes in a square box, as a multiple of the sum that patches of mean
-distinctness would give if all of them agreed: about 1 for a copy of the query.
+distinctness would give if all of them agreed: about 1 for a copy of the query. The global cosine
+then weighs the score: patches see the details of a place, and the cosine sees the whole.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from placerec.records import Array, Match
 BACKGROUND_SHARE = 0.8
 DISTINCTNESS_POWER = 3
 SCALES = (1.0, 0.8, 1.25)
+GLOBAL_POWER = 5.0
+LEAST_SCORE = 0.02  # so that the cosine still orders candidates whose patches agree nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,15 @@ def displacement_score(
     peak, inside = _peak(step, vote, reach, box)
     largest = ceiling * min(len(matched.query), len(matched.database))
     return matched.scored(peak / largest if largest else 0.0, inside & (vote > 0))
+
+
+def with_global(scores: Array, cosines: Array) -> Array:
+    """Return patch scores s (n, S) weighed by global cosines c (n,): (s + .02) exp(5 (c - 1)).
+
+    Its logarithm is a sum of both, as the log-odds of the confidence are. A copy still has about 1.
+    """
+    weighed: Array = (scores + LEAST_SCORE) * np.exp(GLOBAL_POWER * (cosines[:, None] - 1.0))
+    return weighed
 
 
 def _peak(step: Array, vote: Array, reach: Array, box: int) -> tuple[float, Array]:

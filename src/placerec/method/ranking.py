@@ -1,4 +1,4 @@
-"""The one ranking: by global similarity, then by patch scores.
+"""The one ranking: by global similarity, then by the scores of the candidates.
 
 ``query`` serves this ranking, ``evaluate`` measures it, and ``reproduce`` tabulates it.
 
@@ -63,7 +63,7 @@ def shortlist(
 def rerank(scores: Array, length: int) -> tuple[Array, Array]:
     """Return the final order of a shortlist of ``length`` photos, and the final scores.
 
-    ``scores`` (c,) are the patch scores of its first c photos, the candidates; larger is better.
+    ``scores`` (c,) are those of its first c photos, the candidates; larger is better.
     The candidates come first, best first. The other photos follow in their global order, each
     with the lowest candidate score, or 0 if that is lower. Equal scores keep the global order.
 

@@ -1,4 +1,4 @@
-"""The patch score of each candidate of a shortlist.
+"""The score of each candidate of a shortlist, by its patches.
 
 Source: Patch-NetVLAD, sections 3.4 and 3.5. Adding a scorer is one file in ``method`` and one line
 in ``SCORERS``.
@@ -11,7 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from placerec.method.displacement import Background, backgrounds, displacement_score
+from placerec.method.displacement import (
+    Background,
+    backgrounds,
+    displacement_score,
+    with_global,
+)
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched, mutual_nearest
 from placerec.method.ransac import ransac_score
@@ -48,11 +53,15 @@ def match_candidates(
 
 
 def score_matches(
-    matched: list[tuple[Matched, ...]], settings: AnySettings, threads: int = 1
+    matched: list[tuple[Matched, ...]],
+    settings: AnySettings,
+    threads: int = 1,
+    cosines: Array | None = None,
 ) -> tuple[Array, list[tuple[Match, ...]]]:
     """Return the fused score (n,) float64 of each candidate, and its matches, one per patch size.
 
-    A larger score is a better agreement.
+    A larger score is a better agreement. The displacement scorer weighs it by the global
+    ``cosines`` (n,), unless there are none; the score of each match is that of the patches alone.
     """
     if not matched:
         return np.zeros(0), []
@@ -71,5 +80,7 @@ def score_matches(
 
     matches = list(map_in_order(score, zip(matched, others, strict=True), threads))
     scores = np.array([[match.score for match in sizes] for sizes in matches])
+    if cosines is not None and settings.scorer == "displacement":
+        scores = with_global(scores, cosines)
     weights = settings.scale_weights or default_weights(settings.patch_sizes)
     return fuse(scores, weights, settings.fusion), matches

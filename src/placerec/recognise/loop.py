@@ -165,7 +165,7 @@ class LoopDetector:
         frames = [self._frames[row] for row in rows]
         stored = [frame.patches for frame in frames]
         matched = match_candidates(query.patches, stored, self._threads, StoredPatches.decode)
-        scores, matches = score_matches(matched, self.model.settings, self._threads)
+        scores, matches = score_matches(matched, self.model.settings, self._threads, cosines)
 
         def elsewhere(first: int, second: int) -> bool:
             one, two = frames[first], frames[second]

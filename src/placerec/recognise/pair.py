@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from placerec.errors import UsageError
+from placerec.method.ranking import similarities
 from placerec.method.scores import match_candidates, score_matches
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
@@ -66,9 +67,11 @@ def match_pixels(query: Array, other: Array, model: Model, name: str = "") -> Pl
     with single_threaded_blas():
         asked = model.describe(query, stride=1)
         answer = model.describe(other)
-        cosine = float((asked.global_descriptor[None] @ answer.global_descriptor)[0])
+        cosines = similarities(asked.global_descriptor, answer.global_descriptor[None])
+        cosine = float(cosines[0])
         if not model.settings.reranks:
             return Place(1, name, cosine, cosine)
         matched = match_candidates(asked.patches, [answer.patches])
-        scores, matches = score_matches(matched, model.settings.replace(fusion="raw"))
+        settings = model.settings.replace(fusion="raw")
+        scores, matches = score_matches(matched, settings, cosines=cosines)
     return Place(1, name, float(scores[0]), cosine, None, matches[0])

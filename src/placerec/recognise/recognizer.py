@@ -300,10 +300,11 @@ class PlaceRecognizer:
         return similarities(query.global_descriptor, self.global_descriptors[rows])
 
     def score(self, query: Features, rows: Sequence[int]) -> tuple[Array, list[tuple[Match, ...]]]:
-        """Return the patch score (n,) of each photo in ``rows``, and its matches per patch size."""
+        """Return the score (n,) of each photo in ``rows``, and its matches per patch size."""
         stored = self.index.read_patches(rows)
         matched = match_candidates(query.patches, stored, self.threads, StoredPatches.decode)
-        return score_matches(matched, self.settings, self.threads)
+        cosines = self.cosines(query, np.array(rows, np.int64))
+        return score_matches(matched, self.settings, self.threads, cosines)
 
     def __enter__(self) -> PlaceRecognizer:
         return self

@@ -22,13 +22,12 @@ from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.schedule import InvarianceSchedule
 from placerec.text import printable
 from placerec.training.trainable import TrainableTrunk
-from placerec.trunks.convert import SOURCES
-from placerec.trunks.efficientnet_lite import MEAN, STD, shipped_onnx
+from placerec.trunks.efficientnet_lite import NAME, shipped_onnx
 from placerec.trunks.external import Channels, NetworkTrunk, OnnxNetwork, read_onnx
 from placerec.workers import map_in_order
 
 DISAPPEARED = "it disappeared during the training"
-DEFAULT_NAMES = ("auto", "efficientnet-lite0")
+DEFAULT_NAMES = ("auto", NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +80,20 @@ def starting_trunk(model: str | Path = "auto") -> TrunkStart:
 
     Raises ``UsageError`` if ``model`` is neither.
     """
-    if str(model) in DEFAULT_NAMES:
-        licence = SOURCES["efficientnet-lite0"].licence
-        return TrunkStart(shipped_onnx(), "efficientnet-lite0", MEAN, STD, licence)
     path = path_of(model)
-    if path.suffix.lower() != ".onnx":
+    if str(model) in DEFAULT_NAMES:
+        name, data = NAME, shipped_onnx()
+    elif path.suffix.lower() == ".onnx":
+        name, data = printable(path.name), read_onnx(path)
+    else:
         raise UsageError(
             f"model {str(model)!r}: this recipe trains {' or '.join(DEFAULT_NAMES)}, or an .onnx "
             f"file"
         )
-    data = read_onnx(path)
-    TrainableTrunk(data, printable(path.name))  # refuses what cannot be trained
-    header = OnnxNetwork(data, printable(path.name)).header
+    TrainableTrunk(data, name)  # refuses what cannot be trained
+    header = OnnxNetwork(data, name).header
     licence = str(header.get("licence", "not stated"))
-    return TrunkStart(data, printable(path.name), header["mean"], header["std"], licence)
+    return TrunkStart(data, name, header["mean"], header["std"], licence)
 
 
 @dataclass(frozen=True, slots=True)

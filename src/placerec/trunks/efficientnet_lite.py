@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 up to its stride-16 stage: the trunk that ships in the package.
 
-112 channels after block 10, without an activation. Weights: ImageNet, Apache-2.0. The provenance
-and the licence text are next to the file in ``weights/``.
+112 channels after block 10, without an activation. Weights: ImageNet's, further trained on street
+photos to see the same by day and by night (``training/invariance.py``). The file states its input,
+its training data and its licence; ``weights/README.md`` has the whole provenance.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ from importlib.resources import files
 
 from placerec.errors import UnsafeWeights
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
-from placerec.trunks.external import NetworkTrunk, OnnxNetwork
+from placerec.trunks.external import OnnxTrunk
 
-WEIGHTS = "efficientnet-lite0.onnx"
+NAME = "efficientnet-lite0"
+WEIGHTS = f"{NAME}.onnx"
 SHA256 = "3efef6e9afa4229b124068a3d23d2c1d1f4161ee8ba7f726f6693f0d96ac3bce"
-MEAN = (127.0, 127.0, 127.0)
-STD = (128.0, 128.0, 128.0)
 
 
-class EfficientNetLite0(NetworkTrunk):
+class EfficientNetLite0(OnnxTrunk):
     """EfficientNet-Lite0, blocks 0-10. The input is (x - 127) / 128 with x in 0..255 RGB."""
 
     def __init__(self, runtime: Runtime = DEFAULT_RUNTIME) -> None:
-        super().__init__(OnnxNetwork(shipped_onnx(), "efficientnet-lite0", runtime), MEAN, STD)
+        super().__init__(shipped_onnx(), name=NAME, runtime=runtime)
 
 
 def shipped_onnx() -> bytes:
