@@ -90,6 +90,8 @@ PATCHES = (
     Choice("box 5", {"box": 5}),
     Choice("box 9", {"box": 9}),
     Choice("one scale", {}, {"SCALES": (1.0,)}),
+    Choice("five scales", {}, {"SCALES": (1.0, 0.8, 1.25, 0.64, 1.5625)}),
+    Choice("K_patch = 4", {"k_patch": 4}),
     Choice("patch size 3", {"patch_sizes": ((3, 3),)}),
     Choice("patch sizes 2, 5", {"patch_sizes": ((2, 2), (5, 5))}),
     Choice("database stride 1", {"stride": 1}),

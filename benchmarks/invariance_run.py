@@ -1,14 +1,14 @@
-"""The invariance training that made the trunk in the package, on a CPU.
+"""A run of the invariance recipe on real photos, on a CPU: does it lower its loss, and find more?
 
     python benchmarks/invariance_run.py DATA_FOLDER IMAGENET.onnx RUN_FOLDER
 
 It trains EfficientNet-Lite0 on the photos of gsv_cambridge_train, without their positions, at half
-size. ``tools/convert_efficientnet_lite0.py`` makes IMAGENET.onnx, the start. One photo of eleven is
-held back: their loss before and after, and the recall of night views of them, are the result. It is
+size. ``tools/convert_efficientnet_lite0.py`` makes IMAGENET.onnx, the start. 200 of them are held
+back: their loss before and after, and the recall of night views of them, are the result. It is
 the same as ``placerec train DATA_FOLDER/gsv_cambridge_train/photos --recipe invariance --model
 IMAGENET.onnx --steps 200 --batch 16 --out RUN_FOLDER``. To resume an interrupted run, give the
 command again. The script writes results/invariance_run.csv (the log of the run) and the table in
-docs/TRAINING.md. RUN_FOLDER/trunk.onnx is the result.
+docs/TRAINING.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from placerec.training.unlabelled import starting_trunk
 RESULTS = ROOT / "results" / "invariance_run.csv"
 PAGE = ROOT / "docs" / "TRAINING.md"
 THREADS = 2
-# Half of the steps, of half of the photos each. More steps lower the loss, but the trunk forgets.
+# Half of the steps, of half of the photos each.
 SCHEDULE = schedule_for("cpu", INVARIANCE).replace(steps=200, batch=16)
 
 

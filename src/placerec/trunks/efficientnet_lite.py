@@ -16,7 +16,7 @@ from placerec.trunks.external import OnnxTrunk
 
 NAME = "efficientnet-lite0"
 WEIGHTS = f"{NAME}.onnx"
-SHA256 = "3efef6e9afa4229b124068a3d23d2c1d1f4161ee8ba7f726f6693f0d96ac3bce"
+SHA256 = "cae21444c1e9870d4036b588fda2c630ddd81b9acd2bceba6531a341e317d5d7"
 
 
 class EfficientNetLite0(OnnxTrunk):
