@@ -212,7 +212,7 @@ class IndexReader:
         return self._read("SELECT seal FROM collection") != [(schema.seal(*self._collection),)]
 
     def close(self) -> None:
-        """Close the file; ``entries`` and ``info`` stay valid."""
+        """Close the file; ``entries``, ``info`` and ``retriever`` stay valid."""
         self._closed = True
         self._connection.close()
 
