@@ -1,5 +1,6 @@
 """An index with a retriever: its shortlist is the retriever's, all else is the model's."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -339,7 +340,9 @@ def test_the_command_builds_and_shows_it(here, command):
     code, out, _ = command("index", "info", index)
     digest = open_retriever(net).retriever.fingerprint
     assert code == 0
-    assert f"colours.onnx ({digest[:12]})" in out
+    assert f"retriever: colours.onnx ({digest[:12]}) from nets/colours.onnx\n" in out
+    facts = json.loads(command("index", "info", index, "--json")[1])
+    assert facts["retriever_source"] == "nets/colours.onnx"
     code, out, _ = command("query", index, here.photos / "1.png")
     assert code == 0
     assert "1.png" in out
