@@ -50,6 +50,17 @@ class FixedByIndex(UsageError):
         )
 
 
+class TrunkNeeded(UsageError):
+    """A trunk from outside placerec that a model or an index needs, and that was not given."""
+
+    def __init__(self, path: Path | str, trunk: str) -> None:
+        super().__init__(
+            f"{path}: made with the trunk {trunk}, which is not part of placerec: give that trunk "
+            f"as model",
+            path,
+        )
+
+
 class MissingExtra(UsageError):
     """A command that needs an optional package which is not installed."""
 

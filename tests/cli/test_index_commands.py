@@ -11,6 +11,9 @@ from PIL import ExifTags, Image
 
 from placerec import build_index
 from placerec.index import IndexReader
+from placerec.models.resolve import model_facts
+from placerec.settings import Settings
+from placerec.trunks.efficientnet_lite import shipped_onnx
 
 
 def test_build_info_verify_and_json_keys(placerec, photos):
@@ -21,8 +24,12 @@ def test_build_info_verify_and_json_keys(placerec, photos):
     assert set(info) == {
         "photos", "with_position", "gps_damaged", "blank", "missing", "bytes", "bytes_per_photo",
         "model", "fingerprint", "folder", "settings", "created_with", "format", "leftovers",
-        "calibration", "retriever", "retriever_fingerprint",
+        "calibration", "retriever", "retriever_fingerprint", "retriever_source", "training_data",
+        "provenance", "licence",
     }  # fmt: skip
+    generic = model_facts("generic")
+    for name in ("training_data", "provenance", "licence"):
+        assert info[name] == generic[name] != ""
     assert info["photos"] == info["with_position"] == 6
     assert info["model"] == "generic"
     assert "sound" in placerec("index", "verify", "town.placerec").stdout
@@ -170,13 +177,18 @@ def test_info_is_for_people(placerec, photos):
     (photos / "place_000.jpg").unlink()
     lines = placerec("index", "info", "a.placerec").stdout.splitlines()
     assert lines[:2] == ["photos: 6, 6 with a position", f"folder: {photos}"]
-    assert lines[3].startswith("confidence: 6 photos are too few; ")
-    assert lines[4].startswith("size: ")
-    assert lines[4].count(" kB") == 2
-    assert lines[6] == "not in the folder: 1 of 6 photos; placerec index refresh a.placerec"
-    assert lines[7].startswith("a.placerec.partial: ")
-    assert lines[8].split() == ["setting", "value"]  # last, because there are many
-    table = dict(line.split() for line in lines[9:])
+    generic = model_facts("generic")
+    assert lines[3:6] == [
+        f"trained on: {generic['training_data']}", f"provenance: {generic['provenance']}",
+        f"licence: {generic['licence']}",
+    ]  # fmt: skip
+    assert lines[6].startswith("confidence: 6 photos are too few; ")
+    assert lines[7].startswith("size: ")
+    assert lines[7].count(" kB") == 2
+    assert lines[9] == "not in the folder: 1 of 6 photos; placerec index refresh a.placerec"
+    assert lines[10].startswith("a.placerec.partial: ")
+    assert lines[11].split() == ["setting", "value"]  # last, because there are many
+    table = dict(line.split() for line in lines[12:])
     assert (table["image_size"], table["patch_sizes"]) == ("480,640", "2x2")
 
 
@@ -200,6 +212,25 @@ def test_swapped_arguments_are_named(placerec, photos):
     for command in ("add", "remove"):
         refused = placerec("index", command, photo, "a.placerec", code=2)
         assert f"did you mean: placerec index {command} a.placerec {photo}?" in refused.stderr
+
+
+def test_a_command_of_an_index_of_an_onnx_file_names_the_option(placerec, photos):
+    (placerec.folder / "net.onnx").write_bytes(shipped_onnx())
+    settings = Settings(image_size=(120, 160))
+    build_index("a.placerec", photos, model="net.onnx", settings=settings)
+    photo = photos / "place_000.jpg"
+    wanted = (
+        "error: a.placerec: made with the trunk net.onnx, which is not part of placerec: give that "
+        "trunk as model: --model FILE.onnx\n"
+    )
+    for words in (
+        ("query", "a.placerec", photo), ("serve", "a.placerec"), ("geotag", "a.placerec", photo),
+        ("index", "add", "a.placerec", photo), ("index", "refresh", "a.placerec"),
+        ("index", "refit", "a.placerec"), ("pairs", "a.placerec", "--out", "p.txt", "--sure", 0.5),
+    ):  # fmt: skip
+        assert placerec(*words, code=2).stderr == wanted
+    answer = placerec("query", "a.placerec", photo, "--model", "net.onnx")
+    assert "place_000.jpg" in answer.stdout
 
 
 def test_one_finding_is_one_finding(placerec, photos):

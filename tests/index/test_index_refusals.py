@@ -10,6 +10,8 @@ from index_support import answers, build, create, edit, put
 
 from placerec.errors import DamagedIndex, ModelMismatch, NoRoom, NotAnIndex, NotFound, PlacerecError
 from placerec.index import IndexReader, IndexWriter, verify
+from placerec.recognise import PlaceRecognizer
+from placerec.trunks import TRUNKS, open_trunk
 
 COMMANDS = [IndexReader.open, IndexWriter.open, verify]
 
@@ -105,6 +107,22 @@ def test_another_format_is_refused_with_both_versions_and_a_remedy(tmp_path, ver
     assert "format" in verify(path)[0]
     build(path, range(2), replace=True)
     assert verify(path) == []
+
+
+@pytest.mark.parametrize("model", ["auto", "efficientnet-lite0"])
+def test_an_index_of_another_version_says_so_and_what_to_do(
+    quick_index, monkeypatch, model
+) -> None:
+    newer = open_trunk("efficientnet-lite0")
+    old, newer.sha256 = newer.sha256, "0" * 64
+    monkeypatch.setitem(TRUNKS, newer.name, lambda _: newer)
+    with pytest.raises(ModelMismatch) as refused:
+        PlaceRecognizer.open(quick_index, model=model)
+    assert str(refused.value) == (
+        f"{quick_index}: made by another version of placerec, with the trunk efficientnet-lite0 "
+        f"{old[:12]}, but asked for efficientnet-lite0 000000000000, the trunk of this version; "
+        f"build it again from the photos: placerec index build INDEX FOLDER"
+    )
 
 
 @pytest.mark.parametrize(("exact", "claimed"), [(False, 8), (True, 7)])

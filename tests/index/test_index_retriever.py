@@ -1,5 +1,6 @@
 """An index with a retriever: its shortlist is the retriever's, all else is the model's."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -175,7 +176,7 @@ def test_another_network_is_refused_with_both_fingerprints(here, night):
     new = open_retriever(colours(net, side=20)).retriever.fingerprint[:12]
     for change in (
         lambda: PlaceRecognizer.open(here.index),
-        lambda: add_photos(here.index, draw(here.folder / "9.png", 9)),
+        lambda: add_photos(here.index, draw(here.photos / "9.png", 9)),
         lambda: refresh_index(here.index),
         lambda: refit_index(here.index),
         lambda: PlaceRecognizer.open(here.index, retriever=net),
@@ -185,6 +186,21 @@ def test_another_network_is_refused_with_both_fingerprints(here, night):
     net.unlink()
     with pytest.raises(NotFound, match=r"colours\.onnx of .*town\.plr is not there"):
         PlaceRecognizer.open(here.index)
+
+
+def test_the_retriever_is_opened_only_for_a_new_photo(here):
+    (here.folder / "nets" / "colours.onnx").unlink()
+    assert add_photos(here.index, here.photos).unchanged == 6
+    (here.photos / "0.png").rename(here.photos / "moved.png")
+    (here.photos / "1.png").unlink()
+    report = refresh_index(here.index)
+    assert (report.moved, report.removed, report.unchanged) == (1, 1, 4)
+    draw(here.photos / "9.png", 9)
+    for change in (lambda: add_photos(here.index, here.photos), lambda: refresh_index(here.index)):
+        with pytest.raises(NotFound, match=r"colours\.onnx of .*town\.plr is not there"):
+            change()
+    with pytest.raises(ModelMismatch, match="asked for the retriever bands"):  # one that is given
+        add_photos(here.index, here.photos / "3.png", retriever=Rows())
 
 
 def test_a_retriever_of_a_program_must_be_given(here, night):
@@ -324,7 +340,9 @@ def test_the_command_builds_and_shows_it(here, command):
     code, out, _ = command("index", "info", index)
     digest = open_retriever(net).retriever.fingerprint
     assert code == 0
-    assert f"colours.onnx ({digest[:12]})" in out
+    assert f"retriever: colours.onnx ({digest[:12]}) from nets/colours.onnx\n" in out
+    facts = json.loads(command("index", "info", index, "--json")[1])
+    assert facts["retriever_source"] == "nets/colours.onnx"
     code, out, _ = command("query", index, here.photos / "1.png")
     assert code == 0
     assert "1.png" in out

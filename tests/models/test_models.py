@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from placerec.cli.models import weights as weights_command
-from placerec.errors import NotFound, UnsafeWeights, UsageError
+from placerec.errors import ModelMismatch, NotFound, UnsafeWeights, UsageError
 from placerec.models.model_file import (
     load_model,
     model_bytes,
@@ -22,6 +22,8 @@ from placerec.models.photo_source import fit_on_folder
 from placerec.models.resolve import generic_model, model_facts, resolve
 from placerec.runtime import Runtime
 from placerec.settings import METHODS, Settings
+from placerec.trunks.efficientnet_lite import shipped_onnx
+from placerec.trunks.external import OnnxTrunk
 
 SMALL = Settings(image_size=(160, 224), pca_dim=16)
 
@@ -153,8 +155,22 @@ def test_wrong_tensors_are_refused_by_name(fitted, tmp_path, change):
 
 def test_a_model_of_another_trunk_is_refused(fitted, tmp_path):
     data = model_bytes(fitted).replace(fitted.trunk.sha256.encode(), b"0" * 64)
-    with pytest.raises(UnsafeWeights, match="trunk"):
-        model_from_bytes(data, tmp_path / "m.safetensors")
+    other = OnnxTrunk(shipped_onnx(), name="net.onnx")
+    with pytest.raises(UnsafeWeights, match=r"net\.onnx .*; use the trunk that it was made with"):
+        model_from_bytes(data, tmp_path / "m.safetensors", other)
+
+
+def test_a_model_of_another_version_says_so_and_what_to_do(fitted, tmp_path):
+    path, old = tmp_path / "m.safetensors", "0" * 64
+    path.write_bytes(model_bytes(fitted).replace(fitted.trunk.sha256.encode(), old.encode()))
+    new = fitted.trunk.sha256[:12]
+    with pytest.raises(ModelMismatch) as refused:
+        load_model(path)
+    assert str(refused.value) == (
+        f"{path}: made by another version of placerec, with the trunk efficientnet-lite0 "
+        f"{old[:12]}, but asked for efficientnet-lite0 {new}, the trunk of this version; fit it "
+        f"again: placerec fit PHOTOS"
+    )
 
 
 def with_header(data, **changes):

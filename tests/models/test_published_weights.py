@@ -13,9 +13,9 @@ from local_hub import CONTENT, DIGEST, REVISION, files
 
 import placerec
 from placerec import download as module
-from placerec.errors import UsageError
+from placerec.errors import NotFound, UsageError
 from placerec.models.published import PUBLISHED
-from placerec.models.resolve import settings_for
+from placerec.models.resolve import model_facts, settings_for
 from placerec.settings import METHODS
 from placerec.trunks.efficientnet_lite import SHA256, WEIGHTS
 from placerec.trunks.vgg16 import state_shapes
@@ -62,6 +62,7 @@ def test_the_published_system_by_two_commands(hub, command, cache, checkpoint, t
     assert (code, json.loads(out)["model"]) == (0, name)
     facts = json.loads(command("weights", "info", name, "--json")[1])
     assert (facts["name"], facts["licence"]) == (name, "MIT, as the authors' program")
+    assert (facts["method"], facts["path"]) == ("paper-storage", f"{cache / name}.safetensors")
     assert facts["provenance"] == (
         f"imported from TobiasRobotics/Patch-NetVLAD/mapillary_WPCA128.pth.tar, revision "
         f"{REVISION}, sha256 {hashlib.sha256(checkpoint).hexdigest()}"
@@ -106,9 +107,13 @@ def test_the_list_says_what_each_is_and_where(command, cache):
     assert rows["pitts-512"]["source"] == "TobiasRobotics/Patch-NetVLAD/pitts_WPCA512.pth.tar"
     table = command("weights", "list")[1].splitlines()
     assert len(table) == 1 + len(PUBLISHED)
-    assert next(line for line in table if line.startswith("pitts-512 ")).split()[-2:] == [
-        "193", str(cache / "pitts-512.safetensors")
+    assert max(map(len, table)) <= 100
+    cells = {line.split()[0]: re.split("  +", line.strip()) for line in table}
+    assert cells["name"] == ["name", "method", "licence", "megabytes", "on this machine"]
+    assert cells["pitts-512"] == [
+        "pitts-512", "paper-speed", "MIT, as the authors' program", "193", "yes"
     ]  # fmt: skip
+    assert cells["megaloc"][-1] == "no"
 
 
 @pytest.mark.parametrize("name", [name for name, weights in PUBLISHED.items() if weights.is_model])
@@ -146,6 +151,13 @@ def test_the_facts_of_an_onnx_file_and_of_weights_that_are_not_here(command, cac
     code, out, _ = command("weights", "info", path, "--json")
     facts = json.loads(out)
     assert (code, facts["name"], facts["sha256"], facts["format"]) == (0, WEIGHTS, SHA256, "onnx")
-    code, _, err = command("weights", "info", "megaloc")
-    assert code == 3
-    assert "placerec weights download megaloc" in err
+    code, out, _ = command("weights", "info", "megaloc", "--json")
+    listed = {row["name"]: row for row in json.loads(command("weights", "list", "--json")[1])}
+    assert (code, json.loads(out)) == (0, listed["megaloc"])
+    code, out, _ = command("weights", "info", "megaloc")
+    lines = out.splitlines()
+    assert code == 0
+    assert f"training_data: {PUBLISHED['megaloc'].training_data}" in lines
+    assert lines[-1] == "path: not on this machine; placerec weights download megaloc"
+    with pytest.raises(NotFound, match="placerec weights download megaloc"):
+        model_facts("megaloc")

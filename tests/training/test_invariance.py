@@ -39,6 +39,12 @@ TINY = INVARIANCE.replace(
 )  # fmt: skip
 
 
+NOT_USABLE = (
+    r"; 2 photos cannot be used \(black\.png: it shows nothing that could be recognised; "
+    r"broken\.jpg: [^;]+\)"
+)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """14 photos of random shapes, one photo of nothing, and one broken file."""
@@ -282,7 +288,7 @@ def test_validation_data_choose_the_share(folder, start, tmp_path):
 
 def test_a_tie_is_refused(folder, start, tmp_path, monkeypatch):
     monkeypatch.setattr(invariance, "judge", lambda *_: Score(0.5, 0.5))
-    with pytest.raises(TrainingFailed, match="no better"):
+    with pytest.raises(TrainingFailed, match=f"no better: .* queries{NOT_USABLE}; keep the trunk"):
         go(folder, start, tmp_path / "out", TINY.replace(steps=1))
 
 
@@ -302,7 +308,8 @@ def test_a_rank_counts_equal_photos_against_the_trunk():
 
 
 def test_too_few_photos_are_refused_with_the_number_that_is_needed(folder, tmp_path):
-    with pytest.raises(UsageError, match="14 usable photos; 80 are needed"):
+    needed = "14 usable photos; 80 are needed, because one of 8 judges the result"
+    with pytest.raises(UsageError, match=f"{needed}{NOT_USABLE}; add photos"):
         adapt("auto", folder, tmp_path / "new.onnx", schedule_for("cpu"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFound, match="no photo in this folder"):

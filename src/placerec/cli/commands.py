@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import click
 
-from placerec.errors import NotAnIndex, NotFound, UsageError
+from placerec.errors import NotAnIndex, NotFound, TrunkNeeded, UsageError
 from placerec.settings import Settings
 
 EVERYDAY = "Options"
@@ -25,7 +26,19 @@ SECTION_OF = {name: title for title, names in SECTIONS.items() for name in names
 
 
 class Command(click.Command):
-    """A command whose help has the everyday options first and then ``SECTIONS``."""
+    """A command whose help has the everyday options first and then ``SECTIONS``.
+
+    If the library needs a trunk that was not given, the command names the option that gives it.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except TrunkNeeded as error:
+            if not any("--model" in parameter.opts for parameter in self.params):
+                raise
+            raise UsageError(f"{error}: --model FILE.onnx") from error
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section of options after the other."""

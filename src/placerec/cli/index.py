@@ -162,18 +162,20 @@ def refit(index: Path, **options: Any) -> int:
 @click.option("--photos", is_flag=True, help="List the photos, one path per line.")
 def info(index: Path, as_json: bool, photos: bool) -> None:
     """Show what INDEX contains. In Python: placerec.index.IndexReader.open(INDEX).info."""
+    from placerec.index.index_model import stated_of_index
     from placerec.index.reader import IndexReader
 
     with IndexReader.open(index) as reader:
         info, entries = reader.info, reader.entries
+        stated = {} if photos else stated_of_index(reader, index)
     if photos and as_json:
         print_json([_photo_facts(entry) for entry in entries])
     elif photos:
         say(*(entry.name for entry in entries))
     elif as_json:
-        print_json(_facts(info, entries))
+        print_json(_facts(info, entries) | stated)
     else:
-        _print_info(index, info, entries)
+        _print_info(index, info, entries, stated)
 
 
 @index.command()
@@ -215,7 +217,9 @@ def _facts(info: IndexInfo, entries: Sequence[Entry]) -> dict[str, Any]:
     return facts | {"folder": str(facts.pop("root")), "settings": json.loads(info.settings)}
 
 
-def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
+def _print_info(
+    index: Path, info: IndexInfo, entries: Sequence[Entry], stated: dict[str, str]
+) -> None:
     """Print what an index contains, for people."""
     from placerec.index.notices import Notice
 
@@ -224,7 +228,11 @@ def _print_info(index: Path, info: IndexInfo, entries: Sequence[Entry]) -> None:
         "photos": f"{info.photos}, {facts['with_position']} with a position",
         "folder": info.root,
         "model": f"{info.model} ({info.fingerprint[:12]})",
-        **({"retriever": f"{info.retriever} ({info.retriever_fingerprint[:12]})"}
+        "trained on": stated["training_data"] or "not stated",
+        "provenance": stated["provenance"] or "not stated",
+        "licence": stated["licence"] or "not stated",
+        **({"retriever": f"{info.retriever} ({info.retriever_fingerprint[:12]}) from "
+                         f"{info.retriever_source or 'a program'}"}
            if info.retriever else {}),
         "confidence": calibration.reason or f"calibrated with {calibration.photos} photos",
         "size": f"{_size(info.bytes)}, {_size(info.bytes_per_photo)} per photo",

@@ -16,7 +16,7 @@ from placerec.cli.output import list_skipped, print_facts, print_json, print_tab
 from placerec.cli.outputs import NewFile
 from placerec.cli.progress import showing_progress
 from placerec.errors import NotFound, UsageError
-from placerec.models.published import PUBLISHED
+from placerec.models.published import PUBLISHED, Published
 
 
 def _convert_vgg16(source: Path, out: Path) -> str:
@@ -95,23 +95,27 @@ def weights() -> None:
 def list_(as_json: bool) -> None:
     """List the published weights that can be downloaded, and which are on this machine.
 
+    placerec weights info NAME says more about one.
     In Python: placerec.models.published.PUBLISHED.
     """
-    rows: list[dict[str, Any]] = [
-        {
-            "name": entry.name, "what": entry.what, "method": entry.method,
-            "licence": entry.licence, "training_data": entry.training_data,
-            "source": entry.source, "megabytes": entry.megabytes,
-            "path": str(entry.here) if entry.here else None,
-        }
-        for entry in PUBLISHED.values()
-    ]  # fmt: skip
+    rows = [_published_facts(entry) for entry in PUBLISHED.values()]
     if as_json:
         print_json(rows)
         return
-    titles = ("name", "what", "method", "licence", "source", "megabytes", "on this machine")
-    table = [[str(row.get(title, row["path"] or "-")) for title in titles] for row in rows]
+    titles = ("name", "method", "licence", "megabytes", "on this machine")
+    table = [[str(row.get(title, "yes" if row["path"] else "no")) for title in titles]
+             for row in rows]  # fmt: skip
     print_table({title: title == "megabytes" for title in titles}, table)
+
+
+def _published_facts(entry: Published) -> dict[str, Any]:
+    """Return what is stated about published weights; ``path`` is None if they are not here."""
+    return {
+        "name": entry.name, "what": entry.what, "method": entry.method,
+        "licence": entry.licence, "training_data": entry.training_data,
+        "source": entry.source, "megabytes": entry.megabytes,
+        "path": str(entry.here) if entry.here else None,
+    }  # fmt: skip
 
 
 @weights.command()
@@ -176,16 +180,23 @@ def import_(
 @click.argument("model")
 @json_option
 def info(model: str, as_json: bool) -> None:
-    """Show what MODEL states: a model file, an ONNX file, downloaded weights, or generic.
+    """Show what MODEL states: a model file, an ONNX file, published weights, or generic.
 
     Name, provenance, training data, licence, sha256. In Python:
     placerec.models.resolve.model_facts.
     """
     from placerec.models.resolve import model_facts
 
-    facts: dict[str, Any] = dict(model_facts(model))
-    if as_json:
-        facts["settings"] = json.loads(facts["settings"] or "{}")
+    published = PUBLISHED.get(model)
+    facts: dict[str, Any] = {}
+    if published is None or published.here:
+        facts |= model_facts(model)
+        if as_json:
+            facts["settings"] = json.loads(facts["settings"] or "{}")
+    if published:
+        facts |= _published_facts(published)
+        if not published.here and not as_json:
+            facts["path"] = f"not on this machine; placerec weights download {model}"
     print_facts(facts, as_json=as_json)
 
 

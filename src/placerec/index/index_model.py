@@ -1,4 +1,4 @@
-"""The model inside an index, ready to describe photos.
+"""The model inside an index: what it states, and the model itself, ready to describe photos.
 
 It is the model that described the photos of the index. Any other model is refused with both names.
 """
@@ -16,6 +16,17 @@ from placerec.runtime import Runtime
 from placerec.trunks import TRUNKS, Trunk
 
 REMEDY = "an index has its model: omit model, or build a new index with it"
+BUILD_AGAIN = "build it again from the photos: placerec index build INDEX FOLDER"
+STATED = ("training_data", "provenance", "licence")
+
+
+def stated_of_index(reader: IndexReader, path: Path) -> dict[str, str]:
+    """Return what the model inside the index at ``path`` states; its trunk is not opened.
+
+    ``training_data``, ``provenance`` and ``licence``; an empty text for a missing entry.
+    """
+    header = parse_header(reader.weights(), path)
+    return {name: header.get(name, "") for name in STATED}
 
 
 def model_of_index(reader: IndexReader, path: Path, model: str | Trunk, runtime: Runtime) -> Model:
@@ -31,7 +42,7 @@ def model_of_index(reader: IndexReader, path: Path, model: str | Trunk, runtime:
     trunk = given.trunk if given and not given.model else None
     if trunk is not None and trunk.name != parse_header(weights, path)["trunk"]:
         raise ModelMismatch(path, reader.info.model, trunk.name, REMEDY)
-    inside = model_from_bytes(weights, path, trunk, runtime)
+    inside = model_from_bytes(weights, path, trunk, runtime, again=BUILD_AGAIN)
     inside = inside.with_settings(parse_settings(reader.info.settings, path))
     if inside.fingerprint != reader.info.fingerprint:
         stored = f"{reader.info.model} {reader.info.fingerprint[:12]}"

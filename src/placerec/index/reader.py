@@ -64,8 +64,10 @@ class IndexInfo:
 
     ``bytes_per_photo`` is the mean size of a photo's stored descriptors, as in an evaluation; the
     model in the file is not counted. ``format`` is 7 for descriptors stored as int8, 8 for float32,
-    9 and 10 for the same with a ``retriever`` (its name; empty without one). ``leftovers`` are the
-    names of files beside the index that a killed program has left, or that a program at work has.
+    9 and 10 for the same with a ``retriever`` (its name; empty without one). ``retriever_source``
+    is a name of ``baselines.RETRIEVERS``, or the path of an ONNX file relative to the folder of the
+    index; it is empty for an object of a program. ``leftovers`` are the names of files beside the
+    index that a killed program has left, or that a program at work has.
     """
 
     photos: int
@@ -81,6 +83,7 @@ class IndexInfo:
     leftovers: tuple[str, ...] = ()
     retriever: str = ""
     retriever_fingerprint: str = ""
+    retriever_source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class IndexReader:
             leftovers=leftovers(path),
             retriever=self.retriever.name if self.retriever else "",
             retriever_fingerprint=self.retriever.fingerprint if self.retriever else "",
+            retriever_source=os.fsdecode(self.retriever.source) if self.retriever else "",
         )
 
     @classmethod
@@ -212,7 +216,7 @@ class IndexReader:
         return self._read("SELECT seal FROM collection") != [(schema.seal(*self._collection),)]
 
     def close(self) -> None:
-        """Close the file; ``entries`` and ``info`` stay valid."""
+        """Close the file; ``entries``, ``info`` and ``retriever`` stay valid."""
         self._closed = True
         self._connection.close()
 

@@ -213,7 +213,6 @@ def _update(
 ) -> Report:
     with IndexReader.open(index) as reader:
         model = model_of_index(reader, index, asked, runtime.one_thread)
-        retriever = retriever_of_index(reader, index, given, runtime.one_thread)
         old_root, entries = reader.info.root, reader.entries
     gone = {*changes.moves, *changes.deleted}
     indexed = {entry.name: entry for entry in entries if entry.name not in gone}
@@ -225,6 +224,9 @@ def _update(
     pending = [
         name for name in names if not _is_current(name, indexed.get(name), changes, positions)
     ]
+    retriever = None
+    if pending or given is not None:  # a retriever is large, so it is opened only for its work
+        retriever = retriever_of_index(reader, index, given, runtime.one_thread)
     report = Report(model=model.name)
     report.moved = len(set(changes.moves.values()) - set(pending))
     report.unchanged = len(names) - len(pending) - report.moved

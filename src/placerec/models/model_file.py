@@ -16,7 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from placerec.errors import NotFound, UnsafeWeights, UsageError, import_package
+from placerec.errors import (
+    Damaged,
+    ModelMismatch,
+    NotFound,
+    TrunkNeeded,
+    UnsafeWeights,
+    UsageError,
+    import_package,
+)
 from placerec.files import atomic_write, is_file, path_of
 from placerec.models.model import Fitted, Model, fitted_tensors
 from placerec.models.published import model_path
@@ -25,6 +33,7 @@ from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import AnySettings, settings_from_json
 from placerec.trunks import TRUNKS, Trunk, open_trunk
+from placerec.trunks.efficientnet_lite import NAME as SHIPPED
 from placerec.trunks.vgg16 import VGG16, state_sha256, state_shapes
 
 FORMAT = "placerec-model-1"
@@ -34,6 +43,7 @@ REQUIRED = ("format", "name", "trunk", "trunk_sha256", "settings", "training_dat
 CHECKPOINT_ENDINGS = (".pth", ".pt", ".tar", ".ckpt")  # of what ``weights import`` reads
 CHECKPOINT_STARTS = (b"PK", b"\x80")  # a zip archive, a pickle
 REMEDY = "make the file again"
+FIT_AGAIN = "fit it again: placerec fit PHOTOS"
 VOCABULARY_NAMES = ("vocabulary.centres", "vocabulary.weights", "vocabulary.bias")
 PROJECTION_NAMES = ("pca.weight", "pca.bias")
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # JSON content
@@ -125,11 +135,14 @@ def _in_fixed_order(data: bytes) -> bytes:
 
 
 def model_from_bytes(
-    data: bytes, origin: Path, trunk: Trunk | None = None, runtime: Runtime = DEFAULT_RUNTIME
-) -> Model:
+    data: bytes, origin: Path, trunk: Trunk | None = None, runtime: Runtime = DEFAULT_RUNTIME,
+    again: str = FIT_AGAIN,
+) -> Model:  # fmt: skip
     """Return the model that ``model_bytes`` wrote; errors name ``origin``.
 
-    ``trunk`` is required if the model's trunk is neither in ``data`` nor one of ``TRUNKS``.
+    ``trunk`` is required if the model's trunk is neither in ``data`` nor one of ``TRUNKS``: else
+    this raises ``TrunkNeeded``. If another version of placerec made the model with another trunk,
+    this raises ``ModelMismatch``; ``again`` says how a person makes ``origin`` again.
     """
     tensors, header = _parse(data, origin)
     settings = parse_settings(header["settings"], origin)
@@ -140,18 +153,10 @@ def model_from_bytes(
         trunk = VGG16(state, state_sha256(state), runtime)
     if trunk is None:
         if header["trunk"] not in TRUNKS:
-            raise UsageError(
-                f"{origin}: made with the trunk {header['trunk']}, which is not part of placerec: "
-                f"give that trunk as model"
-            )
+            raise TrunkNeeded(origin, header["trunk"])
         trunk = open_trunk(header["trunk"], runtime)
     if trunk.sha256 != header["trunk_sha256"]:
-        raise UnsafeWeights(
-            origin,
-            f"made with trunk {header['trunk']} {header['trunk_sha256'][:12]}, this trunk is "
-            f"{trunk.name} {trunk.sha256[:12]}",
-            "use the trunk that it was made with, or fit it again",
-        )
+        raise _made_with_another(header, trunk, origin, again)
     fitted = _fitted(file, settings, trunk.channels)
     if header.get("sha256", digest) != digest:
         raise UnsafeWeights(origin, "its tensors do not have the sha256 that it states", REMEDY)
@@ -159,6 +164,17 @@ def model_from_bytes(
         header["name"], trunk, fitted, settings, header["training_data"],
         header.get("provenance", ""), header.get("licence", ""),
     )  # fmt: skip
+
+
+def _made_with_another(header: dict[str, str], trunk: Trunk, origin: Path, again: str) -> Damaged:
+    """Return the error for a model of another trunk than the one that was opened or given."""
+    made_with = f"{header['trunk']} {header['trunk_sha256'][:12]}"
+    this = f"{trunk.name} {trunk.sha256[:12]}"
+    if header["trunk"] == trunk.name == SHIPPED:
+        maker = f"another version of placerec, with the trunk {made_with}"
+        return ModelMismatch(origin, maker, f"{this}, the trunk of this version", again)
+    why = f"made with trunk {made_with}, this trunk is {this}"
+    return UnsafeWeights(origin, why, "use the trunk that it was made with, or fit it again")
 
 
 def tensors_sha256(tensors: Mapping[str, Array]) -> str:

@@ -188,8 +188,13 @@ def no_photo_to_fit(folder: str | Path, skipped: Sequence[PhotoError]) -> PhotoE
     """Return the error for a folder of which no photo can be used."""
     if not skipped:
         return PhotoError(folder, "none of its photos has anything to recognise; add other photos")
-    reasons = "; ".join(str(error) for error in skipped[:3])
-    return PhotoError(folder, f"none of its {len(skipped)} photos can be read ({reasons}, ...)")
+    reasons = first_reasons(skipped)
+    return PhotoError(folder, f"none of its {len(skipped)} photos can be read ({reasons})")
+
+
+def first_reasons(skipped: Sequence[PhotoError]) -> str:
+    """Return the first photos that were skipped, with their reasons; ``...`` if there are more."""
+    return "; ".join([*map(str, skipped[:3]), *["..."][: len(skipped) > 3]])
 
 
 def fit_on_folder(

@@ -47,6 +47,7 @@ from placerec.training.trainable import TrainableTrunk
 from placerec.training.unlabelled import (
     TrunkStart,
     Unlabelled,
+    not_usable,
     read_images,
     read_unlabelled,
     starting_trunk,
@@ -308,7 +309,8 @@ class Session:
         if scores[best] <= before:
             raise TrainingFailed(
                 f"{path}: not written, because the trained trunk is no better: {scores[best]}, and "
-                f"before {before}, of {queries} queries; keep the trunk, or give more photos"
+                f"before {before}, of {queries} queries{not_usable(self.photos.skipped)}; keep the "
+                f"trunk, or give more photos"
             )
         skipped = *self.photos.skipped, *self.lost.values()
         trained = Trained(path, best, before, scores[best], queries, skipped)

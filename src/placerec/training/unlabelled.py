@@ -13,6 +13,7 @@ import torch
 
 from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.files import AnyPath, path_of
+from placerec.models.photo_source import first_reasons
 from placerec.photos.decode import decode
 from placerec.photos.find import evenly_spread, look_through
 from placerec.photos.prepare import Preprocessing, prepare
@@ -139,7 +140,7 @@ def read_unlabelled(folder: AnyPath, schedule: InvarianceSchedule, runtime: Runt
         needed = schedule.held_back * schedule.fewest_held_back
         raise UsageError(
             f"{folder}: {len(usable)} usable photos; {needed} are needed, because one of "
-            f"{schedule.held_back} judges the result; add photos"
+            f"{schedule.held_back} judges the result{not_usable(skipped)}; add photos"
         )
     chosen = set(evenly_spread(len(usable), min(count, schedule.most_held_back)))
     return Unlabelled(
@@ -148,6 +149,14 @@ def read_unlabelled(folder: AnyPath, schedule: InvarianceSchedule, runtime: Runt
         tuple(path for row, path in enumerate(usable) if row in chosen),
         digest.hexdigest(), tuple(skipped),
     )  # fmt: skip
+
+
+def not_usable(skipped: Sequence[PhotoError]) -> str:
+    """Return the part of a message that says which photos cannot be used and why, if any."""
+    if not skipped:
+        return ""
+    photos = f"{len(skipped)} photo{'s' if len(skipped) > 1 else ''}"
+    return f"; {photos} cannot be used ({first_reasons(skipped)})"
 
 
 def read_images(
