@@ -55,7 +55,7 @@ TOWN_PLACES, TOWN_SEED = 80, 3
 FOREIGN_WEIGHT = 0.5
 PENALTY = 0.0001
 BOUNDS = [(0, None), (0, None), (0, None), (None, None)]
-STARTS = [(2.0, 10.0, 1.0, 5.0), (4.5, 17.5, 0.0, 11.0)]
+STARTS = [(4.0, 10.0, 2.0, 5.0), (9.0, 17.5, 0.0, 11.0)]
 FLOOR_COUNT, VIEWS, SIGN, COVER = 12, 8, 45, 90
 CURVE = ("map", "from", "share", "mean_confidence", "right")
 COLUMNS = (
@@ -258,7 +258,7 @@ def map_loss(numbers: Array, values: Array, inside: Array, weights: Array) -> fl
     """The loss of "in the map", with a small penalty on large slopes."""
     odds = map_odds(values, Weights(*numbers, 0.0))
     score, cosine, distinct, _ = numbers
-    penalty = PENALTY * (score**2 + (cosine / 4) ** 2 + distinct**2)
+    penalty = PENALTY * ((score / 2) ** 2 + (cosine / 4) ** 2 + (distinct / 2) ** 2)
     return float(penalty + weights @ np.logaddexp(0.0, np.where(inside, -odds, odds)))
 
 

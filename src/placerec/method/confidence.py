@@ -27,12 +27,12 @@ import numpy as np
 
 from placerec.records import Array
 
-SMALLEST_SCORE = 1e-4  # scores below it are alike
+SMALLEST_SCORE = 1e-3  # scores below it are alike
 FEWEST = 20  # answers that a radius rests on
 SHARES = (0.68, 0.95)  # of the answers within the two radii
 MOST_RANGES = 4  # of the confidence, for the radii
 DECIMALS = 6
-MOST_MARGIN = 2.0  # a larger margin says no more about the map
+MOST_MARGIN = 1.0  # a larger margin says no more about the map
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Weights:
     margin: float
 
 
-WEIGHTS = Weights(score=7.055, cosine=0.0, distinct=2.491, offset=46.457, margin=2.959)
+WEIGHTS = Weights(score=14.11, cosine=0.0, distinct=4.982, offset=46.457, margin=5.918)
 
 # The log-odds of "in the map" that these shares of the foreign queries of the fit exceed, on the
 # worst of its maps. All of these are those of results/confidence_weights.csv.

@@ -88,12 +88,14 @@ def displacement_score(
 
 
 def with_global(scores: Array, cosines: Array) -> Array:
-    """Return patch scores s (n, S) weighed by global cosines c (n,): (s + .02) exp(5 (c - 1)).
+    """Return patch scores s (n, S) weighed by global cosines c (n,).
 
-    Its logarithm is a sum of both, as the log-odds of the confidence are. A copy still has about 1.
+    That is the geometric mean of s + .02 and exp(5 (c - 1)). Its logarithm is a sum of both, as the
+    log-odds of the confidence are. A copy has about 1.
     """
-    weighed: Array = (scores + LEAST_SCORE) * np.exp(GLOBAL_POWER * (cosines[:, None] - 1.0))
-    return weighed
+    weights = np.exp(GLOBAL_POWER * (cosines[:, None] - 1.0))
+    mean: Array = np.sqrt((scores + LEAST_SCORE) * weights)
+    return mean
 
 
 def _peak(step: Array, vote: Array, reach: Array, box: int) -> tuple[float, Array]:
