@@ -54,8 +54,8 @@ RIGHT = 25.0  # metres
 TOWN_PLACES, TOWN_SEED = 80, 3
 FOREIGN_WEIGHT = 0.5
 PENALTY = 0.0001
-BOUNDS = [(0, None), (0, None), (0, None), (None, None)]
-STARTS = [(4.0, 10.0, 2.0, 5.0), (9.0, 17.5, 0.0, 11.0)]
+BOUNDS = [(0, None), (0, None), (None, None)]
+STARTS = [(4.0, 2.0, 5.0), (9.0, 0.0, 11.0)]
 FLOOR_COUNT, VIEWS, SIGN, COVER = 12, 8, 45, 90
 CURVE = ("map", "from", "share", "mean_confidence", "right")
 COLUMNS = (
@@ -66,7 +66,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Asked:
-    """One query: the evidence (3,) of its first place, and whether that is right.
+    """One query: the evidence (2,) of its first place, and whether that is right.
 
     ``shown`` says that one of its candidates is right.
     """
@@ -134,11 +134,8 @@ def ask(index: Path, queries: Queries) -> list[Asked]:
         for path in queries.paths:
             answer = recognizer.query(path, top=recognizer.settings.candidates)
             listed = [rows[place.path] for place in answer.places]
-            values = places.evidence(
-                listed,
-                np.array([place.score for place in answer.places]),
-                np.array([place.global_score for place in answer.places]),
-            )
+            scores = np.array([place.score for place in answer.places])
+            values = places.evidence(listed, scores)
             right = [queries.is_right(path, place.path) for place in answer.places]
             truth, where = queries.positions(path), answer.where
             metres = distance(truth, where.position) if truth and where else np.nan
@@ -219,7 +216,7 @@ def fit(data: Path, folder: Path) -> None:
             inside += [one.shown for one in group]
             weights += [weight / len(group)] * len(group)
         shown = [one for one in own if one.shown]
-        margins += [one.evidence[2] for one in shown]
+        margins += [one.evidence[1] for one in shown]
         first += [one.right for one in shown]
         share += [1 / len(shown)] * len(shown)
         foreign_values.append([one.evidence for one in others])
@@ -257,8 +254,8 @@ def errors_in_radii(asked: list[Asked]) -> tuple[float, float]:
 def map_loss(numbers: Array, values: Array, inside: Array, weights: Array) -> float:
     """The loss of "in the map", with a small penalty on large slopes."""
     odds = map_odds(values, Weights(*numbers, 0.0))
-    score, cosine, distinct, _ = numbers
-    penalty = PENALTY * ((score / 2) ** 2 + (cosine / 4) ** 2 + (distinct / 2) ** 2)
+    score, distinct, _ = numbers
+    penalty = PENALTY * ((score / 2) ** 2 + (distinct / 2) ** 2)
     return float(penalty + weights @ np.logaddexp(0.0, np.where(inside, -odds, odds)))
 
 

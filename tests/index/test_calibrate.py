@@ -86,11 +86,7 @@ def test_a_night_photo_is_in_the_map_and_a_better_place_is_surer(street, nights)
         sure = np.array([place.confidence for place in answer.places])
         assert ((sure > 0) & (sure < 1)).all()
         listed = [rows[place.path] for place in answer.places]
-        values = places.evidence(
-            listed,
-            np.array([place.score for place in answer.places]),
-            np.array([place.global_score for place in answer.places]),
-        )
+        values = places.evidence(listed, np.array([place.score for place in answer.places]))
         assert sure.tolist() == Calibration().confidence(values).tolist()
         assert sure[0] == sure.max()
         assert sure[-1] < sure[0] / 2
@@ -122,7 +118,7 @@ def test_a_larger_share_of_false_alarms_accepts_more(street, nights):
 def evidence_of(odds):
     """Evidence with these log-odds of "in the map"."""
     weights = Calibration().weights
-    values = np.array([(odds - weights.offset) / weights.score, 0.0, 0.0])
+    values = np.array([(odds - weights.offset) / weights.score, 0.0])
     assert map_odds(values) == pytest.approx(odds)
     return values
 

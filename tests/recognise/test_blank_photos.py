@@ -71,7 +71,7 @@ def test_photos_without_structure_do_not_match(scorer, town, tmp_path):
     black, photo = tmp_path / "black.png", town / "database" / "place_000.jpg"
     for pair in ((black, photo), (photo, black), (black, black), (black, tmp_path / "white.png")):
         place, _ = match_photos(*pair, settings=Settings(scorer=scorer, image_size=SMALL))
-        assert place.score == pytest.approx(0, abs=1e-3)
+        assert place.score < 0.02
         assert (place.global_score, place.inliers) == (0, 0)
 
 

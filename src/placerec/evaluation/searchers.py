@@ -174,8 +174,7 @@ class IndexSearcher:
         if not query.has_structure or not seen:
             return None, None
         rows = [rows[n] for n in seen]
-        cosines = self.recognizer.cosines(query.features, np.array(rows))
-        confidences, judgement = self.recognizer.judge(rows, scores[seen], cosines)
+        confidences, judgement = self.recognizer.judge(rows, scores[seen])
         return confidences[0] if seen[0] == 0 else None, judgement.in_map
 
     def close(self) -> None:

@@ -80,9 +80,9 @@ class Places:
         one, two = self.entries[first].position, self.entries[second].position
         return distance(one, two) if one and two else None
 
-    def evidence(self, rows: Sequence[int], scores: Array, cosines: Array) -> Array:
-        """Return the evidence (n, 3) of candidates: their rows, scores (n,) and cosines (n,)."""
-        return evidence(scores, cosines, lambda i, j: self.elsewhere(rows[i], rows[j]))
+    def evidence(self, rows: Sequence[int], scores: Array) -> Array:
+        """Return the evidence (n, 2) of candidates: their rows and scores (n,)."""
+        return evidence(scores, lambda i, j: self.elsewhere(rows[i], rows[j]))
 
 
 def calibrate_index(reader: IndexReader, model: Model, runtime: Runtime) -> Calibration:
@@ -160,11 +160,10 @@ class _Calibrator:
         chosen = [place for place, row in enumerate(order.tolist()) if row not in without][:count]
         stored = self._reader.read_patches(order[chosen].tolist())
         matched = match_candidates(query.patches, stored, 1, StoredPatches.decode)
-        cosines = cosines[chosen]
-        scores, _ = score_matches(matched, self._model.settings, cosines=cosines)
+        scores, _ = score_matches(matched, self._model.settings, cosines=cosines[chosen])
         best = best_first(scores)
         rows, scores = order[chosen][best].tolist(), scores[best]
-        return _Asked(rows, scores, self._places.evidence(rows, scores, cosines[best]))
+        return _Asked(rows, scores, self._places.evidence(rows, scores))
 
     def _error(self, fitted: Calibration) -> Callable[[int], tuple[float, float] | None]:
         """Return a function from a row to the confidence of its answer and the error in metres.

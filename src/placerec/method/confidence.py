@@ -1,12 +1,12 @@
 """Confidence: how probable is it that a candidate is right, and is the query in the map at all?
 
-This is not in the paper. Three numbers of a candidate are its evidence: the final score, the global
-cosine, and the margin over the best candidate of another place. The confidence is the product of
-two probabilities. The first says that the query shows a place of the map: a logistic function of
-all three numbers (Platt, Probabilistic outputs for support vector machines, 1999). The second says
-that it is this place and no other: the Laplace distribution function of the margin. So two places
-with equal scores have one half each, however high these are. The numbers of both functions come
-from labelled photos (``benchmarks/confidence.py``).
+This is not in the paper. Two numbers of a candidate are its evidence: the final score, in which the
+global cosine is, and the margin over the best candidate of another place. The confidence is the
+product of two probabilities. The first says that the query shows a place of the map: a logistic
+function of both numbers (Platt, Probabilistic outputs for support vector machines, 1999). The
+second says that it is this place and no other: the Laplace distribution function of the margin. So
+two places with equal scores have one half each, however high these are. The numbers of both
+functions come from labelled photos (``benchmarks/confidence.py``).
 
 ``in_map`` is a conformal test (Vovk et al., Algorithmic Learning in a Random World, 2005). When it
 was built, the index has answered photos of other places. A query is in the map if it has more
@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Self
 
 import numpy as np
@@ -40,13 +40,12 @@ class Weights:
     """The log-odds of "in the map", and how fast a margin decides for this place and no other."""
 
     score: float
-    cosine: float
     distinct: float
     offset: float
     margin: float
 
 
-WEIGHTS = Weights(score=13.522, cosine=0.0, distinct=4.644, offset=44.69, margin=5.775)
+WEIGHTS = Weights(score=13.522, distinct=4.644, offset=44.69, margin=5.775)
 
 # The log-odds of "in the map" that these shares of the foreign queries of the fit exceed, on the
 # worst of its maps. All of these are those of results/confidence_weights.csv.
@@ -77,7 +76,7 @@ class Calibration:
     weights: Weights = WEIGHTS
 
     def in_map(self, values: Array, false_alarm: float) -> bool:
-        """Whether the evidence (3,) of the first candidate is more than that of photos elsewhere.
+        """Whether the evidence (2,) of the first candidate is more than that of photos elsewhere.
 
         At most a share ``false_alarm`` of queries like those photos is called "in the map". A share
         that is too small for their number calls every query "not in the map".
@@ -90,9 +89,9 @@ class Calibration:
         return rank <= count and odds > max(self.foreign[rank - 1], usual)
 
     def confidence(self, values: Array) -> Array:
-        """Return the probability (n,) that candidates with the evidence (n, 3) are right."""
+        """Return the probability (n,) that candidates with the evidence (n, 2) are right."""
         odds = map_odds(values, self.weights)
-        probability: Array = logistic(odds) * no_other(values[:, 2], self.weights.margin)
+        probability: Array = logistic(odds) * no_other(values[:, 1], self.weights.margin)
         return probability
 
     def radius(self, confidence: float) -> tuple[float, float] | None:
@@ -114,19 +113,19 @@ class Calibration:
             values = json.loads(text)
             values["radii"] = tuple(tuple(map(float, row)) for row in values["radii"])
             values["foreign"] = tuple(map(float, values["foreign"]))
-            weights = {name: float(value) for name, value in values["weights"].items()}
+            weights = {one.name: float(values["weights"][one.name]) for one in fields(Weights)}
             values |= {"photos": int(values["photos"]), "reason": str(values["reason"])}
             return cls(**{**values, "weights": Weights(**weights)})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a calibration: {error}") from error
 
 
-def evidence(scores: Array, cosines: Array, elsewhere: Callable[[int, int], bool]) -> Array:
-    """Return what speaks for each candidate of a query: (n, 3) float64, larger is better.
+def evidence(scores: Array, elsewhere: Callable[[int, int], bool]) -> Array:
+    """Return what speaks for each candidate of a query: (n, 2) float64, larger is better.
 
-    ``scores`` (n,) are final scores and ``cosines`` (n,) global cosines. ``elsewhere(i, j)`` says
-    that the candidates i and j show different places. The columns are the logarithm of the score,
-    the cosine, and the logarithm of the score over the best score elsewhere.
+    ``scores`` (n,) are final scores. ``elsewhere(i, j)`` says that the candidates i and j show
+    different places. The columns are the logarithm of the score, and the logarithm of the score
+    over the best score elsewhere.
     """
     logs = np.log(np.maximum(scores, 0.0) + SMALLEST_SCORE)
     order = np.argsort(-logs, kind="stable").tolist()
@@ -135,15 +134,14 @@ def evidence(scores: Array, cosines: Array, elsewhere: Callable[[int, int], bool
         next((logs[j] for j in order if j != i and elsewhere(i, j)), nothing)
         for i in range(len(logs))
     ]
-    return np.stack((logs, cosines, logs - np.array(rivals)), axis=1)
+    return np.stack((logs, logs - np.array(rivals)), axis=1)
 
 
 def map_odds(values: Array, weights: Weights = WEIGHTS) -> Array:
-    """Return the log-odds (...) that queries with the evidence (..., 3) show a place of the map."""
-    score, cosine, margin = np.moveaxis(values, -1, 0)
+    """Return the log-odds (...) that queries with the evidence (..., 2) show a place of the map."""
+    score, margin = np.moveaxis(values, -1, 0)
     odds: Array = (
         weights.score * score
-        + weights.cosine * cosine
         + weights.distinct * np.clip(margin, 0.0, MOST_MARGIN)
         + weights.offset
     )

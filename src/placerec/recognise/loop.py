@@ -172,7 +172,7 @@ class LoopDetector:
             apart = min(abs(one.seconds - two.seconds), abs(one.home - two.home))
             return apart > NEAR_SECONDS
 
-        confidences = Calibration().confidence(evidence(scores, cosines, elsewhere))
+        confidences = Calibration().confidence(evidence(scores, elsewhere))
         order = best_first(scores).tolist()
         loops = [
             Loop(

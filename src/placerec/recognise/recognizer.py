@@ -241,7 +241,7 @@ class PlaceRecognizer:
             return Answer(name, (), "no photo of the index can be recognised")
         order, final = order[seen], final[seen]
         entries = [self.index.entries[row] for row in rows[order].tolist()]
-        confidences, judgement = self.judge(rows[order].tolist(), final, cosines[order])
+        confidences, judgement = self.judge(rows[order].tolist(), final)
         places = tuple(
             Place(
                 rank, entry.name, float(score), float(cosines[number]), entry.position,
@@ -260,20 +260,18 @@ class PlaceRecognizer:
         few = too_few(photos) if photos < FEWEST_PHOTOS else ""
         return no_confidence(self.settings) or self.index.info.calibration.reason or few
 
-    def judge(
-        self, rows: list[int], scores: Array, cosines: Array
-    ) -> tuple[list[float | None], Answer]:
+    def judge(self, rows: list[int], scores: Array) -> tuple[list[float | None], Answer]:
         """Return the confidence of each candidate, best first, and an answer with what they say.
 
-        The candidates are photos of the index with structure: their ``rows``, final ``scores`` (n,)
-        and global ``cosines`` (n,). The answer has no places; it has ``in_map`` and ``where``, or
-        the reason in ``uncalibrated``.
+        The candidates are photos of the index with structure: their ``rows`` and final ``scores``
+        (n,). The answer has no places; it has ``in_map`` and ``where``, or the reason in
+        ``uncalibrated``.
         """
         if self.uncalibrated:
             return [None] * len(rows), Answer("", (), uncalibrated=self.uncalibrated)
         calibration = self.index.info.calibration
         places = Places(self.index.entries)
-        values = places.evidence(rows, scores, cosines)
+        values = places.evidence(rows, scores)
         confidences = calibration.confidence(values).tolist()
         where, metres = None, calibration.radius(confidences[0])
         if metres:

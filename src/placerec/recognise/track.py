@@ -142,8 +142,7 @@ class _Map:
         """Return ``method.track.look`` of a frame."""
         places, same = answer.places[: len(rows)], self._same(rows)
         scores = np.array([place.score for place in places])
-        cosines = np.array([place.global_score for place in places])
-        seen = evidence(scores, cosines, lambda one, two: not same[one, two])
+        seen = evidence(scores, lambda one, two: not same[one, two])
         chance = float(logistic(map_odds(seen[0], weights)))
         chance = max(chance, HALF[0]) if answer.in_map else min(chance, HALF[1])
         confidences = np.array([place.confidence for place in places])
