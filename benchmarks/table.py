@@ -1,11 +1,12 @@
 """Measure global descriptors, scorers and K_patch on the real sets.
 
-    python benchmarks/table.py DATA_FOLDER
+    python benchmarks/table.py DATA_FOLDER TRUNK.onnx
 
 For each set: the published NetVLAD raw and whitened, our global descriptor, and, on our shortlist
 of 100 candidates, the scorers with K_patch 1 (the default's patches) and 64 (the published patches:
 sizes 2, 5 and 8, PCA to 128). Models are fitted on the database photos alone. RANSAC is slow, so it
-runs on a seeded list of 100 queries; the other scorers run on all queries and on that list.
+runs on a seeded list of 100 queries; the other scorers run on all queries and on that list. The
+scores are those of the patches alone, without the global cosine.
 
 The script writes results/table.csv set by set, and then the table in docs/MEASUREMENTS.md. It skips
 a set whose rows exist; delete the file to start again. Milliseconds are per query on 2 threads:
@@ -38,6 +39,7 @@ from placerec.records import Array, Features, PatchSet
 from placerec.runtime import Runtime
 from placerec.settings import METHODS, NETVLAD, Settings
 from placerec.trunks import Trunk, open_trunk
+from placerec.trunks.external import OnnxTrunk
 from placerec.workers import map_in_order, single_threaded_blas
 
 ROOT = Path(__file__).parent.parent
@@ -109,13 +111,11 @@ def read_set(
     return Set(folder, data, *both)
 
 
-def trunk_milliseconds(maps: FeatureMaps) -> float:
+def trunk_milliseconds(path: Path) -> float:
     """Mean time of the trunk on one photo of noise, with all threads."""
-    trunk, image = (
-        open_trunk("efficientnet-lite0", Runtime(threads=THREADS)),
-        np.zeros((1, 3, 480, 640), np.float32),
-    )
-    assert trunk(image).shape[1:] == maps[0].shape[:2]
+    trunk = OnnxTrunk.from_file(path, Runtime(threads=THREADS))
+    image = np.zeros((1, 3, 480, 640), np.float32)
+    trunk(image)
     start = time.perf_counter()
     for _ in range(20):
         trunk(image)
@@ -166,12 +166,13 @@ def bytes_per_photo(features: Features) -> int:
     )
 
 
-def rows_of(folder: Path) -> Iterator[dict[str, object]]:
-    """The rows of one set, computed one after the other."""
-    one = read_set(folder)
+def rows_of(folder: Path, path: Path) -> Iterator[dict[str, object]]:
+    """The rows of one set with the trunk in the file ``path``, computed one after the other."""
+    network = OnnxTrunk.from_file(path)
+    one = read_set(folder, trunk=network)
     queries = one.data.queries.names
     listed = set(np.random.default_rng(LIST_SEED).permutation(queries)[:LIST_SIZE])
-    trunk = trunk_milliseconds(one.database)
+    trunk = trunk_milliseconds(path)
 
     def rows(ranked: dict[str, list[str]], **values: object) -> Iterator[dict[str, object]]:
         for rule, truth in SETS[folder.name].items():
@@ -180,7 +181,7 @@ def rows_of(folder: Path) -> Iterator[dict[str, object]]:
             yield {"set": label, "queries": len(ranked), **recalls(ranked, positives), **values}
 
     def fit(settings: Settings) -> Model:
-        return fit_model(open_trunk("efficientnet-lite0"), settings, one.database,
+        return fit_model(network, settings, one.database,
                          name=folder.name, training_data=f"{folder.name}/database")  # fmt: skip
 
     asked: list[Asked] = []
@@ -224,14 +225,14 @@ def markdown(rows: list[dict[str, str]]) -> str:
 
 
 def main() -> None:
-    data = Path(sys.argv[1])
+    data, trunk = Path(sys.argv[1]), Path(sys.argv[2])
     TABLE.parent.mkdir(exist_ok=True)
     done = read_rows(TABLE)
     with single_threaded_blas():
         for name in SETS:
             if any(row["set"].startswith(name) for row in done):
                 continue
-            rows = sorted(rows_of(data / name), key=lambda row: str(row["set"]))
+            rows = sorted(rows_of(data / name, trunk), key=lambda row: str(row["set"]))
             append_rows(TABLE, COLUMNS, rows)
             print(name, "done", flush=True)
     write_page(PAGE, "table", markdown(read_rows(TABLE)))
