@@ -1,6 +1,7 @@
 """The confidence of an answer: evidence, the conformal test, radii, and its text form."""
 
 import csv
+import json
 import math
 from dataclasses import astuple
 from itertools import pairwise
@@ -110,6 +111,9 @@ def test_radii_hold_their_shares_and_grow_with_doubt():
 def test_a_calibration_survives_its_text():
     calibration = Calibration((-3.0, -1.5), ((0.0, 20.0, 90.0), (0.8, 5.0, 12.0)), 300)
     assert Calibration.from_json(calibration.to_json()) == calibration
+    earlier = json.loads(calibration.to_json())
+    earlier["weights"]["cosine"] = 21.361  # a number that earlier versions had
+    assert Calibration.from_json(json.dumps(earlier)) == calibration
     for text in ("{}", "[]", "nonsense", '{"foreign": 3}', calibration.to_json()[:-1]):
         with pytest.raises(ValueError):
             Calibration.from_json(text)

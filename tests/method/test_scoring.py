@@ -4,13 +4,21 @@ import numpy as np
 import pytest
 
 from placerec.errors import UsageError
-from placerec.method.displacement import Background, backgrounds, displacement_score, votes
+from placerec.method.displacement import (
+    Background,
+    backgrounds,
+    displacement_score,
+    votes,
+    with_global,
+)
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched, mutual_nearest
 from placerec.method.ransac import patch_centres, ransac_score
+from placerec.method.scores import match_candidates, score_matches
 from placerec.method.spatial import spatial_score
 from placerec.method.vlad import normalise
 from placerec.records import Grid, PatchSet
+from placerec.settings import Settings
 
 SCORERS = {
     "displacement": displacement_score,
@@ -178,6 +186,36 @@ def test_a_displacement_score_is_1_for_mean_patches_and_more_for_distinctive_one
         votes_of_all = votes(np.ones(16), similarity)
         background = Background(similarity, float(votes_of_all.mean()))
         assert displacement_score(matched, 7, background).score == pytest.approx(expected)
+
+
+def test_a_score_is_the_geometric_mean_of_patches_and_cosine():
+    weighed = with_global(np.array([[0.34], [0.34], [0.0]]), np.array([1.0, 0.5, 0.0]))
+    assert weighed == pytest.approx(
+        np.array([[0.6], [0.6 * np.exp(-1.25)], [np.sqrt(0.02) * np.exp(-2.5)]])
+    )
+    rng = np.random.default_rng(0)
+    scores, cosines = np.sort(rng.uniform(0, 4, 50)), np.sort(rng.uniform(-1, 1, 50))
+    assert (np.diff(with_global(scores[:, None], np.full(50, 0.3))[:, 0]) > 0).all()
+    assert (np.diff(with_global(np.full((50, 1), 0.2), cosines)[:, 0]) > 0).all()
+
+
+@pytest.mark.parametrize("fusion", ["raw", "z-score"])
+def test_only_the_displacement_score_is_weighed_by_the_cosine(fusion):
+    rng = np.random.default_rng(1)
+    query = patches(rng)
+    matched = match_candidates((query,), [(shifted(query, rng, 1, 0),), (patches(rng),)])
+    cosines = np.array([0.2, 0.9])
+    for scorer in ("displacement", "spatial"):
+        settings = Settings(scorer=scorer, fusion=fusion)
+        alone, matches = score_matches(matched, settings)
+        weighed, same_matches = score_matches(matched, settings, cosines=cosines)
+        assert [m[0].score for m in matches] == [m[0].score for m in same_matches]
+        if scorer == "spatial":
+            assert weighed.tolist() == alone.tolist()
+        else:
+            each = np.array([[m[0].score] for m in matches])
+            assert weighed.tolist() == fuse(with_global(each, cosines), (1.0,), fusion).tolist()
+            assert weighed.tolist() != alone.tolist()
 
 
 def test_spatial_score_by_hand_in_its_three_forms():
