@@ -19,6 +19,8 @@ from promise_support import draw, draw_folder, files_in, limited, small_index, s
 
 from index.index_support import create, edit, features
 from placerec.index import verify
+from placerec.models.model_file import model_bytes
+from placerec.models.resolve import generic_model
 from placerec.records import Features
 
 # The program with one more command, which builds an index with a small trunk and stops itself.
@@ -156,7 +158,7 @@ def test_30_builds_that_are_stopped_at_any_moment(town, tmp_path, number, code):
 def many(tmp_path_factory) -> Path:
     """An index of 1000 photos with long names: more than a pipe holds."""
     path = tmp_path_factory.mktemp("many") / "a.placerec"
-    with create(path, settings="{}") as writer:
+    with create(path, settings="{}", weights=model_bytes(generic_model())) as writer:
         for number in range(1000):
             name = f"{'a long name of a photo ' * 3}{number}.jpg"
             writer.put(name, f"{number:064x}", None, Features(features(1).global_descriptor))
