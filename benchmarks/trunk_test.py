@@ -30,13 +30,13 @@ from placerec.models.resolve import AUTO
 from placerec.runtime import Runtime
 
 RESULTS = ROOT / "results" / "trunk_test.csv"
-DISTRACTORS = "gsv_cambridge_train/photos"
+TRUTH, DISTRACTORS = "ground_truth.csv", "gsv_cambridge_train/photos"
 CASES = {  # set, ground truth, distractors
-    "gsv 25 m": ("gsv_cambridge_test", "ground_truth.csv", ""),
+    "gsv 25 m": ("gsv_cambridge_test", TRUTH, ""),
     "gsv strict": ("gsv_cambridge_test", "ground_truth_strict.csv", ""),
-    "corridor": ("corridor", "ground_truth.csv", ""),
-    "amos": ("amos_day_night", "ground_truth.csv", ""),
-    "amos + distractors": ("amos_day_night", "ground_truth.csv", DISTRACTORS),
+    "corridor": ("corridor", TRUTH, ""),
+    "amos": ("amos_day_night", TRUTH, ""),
+    "amos + distractors": ("amos_day_night", TRUTH, DISTRACTORS),
 }
 COLUMNS = ("set", "queries", "ranking", "imagenet", "shipped", "difference", "low", "high", "won",
            "lost")  # fmt: skip
@@ -49,10 +49,15 @@ def test_half(data: Path, name: str, truth: str, distractors: str) -> Dataset:
     return with_distractors(one, [data / distractors] if distractors else [])
 
 
-def answered(dataset: Dataset, model: str, out: Path, label: str) -> ScoredRun:
-    """The scored answers of the default method with the trunk ``model``, kept in ``out``."""
-    runtime = Runtime(threads=THREADS)
-    run = evaluate(dataset, named_method(model=model, runtime=runtime), out=out, runtime=runtime)
+def answered(data: Path, model: str, out: Path, label: str) -> ScoredRun:
+    """The scored answers of the default method with the trunk ``model``, kept in ``out``.
+
+    The answers do not depend on the ground truth, so one run serves both rules of a set.
+    """
+    name, truth, distractors = CASES[label]
+    asked, runtime = test_half(data, name, TRUTH, distractors), Runtime(threads=THREADS)
+    run = evaluate(asked, named_method(model=model, runtime=runtime), out=out, runtime=runtime)
+    dataset = test_half(data, name, truth, distractors)
     judged = outcomes(dataset, run.predictions.predictions)
     (out / label).mkdir(exist_ok=True)
     write_scores(out / label, scores(dataset, judged), judged)
@@ -61,10 +66,10 @@ def answered(dataset: Dataset, model: str, out: Path, label: str) -> ScoredRun:
 
 def rows_of(data: Path, imagenet: str, runs: Path) -> Iterator[dict[str, object]]:
     """Yield two rows per case: the global ranking and the final one."""
-    for label, (name, *how) in CASES.items():
-        dataset, folder = test_half(data, name, *how), runs / f"{name}{' +' * bool(how[1])}"
-        before = answered(dataset, imagenet, folder / "imagenet", label)
-        both = compare(before, answered(dataset, AUTO, folder / "shipped", label))
+    for label, (name, _, distractors) in CASES.items():
+        folder = runs / f"{name}{' +' * bool(distractors)}"
+        before = answered(data, imagenet, folder / "imagenet", label)
+        both = compare(before, answered(data, AUTO, folder / "shipped", label))
         for ranking, measures in (("global", both.retrieved), ("final", both.differences)):
             first = next(measure for measure in measures if measure.measure == "recall@1")
             yield {"set": label, "queries": both.queries, "ranking": ranking, **figures(first)}
