@@ -55,8 +55,8 @@ class TrunkNeeded(UsageError):
 
     def __init__(self, path: Path | str, trunk: str) -> None:
         super().__init__(
-            f"{path}: made with the trunk {trunk}, which is not part of placerec: give that trunk "
-            f"as model",
+            f"{path}: made with the trunk {trunk}, a file outside placerec: give that file as "
+            f"model",
             path,
         )
 

@@ -220,8 +220,8 @@ def test_a_command_of_an_index_of_an_onnx_file_names_the_option(placerec, photos
     build_index("a.placerec", photos, model="net.onnx", settings=settings)
     photo = photos / "place_000.jpg"
     wanted = (
-        "error: a.placerec: made with the trunk net.onnx, which is not part of placerec: give that "
-        "trunk as model: --model FILE.onnx\n"
+        "error: a.placerec: made with the trunk net.onnx, a file outside placerec: give that "
+        "file as model: --model FILE.onnx\n"
     )
     for words in (
         ("query", "a.placerec", photo), ("serve", "a.placerec"), ("geotag", "a.placerec", photo),

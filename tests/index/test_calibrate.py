@@ -255,7 +255,7 @@ def test_an_index_that_has_become_too_small_has_no_confidence(street, tmp_path):
     remove_photos(path, [f"{number:02}.png" for number in range(1, calibrate.FEWEST_PHOTOS)])
     with PlaceRecognizer.open(path) as recognizer:
         answer = recognizer.query(street.parent / "photos" / "05.png")
-    assert answer.uncalibrated == TOO_FEW.replace("4", "1", 1)
+    assert answer.uncalibrated == TOO_FEW.replace("4 photos are", "1 photo is")
     assert (answer.in_map, answer.best.confidence) == (None, None)
 
 

@@ -77,7 +77,7 @@ def query(
 
     \b
     sure     how probable it is that the photo shows this place
-    score    orders the places: how well distinctive patches agree; a copy of a photo has about 1
+    score    orders the places: how well distinctive patches agree, weighed by global; 1 = a copy
     global   how similar the photos are as a whole: a cosine, at most 1
     inliers  how many patches agree on one movement between the two photos
 

@@ -58,7 +58,8 @@ def is_outgrown(calibration: Calibration, photos: int) -> bool:
 
 def too_few(photos: int) -> str:
     """Return why so many photos have no calibration."""
-    return f"{photos} photos are too few; refit the index when it has {FEWEST_PHOTOS} or more"
+    count = "1 photo is" if photos == 1 else f"{photos} photos are"
+    return f"{count} too few; refit the index when it has {FEWEST_PHOTOS} or more"
 
 
 @dataclass(frozen=True, slots=True)
