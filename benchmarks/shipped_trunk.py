@@ -1,11 +1,11 @@
 """Compare the trunk that ships with ImageNet's weights, query by query, on the test halves.
 
-    python benchmarks/trunk_test.py DATA_FOLDER IMAGENET.onnx RUNS_FOLDER
+    python benchmarks/shipped_trunk.py DATA_FOLDER IMAGENET.onnx RUNS_FOLDER
 
 Both answer the queries of the test halves (docs/splits) with the default method, fitted on the
 database photos. ``tools/convert_efficientnet_lite0.py`` makes IMAGENET.onnx. The intervals are
 paired: both trunks are resampled together. A killed run resumes. The script writes
-results/trunk_test.csv and the table in docs/MEASUREMENTS.md.
+results/shipped_trunk.csv and the table in docs/MEASUREMENTS.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from placerec.evaluation.scoring.scores import scores
 from placerec.models.resolve import AUTO
 from placerec.runtime import Runtime
 
-RESULTS = ROOT / "results" / "trunk_test.csv"
+RESULTS = ROOT / "results" / "shipped_trunk.csv"
 TRUTH, DISTRACTORS = "ground_truth.csv", "gsv_cambridge_train/photos"
 CASES = {  # set, ground truth, distractors
     "gsv 25 m": ("gsv_cambridge_test", TRUTH, ""),
@@ -42,7 +42,7 @@ COLUMNS = ("set", "queries", "ranking", "imagenet", "shipped", "difference", "lo
            "lost")  # fmt: skip
 
 
-def test_half(data: Path, name: str, truth: str, distractors: str) -> Dataset:
+def asked_half(data: Path, name: str, truth: str, distractors: str) -> Dataset:
     """The test half of a set by one ground truth, with its distractors if there are any."""
     one = open_dataset(data / name, ground_truth=data / name / truth)
     one = select_queries(one, ROOT / "docs" / "splits" / f"{name}.csv", "test")
@@ -55,9 +55,9 @@ def answered(data: Path, model: str, out: Path, label: str) -> ScoredRun:
     The answers do not depend on the ground truth, so one run serves both rules of a set.
     """
     name, truth, distractors = CASES[label]
-    asked, runtime = test_half(data, name, TRUTH, distractors), Runtime(threads=THREADS)
+    asked, runtime = asked_half(data, name, TRUTH, distractors), Runtime(threads=THREADS)
     run = evaluate(asked, named_method(model=model, runtime=runtime), out=out, runtime=runtime)
-    dataset = test_half(data, name, truth, distractors)
+    dataset = asked_half(data, name, truth, distractors)
     judged = outcomes(dataset, run.predictions.predictions)
     (out / label).mkdir(exist_ok=True)
     write_scores(out / label, scores(dataset, judged), judged)
@@ -99,7 +99,7 @@ def main() -> None:
     rows = list(rows_of(data, imagenet, runs))
     RESULTS.unlink(missing_ok=True)
     append_rows(RESULTS, COLUMNS, rows)
-    write_page(PAGE, "trunk_test", markdown(read_rows(RESULTS)))
+    write_page(PAGE, "shipped_trunk", markdown(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":
