@@ -54,6 +54,7 @@ class TrunkNeeded(UsageError):
     """A trunk from outside placerec that a model or an index needs, and that was not given."""
 
     def __init__(self, path: Path | str, trunk: str) -> None:
+        self.trunk = trunk
         super().__init__(
             f"{path}: made with the trunk {trunk}, a file outside placerec: give that file as "
             f"model",

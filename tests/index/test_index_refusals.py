@@ -121,7 +121,7 @@ def test_an_index_of_another_version_says_so_and_what_to_do(
     assert str(refused.value) == (
         f"{quick_index}: made by another version of placerec, with the trunk efficientnet-lite0 "
         f"{old[:12]}, but asked for efficientnet-lite0 000000000000, the trunk of this version; "
-        f"build it again from the photos: placerec index build INDEX FOLDER"
+        f"delete it and build it again from the photos: placerec index build INDEX FOLDER"
     )
 
 

@@ -37,7 +37,7 @@ def test_the_margin_is_over_the_best_candidate_of_another_place():
 
 def test_without_a_rival_the_margin_is_over_nothing():
     values = evidence(np.array([0.2]), by_place(1))
-    assert values[0, 1] == pytest.approx(math.log(0.201 / 0.001))
+    assert values[0, 1] == pytest.approx(math.log(0.201 / 0.021))
 
 
 def test_of_two_places_that_look_alike_neither_is_sure():
@@ -114,6 +114,12 @@ def test_a_calibration_survives_its_text():
     earlier = json.loads(calibration.to_json())
     earlier["weights"]["cosine"] = 21.361  # a number that earlier versions had
     assert Calibration.from_json(json.dumps(earlier)) == calibration
+    for part, value in (
+        ("photos", math.inf), ("radii", [[0.0, 1.0]]), ("radii", [[0.0, 1.0, math.nan]]),
+        ("foreign", [math.nan]), ("weights", {**earlier["weights"], "score": 1e308}),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="not a calibration"):
+            Calibration.from_json(json.dumps({**earlier, part: value}))
     for text in ("{}", "[]", "nonsense", '{"foreign": 3}', calibration.to_json()[:-1]):
         with pytest.raises(ValueError):
             Calibration.from_json(text)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -230,3 +231,10 @@ def test_names_that_are_no_model_are_refused():
         resolve("resnet")
     with pytest.raises(NotFound, match="placerec fit"):
         resolve("nowhere.safetensors")
+
+
+def test_a_model_file_of_a_trunk_from_outside_says_what_to_give_instead(fitted, tmp_path):
+    outside = OnnxTrunk(shipped_onnx(), name="net.onnx")
+    save_model(replace(fitted, trunk=outside), tmp_path / "m.safetensors")
+    with pytest.raises(UsageError, match=r"fitted with the trunk net\.onnx, .*give that file as"):
+        load_model(tmp_path / "m.safetensors")

@@ -50,6 +50,8 @@ def test_a_network_of_the_wrong_kind_is_one_error(tmp_path, capfd, opened, nodes
     (json.dumps({"std": [0, 1, 1]}), r"std: three numbers from 0\.01 to 1000\.0"),
     (json.dumps({"std": [-50] * 3}), "std: three"),
     (json.dumps({"licence": {"a": 1}}), "licence is not text"),
+    (json.dumps({"provenance": ["a"]}), "provenance is not text"),
+    (json.dumps({"training_data": "a" * 10_001}), "training_data is longer than 10000"),
 ])  # fmt: skip
 def test_a_header_that_cannot_be_right_is_refused(tmp_path, header, why):
     path = saved(tmp_path / "odd.onnx", [("Identity", ["x"], ["y"])], header=header)

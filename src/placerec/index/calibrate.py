@@ -105,7 +105,7 @@ def calibrate_index(reader: IndexReader, model: Model, runtime: Runtime) -> Cali
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the index answers to a query: candidates, best first, and their evidence (n, 3)."""
+    """What the index answers to a query: candidates, best first, and their evidence (n, 2)."""
 
     rows: list[int]
     scores: Array = field(repr=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from placerec.errors import ModelMismatch, UsageError
 from placerec.index.reader import IndexReader
+from placerec.index.schema import BUILD_AGAIN
 from placerec.models.model import Model
 from placerec.models.model_file import model_from_bytes, parse_header, parse_settings
 from placerec.models.resolve import AUTO, resolve
@@ -16,7 +17,6 @@ from placerec.runtime import Runtime
 from placerec.trunks import TRUNKS, Trunk
 
 REMEDY = "an index has its model: omit model, or build a new index with it"
-BUILD_AGAIN = "build it again from the photos: placerec index build INDEX FOLDER"
 STATED = ("training_data", "provenance", "licence")
 
 

@@ -33,6 +33,7 @@ from placerec.records import Position
 APPLICATION_ID = 0x504C5243  # "PLRC", at byte 68 of the file
 DTYPES = {7: Dtype.INT8, 8: Dtype.FLOAT32, 9: Dtype.INT8, 10: Dtype.FLOAT32}  # by user_version
 WITH_RETRIEVER = (9, 10)  # of these formats
+BUILD_AGAIN = "delete it and build it again from the photos: placerec index build INDEX FOLDER"
 PAGE_BYTES = 4096
 SEAL_BYTES = 16
 DIGEST_MODULUS = 2**128
@@ -127,11 +128,7 @@ def check_header(connection: sqlite3.Connection, path: Path) -> None:
         raise NotAnIndex(path, "a database of another program")
     version = format_of(connection)
     if version not in DTYPES:
-        remedy = (
-            "update placerec to read it"
-            if version > max(DTYPES)
-            else "delete it and build it again from the photos: placerec index build INDEX FOLDER"
-        )
+        remedy = "update placerec to read it" if version > max(DTYPES) else BUILD_AGAIN
         formats = f"{min(DTYPES)} to {max(DTYPES)}"
         raise ModelMismatch(path, f"index format {version}", f"index format {formats}", remedy)
 

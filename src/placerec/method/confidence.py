@@ -28,10 +28,13 @@ import numpy as np
 from placerec.records import Array
 
 SMALLEST_SCORE = 1e-3  # scores below it are alike
+NOTHING = 0.02  # photos that have nothing in common score about this
 FEWEST = 20  # answers that a radius rests on
 SHARES = (0.68, 0.95)  # of the answers within the two radii
 MOST_RANGES = 4  # of the confidence, for the radii
 DECIMALS = 6
+LARGEST = 1e9  # of the numbers of a calibration, radii in metres among them
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 MOST_MARGIN = 1.0  # a larger margin says no more about the map
 
 
@@ -115,9 +118,18 @@ class Calibration:
             values["foreign"] = tuple(map(float, values["foreign"]))
             weights = {one.name: float(values["weights"][one.name]) for one in fields(Weights)}
             values |= {"photos": int(values["photos"]), "reason": str(values["reason"])}
+            _require_sound(values["radii"], (*values["foreign"], *weights.values()))
             return cls(**{**values, "weights": Weights(**weights)})
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except MALFORMED as error:
             raise ValueError(f"not a calibration: {error}") from error
+
+
+def _require_sound(rows: tuple[tuple[float, ...], ...], numbers: tuple[float, ...]) -> None:
+    """Raise ``ValueError`` for radii or numbers that no calibration has."""
+    if any(len(row) != 3 for row in rows):
+        raise ValueError("a row of its radii has not three numbers")
+    if not all(abs(number) <= LARGEST for row in (*rows, numbers) for number in row):
+        raise ValueError(f"a number is not within {LARGEST:g}")
 
 
 def evidence(scores: Array, elsewhere: Callable[[int, int], bool]) -> Array:
@@ -125,11 +137,12 @@ def evidence(scores: Array, elsewhere: Callable[[int, int], bool]) -> Array:
 
     ``scores`` (n,) are final scores. ``elsewhere(i, j)`` says that the candidates i and j show
     different places. The columns are the logarithm of the score, and the logarithm of the score
-    over the best score elsewhere.
+    over the best score elsewhere; without such a candidate, over that of photos that have nothing
+    in common.
     """
     logs = np.log(np.maximum(scores, 0.0) + SMALLEST_SCORE)
     order = np.argsort(-logs, kind="stable").tolist()
-    nothing = math.log(SMALLEST_SCORE)
+    nothing = math.log(NOTHING + SMALLEST_SCORE)
     rivals = [
         next((logs[j] for j in order if j != i and elsewhere(i, j)), nothing)
         for i in range(len(logs))

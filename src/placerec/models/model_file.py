@@ -64,7 +64,13 @@ def load_model(path: str | Path, runtime: Runtime = DEFAULT_RUNTIME) -> Model:
     require_runtime(runtime)
     path = _existing(path)
     read_header(path)  # refuses a file that is something else before it is read as a whole
-    return model_from_bytes(path.read_bytes(), path, runtime=runtime)
+    try:
+        return model_from_bytes(path.read_bytes(), path, runtime=runtime)
+    except TrunkNeeded as error:  # nobody can give the trunk of a model file
+        raise UsageError(
+            f"{path}: fitted with the trunk {error.trunk}, a file outside placerec; give that file "
+            f"as model: it is fitted on your photos again"
+        ) from error
 
 
 def read_header(path: str | Path) -> dict[str, str]:

@@ -37,7 +37,7 @@ from placerec.models.published import PUBLISHED, is_model_name, published_path
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import METHODS, AnySettings, Settings, named_settings, require_settings
 from placerec.trunks import TRUNKS, Trunk, open_trunk
-from placerec.trunks.external import OnnxNetwork, OnnxTrunk
+from placerec.trunks.external import STATED, OnnxNetwork, OnnxTrunk
 
 AnyModel = str | Path | Trunk
 AUTO, GENERIC = "auto", "generic"
@@ -184,9 +184,9 @@ def model_facts(model: str | Path) -> dict[str, str]:
         model = published_path(str(model))
     if str(model).lower().endswith(".onnx"):
         network = OnnxNetwork.from_file(model)
-        stated = {**network.header, "name": network.name, "sha256": network.sha256,
-                  "format": "onnx"}  # fmt: skip
-        return {name: str(stated.get(name, "")) for name in FACTS}
+        facts = {name: network.header.get(name, "") for name in STATED}
+        facts |= {"name": network.name, "sha256": network.sha256, "format": "onnx"}
+        return {name: facts.get(name, "") for name in FACTS}
     generic = model == GENERIC
     header = parse_header(_generic_bytes(), _GENERIC_PATH) if generic else read_header(model)
     parse_settings(header["settings"], Path(model))  # refuses invalid settings

@@ -36,6 +36,8 @@ IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 HEADER = "placerec"  # the key in an ONNX file's metadata, as in a .safetensors file
 FACTS = ("training_data", "licence")
+STATED = (*FACTS, "provenance")
+LONGEST_FACT = 10_000  # characters; the header of a model repeats the facts
 LEAST, MOST = {"mean": 0.0, "std": 0.01}, 1000.0  # of the mean and the deviation in a header
 PROBE_SIZE = (224, 224)
 TOKEN_STRIDES = (8, 14, 16, 32)
@@ -128,14 +130,19 @@ def _header(metadata: dict[str, str], name: str) -> dict[str, Any]:
         header |= dict(json.loads(metadata.get(HEADER, "{}")))
         for part in ("mean", "std"):
             header[part] = _colours(header[part], part)
-        wrong = [fact for fact in FACTS if not isinstance(header.get(fact, ""), str)]
+        for fact in STATED:
+            _check_fact(fact, header.get(fact, ""))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         why = f"the entry {HEADER} of its metadata: {error}"
         raise UnsafeWeights(name, why, "check the file") from error
-    if wrong:
-        why = f"the entry {HEADER} of its metadata: {wrong[0]} is not text"
-        raise UnsafeWeights(name, why, "check the file")
     return header
+
+
+def _check_fact(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is not text")
+    if len(value) > LONGEST_FACT:
+        raise ValueError(f"{name} is longer than {LONGEST_FACT} characters")
 
 
 def _colours(numbers: Iterable[Any], part: str) -> Channels:
