@@ -15,9 +15,9 @@ from placerec.models.model_file import model_from_bytes, parse_header, parse_set
 from placerec.models.resolve import AUTO, resolve
 from placerec.runtime import Runtime
 from placerec.trunks import TRUNKS, Trunk
+from placerec.trunks.external import STATED
 
 REMEDY = "an index has its model: omit model, or build a new index with it"
-STATED = ("training_data", "provenance", "licence")
 
 
 def stated_of_index(reader: IndexReader, path: Path) -> dict[str, str]:
