@@ -3,9 +3,9 @@
     python benchmarks/invariance_run.py DATA_FOLDER IMAGENET.onnx RUN_FOLDER
 
 It trains EfficientNet-Lite0 on the photos of gsv_cambridge_train, without their positions, at half
-size. ``tools/convert_efficientnet_lite0.py`` makes IMAGENET.onnx, the start. 200 of them are held
-back: their loss before and after, and the recall of night views of them, are the result. It is
-the same as ``placerec train DATA_FOLDER/gsv_cambridge_train/photos --recipe invariance --model
+size. 200 photos are held back: their loss before and after, and the recall of night views of them,
+are the result. ``tools/convert_efficientnet_lite0.py`` makes IMAGENET.onnx, the start. It is the
+same as ``placerec train DATA_FOLDER/gsv_cambridge_train/photos --recipe invariance --model
 IMAGENET.onnx --steps 200 --batch 16 --out RUN_FOLDER``. To resume an interrupted run, give the
 command again. The script writes results/invariance_run.csv (the log of the run) and the table in
 docs/TRAINING.md.

@@ -194,7 +194,8 @@ def no_photo_to_fit(folder: str | Path, skipped: Sequence[PhotoError]) -> PhotoE
 
 def first_reasons(skipped: Sequence[PhotoError]) -> str:
     """Return the first photos that were skipped, with their reasons; ``...`` if there are more."""
-    return "; ".join([*map(str, skipped[:3]), *["..."][: len(skipped) > 3]])
+    more = ["..."] if len(skipped) > 3 else []
+    return "; ".join([*map(str, skipped[:3]), *more])
 
 
 def fit_on_folder(
