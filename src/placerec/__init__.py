@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from placerec.evaluation.layouts import open_dataset
     from placerec.evaluation.runner import evaluate
     from placerec.index.build import build_index, refit_index
+    from placerec.index.convert import convert_index
     from placerec.index.update import add_photos, refresh_index, remove_photos
     from placerec.index.verify import verify
     from placerec.models.model_file import load_model, save_model
@@ -38,6 +39,7 @@ _HOMES = {
     "Settings": "placerec.settings",
     "add_photos": "placerec.index.update",
     "build_index": "placerec.index.build",
+    "convert_index": "placerec.index.convert",
     "draw_match": "placerec.recognise.picture",
     "evaluate": "placerec.evaluation.runner",
     "fit_on_folder": "placerec.models.photo_source",
@@ -61,6 +63,7 @@ __all__ = [
     "__version__",
     "add_photos",
     "build_index",
+    "convert_index",
     "draw_match",
     "evaluate",
     "fit_on_folder",

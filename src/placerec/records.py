@@ -123,6 +123,12 @@ class PatchSet(_HasArrays):
     grid: Grid
     descriptors: Array = field(repr=False)
 
+    def checkered(self) -> PatchSet:
+        """Return the set with every second patch blank, as the squares of a chessboard."""
+        row, column = np.divmod(np.arange(len(self.grid)), self.grid.columns)
+        black = (row + column) % 2 == 0
+        return PatchSet(self.grid, np.where(black[:, None], self.descriptors, 0))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features(_HasArrays):

@@ -24,6 +24,7 @@ CHOICES = {
     "fusion": ("raw", "z-score"),
     "spatial_form": ("program", "paper", "paper-absolute"),
     "patch_sums": ("direct", "integral"),
+    "preset": ("exact", "int8", "default", "compact"),  # of the storage of an index
 }
 
 # A model file or an index may come from a stranger. Larger values would only use up memory.

@@ -15,9 +15,10 @@ from PIL import Image
 
 from placerec.demo import demo_pose, render
 from placerec.index import IndexReader, IndexWriter
+from placerec.index.schema import BYTES
 from placerec.records import Features, Grid, PatchSet, Position
 
-WIDTH, DEPTH = 32, 16  # global and patch descriptor lengths
+WIDTH, DEPTH = 96, 16  # global and patch descriptor lengths
 ABOUT = {"model": "demo", "fingerprint": "ab12", "settings": '{"sizes": [2, 3]}'}
 WEIGHTS = bytes(range(256)) * 4
 
@@ -47,7 +48,9 @@ def put(writer: IndexWriter, seed: int) -> None:
 
 
 def create(path: Path, **changes: object) -> IndexWriter:
-    about = {"root": path.parent / "photos", "weights": WEIGHTS, **ABOUT, **changes}
+    about = {
+        "root": path.parent / "photos", "weights": WEIGHTS, "storage": BYTES, **ABOUT, **changes,
+    }  # fmt: skip
     return IndexWriter.create(path, **about)
 
 
@@ -66,7 +69,7 @@ def answers(path: Path) -> tuple[object, ...]:
             for number in range(len(reader.entries))
             for p in reader.patches(number)
         ]
-        return reader.entries, reader.global_descriptors().tobytes(), sets, reader.weights()
+        return reader.entries, reader.global_descriptors()[:].tobytes(), sets, reader.weights()
 
 
 def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:

@@ -156,7 +156,7 @@ def test_a_reader_survives_the_death_of_a_writer(tmp_path: Path) -> None:
     path, cut = build(tmp_path / "a.plr", range(40)), tmp_path / "b.plr"
     build(cut, range(40))
     with IndexReader.open(cut) as reader:
-        before = reader.global_descriptors()
+        before = reader.global_descriptors()[:]
         interrupt(path, cut)
         assert (reader.global_descriptors() == before).all()
 

@@ -9,6 +9,7 @@ from index_support import answers, build, create, edit, features, put
 
 from placerec.errors import DamagedIndex
 from placerec.index import IndexReader, IndexWriter, verify
+from placerec.index.schema import PRESETS
 
 
 def test_the_facts_of_a_photo_are_read_back(tmp_path: Path) -> None:
@@ -32,9 +33,9 @@ def test_a_fact_that_was_edited_is_damage(tmp_path: Path, fact: str) -> None:
         IndexReader.open(path)
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_a_renamed_photo_keeps_its_descriptors(tmp_path: Path, exact: bool) -> None:
-    path = build(tmp_path / "a.plr", range(3), exact=exact)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_renamed_photo_keeps_its_descriptors(tmp_path: Path, preset: str) -> None:
+    path = build(tmp_path / "a.plr", range(3), storage=PRESETS[preset])
     before = answers(path)
     with IndexWriter.open(path) as writer:
         assert writer.rename("street/001.jpg", "z/caf\udce9.jpg") is True

@@ -10,6 +10,7 @@ from index_support import answers, build, create, edit, put
 
 from placerec.errors import DamagedIndex, ModelMismatch, NoRoom, NotAnIndex, NotFound, PlacerecError
 from placerec.index import IndexReader, IndexWriter, verify
+from placerec.index.schema import PRESETS
 from placerec.recognise import PlaceRecognizer
 from placerec.trunks import TRUNKS, open_trunk
 
@@ -95,13 +96,13 @@ def test_a_relative_path_is_meant_from_here(tmp_path: Path, monkeypatch) -> None
         assert reader.info.root == tmp_path.resolve() / "photos"
 
 
-@pytest.mark.parametrize("version", [0, 1, 4, 5, 6, 11, 99])
+@pytest.mark.parametrize("version", [0, 1, 4, 5, 6, 15, 99])
 def test_another_format_is_refused_with_both_versions_and_a_remedy(tmp_path, version: int) -> None:
     path = build(tmp_path / "a.plr")
     edit(path, f"PRAGMA user_version={version}")
     for command in (IndexReader.open, IndexWriter.open):
         with pytest.raises(
-            ModelMismatch, match=rf"format {version}.*format 7 to 10; (update|delete it and build)"
+            ModelMismatch, match=rf"format {version}.*format 7 to 14; (update|delete it and build)"
         ):
             command(path)
     assert "format" in verify(path)[0]
@@ -125,11 +126,14 @@ def test_an_index_of_another_version_says_so_and_what_to_do(
     )
 
 
-@pytest.mark.parametrize(("exact", "claimed"), [(False, 8), (True, 7)])
+@pytest.mark.parametrize(
+    ("preset", "claimed"),
+    [("int8", 8), ("exact", 7), ("int8", 11), ("default", 13), ("compact", 11)],
+)
 def test_descriptors_that_are_not_stored_as_the_format_says_are_damage(
-    tmp_path, exact: bool, claimed: int
+    tmp_path, preset: str, claimed: int
 ) -> None:
-    path = build(tmp_path / "a.plr", exact=exact)
+    path = build(tmp_path / "a.plr", storage=PRESETS[preset])
     edit(path, f"PRAGMA user_version={claimed}")
     with IndexReader.open(path) as reader:
         for ask in (reader.global_descriptors, lambda: reader.patches(0)):

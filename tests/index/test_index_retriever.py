@@ -78,7 +78,7 @@ def night():
 def vectors(index, **options):
     with PlaceRecognizer.open(index, **options) as opened:
         names = [entry.name for entry in opened.index.entries]
-        return dict(zip(names, opened.retrieval_descriptors.copy(), strict=True))
+        return dict(zip(names, opened.retrieval_descriptors, strict=True))
 
 
 def test_the_shortlist_is_the_retrievers_and_the_cosines_are_ours(here, night):
@@ -91,7 +91,7 @@ def test_the_shortlist_is_the_retrievers_and_the_cosines_are_ours(here, night):
         rows, similar = opened.shortlist(query, 6)
         assert rows.tolist() == wanted.tolist()
         assert np.allclose(similar, (np.array(described) @ retriever(night))[wanted], atol=5e-3)
-        ours = opened.global_descriptors @ query.global_descriptor
+        ours = opened.global_descriptors[:] @ query.global_descriptor
         assert best_first(ours).tolist() != wanted.tolist()
         assert np.allclose(opened.cosines(query, rows), ours[rows], atol=1e-6)
         answer = opened.query(night, top=6)
@@ -120,10 +120,10 @@ def test_without_re_ranking_the_similarity_of_the_retriever_is_the_score(here, n
 def test_an_index_without_a_retriever_has_the_formats_and_tables_of_before(here):
     build_index(here.folder / "a.plr", here.photos, settings=SMALL)
     with IndexReader.open(here.folder / "a.plr") as reader:
-        assert (reader.info.format, reader.info.retriever) == (7, "")
+        assert (reader.info.format, reader.info.retriever) == (11, "")
         assert reader.retrieval_descriptors() is None
     with IndexReader.open(here.index) as reader:
-        assert (reader.info.format, reader.info.retriever) == (9, "colours.onnx")
+        assert (reader.info.format, reader.info.retriever) == (12, "colours.onnx")
     one, two = rows(here.folder / "a.plr"), rows(here.index)
     for table in ("weights", "patches", "photos"):  # what the model makes is the same
         assert one[table] == two[table]

@@ -9,6 +9,7 @@ import pytest
 
 from placerec.errors import MissingExtra, NotFound, UsageError
 from placerec.index.build import build_index
+from placerec.method.vlad import normalise
 from placerec.pairs import export_pairs
 from placerec.pairs import files as pair_files
 
@@ -36,12 +37,12 @@ def test_an_h5_file_has_a_group_per_photo_as_hloc_reads_it(walk_index, recognize
         rows = np.stack([file[name]["global_descriptor"].__array__() for name in groups])
     assert groups == [entry.name for entry in recognizer.index.entries]
     assert rows.dtype == np.float32
-    assert np.array_equal(rows, recognizer.global_descriptors)
+    assert np.array_equal(rows, normalise(recognizer.global_descriptors[:]))
 
 
 def test_an_npy_file_has_its_names_beside_it(walk_index, recognizer, tmp_path):
     export_pairs(walk_index, tmp_path / "p.txt", top=1, descriptors=tmp_path / "d.npy")
-    assert np.array_equal(np.load(tmp_path / "d.npy"), recognizer.global_descriptors)
+    assert np.array_equal(np.load(tmp_path / "d.npy"), normalise(recognizer.global_descriptors[:]))
     names = (tmp_path / "d.txt").read_text(encoding="utf-8").splitlines()
     assert names == [entry.name for entry in recognizer.index.entries]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.npy", "d.txt", "p.txt"]

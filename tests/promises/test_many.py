@@ -15,6 +15,7 @@ from promise_support import files_in, stored
 from index.index_support import BATCH, answers, build, go, kill, rows, start
 from placerec.errors import Damaged, NotAnIndex
 from placerec.index import verify
+from placerec.index.schema import PRESETS
 
 pytestmark = pytest.mark.slow
 
@@ -62,9 +63,9 @@ def damaged_contents(content: bytes, count: int):
             yield bytes(damaged)
 
 
-@pytest.mark.parametrize("exact", [False, True], ids=["int8", "float32"])
-def test_4000_damaged_files_are_found_and_never_answered(tmp_path: Path, exact: bool):
-    path = build(tmp_path / "a.plr", range(12), exact=exact)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_4000_damaged_files_are_found_and_never_answered(tmp_path: Path, preset: str):
+    path = build(tmp_path / "a.plr", range(12), storage=PRESETS[preset])
     content, good_rows, good_answers = path.read_bytes(), rows(path), answers(path)
     changed = 0
     for damaged in damaged_contents(content, 2000):

@@ -25,6 +25,7 @@ from placerec.cli.output import list_skipped, print_facts, print_json, print_tab
 from placerec.cli.progress import showing_progress
 from placerec.errors import Damaged, FolderGone, NotFound, UsageError
 from placerec.files import is_file, is_folder
+from placerec.settings import CHOICES
 
 if TYPE_CHECKING:
     from placerec.index.build import Report
@@ -61,11 +62,17 @@ def index() -> None:
     help=f"What makes the shortlists in place of the model: {_RETRIEVERS}, "
     "or an .onnx file whose output is one vector per photo.",
 )
+@click.option(
+    "--preset",
+    type=click.Choice(CHOICES["preset"]),
+    help="How descriptors are stored. Default: exact for the paper's presets, default for the "
+    "default method, int8 for the others.",
+)
 @algorithm_options
 def build(
     index: Path, folder: Path, positions: Path | None, time_offset: float, force: bool,
-    retriever: str | None, method: str | None, model: str, threads: int | None, device: str,
-    **options: Any,
+    retriever: str | None, preset: str | None, method: str | None, model: str,
+    threads: int | None, device: str, **options: Any,
 ) -> int:  # fmt: skip
     """Describe every photo below FOLDER and write the file INDEX.
 
@@ -82,7 +89,7 @@ def build(
     settings = chosen_settings(model, method, options)
     return _change(
         build_index, index, folder, model=model, settings=settings, positions=positions,
-        retriever=retriever, time_offset=time_offset, replace=force, threads=threads,
+        retriever=retriever, preset=preset, time_offset=time_offset, replace=force, threads=threads,
         device=device,
     )  # fmt: skip
 
@@ -154,6 +161,34 @@ def refit(index: Path, **options: Any) -> int:
     from placerec.index.build import refit_index
 
     return _change(refit_index, index, **options)
+
+
+@index.command()
+@INDEX
+@click.argument("out", type=PATH)
+@click.option(
+    "--preset",
+    type=click.Choice(CHOICES["preset"][1:]),
+    default="compact",
+    show_default=True,
+    help="How descriptors are stored in OUT.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing index.")
+@index_model_options
+def convert(
+    index: Path, out: Path, preset: str, force: bool, model: str, threads: int | None, device: str
+) -> None:
+    """Write INDEX as OUT with fewer bytes per photo, without describing the photos again.
+
+    OUT may be INDEX itself. In Python: placerec.convert_index.
+    """
+    from placerec.index.convert import convert_index
+
+    before = index.stat().st_size if index.exists() else 0
+    with showing_progress(threads, device) as runtime:
+        count = convert_index(index, out, preset, model=model, replace=force, runtime=runtime)
+    after = out.stat().st_size
+    say(f"{out}: {count} photos, preset {preset}, {_size(after)} (before: {_size(before)})")
 
 
 @index.command()
@@ -235,6 +270,7 @@ def _print_info(
                          f"{info.retriever_source or 'a program'}"}
            if info.retriever else {}),
         "confidence": calibration.reason or f"calibrated with {calibration.photos} photos",
+        "preset": info.preset,
         "size": f"{_size(info.bytes)}, {_size(info.bytes_per_photo)} per photo",
         "made with": f"placerec {info.created_with}, index format {info.format}",
     })  # fmt: skip

@@ -25,6 +25,7 @@ from placerec.index.retriever import (
     open_retriever,
     retriever_of_index,
 )
+from placerec.index.schema import Storage, preset_for, preset_named
 from placerec.index.writer import IndexWriter
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
@@ -84,6 +85,7 @@ def build_index(
     model: str | Trunk = AUTO,
     settings: AnySettings | None = None,
     retriever: AnyRetriever | None = None,
+    preset: str | None = None,
     positions: str | Path | Mapping[str, Position] | None = None,
     time_offset: float = 0.0,
     replace: bool = False,
@@ -94,6 +96,10 @@ def build_index(
     A ``retriever`` makes the shortlists in place of the model's global descriptor; patches and
     confidence stay the model's. It is a name of ``placerec.baselines.RETRIEVERS``, an ONNX file, or
     a ``Retriever`` of your own, which every later call then needs too.
+
+    ``preset`` says how descriptors are stored: ``exact`` (float32), ``int8``, ``default`` or
+    ``compact`` (docs/MEASUREMENTS.md). By default it is ``exact`` for the published form,
+    ``default`` for the default method, and ``int8`` for methods with other descriptors.
 
     ``names`` are the photos to take, relative to ``folder`` (``../`` is allowed); default: all.
     ``positions`` is a table (image,latitude,longitude[,heading]), a GPX track, or a ``Position`` by
@@ -117,7 +123,8 @@ def build_index(
     resolved = resolve(model, settings, runtime.one_thread)
     opened = None if retriever is None else open_retriever(retriever, runtime.one_thread)
     table = positions_of(positions, time_offset, folder)
-    plan = _Plan(index, folder, content.photos, settings, table, retriever=opened)
+    storage = preset_for(settings) if preset is None else preset_named(preset)
+    plan = _Plan(index, folder, content.photos, settings, table, storage, retriever=opened)
     report = _build(plan, resolved, None, runtime)
     report.note("rows_without_photo", table.unmatched(content.photos))
     report.note_left_out(content.left_out)
@@ -152,7 +159,8 @@ def refit_index(
     settings = parse_settings(info.settings, index)
     positions = Positions.from_dict({e.name: e.position for e in entries if e.position})
     indexed = {entry.name: entry for entry in entries}
-    plan = _Plan(index, info.root, list(indexed), settings, positions, indexed, opened)
+    storage = preset_named(info.preset)
+    plan = _Plan(index, info.root, list(indexed), settings, positions, storage, indexed, opened)
     if inside is None:
         report = _build(plan, resolve(model, settings, runtime.one_thread), None, runtime)
     else:
@@ -241,6 +249,7 @@ class _Plan:
     names: Sequence[str]
     settings: AnySettings
     positions: Positions
+    storage: Storage
     indexed: Mapping[str, Entry] = field(default_factory=dict)
     retriever: IndexRetriever | None = None
 
@@ -268,7 +277,7 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
         with IndexWriter.create(
             plan.index, root=root.resolve(), model=fitted.name, fingerprint=fitted.fingerprint,
             settings=settings.to_json(), weights=model_bytes(fitted),
-            exact=settings.form == "published",
+            storage=plan.storage,
             retriever=retriever.row(plan.index) if retriever else None, replace=True,
         ) as writer:  # fmt: skip
             photos = source.describe(names, fitted)

@@ -18,8 +18,9 @@ import numpy as np
 
 from placerec.errors import NotFound, PhotoError
 from placerec.index.reader import Entry, IndexReader, StoredPatches
+from placerec.index.vectors import ranked_by
 from placerec.method.confidence import Calibration, evidence, map_odds, radii
-from placerec.method.ranking import best_first, ranked_by, shortlist, similarities
+from placerec.method.ranking import best_first
 from placerec.method.scores import match_candidates, score_matches
 from placerec.method.where import fused_position
 from placerec.models.foreign import foreign_maps
@@ -155,9 +156,9 @@ class _Calibrator:
             query = replace(query, retrieval_descriptor=retrieval[row])
         vector, vectors = ranked_by(query, self._descriptors, retrieval)
         count = self._model.settings.candidates
-        order, cosines = shortlist(vector, vectors, count + len(without))
+        order, cosines = vectors.shortlist(vector, count + len(without))
         if retrieval is not None:
-            cosines = similarities(query.global_descriptor, self._descriptors[order])
+            cosines = self._descriptors.cosines(query.global_descriptor, order)
         chosen = [place for place, row in enumerate(order.tolist()) if row not in without][:count]
         stored = self._reader.read_patches(order[chosen].tolist())
         matched = match_candidates(query.patches, stored, 1, StoredPatches.decode)

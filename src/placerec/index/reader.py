@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from placerec.errors import DamagedIndex, StaleIndex, UsageError
 from placerec.files import path_of
 from placerec.index import codec, schema
 from placerec.index.connection import begin_reading, on_error, open_checked, same_file, translated
+from placerec.index.packing import Dtype
 from placerec.index.publish import leftovers
+from placerec.index.vectors import Vectors, collected
 from placerec.method.confidence import Calibration
 from placerec.records import Array, PatchSet, Position
 
@@ -63,8 +63,8 @@ class IndexInfo:
     """What an index states: ``root`` is the absolute photo folder, ``bytes`` the size of the file.
 
     ``bytes_per_photo`` is the mean size of a photo's stored descriptors, as in an evaluation; the
-    model in the file is not counted. ``format`` is 7 for descriptors stored as int8, 8 for float32,
-    9 and 10 for the same with a ``retriever`` (its name; empty without one). ``retriever_source``
+    model in the file is not counted. ``preset`` says how descriptors are stored, and ``format`` is
+    its number in the file. ``retriever`` is its name; empty without one. ``retriever_source``
     is a name of ``baselines.RETRIEVERS``, or the path of an ONNX file relative to the folder of the
     index; it is empty for an object of a program. ``leftovers`` are the names of files beside the
     index that a killed program has left, or that a program at work has.
@@ -79,6 +79,7 @@ class IndexInfo:
     root: Path
     created_with: str
     format: int
+    preset: str
     calibration: Calibration = field(repr=False)
     leftovers: tuple[str, ...] = ()
     retriever: str = ""
@@ -93,7 +94,7 @@ class StoredPatches:
     blobs: tuple[bytes, ...] = field(repr=False)
     seal: bytes = field(repr=False)
     path: Path
-    dtype: codec.Dtype
+    dtype: Dtype
 
     def decode(self) -> tuple[PatchSet, ...]:
         """Return the patch sets in the order in which they were stored, one per patch size."""
@@ -117,7 +118,7 @@ class IndexReader:
         if self.retriever:
             descriptor_bytes += connection.execute(_RETRIEVAL_BYTES).fetchone()[0]
         connection.execute("COMMIT")
-        self._dtype = schema.DTYPES[version]
+        self._storage = schema.FORMATS[version]
         self.entries: tuple[Entry, ...] = tuple(
             Entry(
                 os.fsdecode(row.name), row.sha256, row.position, bool(row.gps_damaged),
@@ -136,6 +137,7 @@ class IndexReader:
             root=collection.root_of(path),
             created_with=collection.created_with,
             format=version,
+            preset=self._storage.name,
             calibration=collection.calibration_of(path),
             leftovers=leftovers(path),
             retriever=self.retriever.name if self.retriever else "",
@@ -151,29 +153,33 @@ class IndexReader:
         with on_error(connection.close), translated(path):
             return cls(path, connection)
 
-    def global_descriptors(self) -> Array:
-        """Return the global descriptors (N, G) float32 in the order of ``entries``."""
-        return self._vectors("SELECT seal, descriptor FROM photos", lambda seal: seal)
+    def global_descriptors(self) -> Vectors:
+        """Return the global descriptors (N, G) in the order of ``entries``."""
+        query, dtype = "SELECT seal, descriptor FROM photos", self._storage.descriptor
+        return self._vectors(query, lambda seal: seal, dtype)
 
-    def retrieval_descriptors(self) -> Array | None:
-        """Return the retriever's descriptors (N, R) float32, or ``None`` without a retriever."""
-        return self._vectors(_RETRIEVAL, self.retriever.key) if self.retriever else None
+    def retrieval_descriptors(self) -> Vectors | None:
+        """Return the retriever's descriptors (N, R), or ``None`` without a retriever."""
+        if self.retriever is None:
+            return None
+        return self._vectors(_RETRIEVAL, self.retriever.key, self._storage.retrieval)
 
-    def _vectors(self, query: str, key: Callable[[bytes], bytes]) -> Array:
-        """Return a vector of each photo, (N, D) float32, from a query for pairs of seal and blob.
+    def _vectors(self, query: str, key: Callable[[bytes], bytes], dtype: Dtype) -> Vectors:
+        """Return a vector of each photo from a query for pairs of seal and blob.
 
         ``key`` returns the codec key of a photo's vector from its seal.
         """
         blobs: dict[Any, Any] = dict(self._read(query))
-        rows: list[Array] = []
-        for photo in self._photos:
+
+        def vector(photo: schema.StoredPhoto) -> tuple[Array, int, float]:
             if photo.seal not in blobs:
                 raise self._missing(photo)
-            blob = blobs.pop(photo.seal)
-            rows.append(codec.stored_vector(blob, key(photo.seal), self._path, self._dtype))
-            if len(rows[-1]) != len(rows[0]):
-                raise DamagedIndex(self._path, "global descriptors of different lengths")
-        return codec.unit_rows(np.stack(rows))
+            return codec.stored_vector(blobs.pop(photo.seal), key(photo.seal), self._path, dtype)
+
+        try:
+            return collected(map(vector, self._photos), len(self._photos), dtype)
+        except ValueError as error:
+            raise DamagedIndex(self._path, str(error)) from error
 
     def photo_path(self, name: str) -> Path:
         """Return the path of the indexed photo ``name`` on this machine."""
@@ -196,7 +202,7 @@ class IndexReader:
                 if [ordinal for ordinal, _ in rows] != list(range(photo.row.patch_sets)):
                     raise self._missing(photo)
                 blobs = tuple(blob for _, blob in rows)
-                yield StoredPatches(blobs, photo.seal, self._path, self._dtype)
+                yield StoredPatches(blobs, photo.seal, self._path, self._storage.patches)
 
     def weights(self) -> bytes:
         """Return the fitted model as it was given to ``IndexWriter.create``."""

@@ -143,5 +143,14 @@ def retriever_of_index(
     return opened
 
 
+def row_for_copy(row: RetrieverRow, index: Path, out: Path) -> RetrieverRow:
+    """Return the row of the index at ``index`` for a copy at ``out``; a file stays where it is."""
+    source = os.fsdecode(row.source)
+    if not source or source in RETRIEVERS:
+        return row
+    file = os.path.normpath(index.resolve().parent / source)
+    return row._replace(source=os.fsencode(os.path.relpath(file, out.resolve().parent)))
+
+
 def _label(name: str, fingerprint: str) -> str:
     return f"the retriever {name} {fingerprint[:12]}"

@@ -4,9 +4,9 @@ The tables are STRICT; without it SQLite stores NumPy scalars as blobs and NaN a
 trigger or an extra table can make SQLite run foreign expressions, so the stored schema is compared
 with ours, text by text.
 
-The format of an index (SQLite's ``user_version``) states how its descriptors are stored: 7 as int8,
-8 as float32. 9 and 10 are the same with two more tables: the retriever, and its descriptor of each
-photo. Earlier formats did not store the calibration as it is now.
+The format of an index (SQLite's ``user_version``) states the preset of its storage, and whether it
+has two more tables: the retriever, and its descriptor of each photo. Earlier formats did not store
+the calibration as it is now.
 
 A ``seal`` detects damage of a row: 16 bytes of BLAKE2b over the row's other values. The seal of a
 photo is the key of its blobs (codec.py). The sum of all seals modulo 2**128 is the ``digest`` of
@@ -26,17 +26,39 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from placerec.errors import DamagedIndex, ModelMismatch, NotAnIndex, UsageError
-from placerec.index.codec import Dtype
+from placerec.index.packing import Dtype
 from placerec.method.confidence import Calibration
 from placerec.records import Position
+from placerec.settings import AnySettings, require_choice
 
 APPLICATION_ID = 0x504C5243  # "PLRC", at byte 68 of the file
-DTYPES = {7: Dtype.INT8, 8: Dtype.FLOAT32, 9: Dtype.INT8, 10: Dtype.FLOAT32}  # by user_version
-WITH_RETRIEVER = (9, 10)  # of these formats
 BUILD_AGAIN = "delete it and build it again from the photos: placerec index build INDEX FOLDER"
 PAGE_BYTES = 4096
 SEAL_BYTES = 16
 DIGEST_MODULUS = 2**128
+
+
+class Storage(NamedTuple):
+    """A preset: the types of the global, patch and retrieval descriptors, and which patches stay.
+
+    With ``checkered`` only every second patch of a row is stored, as the squares of one colour of a
+    chessboard.
+    """
+
+    name: str
+    descriptor: Dtype
+    patches: Dtype
+    retrieval: Dtype
+    checkered: bool = False
+
+
+EXACT = Storage("exact", Dtype.FLOAT32, Dtype.FLOAT32, Dtype.FLOAT32)
+BYTES = Storage("int8", Dtype.INT8, Dtype.INT8, Dtype.INT8)
+SMALL = Storage("default", Dtype.ONE_BIT, Dtype.TWO_BITS, Dtype.INT8)
+COMPACT = Storage("compact", Dtype.HALF_SIGNS, Dtype.ONE_BIT, Dtype.INT8, checkered=True)
+PRESETS = {storage.name: storage for storage in (EXACT, BYTES, SMALL, COMPACT)}  # most bytes first
+FORMATS = {7: BYTES, 8: EXACT, 9: BYTES, 10: EXACT, 11: SMALL, 12: SMALL, 13: COMPACT, 14: COMPACT}
+WITH_RETRIEVER = (9, 10, 12, 14)  # of these formats
 
 TABLES = {
     "collection": """CREATE TABLE collection (
@@ -93,6 +115,23 @@ RETRIEVER_TABLES = {
 _INDEXED = ("photos", "patches")  # SQLite adds an index for each UNIQUE
 
 
+def preset_named(name: str) -> Storage:
+    """Return the preset of this name; raise ``UsageError`` if there is none."""
+    require_choice("preset", name)
+    return PRESETS[name]
+
+
+def preset_for(settings: AnySettings) -> Storage:
+    """Return the preset of an index with these settings, if none is asked for.
+
+    The published form is exact. Few bits are for descriptors like those of the default method, on
+    which they were measured (docs/MEASUREMENTS.md).
+    """
+    if settings.form == "published":
+        return EXACT
+    return BYTES if settings.global_dim or settings.k_patch > 1 else SMALL
+
+
 def seal(*values: bytes | str | int | float | None) -> bytes:
     """Return 16 bytes that change when one of a row's values (or its type) changes."""
     # ascii() distinguishes types and boundaries, and is equal in every version of Python.
@@ -104,11 +143,11 @@ def patch_key(photo_seal: bytes, ordinal: int) -> bytes:
     return photo_seal + ordinal.to_bytes(4, "little")
 
 
-def create_tables(connection: sqlite3.Connection, dtype: Dtype, *, retriever: bool) -> None:
-    """Create the tables of an index with descriptors of ``dtype`` in the open transaction."""
+def create_tables(connection: sqlite3.Connection, storage: Storage, *, retriever: bool) -> None:
+    """Create the tables of an index with this ``storage`` in the open transaction."""
     (version,) = (
-        version for version, stored in DTYPES.items()
-        if stored is dtype and (version in WITH_RETRIEVER) == retriever
+        version for version, stored in FORMATS.items()
+        if stored is storage and (version in WITH_RETRIEVER) == retriever
     )  # fmt: skip
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={version}")
@@ -127,14 +166,14 @@ def check_header(connection: sqlite3.Connection, path: Path) -> None:
     if application != APPLICATION_ID:
         raise NotAnIndex(path, "a database of another program")
     version = format_of(connection)
-    if version not in DTYPES:
-        remedy = "update placerec to read it" if version > max(DTYPES) else BUILD_AGAIN
-        formats = f"{min(DTYPES)} to {max(DTYPES)}"
+    if version not in FORMATS:
+        remedy = "update placerec to read it" if version > max(FORMATS) else BUILD_AGAIN
+        formats = f"{min(FORMATS)} to {max(FORMATS)}"
         raise ModelMismatch(path, f"index format {version}", f"index format {formats}", remedy)
 
 
 def format_of(connection: sqlite3.Connection) -> int:
-    """Return the format that a file states; one of ``DTYPES`` after ``check_header``."""
+    """Return the format that a file states; one of ``FORMATS`` after ``check_header``."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 

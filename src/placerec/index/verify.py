@@ -16,6 +16,7 @@ from placerec.errors import Damaged
 from placerec.files import path_of
 from placerec.index import codec, schema
 from placerec.index.connection import open_checked, translated
+from placerec.index.packing import Dtype
 
 MOST_FINDINGS = 100  # a file of noise would give one finding per row
 
@@ -73,14 +74,15 @@ def _photos(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
 
 
 def _descriptors(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
-    query = "SELECT id, descriptor FROM photos"
-    yield from _vectors(connection, path, query, "global descriptor", lambda seal: seal)
+    query, dtype = "SELECT id, descriptor FROM photos", _storage(connection).descriptor
+    yield from _vectors(connection, path, query, "global descriptor", lambda seal: seal, dtype)
 
 
 def _retrieval(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
     if retriever := schema.RetrieverRow.read(connection, path):
-        query = "SELECT photo, descriptor FROM retrieval"
-        yield from _vectors(connection, path, query, "descriptor of the retriever", retriever.key)
+        query, dtype = "SELECT photo, descriptor FROM retrieval", _storage(connection).retrieval
+        what = "descriptor of the retriever"
+        yield from _vectors(connection, path, query, what, retriever.key, dtype)
         query = "SELECT COUNT(*) FROM retrieval WHERE photo NOT IN (SELECT id FROM photos)"
         if foreign := connection.execute(query).fetchone()[0]:
             yield f"{foreign} descriptors of the retriever without a photo"
@@ -88,10 +90,10 @@ def _retrieval(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
 
 def _vectors(
     connection: sqlite3.Connection, path: Path, query: str, what: str,
-    key: Callable[[bytes], bytes],
+    key: Callable[[bytes], bytes], dtype: Dtype,
 ) -> Iterator[str]:  # fmt: skip
     """Check the vector of each photo; ``query`` gives their numbers and blobs."""
-    photos, dtype = _intact(connection), schema.DTYPES[schema.format_of(connection)]
+    photos = _intact(connection)
     widths, missing = set(), set(photos)
     for number, blob in connection.execute(query):
         if number not in photos:
@@ -99,7 +101,7 @@ def _vectors(
         missing.discard(number)
         seal, row = photos[number].seal, photos[number].row
         try:
-            widths.add(len(codec.stored_vector(blob, key(seal), path, dtype)))
+            widths.add(codec.stored_vector(blob, key(seal), path, dtype)[1])
         except Damaged as error:
             yield f"photo {row.display!r:.200}: {what}: {error}"
     for number in sorted(missing):
@@ -109,7 +111,7 @@ def _vectors(
 
 
 def _patches(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
-    photos, dtype = _intact(connection), schema.DTYPES[schema.format_of(connection)]
+    photos, dtype = _intact(connection), _storage(connection).patches
     stored: dict[int, set[int]] = {number: set() for number in photos}
     query = "SELECT photo, ordinal, descriptors FROM patches"
     for number, ordinal, blob in connection.execute(query):
@@ -125,6 +127,10 @@ def _patches(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
         count = len(stored[number])
         if count != row.patch_sets:
             yield f"photo {row.display!r:.200}: {count} of {row.patch_sets} patch sets exist"
+
+
+def _storage(connection: sqlite3.Connection) -> schema.Storage:
+    return schema.FORMATS[schema.format_of(connection)]
 
 
 def _intact(connection: sqlite3.Connection) -> dict[int, schema.StoredPhoto]:

@@ -48,12 +48,12 @@ class IndexWriter:
         self,
         path: Path,
         connection: sqlite3.Connection,
-        dtype: codec.Dtype,
+        storage: schema.Storage,
         retriever: schema.RetrieverRow | None,
         staged: publish.Staging | None = None,
     ) -> None:
         self._path, self._connection, self._staged = path, connection, staged
-        self._dtype, self._retriever = dtype, retriever
+        self._storage, self._retriever = storage, retriever
         self._collection: schema.Collection | None = None  # None: no batch is open
         self._ended = ""  # why it cannot be used any longer
 
@@ -67,15 +67,15 @@ class IndexWriter:
         fingerprint: str,
         settings: str,
         weights: bytes,
-        exact: bool = False,
+        storage: schema.Storage,
         retriever: schema.RetrieverRow | None = None,
         replace: bool = False,
     ) -> Self:
         """Begin an index of the photos below ``root``, described by one model and a ``retriever``.
 
         ``fingerprint`` is the hex text of the model, ``settings`` its JSON text and ``weights`` its
-        bytes; this class does not interpret them. Descriptors are stored as int8, or with ``exact``
-        as float32. With ``replace`` an existing index (but no other file) is replaced at the end.
+        bytes; this class does not interpret them. ``storage`` is a preset (``schema.PRESETS``).
+        With ``replace`` an existing index (but no other file) is replaced at the end.
         """
         path, root = Path(path), Path(root)
         if not (model and fingerprint and settings):
@@ -85,11 +85,10 @@ class IndexWriter:
             schema.relative_root(root, path), __version__,
         )  # fmt: skip
         blob = codec.encode_bytes(weights, row.weights_key())
-        dtype = codec.Dtype.FLOAT32 if exact else codec.Dtype.INT8
         staged = publish.claim(path, replace=replace)
-        writer = cls(path, staged.connection, dtype, retriever, staged)
+        writer = cls(path, staged.connection, storage, retriever, staged)
         with on_error(writer.close), translated(path):
-            schema.create_tables(staged.connection, dtype, retriever=retriever is not None)
+            schema.create_tables(staged.connection, storage, retriever=retriever is not None)
             row.write(staged.connection)
             if retriever:
                 retriever.write(staged.connection)
@@ -101,11 +100,11 @@ class IndexWriter:
     def open(cls, path: Path | str) -> Self:
         """Open an index for changes; raise Busy if another process still writes after 5 s.
 
-        New descriptors are stored in the format of the index: int8 or float32.
+        New descriptors are stored with the preset of the index.
         """
         path = Path(path)
         connection = open_checked(path, "rw")
-        writer = cls(path, connection, schema.DTYPES[schema.format_of(connection)], None)
+        writer = cls(path, connection, schema.FORMATS[schema.format_of(connection)], None)
         with on_error(writer.close), translated(path):
             writer._retriever = schema.RetrieverRow.read(connection, path)
             writer._collection = schema.Collection.read(connection, path)
@@ -120,19 +119,27 @@ class IndexWriter:
         *,
         gps_damaged: bool = False,
         blank: bool = False,
+        restored: bool = False,
     ) -> None:
         """Add one photo, or replace the photo of that name (its POSIX path below the root).
 
-        ``gps_damaged`` and ``blank`` are stored as facts of the photo (see ``Entry``).
+        ``gps_damaged`` and ``blank`` are stored as facts of the photo (see ``Entry``). The features
+        may be ``restored`` from an index.
         """
         patch_sets = len(features.patches)
         row = schema.photo_row(name, sha256, position, patch_sets, gps_damaged, blank)
         mark = schema.seal(*row)
-        descriptor = codec.encode_vector(features.global_descriptor, mark, self._dtype)
+        storage = self._storage
+        descriptor = codec.encode_vector(
+            features.global_descriptor, mark, storage.descriptor, restored=restored
+        )
         sets = [
-            codec.encode_patches(patches, schema.patch_key(mark, ordinal), self._dtype)
+            codec.encode_patches(
+                patches.checkered() if storage.checkered else patches,
+                schema.patch_key(mark, ordinal), storage.patches, restored=restored,
+            )
             for ordinal, patches in enumerate(features.patches)
-        ]
+        ]  # fmt: skip
         retrieval = self._retrieval_of(name, features, mark)
         self._check_width(name, "global descriptor", descriptor)
         if retrieval:
@@ -156,7 +163,7 @@ class IndexWriter:
             )
         if vector is None or self._retriever is None:
             return None
-        return codec.encode_vector(vector, self._retriever.key(mark), self._dtype)
+        return codec.encode_vector(vector, self._retriever.key(mark), self._storage.retrieval)
 
     def _check_width(self, name: str, what: str, blob: bytes) -> None:
         """Raise ``UsageError`` if a stored descriptor has another length than that of a photo."""

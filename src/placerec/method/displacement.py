@@ -65,11 +65,12 @@ def displacement_score(
 
     ``box`` is an odd number of cells. The query is zoomed about its middle by each of ``scales``
     before displacements are measured. The score is the sum divided by what it would be if every
-    patch of the smaller grid voted with the background's ceiling, which is a mean over the patches.
-    The matched patches may be more distinctive than the mean. So the score is 0 without a match,
-    about 1 for a copy, and at most the number of query patches divided by that of the smaller grid
-    (about 4 with ``stride`` 2). The inliers are the voting matches in the best window. Of equal
-    windows the first one counts, in the order of scale, row and column.
+    patch of the smaller grid voted with the background's ceiling, which is a mean over the patches;
+    blank patches of the database do not count. The matched patches may be more distinctive than the
+    mean. So the score is 0 without a match, about 1 for a copy, and at most the number of query
+    patches divided by that of the smaller grid (about 4 with ``stride`` 2). The inliers are the
+    voting matches in the best window. Of equal windows the first one counts, in the order of scale,
+    row and column.
     """
     if not len(matched.pairs):
         return matched.unscored()
@@ -83,7 +84,7 @@ def displacement_score(
     step = np.floor(matched.displacements() - zoom * from_middle + 0.5).astype(np.int64)
     reach = np.maximum(grid.reach, matched.database.reach)
     peak, inside = _peak(step, vote, reach, box)
-    largest = ceiling * min(len(matched.query), len(matched.database))
+    largest = ceiling * min(len(matched.query), len(matched.database) - matched.blank)
     return matched.scored(peak / largest if largest else 0.0, inside & (vote > 0))
 
 

@@ -22,6 +22,7 @@ class Matched:
     candidates may need gigabytes. ``pairs`` (M, 2) int64 holds query patch and database patch, in
     ascending order of the database patch, ``similarity`` (M,) float32 their cosines. ``best`` (P,)
     float32 is the cosine of each query patch, matched or not, to its nearest database patch.
+    ``blank`` is the number of database patches that are all zero, and so match nothing.
     """
 
     query: Grid
@@ -29,6 +30,7 @@ class Matched:
     pairs: Array = field(repr=False)
     similarity: Array = field(repr=False)
     best: Array = field(repr=False)
+    blank: int = 0
 
     def displacements(self) -> Array:
         """Return database minus query position of each match: (M, 2) int64, x, y in cells."""
@@ -60,4 +62,5 @@ def mutual_nearest(query: PatchSet, database: PatchSet) -> Matched:
     matched = np.flatnonzero(partner >= 0)
     chosen = partner[matched]
     pairs = np.stack((chosen, matched), axis=1)
-    return Matched(query.grid, database.grid, pairs, best[chosen], best)
+    blank = len(database.grid) - int(np.count_nonzero(database.descriptors.any(axis=1)))
+    return Matched(query.grid, database.grid, pairs, best[chosen], best, blank)

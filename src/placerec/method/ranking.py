@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from placerec.errors import UsageError
-from placerec.records import Array, Features
+from placerec.records import Array
 
 
 def best_first(scores: Array, axis: int = -1) -> Array:
@@ -29,20 +28,6 @@ def similarities(query: Array, database: Array) -> Array:
     return similar
 
 
-def ranked_by(
-    query: Features, descriptors: Array, retrieval_descriptors: Array | None
-) -> tuple[Array, Array]:
-    """Return what a shortlist is made of: a vector of the query, and a row of each photo.
-
-    They are those of the retriever if the photos have one; else the global ``descriptors`` (N, G).
-    """
-    if retrieval_descriptors is None:
-        return query.global_descriptor, descriptors
-    if query.retrieval_descriptor is None:
-        raise UsageError("the query was not described by the retriever of the index; describe it")
-    return query.retrieval_descriptor, retrieval_descriptors
-
-
 def shortlist(
     query: Array, database: Array, count: int, preferred: Array | None = None
 ) -> tuple[Array, Array]:
@@ -53,11 +38,19 @@ def shortlist(
     order.
     """
     similarity = similarities(query, database)
-    if preferred is None:
-        order = best_first(similarity)[:count]
-    else:
-        order = np.lexsort((~preferred, -similarity))[:count]
+    order = nearest(similarity, count, preferred)
     return order, similarity[order]
+
+
+def nearest(similarity: Array, count: int, preferred: Array | None = None) -> Array:
+    """Return the ``count`` rows (n,) int64 of the largest ``similarity`` (N,), best first.
+
+    Equal ones have the order of ``shortlist``.
+    """
+    if preferred is None:
+        return best_first(similarity)[:count]
+    order: Array = np.lexsort((~preferred, -similarity))[:count]
+    return order
 
 
 def rerank(scores: Array, length: int) -> tuple[Array, Array]:

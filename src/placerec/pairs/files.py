@@ -14,6 +14,7 @@ import numpy as np
 
 from placerec.errors import UsageError, import_extra
 from placerec.files import atomic_write, path_of, require_folder_of, write_text
+from placerec.method.vlad import normalise
 from placerec.models.resolve import AUTO
 from placerec.pairs.find import TOP, find_pairs
 from placerec.pairs.graph import FAR, PairGraph
@@ -97,7 +98,7 @@ def require_names(names: Iterable[str]) -> None:
 def _write_descriptors(path: Path, recognizer: PlaceRecognizer) -> None:
     """Write the global descriptors of all photos, float32 rows of unit length."""
     names = [entry.name for entry in recognizer.index.entries]
-    rows = recognizer.global_descriptors
+    rows = normalise(recognizer.global_descriptors[:])
     if list_path := names_file(path):
         with atomic_write(path) as partial, partial.open("wb") as file:
             np.save(file, rows)

@@ -24,9 +24,11 @@ import numpy as np
 from placerec.errors import UsageError
 from placerec.index import codec, schema
 from placerec.index.calibrate import FEWEST_PHOTOS, no_confidence
+from placerec.index.packing import pack
 from placerec.index.reader import StoredPatches
+from placerec.index.vectors import Vectors
 from placerec.method.confidence import Calibration, evidence
-from placerec.method.ranking import best_first, shortlist
+from placerec.method.ranking import best_first
 from placerec.method.scores import match_candidates, score_matches
 from placerec.models.model import patch_set
 from placerec.models.resolve import AUTO
@@ -88,9 +90,9 @@ class LoopDetector:
     loop: it may look like another place by chance.
 
     There is no loop before 20 frames are old enough: the confidence rests on the other candidates.
-    A frame takes about 32 kB of memory. ``model`` is that of ``match_photos``, or a file that
-    ``save_model`` wrote; it must have the default settings. One thread at a time may use a
-    detector.
+    A frame takes about 7 kB of memory, as in an index of the preset ``default``. ``model`` is that
+    of ``match_photos``, or a file that ``save_model`` wrote; it must have the default settings. One
+    thread at a time may use a detector.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class LoopDetector:
         if reason := no_confidence(self.model.settings):
             raise UsageError(f"model {self.model.name}: a loop needs a confidence, and {reason}")
         self._frames: list[_Frame] = []
-        self._blocks: list[Array] = []  # global descriptors as stored, int8 (n, G)
+        self._blocks: list[Vectors] = []  # global descriptors
         self._before: deque[tuple[float, float]] = deque(maxlen=STEADY)  # times: frame, best answer
         self._count, self._last = 0, -math.inf
 
@@ -121,7 +123,7 @@ class LoopDetector:
     @property
     def stored_bytes(self) -> int:
         """How many bytes the descriptors of the frames so far have."""
-        rows = sum(block[0].nbytes for block in self._blocks[:1]) * len(self._frames)
+        rows = sum(block.stored[0].nbytes for block in self._blocks[:1]) * len(self._frames)
         return int(rows + sum(len(b) for frame in self._frames for b in frame.patches.blobs))
 
     def describe(self, photo: AnyPhoto, *, bgr: bool = False) -> Features:
@@ -195,8 +197,8 @@ class LoopDetector:
         """Return the candidates among the first ``old`` stored frames: rows and cosines (n,)."""
         rows, cosines = [], []
         for number, block in enumerate(self._blocks[: -(-old // BLOCK)]):
-            database = codec.unit_rows(block[: min(BLOCK, old - number * BLOCK)])
-            order, similar = shortlist(descriptor, database, self.model.settings.candidates)
+            first = block.first(min(BLOCK, old - number * BLOCK))
+            order, similar = first.shortlist(descriptor, self.model.settings.candidates)
             rows.append(order + number * BLOCK)
             cosines.append(similar)
         all_cosines = np.concatenate(cosines)
@@ -210,16 +212,18 @@ class LoopDetector:
         blobs = tuple(
             codec.encode_patches(
                 patch_set(features, self.model.fitted, settings, size, settings.stride),
-                schema.patch_key(seal, ordinal),
+                schema.patch_key(seal, ordinal), schema.SMALL.patches,
             )
             for ordinal, size in enumerate(settings.patch_sizes)
-        )
-        codes = codec.stored_vector(codec.encode_vector(descriptor, seal), seal, MEMORY)
+        )  # fmt: skip
+        dtype = schema.SMALL.descriptor
+        stored, scale = pack(descriptor[np.newaxis], dtype, "global descriptor")
         if row % BLOCK == 0:
-            self._blocks.append(np.empty((BLOCK, len(codes)), codes.dtype))
-        self._blocks[-1][row % BLOCK] = codes
+            room = np.empty((BLOCK, stored.shape[1]), stored.dtype), np.zeros(BLOCK, np.float32)
+            self._blocks.append(Vectors(*room, len(descriptor), dtype))
+        self._blocks[-1].stored[row % BLOCK], self._blocks[-1].scales[row % BLOCK] = stored, scale
         home = seconds
         if loops and loops[0].accepted:
             home = next(f.home for f in self._frames if f.number == loops[0].earlier)
-        patches = StoredPatches(blobs, seal, MEMORY, codec.Dtype.INT8)
+        patches = StoredPatches(blobs, seal, MEMORY, schema.SMALL.patches)
         self._frames.append(_Frame(self._count, seconds, home, patches))

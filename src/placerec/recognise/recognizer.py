@@ -23,7 +23,8 @@ from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
 from placerec.index.retriever import AnyRetriever, IndexRetriever, retriever_of_index
-from placerec.method.ranking import ranked_by, rerank, shortlist, similarities
+from placerec.index.vectors import Vectors, ranked_by
+from placerec.method.ranking import rerank
 from placerec.method.scores import match_candidates, score_matches
 from placerec.method.where import fused_position
 from placerec.models.model import Model
@@ -45,24 +46,24 @@ NOTHING = "nothing to recognise"  # the note of an answer to a photo without str
 class PlaceRecognizer:
     """Answers where a photo was taken, from an index of photos.
 
-    ``global_descriptors`` (N, G) float32 are in the order of ``index.entries``. ``blank`` has the
+    ``global_descriptors`` (N, G) are in the order of ``index.entries``. ``blank`` has the
     rows of photos without structure, which are never an answer. ``located`` (N,) bool says which
     photos have a position. ``false_alarm`` is the share of photos from elsewhere that are taken for
     one of the map. ``reopen`` opens the index again; it takes the recogniser that is open. If the
-    index has a ``retriever``, its ``retrieval_descriptors`` (N, R) float32 make the shortlist.
+    index has a ``retriever``, its ``retrieval_descriptors`` (N, R) make the shortlist.
     """
 
     index: IndexReader = field(repr=False)
     model: Model
     settings: AnySettings
-    global_descriptors: Array = field(repr=False)
+    global_descriptors: Vectors = field(repr=False)
     located: Array = field(repr=False)
     threads: int = 1
     false_alarm: float = FALSE_ALARM
     blank: frozenset[int] = field(default=frozenset(), repr=False)
     reopen: Callable[[PlaceRecognizer], PlaceRecognizer] = field(kw_only=True, repr=False)
     retriever: IndexRetriever | None = field(default=None, kw_only=True)
-    retrieval_descriptors: Array | None = field(default=None, kw_only=True, repr=False)
+    retrieval_descriptors: Vectors | None = field(default=None, kw_only=True, repr=False)
 
     @classmethod
     def open(
@@ -118,11 +119,8 @@ class PlaceRecognizer:
             settings = _query_settings(inside.settings, changes)
             _require_share(false_alarm, len(reader.info.calibration.foreign))
             descriptors = reader.global_descriptors()
-            blank = frozenset(
-                row
-                for row, entry in enumerate(reader.entries)
-                if entry.blank or not descriptors[row].any()
-            )
+            stated = np.array([entry.blank for entry in reader.entries])
+            blank = frozenset(np.flatnonzero(stated | descriptors.blank()).tolist())
 
             def again(before: PlaceRecognizer) -> PlaceRecognizer:
                 return cls._opened(before, path, given, runtime, false_alarm, changes)
@@ -289,13 +287,13 @@ class PlaceRecognizer:
         equal photos those with a position come first. The rows ``without`` are left out.
         """
         vector, vectors = ranked_by(query, self.global_descriptors, self.retrieval_descriptors)
-        rows, similar = shortlist(vector, vectors, count + len(without), self.located)
+        rows, similar = vectors.shortlist(vector, count + len(without), self.located)
         kept = ~np.isin(rows, list(without))
         return rows[kept][:count], similar[kept][:count]
 
     def cosines(self, query: Features, rows: Array) -> Array:
         """Return the cosines (n,) of the global descriptors of these rows, for any shortlist."""
-        return similarities(query.global_descriptor, self.global_descriptors[rows])
+        return self.global_descriptors.cosines(query.global_descriptor, rows)
 
     def score(self, query: Features, rows: Sequence[int]) -> tuple[Array, list[tuple[Match, ...]]]:
         """Return the score (n,) of each photo in ``rows``, and its matches per patch size."""

@@ -1,0 +1,125 @@
+"""The vectors of all photos of an index, as they are stored, and the search among them.
+
+In memory a vector has as many bytes as in the file. Vectors of signs are searched in two steps: the
+number of equal signs chooses some photos, and their cosines with the query order them. All others
+are compared one block after the other. Both are exact for their codes, and give the order of
+``method.ranking``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from placerec.errors import UsageError
+from placerec.index.packing import Dtype, signs, unpack
+from placerec.method.ranking import nearest, similarities
+from placerec.records import Array, Features
+
+BLOCK_BYTES = 1 << 24  # of the unpacked vectors of one block
+SURPLUS, LEAST = 5, 100  # times as many photos by signs as are asked for, and at least so many
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vectors:
+    """The vectors of N photos: ``stored`` (N, items) with ``scales`` (N,), as ``unpack`` has them.
+
+    ``vectors[rows]`` are float32 vectors: (D,) for one row, (n, D) for a slice or an array of rows.
+    """
+
+    stored: Array = field(repr=False)
+    scales: Array = field(repr=False)
+    columns: int
+    dtype: Dtype
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[row] for row in range(len(self)))
+
+    def __getitem__(self, rows: int | slice | Array) -> Array:
+        stored, scales = self.stored[rows], self.scales[rows]
+        if stored.ndim == 1:
+            one: Array = unpack(stored[np.newaxis], self.columns, self.dtype, scales)[0]
+            return one
+        return unpack(stored, self.columns, self.dtype, scales)
+
+    def first(self, count: int) -> Vectors:
+        """Return the first ``count`` vectors."""
+        return replace(self, stored=self.stored[:count], scales=self.scales[:count])
+
+    def blank(self) -> Array:
+        """Return which vectors (N,) bool are zero."""
+        filled = self.stored.any(axis=1) if self.dtype is Dtype.FLOAT32 else self.scales > 0
+        return np.logical_not(filled)
+
+    def cosines(self, query: Array, rows: Array | None = None) -> Array:
+        """Return the cosines (n,) float64 of ``rows`` (n,), or of all, with ``query`` (D,)."""
+        count = len(self) if rows is None else len(rows)
+        step = max(1, BLOCK_BYTES // (4 * self.columns))
+        blocks = [slice(first, first + step) for first in range(0, count, step)]
+        parts = (self[block if rows is None else rows[block]] for block in blocks)
+        return np.concatenate([np.zeros(0), *(similarities(query, part) for part in parts)])
+
+    def shortlist(
+        self, query: Array, count: int, preferred: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the ``count`` rows most similar to ``query`` (D,), as ``ranking.shortlist``."""
+        some = max(LEAST, SURPLUS * count)
+        if self.dtype not in (Dtype.ONE_BIT, Dtype.HALF_SIGNS) or some >= len(self):
+            cosines = self.cosines(query)
+            rows = nearest(cosines, count, preferred)
+            return rows, cosines[rows]
+        rows = np.sort(nearest(self._equal_signs(query), some, preferred))
+        cosines = self.cosines(query, rows)
+        best = nearest(cosines, count, None if preferred is None else preferred[rows])
+        return rows[best], cosines[best]
+
+    def _equal_signs(self, query: Array) -> Array:
+        """Return minus the number of signs (N,) int64 in which each row differs from ``query``."""
+        return -_different_bits(self.stored, signs(query[np.newaxis], self.dtype))
+
+
+def ranked_by(query: Features, ours: Vectors, retrieval: Vectors | None) -> tuple[Array, Vectors]:
+    """Return what a shortlist is made of: a vector of the query, and those of the photos.
+
+    They are those of the retriever if the photos have one; else the global descriptors, ``ours``.
+    """
+    if retrieval is None:
+        return query.global_descriptor, ours
+    if query.retrieval_descriptor is None:
+        raise UsageError("the query was not described by the retriever of the index; describe it")
+    return query.retrieval_descriptor, retrieval
+
+
+def _different_bits(stored: Array, wanted: Array) -> Array:
+    """Return how many bits (N,) of each row (N, bytes) differ from ``wanted`` (1, bytes)."""
+    if stored.shape[1] % 8 == 0 and stored.flags.c_contiguous:
+        stored, wanted = stored.view(np.uint64), wanted.view(np.uint64)
+    step = max(1, BLOCK_BYTES // stored[:1].nbytes)
+    counts = [
+        np.bitwise_count(stored[first : first + step] ^ wanted).sum(axis=1, dtype=np.int64)
+        for first in range(0, len(stored), step)
+    ]
+    return np.concatenate(counts)
+
+
+def collected(vectors: Iterable[tuple[Array, int, float]], count: int, dtype: Dtype) -> Vectors:
+    """Return the vectors of ``count`` photos, each as ``codec.stored_vector`` returns it.
+
+    Raises ``ValueError`` if they have different lengths.
+    """
+    made = None
+    for row, (items, columns, scale) in enumerate(vectors):
+        if made is None:
+            room = np.empty((count, len(items)), items.dtype), np.empty(count, np.float32)
+            made = Vectors(*room, columns, dtype)
+        if columns != made.columns:
+            raise ValueError("global descriptors of different lengths")
+        made.stored[row], made.scales[row] = items, scale
+    if made is None:
+        raise ValueError("no global descriptor")
+    return made
