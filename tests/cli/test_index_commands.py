@@ -23,7 +23,7 @@ def test_build_info_verify_and_json_keys(placerec, photos):
     info = json.loads(placerec("index", "info", "town.placerec", "--json").stdout)
     assert set(info) == {
         "photos", "with_position", "gps_damaged", "blank", "missing", "bytes", "bytes_per_photo",
-        "model", "fingerprint", "folder", "settings", "created_with", "format", "leftovers",
+        "model", "fingerprint", "folder", "settings", "created_with", "format", "preset", "leftovers",
         "calibration", "retriever", "retriever_fingerprint", "retriever_source", "training_data",
         "provenance", "licence",
     }  # fmt: skip

@@ -25,7 +25,7 @@ from placerec.cli.outputs import PREDICTIONS, RunFolder
 from placerec.cli.progress import showing_progress
 from placerec.errors import UsageError
 from placerec.runtime import Runtime
-from placerec.settings import METHODS
+from placerec.settings import CHOICES, METHODS
 
 if TYPE_CHECKING:
     from placerec.evaluation.dataset import Dataset
@@ -49,6 +49,8 @@ METHOD_NAMES = f"{', '.join(METHODS)}, or a baseline: {', '.join((*RETRIEVERS, *
 @click.option("--longer-side", type=click.IntRange(32),
               help="Pixels of the longer side for a keypoint re-ranker; default: 640.")
 @click.option("--weights", type=PATH, help="Weights of a baseline.")
+@click.option("--preset", type=click.Choice(CHOICES["preset"]),
+              help="How the index of the database is stored; default as in index build.")
 @click.option("--out", type=RunFolder(PREDICTIONS),
               help="Folder of the run: predictions, scores, report.html. A run that is started "
                    "again resumes there. Without it nothing is written.")

@@ -28,9 +28,10 @@ from placerec.evaluation.searchers import (
 )
 from placerec.files import file_sha256
 from placerec.index.calibrate import NOT_THE_DEFAULT, no_confidence
+from placerec.index.schema import Storage, preset_for, preset_named
 from placerec.models.resolve import AUTO, AnyModel, resolve, settings_for
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
-from placerec.settings import METHODS, AnySettings
+from placerec.settings import METHODS, AnySettings, require_choice
 from placerec.trunks import Trunk
 
 BASELINE_CANDIDATES = 10  # a keypoint re-ranker takes 0.1 to 1 s per pair on a CPU
@@ -39,11 +40,12 @@ NO_RERANKING = "none"
 
 @dataclass(frozen=True)
 class Own:
-    """One of our methods: the model that describes photos, and the settings."""
+    """One of our methods: the model that describes photos, the settings, how they are stored."""
 
     name: str
     model: str | Trunk
     settings: AnySettings
+    preset: str | None = None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -51,7 +53,12 @@ class Own:
         model = self.model if isinstance(self.model, str) else self.model.name
         weights = resolve(self.model, self.settings).digests
         return {"method": self.name, "model": Path(model).name, "weights": weights,
-                "settings": asdict(self.settings)}  # fmt: skip
+                "preset": self.storage.name, "settings": asdict(self.settings)}  # fmt: skip
+
+    @property
+    def storage(self) -> Storage:
+        """How its descriptors are stored: the preset, or that of ``build_index`` without one."""
+        return preset_named(self.preset) if self.preset else preset_for(self.settings)
 
     def check(self, search: Search) -> None:
         """Raise ``UsageError`` if the database has too few photos for these settings."""
@@ -63,8 +70,11 @@ class Own:
     ) -> IndexSearcher:
         """Open the index of a search's database in the folder ``work``; build it if missing."""
         text = self.settings.to_json() + (retriever.fingerprint if retriever else "")
+        text += self.storage.name
         path = work / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.placerec"
-        return IndexSearcher.open(search, path, self.model, self.settings, runtime, retriever)
+        return IndexSearcher.open(
+            search, path, self.model, self.settings, runtime, retriever, self.storage.name
+        )
 
 
 @dataclass(frozen=True)
@@ -164,14 +174,16 @@ def named_method(
 ) -> Method:
     """Return the method ``name``, re-ranked by ``rerank``: a name, none, or its own re-ranking.
 
-    ``changes`` are settings of our own methods. ``baseline`` are options of a baseline; the
-    re-ranker takes those that it has. ``torch_module`` (``baselines.torch_module``) makes the
-    shortlist in place of a named method. With ``candidates`` 0 nothing is re-ranked. Raises
-    ``UsageError`` for what cannot be combined, and for an option that would change nothing.
+    ``changes`` are settings of our own methods, and the ``preset`` of their index. ``baseline`` are
+    options of a baseline; the re-ranker takes those that it has. ``torch_module``
+    (``baselines.torch_module``) makes the shortlist in place of a named method. With ``candidates``
+    0 nothing is re-ranked. Raises ``UsageError`` for what cannot be combined, and for an option
+    that would change nothing.
     """
     if name is not None and not isinstance(name, str):
         raise UsageError(f"method: {name!r:.100}; give a name, or what named_method returns")
     changes, options = dict(changes or {}), dict(baseline or {})
+    preset = changes.pop("preset", None)
     model = str(model) if isinstance(model, Path) else model
     if name in RERANKERS:
         if rerank is not None:
@@ -202,10 +214,23 @@ def named_method(
     if isinstance(second, Own):
         candidates = second.settings.candidates
     one_index = isinstance(second, Own) and not isinstance(first, Own) and _is_trained(first)
-    method = Method(first, second, candidates if second else 0, code, one_index)
+    method = _stored(Method(first, second, candidates if second else 0, code, one_index), preset)
     on_device = torch_module or (name in RETRIEVERS and "runtime" in RETRIEVERS[name].options)
     _check_all_apply(method, model, changes, "cpu" if on_device else runtime.device)
     return method
+
+
+def _stored(method: Method, preset: str | None) -> Method:
+    """Return the method with the ``preset`` for the indexes of our own methods, if one is given."""
+    first, second = method.retrieval, method.reranking
+    if preset is None:
+        return method
+    require_choice("preset", preset)
+    if not isinstance(first, Own) and not isinstance(second, Own):
+        raise UsageError(f"preset: changes nothing of {method.name} here; omit it")
+    one = replace(first, preset=preset) if isinstance(first, Own) else first
+    two = replace(second, preset=preset) if isinstance(second, Own) else second
+    return replace(method, retrieval=one, reranking=one if second is first else two)  # type: ignore[arg-type]
 
 
 def _is_trained(retriever: Retriever) -> bool:

@@ -98,7 +98,7 @@ class IndexSearcher:
     @classmethod
     def open(
         cls, search: Search, index: Path, model: str | Trunk, settings: AnySettings,
-        runtime: Runtime, retriever: Retriever | None = None,
+        runtime: Runtime, retriever: Retriever | None = None, preset: str | None = None,
     ) -> Self:  # fmt: skip
         """Open the index of the database, with a ``retriever`` if given; build it if missing.
 
@@ -110,7 +110,8 @@ class IndexSearcher:
         if not index.is_file():
             build_index(
                 index, root, names=names, model=model, settings=settings,
-                retriever=retriever, positions=_positions(search, names), runtime=runtime,
+                retriever=retriever, preset=preset, positions=_positions(search, names),
+                runtime=runtime,
             )  # fmt: skip
         recognizer = PlaceRecognizer.open(
             index, model=model, retriever=retriever, runtime=runtime, **settings.group("query")
