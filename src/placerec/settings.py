@@ -142,6 +142,7 @@ class _CommonSettings:
     spatial_form: str = _setting("query", "program", scorer="spatial")
     box: int = _setting("query", 7, scorer="displacement")
     candidates: int = _setting("query", 20)
+    stop_at: float = _setting("query", 0.9)
 
     trunk: str = _setting("model", "efficientnet-lite0", learnt=True)
 
@@ -238,7 +239,8 @@ class Settings(_CommonSettings):
     Free at query time: ``scorer`` (ransac, spatial, displacement), ``scale_weights`` (one per patch
     size, sum 1; none = the default rule), ``fusion`` (raw, z-score), ``spatial_form`` (of the rapid
     spatial score), ``box`` (odd number of cells: width of the displacement peak), ``candidates``
-    (photos of the shortlist that are re-ranked; 0 = retrieval only).
+    (photos of the shortlist that are re-ranked; 0 = retrieval only), ``stop_at`` (no more
+    candidates are compared once the best one has this confidence; 1 = all are compared).
     """
 
     pooling: int = _setting("global", 3, learnt=True)
@@ -272,6 +274,7 @@ class PublishedSettings(_CommonSettings):
     scorer: str = _setting("query", "spatial")
     fusion: str = _setting("query", "z-score")
     candidates: int = _setting("query", 100)
+    stop_at: float = _setting("query", 1.0)
     trunk: str = _setting("model", "vgg16", learnt=True)
 
     form: ClassVar[str] = "published"
@@ -311,7 +314,7 @@ def settings_from_json(text: str) -> AnySettings:
 
 NETVLAD = Settings(
     pooling=1, image_centring=0.0, local_dim=0, bands=1, global_dim=512, whitening=1.0,
-    patch_sizes=(), stride=1, candidates=0,
+    patch_sizes=(), stride=1, candidates=0, stop_at=1.0,
 )  # fmt: skip
 METHODS: dict[str, AnySettings] = {
     "default": Settings(),

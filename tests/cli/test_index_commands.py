@@ -23,9 +23,9 @@ def test_build_info_verify_and_json_keys(placerec, photos):
     info = json.loads(placerec("index", "info", "town.placerec", "--json").stdout)
     assert set(info) == {
         "photos", "with_position", "gps_damaged", "blank", "missing", "bytes", "bytes_per_photo",
-        "model", "fingerprint", "folder", "settings", "created_with", "format", "preset", "leftovers",
-        "calibration", "retriever", "retriever_fingerprint", "retriever_source", "training_data",
-        "provenance", "licence",
+        "model", "fingerprint", "folder", "settings", "created_with", "format", "preset",
+        "leftovers", "calibration", "retriever", "retriever_fingerprint", "retriever_source",
+        "training_data", "provenance", "licence",
     }  # fmt: skip
     generic = model_facts("generic")
     for name in ("training_data", "provenance", "licence"):
@@ -183,11 +183,12 @@ def test_info_is_for_people(placerec, photos):
         f"licence: {generic['licence']}",
     ]  # fmt: skip
     assert lines[6].startswith("confidence: 6 photos are too few; ")
-    assert lines[7].startswith("size: ")
-    assert lines[7].count(" kB") == 2
-    assert lines[9] == "not in the folder: 1 of 6 photos; placerec index refresh a.placerec"
-    assert lines[10].startswith("a.placerec.partial: ")
-    assert lines[11].split() == ["setting", "value"]  # last, because there are many
+    assert lines[7] == "preset: default"
+    assert lines[8].startswith("size: ")
+    assert lines[8].count(" kB") == 2
+    assert lines[10] == "not in the folder: 1 of 6 photos; placerec index refresh a.placerec"
+    assert lines[11].startswith("a.placerec.partial: ")
+    assert lines[12].split() == ["setting", "value"]  # last, because there are many
     table = dict(line.split() for line in lines[12:])
     assert (table["image_size"], table["patch_sizes"]) == ("480,640", "2x2")
 

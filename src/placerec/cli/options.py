@@ -62,6 +62,7 @@ TYPES: dict[str, Any] = {  # of the settings that are neither a choice nor a num
     "patch_sizes": _Numbers("2,5,8 or 2x4", _size),
     "scale_weights": _Numbers(".45,.15,.4", float),
     "candidates": click.IntRange(0),
+    "stop_at": click.FloatRange(0, 1),
 }
 HELP = {  # of the fields of Settings that are options
     "scorer": "How the matches of patches are scored. displacement: how many distinctive ones move "
@@ -79,6 +80,8 @@ HELP = {  # of the fields of Settings that are options
     "patch_sums": "integral: the published float32 integral image, for comparison only.",
     "candidates": "Photos of the shortlist that are re-ranked by their patches; 0 = retrieval "
                   f"only. Default: {Settings().candidates}; the paper's presets: 100.",
+    "stop_at": "No more candidates are compared once the best one has this confidence; 1 = all "
+               f"are. Default: {Settings().stop_at}; the paper's presets: 1.",
     "image_size": "Height,width in pixels to which photos are resized; default: 480,640.",
 }  # fmt: skip
 
@@ -139,7 +142,7 @@ def _setting_options(names: Iterable[str], *, hidden: bool = False) -> Callable[
 
 
 _AT_QUERY_TIME = [name for name in HELP if name in Settings().group("query")]
-_ONE_CANDIDATE = ("candidates", "fusion")  # they concern a shortlist, and a pair has none
+_ONE_CANDIDATE = ("candidates", "fusion", "stop_at")  # of a shortlist, which a pair has not
 setting_options = _setting_options(HELP)
 # An index fixes the other settings: they are not shown, and the answer to one says its value.
 query_setting_options = together(

@@ -61,14 +61,21 @@ PICTURE = "Draw the best match: a file (.png, .jpg, .webp)"
 @click.option("--geojson", type=NewFile(is_geojson), help="Write the places as GeoJSON.")
 @click.option("--picture", type=PATH, help=f"{PICTURE}, or a folder for several photos.")
 @click.option("--every", type=Seconds(), help="Time between the frames of a video.  [default: 1s]")
+@click.option(
+    "--budget-ms",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MS",
+    help="Compare as many candidates as can be compared in this time; a photo is read "
+    "and described in any case.",
+)
 @track_option
 @false_alarm_option
 @index_model_options
 @query_setting_options
 def query(
     index: Path, photos: tuple[Path, ...], top: int, as_json: bool, geojson: Path | None,
-    picture: Path | None, every: float | None, track: Path | None, false_alarm: float, model: str,
-    threads: int | None, device: str, **options: Any,
+    picture: Path | None, every: float | None, budget_ms: float | None, track: Path | None,
+    false_alarm: float, model: str, threads: int | None, device: str, **options: Any,
 ) -> int:  # fmt: skip
     """Say where each PHOTO was taken: the most similar places of INDEX, best first.
 
@@ -102,7 +109,7 @@ def query(
         index, model=model, runtime=runtime, false_alarm=false_alarm, **given(options)
     ) as recognizer:
         refuse_unused(recognizer.settings, options)
-        tracker = Tracker(track, recognizer)
+        tracker = Tracker(track, recognizer, budget_ms)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
         pairs = list(zip(paths, pictures, strict=True))
         refuse_inputs(drawn_before(pairs, videos), (*paths, *indexed))

@@ -45,10 +45,12 @@ track_option = click.option(
 class Tracker:
     """Asks a recogniser, and writes the path through all its answers if there is a file for it."""
 
-    def __init__(self, path: Path | None, recognizer: PlaceRecognizer) -> None:
+    def __init__(
+        self, path: Path | None, recognizer: PlaceRecognizer, budget_ms: float | None = None
+    ) -> None:
         from placerec.recognise.track import require_confidence
 
-        self._path, self._recognizer = path, recognizer
+        self._path, self._recognizer, self._budget_ms = path, recognizer, budget_ms
         self._frames: list[tuple[Time | None, Answer]] = []
         if path:
             require_confidence(recognizer)
@@ -58,8 +60,9 @@ class Tracker:
     ) -> Answer:
         """Return the ``top`` places of a photo that was taken at ``time``."""
         if not self._path:
-            return self._recognizer.query(photo, top)
-        answer = self._recognizer.query(photo, max(top, self._recognizer.settings.candidates))
+            return self._recognizer.query(photo, top, budget_ms=self._budget_ms)
+        all_places = max(top, self._recognizer.settings.candidates)
+        answer = self._recognizer.query(photo, all_places, budget_ms=self._budget_ms)
         places = tuple(replace(place, matches=()) for place in answer.places)
         self._frames.append((time, replace(answer, places=places)))
         return replace(answer, places=answer.places[:top])

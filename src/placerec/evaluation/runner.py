@@ -294,7 +294,7 @@ class _Asker:
                 verified = self.verifier.verify(local, candidates)
                 order, final = rerank(np.array([result.score for result in verified]), len(numbers))
                 if self.judge is not None:
-                    best = order[: len(candidates)]
+                    best = order[: len(verified)]
                     judgement = self.judge.judge(
                         query, [numbers[n] for n in best], final[: len(best)]
                     )

@@ -72,7 +72,10 @@ class Verifier(Part, Protocol):
         """Make what is stored of these database photos; not part of a query's time."""
 
     def verify(self, query: Any, numbers: Sequence[int]) -> list[Verified]:
-        """Return one result for each of the database ``numbers``, in their order."""
+        """Return one result for each of the first ``numbers``, in their order.
+
+        The others were not compared, because one of the first is sure to be right.
+        """
 
 
 @dataclass(frozen=True, slots=True)

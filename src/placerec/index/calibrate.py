@@ -44,7 +44,8 @@ NOT_THE_DEFAULT = "only the default method has one, with none of its settings ch
 
 def no_confidence(settings: AnySettings) -> str:
     """Return why answers with these settings have no confidence; empty if they can have one."""
-    return NOT_THE_DEFAULT if settings != Settings() else ""
+    own = isinstance(settings, Settings) and settings.replace(stop_at=Settings().stop_at)
+    return "" if own == Settings() else NOT_THE_DEFAULT
 
 
 def is_outgrown(calibration: Calibration, photos: int) -> bool:

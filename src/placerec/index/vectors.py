@@ -19,7 +19,7 @@ from placerec.method.ranking import nearest, similarities
 from placerec.records import Array, Features
 
 BLOCK_BYTES = 1 << 24  # of the unpacked vectors of one block
-SURPLUS, LEAST = 5, 100  # times as many photos by signs as are asked for, and at least so many
+SURPLUS, LEAST = 4, 80  # times as many photos by signs as are asked for, and at least so many
 
 
 @dataclass(frozen=True, slots=True, eq=False)

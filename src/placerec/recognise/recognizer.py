@@ -8,8 +8,10 @@ print(answer.best.path, answer.best.score)
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +26,8 @@ from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
 from placerec.index.retriever import AnyRetriever, IndexRetriever, retriever_of_index
 from placerec.index.vectors import Vectors, ranked_by
-from placerec.method.ranking import rerank
+from placerec.method.matching import Matched
+from placerec.method.ranking import best_first, rerank
 from placerec.method.scores import match_candidates, score_matches
 from placerec.method.where import fused_position
 from placerec.models.model import Model
@@ -37,7 +40,10 @@ from placerec.settings import AnySettings, as_written, require, require_number, 
 from placerec.trunks import Trunk
 from placerec.workers import map_in_order, single_threaded_blas
 
+TOP = 5  # places of an answer
+FEWEST_COMPARED = 5  # candidates, before the best one can be sure
 FALSE_ALARM = 0.05  # of photos from elsewhere, that are taken for one of the map
+NO_TIME = "the time was too short to compare patches"
 UNREADABLE = "cannot be read"  # begins the note of an answer to such a photo
 NOTHING = "nothing to recognise"  # the note of an answer to a photo without structure
 
@@ -136,23 +142,32 @@ class PlaceRecognizer:
         """Return the photo at ``path`` with as many pixels as the model uses."""
         return self.model.read(path_of(path))
 
-    def query(self, photo: AnyPhoto, top: int = 5, *, bgr: bool = False) -> Answer:
+    def query(
+        self, photo: AnyPhoto, top: int = TOP, *, bgr: bool = False, budget_ms: float | None = None
+    ) -> Answer:
         """Return the ``top`` places most similar to ``photo``, best first.
 
         ``photo`` is a path, a decoded ``Photo``, an image of Pillow in any mode, or a uint8 array:
         RGB (H, W, 3), grey (H, W), RGBA (H, W, 4); with ``bgr`` it has the order of OpenCV. A photo
-        without structure has no place, and a ``note`` that says so. Raises ``UsageError`` for
+        without structure has no place, and a ``note`` that says so.
+
+        Candidates are compared until the best one is sure (the setting ``stop_at``), at least
+        ``top`` of them. With ``budget_ms`` they are compared as long as the answer is there within
+        so many milliseconds; a photo must be described in any case. Raises ``UsageError`` for
         anything else, or a ``top`` that is less than 1, ``NotFound`` or a ``PhotoError`` for a path
         that cannot be read, ``StaleIndex`` if a candidate was changed since the index was opened.
         """
-        top = require_whole("top", top)
+        top, deadline = require_whole("top", top), None
+        if budget_ms is not None:
+            require(require_number("budget_ms", budget_ms) > 0, "budget_ms", "more than 0")
+            deadline = time.perf_counter() + budget_ms / 1000
         read = photo_of(photo, bgr=bgr, shrink_to=self.model.shrink_to)
         with single_threaded_blas():
             features = self.model.feature_map(read.pixels)
             if not has_structure(read.pixels):
                 return Answer(read.path, (), NOTHING)
             query = self._with_retrieval(self.model.describe_map(features, stride=1), read.pixels)
-            return self.answer(read.path, query, top)
+            return self.answer(read.path, query, top, deadline=deadline)
 
     def describe(self, pixels: Array) -> Features:
         """Return the Features of a query (H, W, 3) uint8 RGB, with those of the retriever."""
@@ -170,8 +185,9 @@ class PlaceRecognizer:
         return Features(self.global_descriptors[row], self.index.patches(row), retrieval)
 
     def query_many(
-        self, photos: AnyPhoto | Iterable[AnyPhoto], top: int = 5, *, bgr: bool = False
-    ) -> Generator[Answer]:
+        self, photos: AnyPhoto | Iterable[AnyPhoto], top: int = TOP, *, bgr: bool = False,
+        budget_ms: float | None = None,
+    ) -> Generator[Answer]:  # fmt: skip
         """Yield the answer to each of ``photos``, in their order: the answers of ``query``.
 
         Several photos are in work at a time, one per thread, and at most two per thread are taken
@@ -187,12 +203,14 @@ class PlaceRecognizer:
         several = isinstance(photos, Iterable) and not isinstance(photos, bytes)
         require(several or lone, "photos", f"photos in any form, not {photos!r:.60}")
         each = [cast(AnyPhoto, photos)] if lone else cast(Iterable[AnyPhoto], photos)
-        return self._answers(each, top, bgr)
+        return self._answers(each, partial(self.query, top=top, bgr=bgr, budget_ms=budget_ms))
 
-    def _answers(self, photos: Iterable[AnyPhoto], top: int, bgr: bool) -> Generator[Answer]:
+    def _answers(
+        self, photos: Iterable[AnyPhoto], query: Callable[[AnyPhoto], Answer]
+    ) -> Generator[Answer]:
         def answer(photo: AnyPhoto) -> Answer:
             try:
-                return self.query(photo, top, bgr=bgr)
+                return query(photo)
             except (PhotoError, NotFound) as error:
                 name = getattr(photo, "filename", "") if isinstance(photo, Image.Image) else photo
                 reason = getattr(error, "reason", error)
@@ -223,23 +241,37 @@ class PlaceRecognizer:
         self.close()
         return reopened
 
-    def answer(self, name: str, query: Features, top: int, without: Collection[int] = ()) -> Answer:
+    def answer(
+        self, name: str, query: Features, top: int, without: Collection[int] = (),
+        deadline: float | None = None,
+    ) -> Answer:  # fmt: skip
         """Return the answer to the photo ``name`` with these features: its ``top`` places.
 
         Shortlist, scores, final order, confidence. The ranking is that of ``evaluate`` without the
-        photos of ``blank``, and as if the index did not have the rows ``without``.
+        photos of ``blank``, and as if the index did not have the rows ``without``. ``deadline`` as
+        in ``score``.
         """
         candidates = self.settings.candidates if self.settings.reranks else 0
         rows, similar = self.shortlist(query, max(top + len(self.blank), candidates), without)
         cosines = self.cosines(query, rows) if self.retriever else similar
-        scores, matches = self.score(query, rows[:candidates].tolist())
-        order, final = rerank(scores, len(rows)) if candidates else (np.arange(len(rows)), similar)
+        most = top + len(self.blank)
+        scores, matches = self.score(query, rows[:candidates].tolist(), most, deadline)
+        compared = len(scores)
+        order, final = rerank(scores, len(rows)) if compared else (np.arange(len(rows)), similar)
         seen = [n for n, row in enumerate(rows[order].tolist()) if row not in self.blank]
         if not seen:
             return Answer(name, (), "no photo of the index can be recognised")
         order, final = order[seen], final[seen]
         entries = [self.index.entries[row] for row in rows[order].tolist()]
-        confidences, judgement = self.judge(rows[order].tolist(), final)
+        judged = int(np.count_nonzero(order < compared))
+        confidences: list[float | None] = []
+        if candidates and not judged:
+            judgement = Answer(name, (), uncalibrated=NO_TIME)
+        else:
+            judged = judged or len(order)
+            confidences, judgement = self.judge(rows[order[:judged]].tolist(), final[:judged])
+        not_compared = None if judgement.uncalibrated else 0.0
+        confidences += [not_compared] * (len(order) - len(confidences))
         places = tuple(
             Place(
                 rank, entry.name, float(score), float(cosines[number]), entry.position,
@@ -295,12 +327,42 @@ class PlaceRecognizer:
         """Return the cosines (n,) of the global descriptors of these rows, for any shortlist."""
         return self.global_descriptors.cosines(query.global_descriptor, rows)
 
-    def score(self, query: Features, rows: Sequence[int]) -> tuple[Array, list[tuple[Match, ...]]]:
-        """Return the score (n,) of each photo in ``rows``, and its matches per patch size."""
-        stored = self.index.read_patches(rows)
-        matched = match_candidates(query.patches, stored, self.threads, StoredPatches.decode)
+    def score(
+        self, query: Features, rows: Sequence[int], top: int = TOP, deadline: float | None = None
+    ) -> tuple[Array, list[tuple[Match, ...]]]:
+        """Return the score (n,) of the first n photos in ``rows``, and their matches by patch size.
+
+        At first ``top`` photos are compared, then as many again. No more are compared if the best
+        one has the confidence ``stop_at``, or if they would not be ready at the ``deadline``, in
+        seconds of ``time.perf_counter``. So n can be less than the number of ``rows``.
+        """
         cosines = self.cosines(query, np.array(rows, np.int64))
-        return score_matches(matched, self.settings, self.threads, cosines)
+        step, expected = max(top, FEWEST_COMPARED), 0.0  # seconds
+        if deadline is not None:
+            step = 1
+        elif self.settings.stop_at == 1:
+            step = len(rows)
+        matched: list[tuple[Matched, ...]] = []
+        scores, matches = score_matches(matched, self.settings)
+        while len(matched) < len(rows) and not self._is_clear(rows, scores, top):
+            begun, count = time.perf_counter(), len(matched)
+            if deadline is not None and begun + expected > deadline:
+                break
+            stored = self.index.read_patches(rows[count : count + step])
+            matched += match_candidates(query.patches, stored, self.threads, StoredPatches.decode)
+            step = len(matched)
+            scores, matches = score_matches(matched, self.settings, self.threads, cosines[:step])
+            expected = (time.perf_counter() - begun) * step / (step - count)
+        return scores, matches
+
+    def _is_clear(self, rows: Sequence[int], scores: Array, top: int) -> bool:
+        """Whether the best of the first n photos in ``rows``, with ``scores`` (n,), is sure."""
+        enough = len(scores) >= max(top, FEWEST_COMPARED)
+        if not enough or self.settings.stop_at == 1 or self.uncalibrated:
+            return False
+        best = best_first(scores)
+        confidences, _ = self.judge([rows[n] for n in best.tolist()], scores[best])
+        return (confidences[0] or 0.0) >= self.settings.stop_at
 
     def __enter__(self) -> PlaceRecognizer:
         return self

@@ -74,10 +74,12 @@ class WatchedRecognizer(PlaceRecognizer):
         self.stages.enter("shortlist")
         return super().shortlist(query, count, without)
 
-    def score(self, query: Features, rows: Sequence[int]) -> tuple[Array, list[tuple[Match, ...]]]:
+    def score(
+        self, query: Features, rows: Sequence[int], top: int = TOP, deadline: float | None = None
+    ) -> tuple[Array, list[tuple[Match, ...]]]:
         """Return what ``PlaceRecognizer.score`` returns."""
         self.stages.enter("compare patches")
-        result = super().score(query, rows)
+        result = super().score(query, rows, top, deadline)
         self.stages.enter("decide")
         return result
 
