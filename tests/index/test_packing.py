@@ -12,7 +12,7 @@ from placerec.errors import DamagedIndex
 from placerec.index import codec
 from placerec.index.packing import Dtype, pack, unpack
 from placerec.index.vectors import Vectors, collected
-from placerec.method.displacement import displacement_score
+from placerec.method.displacement import displacement_score, with_global
 from placerec.method.matching import mutual_nearest
 from placerec.method.ranking import shortlist
 from placerec.records import Grid, PatchSet
@@ -159,3 +159,12 @@ def test_a_checkered_set_scores_like_the_whole_one():
     half = displacement_score(mutual_nearest(patches, patches.checkered()))
     assert np.count_nonzero(patches.checkered().descriptors.any(axis=1)) == 54
     assert (half.score, len(half.pairs)) == (pytest.approx(whole.score), 54)
+
+
+def test_a_stored_photo_has_the_score_of_a_copy_with_itself():
+    patches = PatchSet(Grid((2, 2), 15, 20, 2), rows(300))
+    blob = codec.encode_patches(patches, KEY, Dtype.TWO_BITS)
+    stored = codec.decode_patches(blob, KEY, WHERE, Dtype.TWO_BITS)
+    assert np.einsum("ij,ij->i", stored.descriptors, stored.descriptors).mean() > 1.1
+    assert displacement_score(mutual_nearest(stored, stored)).score == pytest.approx(1.0)
+    assert with_global(np.ones((1, 1)), np.array([1.6]))[0, 0] == pytest.approx(1.0, abs=0.02)

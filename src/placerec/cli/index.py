@@ -165,30 +165,30 @@ def refit(index: Path, **options: Any) -> int:
 
 @index.command()
 @INDEX
-@click.argument("out", type=PATH)
+@click.argument("new", type=PATH)
 @click.option(
     "--preset",
     type=click.Choice(CHOICES["preset"][1:]),
     default="compact",
     show_default=True,
-    help="How descriptors are stored in OUT.",
+    help="How descriptors are stored in NEW.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing index.")
 @index_model_options
 def convert(
-    index: Path, out: Path, preset: str, force: bool, model: str, threads: int | None, device: str
+    index: Path, new: Path, preset: str, force: bool, model: str, threads: int | None, device: str
 ) -> None:
-    """Write INDEX as OUT with fewer bytes per photo, without describing the photos again.
+    """Write INDEX as NEW with fewer bytes per photo, without describing the photos again.
 
-    OUT may be INDEX itself. In Python: placerec.convert_index.
+    NEW may be INDEX itself. In Python: placerec.convert_index.
     """
     from placerec.index.convert import convert_index
 
     before = index.stat().st_size if index.exists() else 0
     with showing_progress(threads, device) as runtime:
-        count = convert_index(index, out, preset, model=model, replace=force, runtime=runtime)
-    after = out.stat().st_size
-    say(f"{out}: {count} photos, preset {preset}, {_size(after)} (before: {_size(before)})")
+        count = convert_index(index, new, preset, model=model, replace=force, runtime=runtime)
+    after = new.stat().st_size
+    say(f"{new}: {count} photos, preset {preset}, {_size(after)} (before: {_size(before)})")
 
 
 @index.command()

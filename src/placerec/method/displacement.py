@@ -74,7 +74,8 @@ def displacement_score(
     """
     if not len(matched.pairs):
         return matched.unscored()
-    vote, ceiling = np.maximum(matched.similarity.astype(np.float64), 0.0), 1.0
+    # Rounded descriptors can have products above 1: those of a stored photo and its copy do.
+    vote, ceiling = np.clip(matched.similarity.astype(np.float64), 0.0, 1.0), 1.0
     if background is not None:
         vote = votes(vote, background.similarity[matched.pairs[:, 0]])
         ceiling = background.ceiling
@@ -94,7 +95,7 @@ def with_global(scores: Array, cosines: Array) -> Array:
     That is the geometric mean of s + .02 and exp(5 (c - 1)). Its logarithm is a sum of both, as the
     log-odds of the confidence are. A copy has about 1.
     """
-    weights = np.exp(GLOBAL_POWER * (cosines[:, None] - 1.0))
+    weights = np.exp(GLOBAL_POWER * (np.minimum(cosines[:, None], 1.0) - 1.0))
     mean: Array = np.sqrt((scores + LEAST_SCORE) * weights)
     return mean
 

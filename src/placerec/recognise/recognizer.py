@@ -254,8 +254,7 @@ class PlaceRecognizer:
         candidates = self.settings.candidates if self.settings.reranks else 0
         rows, similar = self.shortlist(query, max(top + len(self.blank), candidates), without)
         cosines = self.cosines(query, rows) if self.retriever else similar
-        most = top + len(self.blank)
-        scores, matches = self.score(query, rows[:candidates].tolist(), most, deadline)
+        scores, matches = self.score(query, rows[:candidates].tolist(), top, deadline)
         compared = len(scores)
         order, final = rerank(scores, len(rows)) if compared else (np.arange(len(rows)), similar)
         seen = [n for n, row in enumerate(rows[order].tolist()) if row not in self.blank]
