@@ -88,3 +88,13 @@ def command(monkeypatch, capfd):
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def one_torch_thread():
+    """PyTorch on one thread: several are slow for small tensors."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

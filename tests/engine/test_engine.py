@@ -12,6 +12,8 @@ from placerec.records import Grid, PatchSet
 from placerec.runtime import Runtime
 from placerec.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 SIZES = ((2, 2), (5, 5), (8, 8))
 DEPTH = 12
 

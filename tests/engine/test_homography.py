@@ -10,6 +10,8 @@ from placerec.method.matching import Matched
 from placerec.method.ransac import ransac_score
 from placerec.records import Grid
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 GRID = Grid((2, 2), 29, 39, 1)
 
 

@@ -272,9 +272,7 @@ class NetworkTrunk:
 
         On a GPU a map may depend on the other images, by rounding.
         """
-        output, count = self._network(images), len(images)
-        parts = [output] if count == 1 else np.split(output, count)
-        return [as_feature_map(part, images.shape[2:]) for part in parts]
+        return maps_of(self._network, images)
 
 
 class OnnxTrunk(NetworkTrunk):
@@ -310,6 +308,13 @@ class TorchTrunk(NetworkTrunk):
         probe_size: tuple[int, int] = PROBE_SIZE,
     ) -> None:
         super().__init__(TorchNetwork(module, name, runtime), mean, std, probe_size)
+
+
+def maps_of(network: Network, images: Array) -> list[Array]:
+    """Return the feature maps (C, h, w) float32 of a network for images (n, 3, H, W) float32."""
+    output, count = network(images), len(images)
+    parts = [output] if count == 1 else np.split(output, count)
+    return [as_feature_map(part, images.shape[2:]) for part in parts]
 
 
 def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
