@@ -20,11 +20,16 @@ def open_device(name: str) -> torch.device:
 
     Raises ``MissingExtra`` without PyTorch, and ``UsageError`` if PyTorch finds no such device.
     """
-    torch = import_extra("torch", f"device {name}", "torch")
-    device: torch.device = torch.device(name)
-    present = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    is_there = device.type not in present or present[device.type]()
-    if not is_there or (device.index or 0) >= max(1, torch.cuda.device_count()):
+    import_extra("torch", f"device {name}", "torch")
+    import torch
+
+    device = torch.device(name)
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not is_there[device.type] or (device.index or 0) >= max(1, torch.cuda.device_count()):
         raise UsageError(f"device {name}: PyTorch finds no such device; use cpu")
     return device
 

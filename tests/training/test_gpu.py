@@ -25,23 +25,6 @@ SMALL = Settings(image_size=SIZE, clusters=2, local_dim=4, patch_sizes=(), candi
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    """Let PyTorch take the device cuda and compute on the CPU."""
-    module_to, tensor_to = torch.nn.Module.to, torch.Tensor.to
-
-    def staying(to):
-        def stay(self, *places, **options):
-            on_gpu = [place for place in places if str(place).startswith("cuda")]
-            return self if on_gpu else to(self, *places, **options)
-
-        return stay
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.nn.Module, "to", staying(module_to))
-    monkeypatch.setattr(torch.Tensor, "to", staying(tensor_to))
-
-
-@pytest.fixture
 def seen(monkeypatch):
     """The number of images and the precisions of every convolution of an image."""
     passes, forward = [], torch.nn.Conv2d.forward

@@ -42,7 +42,7 @@ def homographies(pairs: Pairs) -> Tensor:
         return torch.zeros_like(pairs.matched)
     at_once = max(1, WORK_BYTES // (4 * (24 * DRAWN + 6 * SAMPLES * most)))
     start, end = pairs.ends()
-    blocks = zip(start.split(at_once), pairs.matched.split(at_once), strict=True)
+    blocks = zip(torch.split(start, at_once), torch.split(pairs.matched, at_once), strict=True)
     return torch.cat([_inliers(query, end, matched, most) for query, matched in blocks])
 
 

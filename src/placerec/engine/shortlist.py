@@ -16,7 +16,7 @@ from placerec.method.displacement import with_global
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched
 from placerec.method.scores import PatchSets
-from placerec.records import Array, Match
+from placerec.records import Array, Match, PatchSet
 from placerec.settings import AnySettings
 
 WORK_BYTES = 1 << 30  # of the device: similarities and descriptors of the candidates of one block
@@ -96,6 +96,11 @@ class Engine:
             ]
         return Matching(tuple(zip(*blocks, strict=True)))
 
+    def mutual_nearest(self, query: PatchSet, database: PatchSet) -> Matched:
+        """Return what ``method.matching.mutual_nearest`` does."""
+        ((matched,),) = self.match((query,), [self.put((database,))]).on_host()
+        return matched
+
     def verify(
         self, matching: Matching, settings: AnySettings, cosines: Array | None = None
     ) -> tuple[Array, list[tuple[Match, ...]]]:
@@ -135,7 +140,7 @@ def _blocks(query: Photo, candidates: Iterable[Photo]) -> Iterator[list[Photo]]:
 def _scored(blocks: Sequence[Pairs], settings: AnySettings) -> tuple[Array, list[Match]]:
     """Return the scores (n,) float64 of one patch size, and the match of each candidate."""
     everything = backgrounds(torch.cat([pairs.best for pairs in blocks]))
-    parts = everything.similarity.split([len(pairs.best) for pairs in blocks])
+    parts = torch.split(everything.similarity, [len(pairs.best) for pairs in blocks])
     results = [
         SCORERS[settings.scorer](pairs, Others(similarity, everything.ceiling), settings)
         for pairs, similarity in zip(blocks, parts, strict=True)

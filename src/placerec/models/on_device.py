@@ -133,7 +133,8 @@ class DeviceModel(Model):
 
 def normalise(rows: Tensor) -> Tensor:
     """Divide the last axis by its L2 length (floor 1e-12)."""
-    return rows / rows.norm(dim=-1, keepdim=True).clamp(min=NORM_FLOOR)
+    length: Tensor = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / length.clamp(min=NORM_FLOOR)
 
 
 def project(rows: Tensor, projection: Projection, tensors: Tensors) -> Tensor:
