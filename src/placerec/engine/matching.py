@@ -57,7 +57,7 @@ class Pairs:
         (n, N, 2) and (N, 2) int64, x and y; of the query, that of patch 0 where there is no match.
         """
         return _corners(self.query, self.query_patch), _corners(
-            self.database, torch.arange(len(self.database)).to(self.partner.device)
+            self.database, torch.arange(len(self.database), device=self.partner.device)
         )
 
     def on_host(self) -> list[Matched]:
@@ -82,7 +82,7 @@ def mutual(query: PatchesThere, candidates: Sequence[PatchesThere]) -> Pairs:
     best, nearest = highest.T.contiguous(), nearest.T.contiguous()
     reached = similarity.amax(dim=0).gather(1, nearest)
     is_mutual = (best >= reached) & (best != 0)
-    numbers = torch.arange(patches).to(nearest.device)
+    numbers = torch.arange(patches, device=nearest.device)
     partner = nearest.new_full((count, len(grid)), patches)
     lowest = torch.where(is_mutual, numbers, patches)
     partner.scatter_reduce_(1, nearest, lowest, "amin")

@@ -17,6 +17,7 @@ from placerec.engine.homography import homographies
 from placerec.engine.matching import Pairs
 from placerec.method.displacement import BACKGROUND_SHARE, DISTINCTNESS_POWER, SCALES
 from placerec.method.ransac import FEWEST_MATCHES
+from placerec.records import Array
 from placerec.settings import AnySettings
 
 ONE_VOTE = 1 << 40  # votes are added as whole numbers, so their sum does not depend on the order
@@ -38,7 +39,16 @@ Scorer = Callable[[Pairs, Others, AnySettings], tuple[Tensor, Tensor]]
 
 def exact(values: Tensor) -> Tensor:
     """Return float64 numbers, or float32 on a device without them."""
-    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+    return values.to(_real(values.device))
+
+
+def _real(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _there(array: Array, device: torch.device) -> Tensor:
+    """Return an array as ``exact`` numbers on the device."""
+    return torch.from_numpy(array).to(_real(device)).to(device)
 
 
 def backgrounds(best: Tensor) -> Others:
@@ -56,7 +66,7 @@ def spatial(pairs: Pairs, _: Others, settings: AnySettings) -> tuple[Tensor, Ten
     count = weight.sum(dim=1).clamp(min=1.0)
     mean = (steps * weight).sum(dim=1) / count
     if settings.spatial_form == "program":
-        reach = exact(torch.from_numpy(pairs.query.reach).to(steps.device)).expand_as(mean)
+        reach = _there(pairs.query.reach, steps.device).expand_as(mean)
     elif settings.spatial_form == "paper":
         reach = torch.where(weight > 0, steps, -torch.inf).amax(dim=1).abs()
     else:
@@ -73,8 +83,7 @@ def displacement(pairs: Pairs, others: Others, settings: AnySettings) -> tuple[T
     grid = pairs.query
     corners = grid.corners(np.arange(len(grid))) - grid.reach / 2
     zoomed = (np.array(SCALES)[:, None, None] - 1.0) * corners
-    device = vote.device
-    zoom = exact(torch.from_numpy(zoomed).to(device))[:, pairs.query_patch]  # (S, n, N, 2)
+    zoom = _there(zoomed, vote.device)[:, pairs.query_patch]  # (S, n, N, 2)
     start, end = pairs.ends()
     step = torch.floor(exact(end - start) - zoom + 0.5).long()
     reach = np.maximum(grid.reach, pairs.database.reach)
@@ -110,7 +119,7 @@ def _peak(step: Tensor, vote: Tensor, reach: list[int], box: int) -> tuple[Tenso
     width, height = (2 * (side + half) + 1 for side in reach)
     column, row = step.unbind(dim=3)
     within = (column.abs() <= reach[0]) & (row.abs() <= reach[1])
-    number = torch.arange(scales).to(vote.device)[:, None, None]
+    number = torch.arange(scales, device=vote.device)[:, None, None]
     column, row = column + reach[0] + half, row + reach[1] + half + height * number
     cells = torch.where(within, row * width + column, 0).transpose(0, 1).reshape(count, -1)
     whole = (vote * ONE_VOTE).round().long()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -80,7 +81,7 @@ class DeviceModel(Model):
         """Return the global descriptors (n, G) of feature maps (n, h, w, C)."""
         local = local_features(images, self.settings, self.fitted.local_projection, self.tensors)
         count, rows, columns, depth = local.shape
-        bands = self.tensors(band_weights(rows, columns, self.settings.bands))
+        bands = self.tensors(_bands(rows, columns, self.settings.bands))
         cells, vocabulary = local.view(count, -1, depth), self.fitted.vocabulary
         assignment = soft_assign(cells, vocabulary, self.tensors)
         centres, vectors = self.tensors(vocabulary.centres), []
@@ -131,6 +132,9 @@ class DeviceModel(Model):
         return normalise(projected / length + self.tensors(projection.bias))
 
 
+_bands = cache(band_weights)  # one array for each shape, so that it is sent once
+
+
 def normalise(rows: Tensor) -> Tensor:
     """Divide the last axis by its L2 length (floor 1e-12)."""
     length: Tensor = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
@@ -154,7 +158,7 @@ def box_sum(maps: Tensor, grid: Grid) -> Tensor:
     """Return the sum over each window of (n, h, w, C): (n, rows, columns, C)."""
     for axis, (size, count) in enumerate(zip(grid.size, (grid.rows, grid.columns), strict=True), 1):
         length = (count - 1) * grid.stride + 1
-        steps = torch.arange(0, length, grid.stride).to(maps.device)
+        steps = torch.arange(0, length, grid.stride, device=maps.device)
         windows = [maps.narrow(axis, start, length) for start in range(size)]
         if grid.stride > 1:
             windows = [window.index_select(axis, steps) for window in windows]
