@@ -68,7 +68,7 @@ def _inliers(query: Tensor, database: Tensor, matched: Tensor, most: int) -> Ten
     votes = (_agree(models, *screened) & is_some[:, None]).sum(dim=2)
     votes = torch.where(usable, votes, -1)
     kept = torch.sort(votes, dim=1, descending=True, stable=True).indices[:, :KEPT]
-    models = _rows(models.flatten(2), kept).unflatten(2, (3, 3))
+    models = _rows(models.flatten(2), kept).view(*kept.shape, 3, 3)
     is_match = torch.arange(most, device=count.device) < count[:, None]
     inside = _agree(models, source, target) & is_match[:, None]
     inside = inside & usable.gather(1, kept)[..., None]
@@ -81,8 +81,8 @@ def _inliers(query: Tensor, database: Tensor, matched: Tensor, most: int) -> Ten
 def _agree(models: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """Return whether homographies (n, S, 3, 3) take each source to its target: (n, S, M) bool."""
     homogeneous = _homogeneous(source).transpose(1, 2)
-    projected = torch.bmm(models.flatten(1, 2), homogeneous).unflatten(1, (-1, 3))
-    x, y, w = projected.unbind(dim=2)
+    projected = torch.bmm(models.flatten(1, 2), homogeneous)
+    x, y, w = projected.view(*models.shape[:3], -1).unbind(dim=2)
     across, down = (target[:, None, :, axis] for axis in (0, 1))
     error = (x - across * w).square() + (y - down * w).square()
     return error <= (TOLERANCE * w).square()
@@ -100,14 +100,14 @@ def _models(source: Tensor, target: Tensor, count: Tensor) -> tuple[Tensor, Tens
         (draws * count[:, None, None]).long(), (count - 1).clamp(min=0)[:, None, None]
     )
     corners = [
-        _rows(positions, picks.flatten(1)).unflatten(1, (-1, 4)) for positions in (source, target)
+        _rows(positions, picks.flatten(1)).view(*picks.shape, 2) for positions in (source, target)
     ]
     turns = torch.stack([_turn(corners[0], t) * _turn(corners[1], t) for t in CORNERS], dim=2)
     usable = (turns > 0).all(dim=2) | (turns < 0).all(dim=2)
     first = torch.sort((~usable).byte(), dim=1, stable=True).indices[:, :SAMPLES]
     usable = usable.gather(1, first)
     before, after = (
-        _homogeneous(_rows(positions.flatten(2), first).unflatten(2, (4, 2)))
+        _homogeneous(_rows(positions.flatten(2), first).view(*first.shape, 4, 2))
         for positions in corners
     )
     inverse, weights = _basis(before)
