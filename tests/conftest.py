@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -88,3 +89,45 @@ def command(monkeypatch, capfd):
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def one_torch_thread():
+    """PyTorch on one thread: several are slow for small tensors."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def gpu(monkeypatch, one_torch_thread):
+    """Let PyTorch and ONNX Runtime take the device cuda and compute on the CPU."""
+    import onnxruntime
+    import torch
+
+    module_to, tensor_to = torch.nn.Module.to, torch.Tensor.to
+    session = onnxruntime.InferenceSession
+
+    def staying(to):
+        def stay(self, *places, **options):
+            on_gpu = [place for place in places if str(place).startswith("cuda")]
+            return self if on_gpu else to(self, *places, **options)
+
+        return stay
+
+    def on_cpu(data, options, **_):
+        opened = session(data, options)
+        opened.get_providers = lambda: providers
+        return opened
+
+    memory = SimpleNamespace(total_memory=1 << 30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.nn.Module, "to", staying(module_to))
+    monkeypatch.setattr(torch.Tensor, "to", staying(tensor_to))
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)

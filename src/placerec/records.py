@@ -123,6 +123,11 @@ class PatchSet(_HasArrays):
     grid: Grid
     descriptors: Array = field(repr=False)
 
+    @property
+    def blank(self) -> int:
+        """The number of blank patches."""
+        return len(self.grid) - int(np.count_nonzero(self.descriptors.any(axis=1)))
+
     def checkered(self) -> PatchSet:
         """Return the set with every second patch blank, as the squares of a chessboard."""
         row, column = np.divmod(np.arange(len(self.grid)), self.grid.columns)

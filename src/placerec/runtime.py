@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from placerec.settings import require, whole_number
 
 Progress = Callable[[str, int, int], None]
-PRECISIONS = ("float32", "tf32")
+PRECISIONS = ("float32", "tf32", "float16")
+DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
 MOST_THREADS = 1024  # many more would take minutes to start and to end
 
 
@@ -21,13 +23,14 @@ def no_progress(stage: str, done: int, total: int) -> None:
 class Runtime:
     """How a call runs. No result depends on ``threads`` or ``progress``.
 
-    ``threads`` is the number of threads; ``None`` means all cores. ``device`` is ``cpu`` or
-    ``cuda`` (or ``cuda:1``). ``progress`` is a callback with the stage, the items done, and the
-    items in total. ``precision`` is that of the convolutions on a GPU: ``float32``, or ``tf32``,
-    which is faster and keeps three decimal digits. A training has its own (``Schedule``).
+    ``threads`` is the number of threads; ``None`` means all cores. ``device`` is ``cpu``, ``cuda``
+    (or ``cuda:1``) or ``mps``. ``progress`` is a callback with the stage, the items done, and the
+    items in total. ``precision`` is that of a GPU. ``float32``: all of it. ``tf32``: convolutions
+    are faster and keep three decimal digits. ``float16``: convolutions as in ``tf32``, and patches
+    are compared as float16, with float32 sums. A training has its own (``Schedule``).
 
-    Raises ``UsageError`` for another precision, for ``tf32`` without a GPU, and for a number of
-    threads that is not 0 (all cores) to 1024.
+    Raises ``UsageError`` for another device or precision, for ``tf32`` or ``float16`` without a
+    GPU, and for a number of threads that is not 0 (all cores) to 1024.
     """
 
     threads: int | None = None
@@ -39,7 +42,8 @@ class Runtime:
         threads = 0 if self.threads is None else whole_number(self.threads)
         allowed = threads is not None and 0 <= threads <= MOST_THREADS
         require(allowed, f"threads {self.threads!r}", f"at most {MOST_THREADS}, or 0 for all cores")
-        require(isinstance(self.device, str), "device", f"cpu or cuda, not {self.device!r}")
+        valid = isinstance(self.device, str) and DEVICE.fullmatch(self.device) is not None
+        require(valid, "device", f"cpu, cuda, cuda:1 or mps, not {self.device!r:.60}")
         require(callable(self.progress), "progress", "a function of stage, done and total")
         require(self.precision in PRECISIONS, "precision", " or ".join(PRECISIONS))
         on_gpu = self.precision == "float32" or self.on_gpu
@@ -48,7 +52,7 @@ class Runtime:
     @property
     def on_gpu(self) -> bool:
         """Whether the device is a GPU."""
-        return self.device.startswith("cuda")
+        return self.device != "cpu"
 
     @property
     def cores(self) -> int:

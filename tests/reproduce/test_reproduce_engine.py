@@ -1,20 +1,25 @@
 """The engine of ``reproduce``: stored matches give the same ranking as re-ranking."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from placerec.engine.shortlist import Engine
 from placerec.errors import Damaged
 from placerec.method.fusion import PUBLISHED_WEIGHTS
 from placerec.method.ranking import rerank
 from placerec.method.scores import match_candidates, score_matches
 from placerec.models.fit import fit_model
+from placerec.models.model import on_device
 from placerec.reproduce.grid import _rank, _weights
 from placerec.reproduce.matches import Matches, describe, with_patches
 from placerec.reproduce.robustness import DISTURBANCES
 from placerec.reproduce.speed import _published_times
 from placerec.reproduce.table import MULTI, SINGLE, best, cell, highest, lowest, verdict
+from placerec.reproduce.timing import query_times
+from placerec.runtime import Runtime
 from placerec.settings import METHODS
 
 DIM = 12
@@ -74,6 +79,30 @@ def test_stored_matches_rank_as_rerank_does(maps, model, stored, scorer, sizes, 
         candidates = [model.describe_map(maps[row]).patches for row in rows]
         scores, _ = score_matches(match_candidates(query, candidates), settings)
         assert orders[number].tolist() == [rows[n] for n in rerank(scores, len(rows))[0]]
+
+
+def test_matches_and_times_of_a_gpu_are_those_of_the_engine(
+    gpu, monkeypatch, maps, model, stored, tmp_path
+):
+    pytest.importorskip("cv2")
+    runtime, used = Runtime(threads=1, device="cuda"), []
+    match = Engine.match
+    monkeypatch.setattr(Engine, "match", lambda *a: (used.append(1), match(*a))[1])
+    kind = (SINGLE[0], DIM)
+    matches = Matches(tmp_path / "matches", LISTS, runtime)
+    matches.compute(on_device(model, runtime), maps[:2], maps, [kind])
+    assert len(used) == 8
+    for ours, wanted in zip(matches.of(kind), stored.of(kind), strict=True):
+        for one, other in zip(ours, wanted, strict=True):
+            assert np.array_equal(one.pairs, other.pairs)
+            assert np.allclose(one.similarity, other.similarity, atol=1e-5)
+            assert np.allclose(one.best, other.best, atol=1e-5)
+    used.clear()
+    study = SimpleNamespace(runtime=runtime, query_maps=maps[:1], database_maps=maps)
+    (times,) = query_times(study, model, LISTS[0], [(SINGLE, DIM, "ransac")])
+    assert used
+    assert times.keys() == {"describe_ms", "match_ms", "verify_ms"}
+    assert min(times.values()) > 0
 
 
 def test_matches_store_no_descriptor(stored):

@@ -25,23 +25,6 @@ SMALL = Settings(image_size=SIZE, clusters=2, local_dim=4, patch_sizes=(), candi
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    """Let PyTorch take the device cuda and compute on the CPU."""
-    module_to, tensor_to = torch.nn.Module.to, torch.Tensor.to
-
-    def staying(to):
-        def stay(self, *places, **options):
-            on_gpu = [place for place in places if str(place).startswith("cuda")]
-            return self if on_gpu else to(self, *places, **options)
-
-        return stay
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.nn.Module, "to", staying(module_to))
-    monkeypatch.setattr(torch.Tensor, "to", staying(tensor_to))
-
-
-@pytest.fixture
 def seen(monkeypatch):
     """The number of images and the precisions of every convolution of an image."""
     passes, forward = [], torch.nn.Conv2d.forward
@@ -122,7 +105,7 @@ def test_a_training_has_the_precision_of_its_schedule_and_restores_it(
     assert precisions() == before
 
 
-@pytest.mark.parametrize(("precision", "convolutions"), [("float32", "ieee"), ("tf32", "tf32")])
+@pytest.mark.parametrize(("precision", "convolutions"), [("float32", "ieee"), ("float16", "tf32")])
 def test_fit_index_and_evaluation_have_the_precision_of_their_runtime(
     gpu, seen, town, tmp_path, precision, convolutions
 ):
@@ -133,12 +116,12 @@ def test_fit_index_and_evaluation_have_the_precision_of_their_runtime(
                 runtime=runtime)  # fmt: skip
     method = own_method("netvlad", trunk, SMALL)
     evaluate(open_dataset(town), method, runtime=runtime)
-    assert len(seen) > 18
+    assert sum(images for images, *_ in seen) > 18
     assert {tuple(rest) for _, *rest in seen} == {(convolutions, "ieee")}
     assert precisions() == before
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])
 def test_an_onnx_trunk_has_the_precision_of_its_runtime(monkeypatch, tmp_path, precision):
     opened, session = [], onnxruntime.InferenceSession
 
@@ -147,10 +130,24 @@ def test_an_onnx_trunk_has_the_precision_of_its_runtime(monkeypatch, tmp_path, p
         return session(data, options)
 
     write_onnx_trunk(tmp_path / "mine.onnx")
+    monkeypatch.setattr(session, "get_providers", lambda self: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", note)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     OnnxTrunk.from_file(str(tmp_path / "mine.onnx"), Runtime(device="cuda", precision=precision))
-    assert opened == [(["CUDAExecutionProvider"], [{"use_tf32": int(precision == "tf32")}])]
+    OnnxTrunk.from_file(str(tmp_path / "mine.onnx"), Runtime(device="cuda:1", precision=precision))
+    faster = {"use_tf32": int(precision != "float32")}
+    cuda = ["CUDAExecutionProvider"]
+    assert opened == [(cuda, [faster]), (cuda, [{**faster, "device_id": 1}])]
+
+
+@pytest.mark.parametrize("available", [["CPUExecutionProvider"], ["CUDAExecutionProvider"]])
+def test_an_onnx_trunk_without_a_gpu_says_what_to_install(monkeypatch, tmp_path, available):
+    session = onnxruntime.InferenceSession  # it goes on with the CPU if CUDA cannot be opened
+    write_onnx_trunk(tmp_path / "mine.onnx")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda data, options, **_: session(data))
+    with pytest.raises(UsageError, match=r"device cuda: mine\.onnx .* install onnxruntime-gpu"):
+        OnnxTrunk.from_file(str(tmp_path / "mine.onnx"), Runtime(device="cuda"))
 
 
 def test_tf32_without_a_gpu_is_refused(tmp_path):

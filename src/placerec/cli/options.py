@@ -158,7 +158,8 @@ _method_option = click.option(
 runtime_options = together(
     click.option("--threads", type=click.IntRange(1, MOST_THREADS),
                  help="Threads; default: all cores."),
-    click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+    click.option("--device", default="cpu", show_default=True,
+                 help="cpu, or a GPU: cuda, cuda:1, mps (docs/GPU.md)."),
 )
 model_options = together(
     click.option("--model", default="auto", show_default=True, cls=_TrunksInHelp,

@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from placerec.cli.commands import Command
-from placerec.cli.options import PATH, given, image_size_option, query_list_options
+from placerec.cli.options import PATH, given, image_size_option, query_list_options, runtime_options
 from placerec.cli.output import say
 from placerec.cli.outputs import RunFolder
 from placerec.cli.progress import showing_progress
-from placerec.runtime import MOST_THREADS
 
 
 def _queries(_context: click.Context, _param: click.Parameter, value: str | None) -> Any:
@@ -75,12 +74,10 @@ class _TablesInHelp(Command):
     help="Dimensions of the PCA if a trunk is fitted; smaller PCAs are its leading dimensions. "
     "Default: 4096.",
 )  # fmt: skip
-@click.option(
-    "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads; default: all cores."
-)
+@runtime_options
 def reproduce(
     name: str, datasets: tuple[Path, ...], out: Path, model: str | None, queries: Any,
-    threads: int | None, **options: Any,
+    threads: int | None, device: str, **options: Any,
 ) -> None:  # fmt: skip
     """Make a table or figure of the paper: OUT/NAME.csv, .md and .png.
 
@@ -98,6 +95,6 @@ def reproduce(
         queries={None: table.queries, "all": None}.get(queries, queries),
         **given(options),
     )
-    with showing_progress(threads) as runtime:
+    with showing_progress(threads, device) as runtime:
         result = run(name, datasets, out, parameters, runtime)
     say(*result.csv.with_suffix(".md").read_text(encoding="utf-8").strip().split("\n"))

@@ -17,6 +17,7 @@ from typing import Any
 
 from placerec.baselines import RERANKERS, RETRIEVERS, Baseline, Made
 from placerec.baselines.contract import Recorded, Reranker, Retriever
+from placerec.device import open_device
 from placerec.errors import UsageError
 from placerec.evaluation.dataset import Search
 from placerec.evaluation.searchers import (
@@ -60,9 +61,11 @@ class Own:
         """How its descriptors are stored: the preset, or that of ``build_index`` without one."""
         return preset_named(self.preset) if self.preset else preset_for(self.settings)
 
-    def check(self, search: Search) -> None:
-        """Raise ``UsageError`` if the database has too few photos for these settings."""
-        resolved = resolve(self.model, self.settings)
+    def check(self, search: Search, runtime: Runtime = DEFAULT_RUNTIME) -> None:
+        """Raise ``UsageError`` if the database has too few photos, or the device is missing."""
+        if runtime.on_gpu:
+            open_device(runtime.device)
+        resolved = resolve(self.model, self.settings, runtime)
         resolved.check_photos(self.settings, len(search.database))
 
     def index(
@@ -125,11 +128,11 @@ class Method:
                 "reranking": retrieval if both else _record(self.reranking),
                 "code": dict(self.code)}  # fmt: skip
 
-    def check(self, search: Search) -> None:
-        """Raise ``UsageError`` if the database has too few photos for one of our methods."""
+    def check(self, search: Search, runtime: Runtime = DEFAULT_RUNTIME) -> None:
+        """Raise ``UsageError`` if one of our methods lacks photos, or its device."""
         for part in (self.retrieval, self.reranking):
             if isinstance(part, Own):
-                part.check(search)
+                part.check(search, runtime)
 
     def searcher(self, search: Search, work: Path, runtime: Runtime) -> Searcher:
         """Return what makes the shortlists of ``search``; it stores its work in ``work``."""

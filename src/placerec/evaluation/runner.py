@@ -69,7 +69,7 @@ def evaluate(
     facts = header(dataset, chosen.as_json())
     if out is None or not (out / PREDICTIONS).is_file():
         for search in dataset.searches:
-            chosen.check(search)
+            chosen.check(search, runtime)
     facts |= {"device": runtime.device, "photo_sizes": _photo_sizes(dataset)}
     if others:
         listed = "\n".join((*others.names, _sizes(others.paths))).encode("utf-8", "surrogateescape")

@@ -62,5 +62,4 @@ def mutual_nearest(query: PatchSet, database: PatchSet) -> Matched:
     matched = np.flatnonzero(partner >= 0)
     chosen = partner[matched]
     pairs = np.stack((chosen, matched), axis=1)
-    blank = len(database.grid) - int(np.count_nonzero(database.descriptors.any(axis=1)))
-    return Matched(query.grid, database.grid, pairs, best[chosen], best, blank)
+    return Matched(query.grid, database.grid, pairs, best[chosen], best, database.blank)

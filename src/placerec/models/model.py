@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placerec.errors import UsageError
+from placerec.errors import UsageError, import_extra
 from placerec.method.fusion import PUBLISHED_SIZES
 from placerec.method.local import band_weights, local_features
 from placerec.method.patches import patch_grid, patch_vlad, pooled_patches
@@ -26,9 +26,11 @@ from placerec.text import printable
 from placerec.trunks import feature_map
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from placerec.method.pca import Projection
+    from placerec.runtime import Runtime
     from placerec.trunks import Trunk
 
 
@@ -171,6 +173,23 @@ class Model:
             for size in self.settings.patch_sizes
         )
         return Features(global_descriptor(features, self.fitted, self.settings), patches)
+
+    def describe_maps(self, maps: Sequence[Array], stride: int | None = None) -> list[Features]:
+        """Return the Features of feature maps of one shape; on a GPU all of them at once."""
+        return [self.describe_map(features, stride) for features in maps]
+
+
+def on_device(model: Model, runtime: Runtime) -> Model:
+    """Return the model that describes on the GPU of ``runtime``; on a CPU, ``model`` itself.
+
+    Raises ``UsageError`` if there is no such GPU, or no PyTorch.
+    """
+    if not runtime.on_gpu:
+        return model
+    import_extra("torch", f"device {runtime.device}", "torch")
+    from placerec.models.on_device import DeviceModel
+
+    return DeviceModel.of(model, runtime)
 
 
 def global_descriptor(features: Array, fitted: Fitted, settings: AnySettings) -> Array:

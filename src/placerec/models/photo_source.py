@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -19,15 +20,17 @@ from placerec.errors import NotFound, PhotoError, UsageError
 from placerec.files import path_of
 from placerec.method.vlad import Vocabulary
 from placerec.models.fit import FeatureMaps, fit_model, more_photos_for_pca, photos_for_fit
-from placerec.models.model import Model
+from placerec.models.model import Model, on_device
 from placerec.models.resolve import AUTO, AnyModel, resolve, settings_or_own
 from placerec.photos.decode import decode
 from placerec.photos.find import look_through
+from placerec.photos.prepare import prepare
 from placerec.photos.structure import has_structure
 from placerec.records import Array, Features, Position
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import AnySettings
-from placerec.trunks import Trunk, feature_map
+from placerec.trunks import Trunk, feature_maps
+from placerec.trunks.external import AT_ONCE_ON_GPU
 from placerec.workers import map_in_order, single_threaded_blas
 
 Result = TypeVar("Result")
@@ -69,7 +72,7 @@ class PhotoSource:
         retrieve: Callable[[Array], Array] | None = None,
     ) -> None:  # fmt: skip
         self._root, self._trunk, self._settings, self._retrieve = root, trunk, settings, retrieve
-        self._threads, self._progress = runtime.cores, runtime.progress
+        self._runtime, self._progress = runtime, runtime.progress
         self._maps = FeatureMaps()
         self._read: dict[str, Mapped | PhotoError] = {}
 
@@ -86,7 +89,7 @@ class PhotoSource:
             return None
         chosen = photos_for_fit(names)
         usable = []
-        for name, photo in self._each(self._map, chosen, "reading photos"):
+        for name, photo in self._batches(self._prepared, self._mapped, chosen, "reading photos"):
             if isinstance(photo, PhotoError):
                 self._read[name] = photo
             elif not photo.blank:
@@ -109,21 +112,21 @@ class PhotoSource:
 
     def describe(self, names: Sequence[str], model: Model) -> Iterator[Described | PhotoError]:
         """Yield each photo described, or the error that says why not, in the order of ``names``."""
+        model = on_device(model, self._runtime)
 
-        def describe(name: str) -> Described | PhotoError:
-            photo = self._read.get(name) or self._map(name)
-            if isinstance(photo, PhotoError):
-                return photo
-            features = model.describe_map(np.asarray(photo.features))
-            if photo.blank and model.settings.form == "own":
-                features = model.blank(features)
-            features = replace(features, retrieval_descriptor=photo.retrieval)
-            return SourcePhoto(
-                name, photo.sha256, photo.position, photo.taken, photo.gps_damaged, photo.blank,
-                features,
-            )  # fmt: skip
+        def ready(name: str) -> Mapped | PhotoError:
+            return self._read.get(name) or self._prepared(name)
 
-        for _, photo in self._each(describe, names, "describing photos"):
+        def described(photos: Sequence[Mapped | PhotoError]) -> list[Described | PhotoError]:
+            mapped = self._mapped(photos)
+            readable = [photo for photo in mapped if not isinstance(photo, PhotoError)]
+            features = iter(model.describe_maps([np.asarray(one.features) for one in readable]))
+            return [
+                photo if isinstance(photo, PhotoError) else _described(photo, next(features), model)
+                for photo in mapped
+            ]
+
+        for _, photo in self._batches(ready, described, names, "describing photos"):
             yield photo
 
     @property
@@ -146,42 +149,85 @@ class PhotoSource:
         self, names: Sequence[str], stage: str, *, mirrored: bool = False
     ) -> Iterator[Array]:
         """Yield the feature maps of photos with structure, one at a time; none is stored."""
-        only_map = partial(self._map, mirrored=mirrored, retrieve=False)
-        for name, photo in self._each(only_map, names, stage):
+        only_map = partial(self._prepared, mirrored=mirrored, retrieve=False)
+        for name, photo in self._batches(only_map, self._mapped, names, stage):
             if isinstance(photo, PhotoError):
                 self._read.setdefault(name, photo)
             elif not photo.blank:
                 yield photo.features
 
+    def _batches(
+        self,
+        prepare: Callable[[str], Mapped | PhotoError],
+        work: Callable[[Sequence[Mapped | PhotoError]], list[Result]],
+        names: Sequence[str],
+        stage: str,
+    ) -> Iterator[tuple[str, Result]]:
+        """Yield each name with its result of ``work``, and report the progress.
+
+        On a CPU each thread prepares a photo and works on it alone. On a GPU the threads prepare
+        photos, and ``work`` takes several of them at once.
+        """
+        if not self._runtime.on_gpu:
+            yield from self._each(lambda name: work([prepare(name)])[0], names, stage)
+            return
+        prepared = self._each(prepare, names, stage)
+        while batch := list(islice(prepared, AT_ONCE_ON_GPU)):
+            done, photos = zip(*batch, strict=True)
+            yield from zip(done, work(photos), strict=True)
+
     def _each(
         self, function: Callable[[str], Result], names: Sequence[str], stage: str
     ) -> Iterator[tuple[str, Result]]:
         """Yield each name with the result of ``function``, and report the progress."""
-        results = map_in_order(function, names, self._threads)
+        results = map_in_order(function, names, self._runtime.cores)
         for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
             self._progress(stage, done, len(names))
             yield name, result
 
-    def _map(
+    def _prepared(
         self, name: str, *, mirrored: bool = False, retrieve: bool = True
     ) -> Mapped | PhotoError:
-        size = self._settings.image_size
+        """Return a photo with the input of the trunk (1, 3, H, W) in place of its feature map."""
+        preprocessing = self._trunk.preprocessing(self._settings.image_size)
         try:
-            photo = decode(self._root / name, name, self._trunk.preprocessing(size).shrink_to)
+            photo = decode(self._root / name, name, preprocessing.shrink_to)
         except NotFound:
             return PhotoError(name, "it disappeared while the folder was read")
         except PhotoError as error:
             return type(error)(name, error.reason)
         pixels = photo.pixels[:, ::-1] if mirrored else photo.pixels
-        features, blank = feature_map(self._trunk, pixels, size), not has_structure(photo.pixels)
+        image, blank = prepare(pixels, preprocessing), not has_structure(photo.pixels)
         try:
             retrieval = self._retrieve(photo.pixels) if self._retrieve and retrieve else None
         except UsageError as error:
             raise UsageError(f"{name}: {error}") from error
         return SourcePhoto(
-            name, photo.sha256, photo.position, photo.taken, photo.gps_damaged,
-            blank, features, retrieval,
+            name, photo.sha256, photo.position, photo.taken, photo.gps_damaged, blank, image,
+            retrieval,
         )  # fmt: skip
+
+    def _mapped(self, photos: Sequence[Mapped | PhotoError]) -> list[Mapped | PhotoError]:
+        """Return photos with the feature maps of those that are prepared; the others stay."""
+        images = [p.features for p in photos if isinstance(p, SourcePhoto) and p.features.ndim == 4]
+        maps = iter(feature_maps(self._trunk, images))
+        return [
+            replace(photo, features=next(maps))
+            if isinstance(photo, SourcePhoto) and photo.features.ndim == 4
+            else photo
+            for photo in photos
+        ]
+
+
+def _described(photo: Mapped, features: Features, model: Model) -> Described:
+    """Return a photo with its features; they are zero if it has no structure, in our form."""
+    if photo.blank and model.settings.form == "own":
+        features = model.blank(features)
+    features = replace(features, retrieval_descriptor=photo.retrieval)
+    return SourcePhoto(
+        photo.name, photo.sha256, photo.position, photo.taken, photo.gps_damaged, photo.blank,
+        features,
+    )  # fmt: skip
 
 
 def no_photo_to_fit(folder: str | Path, skipped: Sequence[PhotoError]) -> PhotoError:

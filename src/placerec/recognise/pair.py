@@ -8,7 +8,7 @@ from placerec.errors import UsageError
 from placerec.method.ranking import similarities
 from placerec.method.scores import match_candidates, score_matches
 from placerec.models.fit import FEWEST_PHOTOS
-from placerec.models.model import Model
+from placerec.models.model import Model, on_device
 from placerec.models.resolve import AUTO, generic_model, resolve, settings_or_own
 from placerec.photos.pixels import AnyPhoto, photo_of
 from placerec.records import Array, Place
@@ -56,7 +56,7 @@ def pair_model(
             f"model {model}: it must be fitted on at least {FEWEST_PHOTOS} photos; fit a model "
             f"first: placerec fit PHOTOS"
         )
-    return ready.with_settings(settings)
+    return on_device(ready.with_settings(settings), runtime)
 
 
 def match_pixels(query: Array, other: Array, model: Model, name: str = "") -> Place:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
 
+from placerec.engine import engine_for
 from placerec.errors import FixedByIndex, NotFound, PhotoError, UsageError
 from placerec.files import path_of
 from placerec.index.calibrate import FEWEST_PHOTOS, Places, no_confidence, too_few
@@ -30,15 +31,18 @@ from placerec.method.matching import Matched
 from placerec.method.ranking import best_first, rerank
 from placerec.method.scores import match_candidates, score_matches
 from placerec.method.where import fused_position
-from placerec.models.model import Model
+from placerec.models.model import Model, on_device
 from placerec.models.resolve import AUTO
 from placerec.photos.pixels import AnyPhoto, photo_of
 from placerec.photos.structure import has_structure
-from placerec.records import Answer, Array, Features, Match, Photo, Place, Where
+from placerec.records import Answer, Array, Features, Match, PatchSet, Photo, Place, Where
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
 from placerec.settings import AnySettings, as_written, require, require_number, require_whole
 from placerec.trunks import Trunk
 from placerec.workers import map_in_order, single_threaded_blas
+
+if TYPE_CHECKING:
+    from placerec.engine.shortlist import Engine
 
 TOP = 5  # places of an answer
 FEWEST_COMPARED = 5  # candidates, before the best one can be sure
@@ -56,7 +60,8 @@ class PlaceRecognizer:
     rows of photos without structure, which are never an answer. ``located`` (N,) bool says which
     photos have a position. ``false_alarm`` is the share of photos from elsewhere that are taken for
     one of the map. ``reopen`` opens the index again; it takes the recogniser that is open. If the
-    index has a ``retriever``, its ``retrieval_descriptors`` (N, R) make the shortlist.
+    index has a ``retriever``, its ``retrieval_descriptors`` (N, R) make the shortlist. On a GPU the
+    ``engine`` compares the patches.
     """
 
     index: IndexReader = field(repr=False)
@@ -70,6 +75,7 @@ class PlaceRecognizer:
     reopen: Callable[[PlaceRecognizer], PlaceRecognizer] = field(kw_only=True, repr=False)
     retriever: IndexRetriever | None = field(default=None, kw_only=True)
     retrieval_descriptors: Vectors | None = field(default=None, kw_only=True, repr=False)
+    engine: Engine | None = field(default=None, kw_only=True, repr=False)
 
     @classmethod
     def open(
@@ -117,7 +123,7 @@ class PlaceRecognizer:
             if before and _model_facts(before.index) == _model_facts(reader):
                 inside = before.model
             else:
-                inside = model_of_index(reader, path, given[0], runtime)
+                inside = on_device(model_of_index(reader, path, given[0], runtime), runtime)
             if before and before.index.retriever == reader.retriever:
                 retriever = before.retriever
             else:
@@ -135,7 +141,7 @@ class PlaceRecognizer:
             return cls(
                 reader, inside, settings, descriptors, located, runtime.cores, false_alarm, blank,
                 reopen=again, retriever=retriever,
-                retrieval_descriptors=reader.retrieval_descriptors(),
+                retrieval_descriptors=reader.retrieval_descriptors(), engine=engine_for(runtime),
             )  # fmt: skip
 
     def read(self, path: str | Path) -> Photo:
@@ -333,9 +339,15 @@ class PlaceRecognizer:
 
         At first ``top`` photos are compared, then as many again. No more are compared if the best
         one has the confidence ``stop_at``, or if they would not be ready at the ``deadline``, in
-        seconds of ``time.perf_counter``. So n can be less than the number of ``rows``.
+        seconds of ``time.perf_counter``. So n can be less than the number of ``rows``. On a GPU all
+        are compared at once.
         """
         cosines = self.cosines(query, np.array(rows, np.int64))
+        if self.engine:
+            if self.index.has_changed():  # then a candidate may be stale: it is read again
+                self.engine.forget()
+            candidates = self.engine.resident(rows, self._decoded)
+            return self.engine.score(query.patches, candidates, self.settings, cosines)
         step, expected = max(top, FEWEST_COMPARED), 0.0  # seconds
         if deadline is not None:
             step = 1
@@ -362,6 +374,9 @@ class PlaceRecognizer:
         best = best_first(scores)
         confidences, _ = self.judge([rows[n] for n in best.tolist()], scores[best])
         return (confidences[0] or 0.0) >= self.settings.stop_at
+
+    def _decoded(self, rows: Sequence[int]) -> Iterator[tuple[PatchSet, ...]]:
+        return map_in_order(StoredPatches.decode, self.index.read_patches(rows), self.threads)
 
     def __enter__(self) -> PlaceRecognizer:
         return self

@@ -68,7 +68,8 @@ def reproduce(
     rows: list[Row] = []
     with single_threaded_blas():
         opened = open_for_table(parameters, table.sizes, table.published, runtime)
-        result = ResultFolder(out, name, parameters.as_json(), sets, runtime.cores)
+        options = parameters.as_json() | ({"device": runtime.device} if runtime.on_gpu else {})
+        result = ResultFolder(out, name, options, sets, runtime.cores)
         for set_name, search in zip(sets, searches, strict=True):
             study = Study(set_name, search, parameters, result, opened, runtime)
             rows += result.once(set_name, partial(table.rows, study))

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from placerec.engine import engine_for
 from placerec.errors import Damaged
 from placerec.evaluation.searchers import save_array
 from placerec.method.fusion import default_weights, fuse
@@ -109,6 +110,8 @@ class Matches:
         self, folder: Path, lists: Sequence[Array], runtime: Runtime = DEFAULT_RUNTIME
     ) -> None:
         self.folder, self.lists, self._runtime = folder, lists, runtime
+        engine = engine_for(runtime)
+        self._match = engine.mutual_nearest if engine else mutual_nearest
         self._queries_of: dict[int, list[int]] = {}  # by database row
         for query, rows in enumerate(lists):
             for row in rows.tolist():
@@ -137,8 +140,9 @@ class Matches:
         def match(row: int) -> None:
             candidate = describe(model, database[row], missing[row], model.settings.stride)
             for kind, patch_set in candidate.items():
-                pairs = [(patches[query][kind], patch_set) for query in self._queries_of[row]]
-                _save(self._file(kind, row), pairs)
+                asking = [patches[query][kind] for query in self._queries_of[row]]
+                matched = [self._match(query, patch_set) for query in asking]
+                _save(self._file(kind, row), matched)
 
         map_reported(match, todo, "matching database photos", self._runtime)
 
@@ -190,10 +194,10 @@ class Matches:
         return self.folder / f"{height}x{width}-{dim}" / f"{row:06}.npz"
 
 
-def _save(file: Path, pairs: list[tuple[PatchSet, PatchSet]]) -> None:
-    matched = [mutual_nearest(query, database) for query, database in pairs]
+def _save(file: Path, matched: list[Matched]) -> None:
+    grids = matched[0].query, matched[0].database
     arrays = {
-        "grids": np.array([(p.grid.rows, p.grid.columns, p.grid.stride) for p in pairs[0]]),
+        "grids": np.array([(grid.rows, grid.columns, grid.stride) for grid in grids]),
         "ends": np.cumsum([len(m.pairs) for m in matched])[:-1],
         "pairs": np.concatenate([m.pairs for m in matched]).astype(np.int32),
         "similarity": np.concatenate([m.similarity for m in matched]).astype(np.float32),

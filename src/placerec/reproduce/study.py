@@ -18,7 +18,7 @@ from placerec.evaluation.searchers import save_array
 from placerec.files import file_sha256
 from placerec.method.ranking import shortlist
 from placerec.models.fit import MOST_WINDOWS, VECTORS_PER_DIMENSION, fit_model, photos_for_fit
-from placerec.models.model import Model
+from placerec.models.model import Model, on_device
 from placerec.models.model_file import model_from_bytes, save_model
 from placerec.models.resolve import Resolved
 from placerec.photos.decode import decode
@@ -134,7 +134,7 @@ class Study:
     @cached_property
     def model(self) -> Model:
         """The model of the parameters; a trunk is fitted in the published form."""
-        model = self.opened.model
+        model = self.opened.model and on_device(self.opened.model, self.runtime)
         if model is None:
             photos = len(photos_for_fit(self.search.database.names))
             clusters = self.parameters.clusters or CLUSTERS
@@ -168,7 +168,7 @@ class Study:
                 progress=lambda done, n: self.runtime.progress("fitting the model", done, n),
             )  # fmt: skip
             save_model(model, path)
-        return model_from_bytes(path.read_bytes(), path, trunk)
+        return on_device(model_from_bytes(path.read_bytes(), path, trunk), self.runtime)
 
     def _mirrored(self, photos: Sequence[Path]) -> Iterator[Array]:
         """The feature maps of the mirrored photos, computed only if the PCA lacks vectors."""

@@ -13,16 +13,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from placerec.baselines import RERANKERS
 from placerec.baselines.contract import Reranker
+from placerec.engine import engine_for
 from placerec.errors import MissingExtra
 from placerec.evaluation.searchers import LocalVerifier
 from placerec.files import cache_folder
 from placerec.method.ranking import rerank
-from placerec.method.scores import match_candidates, score_matches
+from placerec.method.scores import PatchSets, match_candidates, score_matches
 from placerec.models.model import Model
 from placerec.models.resolve import resolve
 from placerec.records import Array, PatchSet
@@ -37,7 +39,10 @@ from placerec.reproduce.matches import (
     with_patches,
 )
 from placerec.reproduce.study import Study
-from placerec.settings import Size
+from placerec.settings import AnySettings, Size
+
+if TYPE_CHECKING:
+    from placerec.engine.shortlist import Engine, Matching
 
 REPEATS = 3
 KEYPOINTS = "aliked-lightglue"
@@ -49,7 +54,7 @@ def query_times(
     """Time the first query with its candidates ``rows`` for each variant, in milliseconds.
 
     ``describe_ms`` is the global vector and the patches of the query's feature map, on one thread.
-    ``match_ms`` and ``verify_ms`` are for all candidates together.
+    ``match_ms`` and ``verify_ms`` are for all candidates together; on a GPU, they are there before.
     """
     kinds, threads, features = kinds_of(variants), study.runtime.cores, study.query_maps[0]
 
@@ -63,15 +68,33 @@ def query_times(
     stage = "describing for the times"
     described = map_reported(candidate, rows.tolist(), stage, study.runtime)
     described.insert(0, describe(model, features, kinds, 1))
+    engine = engine_for(study.runtime)
     times = []
     for sizes, dim, scorer in variants:
         settings = with_patches(model, sizes, dim).settings.replace(scorer=scorer, fusion=FUSION)
         query, *candidates = (tuple(patches[size, dim] for size in sizes) for patches in described)
-        match = partial(match_candidates, query, candidates, threads)
-        verify = partial(score_matches, match(), settings, threads)
+        if engine:
+            match, verify = _on_engine(engine, query, candidates, settings)
+        else:
+            match = partial(match_candidates, query, candidates, threads)
+            verify = partial(score_matches, match(), settings, threads)
         times.append({"describe_ms": describe_ms(sizes, dim), "match_ms": fastest_ms(match),
                       "verify_ms": fastest_ms(verify)})  # fmt: skip
     return times
+
+
+def _on_engine(
+    engine: Engine, query: PatchSets, candidates: Sequence[PatchSets], settings: AnySettings
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return the two steps on a GPU, where the candidates already are."""
+    there = [engine.put(patches) for patches in candidates]
+
+    def match() -> Matching:
+        matching = engine.match(query, there)
+        engine.wait()
+        return matching
+
+    return match, partial(engine.verify, match(), settings)
 
 
 def trunk_ms(study: Study) -> float:

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from placerec.device import convolutions_in
 from placerec.errors import NotFound, PhotoError, TrainingFailed, UsageError
 from placerec.evaluation.dataset import Search
 from placerec.files import AnyPath, atomic_write, new_file, path_of
@@ -54,7 +55,6 @@ from placerec.training.unlabelled import (
 )
 from placerec.training.validation import check_finite
 from placerec.training.views import Views, grid, places_in
-from placerec.trunks.external import convolutions_in
 from placerec.version import __version__
 from placerec.workers import single_threaded_blas
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from placerec.device import convolutions_in
 from placerec.errors import UsageError
 from placerec.evaluation.scoring.metrics import RECALL_AT
 from placerec.method.vlad import Vocabulary
@@ -43,7 +44,6 @@ from placerec.training.run_folder import (
     make_folder,
 )
 from placerec.training.validation import check_loss, validate
-from placerec.trunks.external import convolutions_in
 from placerec.workers import single_threaded_blas
 
 DESCRIBED_AT_ONCE = 20  # photos; the batch size of the published caching

@@ -10,7 +10,7 @@ paper. ``external`` runs any ONNX file or torch module. ``convert`` makes the we
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +24,10 @@ from placerec.trunks.vgg16 import VGG16
 
 
 class Trunk(Protocol):
-    """What every trunk offers."""
+    """What every trunk offers. One that takes several images at once has ``at_once`` and ``maps``.
+
+    ``NetworkTrunk`` in ``external`` says what they are.
+    """
 
     name: str
     sha256: str
@@ -40,8 +43,19 @@ class Trunk(Protocol):
 
 def feature_map(trunk: Trunk, pixels: Array, size: tuple[int, int]) -> Array:
     """Return the feature map (h, w, C) float32 of a photo (H, W, 3) uint8 RGB at ``size``."""
-    image = prepare(pixels, trunk.preprocessing(size))
-    return channels_last(trunk(image), trunk.name)
+    return feature_maps(trunk, [prepare(pixels, trunk.preprocessing(size))])[0]
+
+
+def feature_maps(trunk: Trunk, images: Sequence[Array]) -> list[Array]:
+    """Return the feature maps (h, w, C) float32 of prepared images (1, 3, H, W) of one size.
+
+    On a GPU the trunks of PyTorch take them all at once; every other trunk takes one by one.
+    """
+    if len(images) > 1 and getattr(trunk, "at_once", 1) > 1:
+        maps = trunk.maps(np.concatenate(images))  # type: ignore[attr-defined]
+    else:
+        maps = [trunk(image) for image in images]
+    return [channels_last(features, trunk.name) for features in maps]
 
 
 def channels_last(features: Array, trunk: str) -> Array:

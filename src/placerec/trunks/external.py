@@ -13,14 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from placerec.device import alone, open_device
 from placerec.errors import NotFound, UnsafeWeights, UsageError, import_extra, import_package
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
@@ -52,7 +51,6 @@ LONGEST_KEY = 20  # bytes of such a tag and length
 # PyTorch may round differently with another number of threads.
 ONE_THREAD = Runtime(threads=1)
 AT_ONCE_ON_GPU = 20  # images; those of 480 x 640 need about 5 GB of GPU memory in VGG16
-GPU = threading.Lock()  # the precision belongs to the process, not to a thread
 
 
 class OnnxNetwork:
@@ -67,25 +65,25 @@ class OnnxNetwork:
         onnxruntime = import_package("onnxruntime")
         self.name, self.sha256 = name, hashlib.sha256(data).hexdigest()
         refuse_external_data(data, name)
-        providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-        provider = providers.get(runtime.device.partition(":")[0])
+        provider, gpu = _provider(runtime)
         if provider not in onnxruntime.get_available_providers():
-            raise UsageError(f"device {runtime.device!r}: ONNX Runtime has no such device; use cpu")
-        # On a GPU, ONNX Runtime alone computes in TF32 too.
-        precision = {"use_tf32": int(runtime.precision == "tf32")} if runtime.on_gpu else {}
+            raise _no_such_device(name, runtime)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = runtime.cores, 1
         options.log_severity_level = 4  # the errors are raised, so no line of its own is needed
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                data, options, providers=[provider], provider_options=[precision]
+                data, options, providers=[provider], provider_options=[gpu]
             )
+            opened = self._session.get_providers()
             inputs = self._session.get_inputs()
             metadata = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # ONNX Runtime's own exceptions have no common public base
             _refuse_lack_of_memory(name, error)
             raise UnsafeWeights(name, f"ONNX Runtime: {error}", "check the file") from error
+        if provider not in opened:  # ONNX Runtime goes on without a GPU that it cannot open
+            raise _no_such_device(name, runtime)
         if len(inputs) != 1:
             raise UnsafeWeights(name, f"it has {len(inputs)} inputs, not one", "check the file")
         self._input, shape = inputs[0].name, inputs[0].shape
@@ -111,6 +109,26 @@ class OnnxNetwork:
         if output.dtype.kind not in "biuf":
             raise UsageError(f"{self.name}: its output is {output.dtype}; it must be numbers")
         return output
+
+
+def _provider(runtime: Runtime) -> tuple[str, dict[str, int]]:
+    """Return ONNX Runtime's name of the device, and its options there."""
+    kind, _, number = runtime.device.partition(":")
+    if kind != "cuda":
+        return "CPUExecutionProvider" if kind == "cpu" else "", {}
+    # On a GPU, ONNX Runtime alone computes in TF32 too.
+    options = {"use_tf32": int(runtime.precision != "float32")}
+    return "CUDAExecutionProvider", options | ({"device_id": int(number)} if number else {})
+
+
+def _no_such_device(name: str, runtime: Runtime) -> UsageError:
+    remedy = "use cpu"
+    if runtime.device.startswith("cuda"):
+        remedy = "install onnxruntime-gpu in place of onnxruntime (and CUDA), or use cpu"
+    return UsageError(
+        f"device {runtime.device}: {name} runs on ONNX Runtime, which finds no such device; "
+        f"{remedy}"
+    )
 
 
 def read_onnx(path: str | Path) -> bytes:
@@ -181,17 +199,15 @@ class TorchNetwork:
     def __init__(self, network: Callable[[Any], Any], name: str, runtime: Runtime) -> None:
         self._torch = torch = import_extra("torch", f"network {name}", "torch")
         torch.set_num_threads(runtime.cores)
-        self._device, self._precision = torch.device(runtime.device), runtime.precision
+        self._device, self._precision = open_device(runtime.device), runtime.precision
         self.at_once = AT_ONCE_ON_GPU if runtime.on_gpu else 1
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise UsageError(f"device {runtime.device}: PyTorch finds no such device; use cpu")
         module = network if isinstance(network, torch.nn.Module) else torch.nn.Module()
         module.eval().to(self._device)
         self.name, self.sha256, self._network = name, module_digest(module), network
 
     def __call__(self, image: Array) -> Array:
         """Return the output, as float32, for images (n, 3, H, W) float32."""
-        with self._alone(), self._torch.inference_mode():
+        with alone(self._device, self._precision), self._torch.inference_mode():
             try:
                 output = self._network(self._torch.from_numpy(image).to(self._device))
             except Exception as error:  # the user's code can raise any exception
@@ -204,15 +220,6 @@ class TorchNetwork:
             kind = type(output).__name__
             raise UsageError(f"{self.name}: it returns a {kind}; return one tensor")
         return np.asarray(output.float().cpu().numpy())
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """On a GPU, one thread at a time, in the precision of this network."""
-        if self._device.type != "cuda":
-            yield
-            return
-        with GPU, convolutions_in(self._precision):
-            yield
 
 
 Network = OnnxNetwork | TorchNetwork
@@ -265,9 +272,7 @@ class NetworkTrunk:
 
         On a GPU a map may depend on the other images, by rounding.
         """
-        output, count = self._network(images), len(images)
-        parts = [output] if count == 1 else np.split(output, count)
-        return [as_feature_map(part, images.shape[2:]) for part in parts]
+        return maps_of(self._network, images)
 
 
 class OnnxTrunk(NetworkTrunk):
@@ -305,6 +310,13 @@ class TorchTrunk(NetworkTrunk):
         super().__init__(TorchNetwork(module, name, runtime), mean, std, probe_size)
 
 
+def maps_of(network: Network, images: Array) -> list[Array]:
+    """Return the feature maps (C, h, w) float32 of a network for images (n, 3, H, W) float32."""
+    output, count = network(images), len(images)
+    parts = [output] if count == 1 else np.split(output, count)
+    return [as_feature_map(part, images.shape[2:]) for part in parts]
+
+
 def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
     """Return the output of a network for an image of ``size`` as a map (C, h, w) float32.
 
@@ -323,28 +335,6 @@ def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
         f"the network turns an image of {size[0]}x{size[1]} into shape {output.shape}; it must "
         f"give a feature map (1, C, h, w) or tokens (1, N, C) of stride {TOKEN_STRIDES}"
     )
-
-
-@contextmanager
-def convolutions_in(precision: str) -> Iterator[None]:
-    """Set the precision of PyTorch's convolutions on a GPU, and restore it after the block.
-
-    ``precision`` is float32 or tf32. Matrix products are float32. On a CPU this changes nothing.
-    PyTorch alone uses tf32, which has 10 bits of mantissa in place of 23.
-    """
-    import torch
-
-    cudnn: Any = torch.backends.cudnn
-    backends = cudnn.conv, torch.backends.cuda.matmul
-    before = [backend.fp32_precision for backend in backends]
-    wanted = "tf32" if precision == "tf32" else "ieee", "ieee"
-    try:
-        for backend, value in zip(backends, wanted, strict=True):
-            backend.fp32_precision = value
-        yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.fp32_precision = value
 
 
 def module_digest(module: torch.nn.Module) -> str:

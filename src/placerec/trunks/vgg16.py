@@ -29,7 +29,7 @@ from placerec.trunks.external import (
     Network,
     OnnxNetwork,
     TorchNetwork,
-    as_feature_map,
+    maps_of,
 )
 
 if TYPE_CHECKING:
@@ -102,7 +102,16 @@ class VGG16:
 
     def __call__(self, image: Array) -> Array:
         """Return the feature map (512, H/16, W/16) float32 of (1, 3, H, W) float32."""
-        return as_feature_map(self._network(image), image.shape[2:])
+        return self.maps(image)[0]
+
+    @property
+    def at_once(self) -> int:
+        """The number of images that one call of ``maps`` should take: 1 on a CPU."""
+        return self._network.at_once
+
+    def maps(self, images: Array) -> list[Array]:
+        """Return the feature maps (512, H/16, W/16) float32 of images (n, 3, H, W) float32."""
+        return maps_of(self._network, images)
 
 
 def state_shapes() -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,181 @@
+"""A model that describes on a GPU, by PyTorch, several photos at a time.
+
+Each step is that of ``method`` with the same name, for n feature maps at once. Sums are float32,
+where ``method`` has float64 for the whole photo; so descriptors differ by rounding, and in their
+last digits with the number of photos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from placerec.device import alone, open_device
+from placerec.errors import UsageError
+from placerec.method.local import band_weights
+from placerec.method.patches import patch_grid
+from placerec.method.pca import Projection
+from placerec.method.vlad import NORM_FLOOR, Vocabulary
+from placerec.models.model import Model
+from placerec.records import Array, Features, Grid, PatchSet
+from placerec.runtime import Runtime
+from placerec.settings import AnySettings, Size
+
+
+class Tensors:
+    """Arrays of a model on a device; each is sent once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._sent: dict[tuple[int, ...], tuple[Array, Tensor]] = {}
+
+    def __call__(self, array: Array) -> Tensor:
+        """Return the array as a float32 tensor on the device."""
+        key = (array.__array_interface__["data"][0], *array.shape, *array.strides)
+        if key not in self._sent:  # the array stays, so no other one gets its address
+            tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+            self._sent[key] = array, tensor.to(self.device)
+        return self._sent[key][1]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceModel(Model):
+    """A ``Model`` whose feature maps are described on a device (cpu, cuda, mps)."""
+
+    tensors: Tensors = field(kw_only=True, repr=False, compare=False)
+    precision: str = field(default="float32", kw_only=True, repr=False)
+
+    @classmethod
+    def of(cls, model: Model, runtime: Runtime) -> Self:
+        """Return ``model`` on the device of ``runtime``."""
+        parts = {part.name: getattr(model, part.name) for part in fields(Model)}
+        tensors = Tensors(open_device(runtime.device))
+        return cls(**parts, tensors=tensors, precision=runtime.precision)
+
+    def describe_map(self, features: Array, stride: int | None = None) -> Features:
+        """Return the Features of a feature map (h, w, C), as ``Model.describe_map`` does."""
+        return self.describe_maps([features], stride)[0]
+
+    def describe_maps(self, maps: Sequence[Array], stride: int | None = None) -> list[Features]:
+        """Return the Features of feature maps (h, w, C) float32 of one shape."""
+        settings, stride = self.settings, stride or self.settings.stride
+        if settings.patch_sums != "direct":  # it only compares sums, on a CPU
+            return [Model.describe_map(self, features, stride) for features in maps]
+        with alone(self.tensors.device, self.precision), torch.inference_mode():
+            images = torch.from_numpy(np.stack(maps)).to(self.tensors.device)
+            globals_ = self._global(images).cpu().numpy()
+            sets = [self._patches(images, size, stride) for size in settings.patch_sizes]
+            patches = [(grid, rows.cpu().numpy()) for grid, rows in sets]
+        return [
+            Features(vector, tuple(PatchSet(grid, rows[number]) for grid, rows in patches))
+            for number, vector in enumerate(globals_)
+        ]
+
+    def _global(self, images: Tensor) -> Tensor:
+        """Return the global descriptors (n, G) of feature maps (n, h, w, C)."""
+        local = local_features(images, self.settings, self.fitted.local_projection, self.tensors)
+        count, rows, columns, depth = local.shape
+        bands = self.tensors(_bands(rows, columns, self.settings.bands))
+        cells, vocabulary = local.view(count, -1, depth), self.fitted.vocabulary
+        assignment = soft_assign(cells, vocabulary, self.tensors)
+        centres, vectors = self.tensors(vocabulary.centres), []
+        for weight in bands.T:
+            weighted = assignment * weight[:, None]
+            sums = weighted.transpose(1, 2) @ cells - weighted.sum(dim=1)[..., None] * centres
+            vectors.append(normalise(sums).flatten(start_dim=1))
+        descriptor = normalise(torch.cat(vectors, dim=1))
+        if self.fitted.projection is None:
+            return descriptor
+        return normalise(project(descriptor, self.fitted.projection, self.tensors))
+
+    def _patches(self, images: Tensor, size: Size, stride: int) -> tuple[Grid, Tensor]:
+        """Return the patches (n, P, D) of one size of feature maps (n, h, w, C), and their grid."""
+        vocabulary, projection = self.fitted.patch_vocabulary, self.fitted.patch_projection
+        if vocabulary is None:
+            raise UsageError("this model has no patch descriptors: fit a model with patch_sizes")
+        height, width = images.shape[1:3]
+        grid = Grid(size, *patch_grid((height, width), size, stride), stride)
+        if len(vocabulary) == 1 and self.settings.form == "own":
+            cells = images - self.tensors(vocabulary.centres)[0]
+            if projection is not None:
+                cells = project(cells, projection, self.tensors)
+            return grid, normalise(box_sum(cells, grid).flatten(1, 2))
+        return grid, self._patch_vlad(normalise(images), vocabulary, projection, grid)
+
+    def _patch_vlad(
+        self, unit: Tensor, vocabulary: Vocabulary, projection: Projection | None, grid: Grid
+    ) -> Tensor:
+        """Return what ``method.patches.patch_vlad`` does, for unit features (n, h, w, D)."""
+        count, height, width, depth = unit.shape
+        weights = soft_assign(unit.view(count, -1, depth), vocabulary, self.tensors)
+        weights = weights.view(count, height, width, -1)
+        area, clusters = grid.size[0] * grid.size[1], []
+        projected = squares = unit.new_zeros(())
+        for number, centre in enumerate(self.tensors(vocabulary.centres)):
+            residual = weights[..., number, None] * (unit - centre)
+            cluster = normalise((box_sum(residual, grid) / area).flatten(1, 2))
+            if projection is None:
+                clusters.append(cluster)
+                continue
+            squares = squares + cluster.square().sum(dim=2)
+            part = self.tensors(projection.weight)[:, number * depth : (number + 1) * depth]
+            projected = projected + cluster @ part.T
+        if projection is None:
+            return normalise(torch.cat(clusters, dim=2))
+        length = squares.sqrt().clamp(min=NORM_FLOOR)[..., None]
+        return normalise(projected / length + self.tensors(projection.bias))
+
+
+_bands = cache(band_weights)  # one array for each shape, so that it is sent once
+
+
+def normalise(rows: Tensor) -> Tensor:
+    """Divide the last axis by its L2 length (floor 1e-12)."""
+    length: Tensor = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / length.clamp(min=NORM_FLOOR)
+
+
+def project(rows: Tensor, projection: Projection, tensors: Tensors) -> Tensor:
+    """Project (..., D_in) to (..., D_out), without normalisation."""
+    return rows @ tensors(projection.weight).T + tensors(projection.bias)
+
+
+def soft_assign(cells: Tensor, vocabulary: Vocabulary, tensors: Tensors) -> Tensor:
+    """Return the assignment (n, N, K) of unit features (n, N, D); rows sum to 1."""
+    logits = cells @ tensors(vocabulary.weights).T
+    if vocabulary.bias is not None:
+        logits = logits + tensors(vocabulary.bias)
+    return logits.softmax(dim=2)
+
+
+def box_sum(maps: Tensor, grid: Grid) -> Tensor:
+    """Return the sum over each window of (n, h, w, C): (n, rows, columns, C)."""
+    for axis, (size, count) in enumerate(zip(grid.size, (grid.rows, grid.columns), strict=True), 1):
+        length = (count - 1) * grid.stride + 1
+        steps = torch.arange(0, length, grid.stride, device=maps.device)
+        windows = [maps.narrow(axis, start, length) for start in range(size)]
+        if grid.stride > 1:
+            windows = [window.index_select(axis, steps) for window in windows]
+        maps = sum(windows[1:], start=windows[0])
+    return maps
+
+
+def local_features(
+    images: Tensor, settings: AnySettings, projection: Projection | None, tensors: Tensors
+) -> Tensor:
+    """Return the unit local features (n, h', w', D) of feature maps (n, h, w, C)."""
+    unit = normalise(images)
+    if (side := settings.pooling) > 1:
+        rows, columns = (length - side + 1 for length in unit.shape[1:3])
+        unit = normalise(box_sum(unit, Grid((side, side), rows, columns, 1)))
+    if settings.image_centring:
+        unit = unit - settings.image_centring * unit.mean(dim=(1, 2), keepdim=True)
+    if projection is not None:
+        unit = project(unit, projection, tensors)
+    return normalise(unit)
