@@ -23,6 +23,7 @@ from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
 from placerec.index.retriever import AnyRetriever, IndexRetriever, retriever_of_index
+from placerec.index.speedup import Neighbours, open_speedup
 from placerec.method.ranking import ranked_by, rerank, shortlist, similarities
 from placerec.method.scores import match_candidates, score_matches
 from placerec.method.where import fused_position
@@ -50,6 +51,7 @@ class PlaceRecognizer:
     photos have a position. ``false_alarm`` is the share of photos from elsewhere that are taken for
     one of the map. ``reopen`` opens the index again; it takes the recogniser that is open. If the
     index has a ``retriever``, its ``retrieval_descriptors`` (N, R) float32 make the shortlist.
+    ``neighbours`` are those of a speed-up that fits the index; ``slower`` says why one does not.
     """
 
     index: IndexReader = field(repr=False)
@@ -63,6 +65,8 @@ class PlaceRecognizer:
     reopen: Callable[[PlaceRecognizer], PlaceRecognizer] = field(kw_only=True, repr=False)
     retriever: IndexRetriever | None = field(default=None, kw_only=True)
     retrieval_descriptors: Array | None = field(default=None, kw_only=True, repr=False)
+    neighbours: Neighbours | None = field(default=None, kw_only=True, repr=False)
+    slower: str = field(default="", kw_only=True, repr=False)
 
     @classmethod
     def open(
@@ -127,11 +131,13 @@ class PlaceRecognizer:
             def again(before: PlaceRecognizer) -> PlaceRecognizer:
                 return cls._opened(before, path, given, runtime, false_alarm, changes)
 
+            neighbours, slower = open_speedup(reader, path)
             located = np.array([entry.position is not None for entry in reader.entries])
             return cls(
                 reader, inside, settings, descriptors, located, runtime.cores, false_alarm, blank,
                 reopen=again, retriever=retriever,
-                retrieval_descriptors=reader.retrieval_descriptors(),
+                retrieval_descriptors=reader.retrieval_descriptors(), neighbours=neighbours,
+                slower=slower,
             )  # fmt: skip
 
     def read(self, path: str | Path) -> Photo:
@@ -289,7 +295,8 @@ class PlaceRecognizer:
         equal photos those with a position come first. The rows ``without`` are left out.
         """
         vector, vectors = ranked_by(query, self.global_descriptors, self.retrieval_descriptors)
-        rows, similar = shortlist(vector, vectors, count + len(without), self.located)
+        search = self.neighbours.shortlist if self.neighbours else shortlist
+        rows, similar = search(vector, vectors, count + len(without), self.located)
         kept = ~np.isin(rows, list(without))
         return rows[kept][:count], similar[kept][:count]
 
