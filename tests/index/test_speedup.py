@@ -18,6 +18,7 @@ from placerec.method.ranking import shortlist
 from placerec.recognise import PlaceRecognizer
 from placerec.records import Features
 from placerec.runtime import Runtime
+from placerec.workers import map_in_order
 
 PHOTOS, COLUMNS, PLACES, MARK = 3000, 256, 100, b"m" * 16
 
@@ -194,6 +195,24 @@ def test_a_truncated_cache_is_not_used_and_is_made_again(index, monkeypatch, len
     assert opened(index)[0] is None
     speed_up(index)
     assert cache.read_bytes() == content
+
+
+def test_what_a_killed_writer_has_left_is_not_used_and_is_replaced(index):
+    cache = speed_up(index)
+    partial = cache.with_name(f"{cache.name}.partial")
+    cache.rename(partial)
+    assert opened(index) == (None, "")
+    partial.write_bytes(partial.read_bytes()[:100])
+    speed_up(index)
+    assert opened(index)[0].photos == 6
+    assert not partial.exists()
+
+
+def test_threads_that_share_the_graph_get_the_answers_of_one(near, vectors, queries):
+    def found(query):
+        return near.shortlist(query, vectors, 20)[0].tolist()
+
+    assert list(map_in_order(found, queries, 4)) == [found(query) for query in queries]
 
 
 def test_a_longer_cache_is_not_used(index):
