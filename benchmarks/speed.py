@@ -5,8 +5,8 @@
 It needs the extras `paper` and `large`, the weights of VGG16, two idle cores, 10 GB of disk and
 8 GB of memory, and takes about a quarter of an hour. Part by part it writes results/speed.json. A
 part that is there already is not measured again; delete the file to start again. At the end it
-writes the tables in docs/SPEED.md and deletes WORK_FOLDER, which must be new or its own. With
-``--small`` it only tries each part on a few photos, and writes WORK_FOLDER/speed.json.
+writes the tables in docs/SPEED.md and deletes WORK_FOLDER/speed, which holds all its files. With
+``--small`` it only tries each part on a few photos, and writes WORK_FOLDER/speed/speed.json.
 
 Within a part both sides run in turn in one loop, after one run of each to warm up. A value is the
 median; the width between the quartiles and the number of runs are beside it in the file.
@@ -57,7 +57,8 @@ def limit(results: Results, work: dict[str, float], photos: int = 0) -> float:
     """Return the milliseconds that this machine needs at least for these bytes and operations."""
     rates = results["limits"]
     size = work.get("bytes", 0.0) + photos * work.get("bytes_per_photo", 0.0)
-    return max(size / rates["copy, 2"], work.get("operations", 0.0) / rates["product, 2"]) / 1e6
+    copy, product = (max(rates[f"{name}, {n}"] for n in (1, 2)) for name in ("copy", "product"))
+    return max(size / copy, work.get("operations", 0.0) / product) / 1e6
 
 
 def cell(values: dict[str, Any] | None, scale: float = 1.0) -> str:
@@ -152,12 +153,13 @@ def million(results: Results) -> str:
               if name.startswith("build")}  # fmt: skip
     photos, build = max(builds.items())
     stored = results["growth"]["default"]["bytes_per_photo"]
-    largest = results["large"][-1]
-    seconds = largest["build_s"] * 1e6 / largest["photos"]
+    speedups = " or ".join(
+        f"{row['build_s'] * 1e6 / row['photos'] / 60:.0f} (at {row['dimensions']} dimensions)"
+        for row in results["large"]
+    )
     return (
         f"A million photos, from these parts: {1e6 / 3600 * build / photos:.1f} hours to describe "
-        f"on two cores, {stored / 1e3:.1f} GB of index, and {seconds / 60:.1f} minutes for a "
-        f"speed-up at {largest['dimensions']} dimensions."
+        f"on two cores, {stored / 1e3:.1f} GB of index, and for a speed-up {speedups} minutes."
     )
 
 
@@ -186,6 +188,7 @@ def main() -> None:
 
     small = "--small" in sys.argv
     data, work = (Path(word) for word in sys.argv[1:] if word != "--small")
+    work = work / "speed"
     place = find_place(data, work, SMALL if small else Scale())
     path = work / "speed.json" if small else RESULTS
     results = read_results(path) or {"machine": machine()}

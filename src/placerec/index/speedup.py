@@ -83,12 +83,12 @@ class Neighbours:
         that the graph does not propose. It proposes five times ``count`` rows, and at least 200.
         """
         wanted = max(FEWEST_ROWS, OVERSAMPLING * count)
-        if wanted >= self.photos:
-            return shortlist(query, database, count, preferred)
-        signs = _signs(query[np.newaxis], self.centre)[0]
-        with self._lock:
-            keys = self.graph.search(signs, wanted, threads=1).keys
-        rows = np.sort(np.asarray(keys, np.int64))
+        rows = np.arange(self.photos)
+        if wanted < self.photos:
+            signs = _signs(query[np.newaxis], self.centre)[0]
+            with self._lock:
+                keys = self.graph.search(signs, wanted, threads=1).keys
+            rows = np.sort(np.asarray(keys, np.int64))
         some = None if preferred is None else preferred[rows]
         order, similar = shortlist(query, database[rows], count, some)
         return rows[order], similar
