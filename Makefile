@@ -54,9 +54,8 @@ results: $(READY_FOR_TESTS)
 	$(BIN)/python benchmarks/shipped_trunk.py $(DATA) $(IMAGENET) build/runs
 	$(BIN)/python benchmarks/table.py $(DATA) $(IMAGENET)
 	$(BIN)/python benchmarks/choices.py $(DATA)
-	$(BIN)/python benchmarks/query_time.py $(DATA)/gsv_cambridge_train/photos
 	$(BIN)/python benchmarks/patch_sums.py $(DATA)/../golden
-	$(BIN)/python benchmarks/matching.py $(DATA)/../golden
+	$(BIN)/python benchmarks/speed.py $(DATA) build/speed
 	$(BIN)/python benchmarks/structure.py $(DATA)
 	$(BIN)/python benchmarks/confidence.py $(DATA)
 	$(BIN)/python benchmarks/loops.py $(DATA)

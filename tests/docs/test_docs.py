@@ -128,14 +128,12 @@ def test_every_exit_code_is_on_the_page():
     [
         "table",
         "choices",
-        "query_time",
         "patch_sums",
         "kmeans",
         "training",
         "training_export",
         "invariance_run",
         "methods",
-        "matching",
         "structure",
         "setup",
         "geotag",
@@ -148,6 +146,12 @@ def test_a_measured_table_on_a_page_is_its_results_file(name):
     with (ROOT / "results" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         table = module.markdown(list(csv.DictReader(file)))
     assert table in module.PAGE.read_text(encoding="utf-8")
+
+
+def test_the_tables_of_the_speed_are_those_of_their_results_file():
+    module = benchmark("speed")
+    table = module.markdown(module.read_results())
+    assert f"<!-- speed:start -->\n{table}\n<!-- speed:end -->" in read("docs/SPEED.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -102,13 +102,13 @@ def query(
     for path in filter(None, (geojson, track)):
         if places[os.path.realpath(path)] > 1:
             raise UsageError(f"{path}: one name for two results; choose another one")
-    answers: list[Answer] = []
-    undrawn: list[PlacerecError] = []
+    answers, undrawn = list[Answer](), list[PlacerecError]()
     runtime = Runtime(threads=threads, device=device)
     with PlaceRecognizer.open(
         index, model=model, runtime=runtime, false_alarm=false_alarm, **given(options)
     ) as recognizer:
         refuse_unused(recognizer.settings, options)
+        warn(*filter(None, [recognizer.slower]))
         tracker = Tracker(track, recognizer, budget_ms)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
         pairs = list(zip(paths, pictures, strict=True))

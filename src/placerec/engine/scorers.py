@@ -89,7 +89,7 @@ def displacement(pairs: Pairs, others: Others, settings: AnySettings) -> tuple[T
     reach = np.maximum(grid.reach, pairs.database.reach)
     peak, inside = _peak(step, vote, reach.tolist(), settings.box)
     filled = [min(len(grid), len(pairs.database) - blank) for blank in pairs.blank]
-    largest = others.ceiling * torch.tensor(filled, device=device)
+    largest = others.ceiling * torch.tensor(filled, device=vote.device)
     score = torch.where(largest > 0, peak / largest, 0.0)
     return score, inside & pairs.matched & (vote > 0)
 

@@ -2,13 +2,15 @@
 
 Read in this order: ``schema`` (the tables and their rows), ``codec`` (arrays to blobs),
 ``connection`` (opening), ``publish`` (building aside), ``writer``, ``reader``, ``verify``; then
-what joins photos and models to it: ``build``, ``update``, ``notices`` and ``index_model``. The file
-has a rollback journal and no write-ahead log, so an index at rest is one file that can be copied,
-moved, and read in a read-only folder. See promises P1 to P4 in docs/PROMISES.md.
+what joins photos and models to it: ``build``, ``update``, ``notices`` and ``index_model``; and the
+cache of a large index, ``speedup``. An index has a rollback journal and no write-ahead log, so at
+rest it is one file that can be copied, moved, and read in a read-only folder. See promises P1
+to P4 in docs/PROMISES.md.
 """
 
 from placerec.index.reader import Entry, IndexInfo, IndexReader
+from placerec.index.speedup import speed_up
 from placerec.index.verify import verify
 from placerec.index.writer import IndexWriter
 
-__all__ = ["Entry", "IndexInfo", "IndexReader", "IndexWriter", "verify"]
+__all__ = ["Entry", "IndexInfo", "IndexReader", "IndexWriter", "speed_up", "verify"]

@@ -79,6 +79,9 @@ KINDS = {
         "others' scores",
     ),
     "outgrown": Kind("the index has grown beyond the calibration of its confidence; refit it"),
+    "slower": Kind(
+        "the speed-up of its search was made before this change, so it is not used; make it again"
+    ),
     "too_few_for_fit": Kind("too few photos for a fit, so the model stays"),
     "given_model": Kind("a refit leaves imported and trained models as they are"),
 }

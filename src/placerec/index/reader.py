@@ -118,7 +118,7 @@ class IndexReader:
         if self.retriever:
             descriptor_bytes += connection.execute(_RETRIEVAL_BYTES).fetchone()[0]
         connection.execute("COMMIT")
-        self._storage = schema.FORMATS[version]
+        self._storage, self.digest = schema.FORMATS[version], collection.digest
         self.entries: tuple[Entry, ...] = tuple(
             Entry(
                 os.fsdecode(row.name), row.sha256, row.position, bool(row.gps_damaged),

@@ -21,6 +21,7 @@ from placerec.index.index_model import model_of_index
 from placerec.index.new_photos import write_photos
 from placerec.index.reader import Entry, IndexReader
 from placerec.index.retriever import AnyRetriever, retriever_of_index
+from placerec.index.speedup import stale_speedup
 from placerec.index.writer import IndexWriter
 from placerec.models.photo_source import PhotoSource
 from placerec.models.resolve import AUTO
@@ -247,6 +248,7 @@ def _update(
         store_photos(writer, source.describe(pending, model), positions, report, indexed)
     with IndexReader.open(index) as reader:
         calibration, photos = reader.info.calibration, len(reader.entries)
+        report.note("slower", stale_speedup(reader, index))
     grown = f"{calibration.photos} photos then, {photos} now"
     report.note("outgrown", [grown] * is_outgrown(calibration, photos))
     return report

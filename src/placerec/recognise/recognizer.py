@@ -26,6 +26,7 @@ from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import IndexReader, StoredPatches
 from placerec.index.retriever import AnyRetriever, IndexRetriever, retriever_of_index
+from placerec.index.speedup import Neighbours, open_speedup
 from placerec.index.vectors import Vectors, ranked_by
 from placerec.method.matching import Matched
 from placerec.method.ranking import best_first, rerank
@@ -60,8 +61,9 @@ class PlaceRecognizer:
     rows of photos without structure, which are never an answer. ``located`` (N,) bool says which
     photos have a position. ``false_alarm`` is the share of photos from elsewhere that are taken for
     one of the map. ``reopen`` opens the index again; it takes the recogniser that is open. If the
-    index has a ``retriever``, its ``retrieval_descriptors`` (N, R) make the shortlist. On a GPU the
-    ``engine`` compares the patches.
+    index has a ``retriever``, its ``retrieval_descriptors`` (N, R) make the shortlist.
+    ``neighbours`` are those of a speed-up that fits the index; ``slower`` says why one does not. On
+    a GPU the ``engine`` compares the patches.
     """
 
     index: IndexReader = field(repr=False)
@@ -76,6 +78,8 @@ class PlaceRecognizer:
     retriever: IndexRetriever | None = field(default=None, kw_only=True)
     retrieval_descriptors: Vectors | None = field(default=None, kw_only=True, repr=False)
     engine: Engine | None = field(default=None, kw_only=True, repr=False)
+    neighbours: Neighbours | None = field(default=None, kw_only=True, repr=False)
+    slower: str = field(default="", kw_only=True, repr=False)
 
     @classmethod
     def open(
@@ -137,11 +141,13 @@ class PlaceRecognizer:
             def again(before: PlaceRecognizer) -> PlaceRecognizer:
                 return cls._opened(before, path, given, runtime, false_alarm, changes)
 
+            neighbours, slower = open_speedup(reader, path)
             located = np.array([entry.position is not None for entry in reader.entries])
             return cls(
                 reader, inside, settings, descriptors, located, runtime.cores, false_alarm, blank,
                 reopen=again, retriever=retriever,
                 retrieval_descriptors=reader.retrieval_descriptors(), engine=engine_for(runtime),
+                neighbours=neighbours, slower=slower,
             )  # fmt: skip
 
     def read(self, path: str | Path) -> Photo:
@@ -324,7 +330,11 @@ class PlaceRecognizer:
         equal photos those with a position come first. The rows ``without`` are left out.
         """
         vector, vectors = ranked_by(query, self.global_descriptors, self.retrieval_descriptors)
-        rows, similar = vectors.shortlist(vector, count + len(without), self.located)
+        wanted = count + len(without)
+        if self.neighbours:
+            rows, similar = self.neighbours.shortlist(vector, vectors, wanted, self.located)
+        else:
+            rows, similar = vectors.shortlist(vector, wanted, self.located)
         kept = ~np.isin(rows, list(without))
         return rows[kept][:count], similar[kept][:count]
 

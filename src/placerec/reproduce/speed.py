@@ -46,8 +46,8 @@ STAGES = ("trunk_ms", "describe_ms", "match_ms", "verify_ms")
 
 LOAD_NOTE = (
     "Times are of one query with the number of candidates and threads in its row, best of 3. They "
-    "depend on the machine's load, so compare the rows of one run. results/matching.csv compares "
-    "ours and the published operations in turn in one process."
+    "depend on the machine's load, so compare the rows of one run. docs/SPEED.md compares ours "
+    "and the published operations in turn in one process."
 )
 RANSAC_NOTE = (
     "RANSAC is the same call of OpenCV in both programs; its time depends on the photos: on the "

@@ -1,0 +1,415 @@
+"""The parts of benchmarks/speed.py: what is measured, one function per part.
+
+A part gets a ``Place`` and returns what it measured as values for JSON. All runs on two threads.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from published_form import SIZES, WEIGHTS, Describer, fused, grid, nearest, scored
+from speed_place import (
+    NOISE,
+    RUNTIME,
+    THREADS,
+    Place,
+    another,
+    in_turn,
+    milliseconds,
+    timed,
+    unit,
+)  # fmt: skip
+from threadpoolctl import threadpool_limits
+
+from placerec.index import speedup
+from placerec.index.build import build_index
+from placerec.index.packing import Dtype, pack
+from placerec.index.reader import IndexReader, StoredPatches
+from placerec.index.update import add_photos
+from placerec.index.vectors import Vectors
+from placerec.method.scores import match_candidates, score_matches
+from placerec.photos.prepare import prepare
+from placerec.recognise.recognizer import PlaceRecognizer
+from placerec.records import Array, Grid, PatchSet
+from placerec.settings import CHOICES, METHODS
+from placerec.trunks import open_trunk
+from placerec.trunks.efficientnet_lite import shipped_onnx
+from placerec.trunks.vgg16 import state_shapes
+from placerec.workers import single_threaded_blas
+
+WHOLE = "a query in all"
+PRESETS = {preset: {"preset": preset} for preset in CHOICES["preset"]}  # for build_index
+
+
+def limits(place: Place) -> dict[str, Any]:
+    """The rates of this machine: GB/s of a large copy, GFLOP/s of a large float32 product."""
+    side = place.scale.matrix
+    source = np.ones(16 * side * side, np.float32)
+    target, matrix = np.empty_like(source), np.ones((side, side), np.float32)
+
+    def copy(threads: int) -> None:
+        parts = zip(np.array_split(target, threads), np.array_split(source, threads), strict=True)
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda part: np.copyto(*part), parts))
+
+    def product(threads: int) -> None:
+        with threadpool_limits(threads, "blas"):
+            matrix @ matrix
+
+    runs = {
+        f"{name}, {threads}": milliseconds(lambda w=work, t=threads: w(t))
+        for threads in (1, THREADS)
+        for name, work in (("copy", copy), ("product", product))
+    }
+    work = {"copy": 2 * source.nbytes / 1e6, "product": 2 * side**3 / 1e6}
+    found = in_turn(runs, place.scale.few)
+    return {name: round(work[name.split(",")[0]] / one["ms"]["median"], 2)
+            for name, one in found.items()}  # fmt: skip
+
+
+def queries(place: Place) -> dict[str, Any]:
+    """The stages of a default query in an index of each size, in turn."""
+    found, paths = {}, place.queries
+    for number, photos in enumerate(place.scale.sizes):
+        with PlaceRecognizer.open(place.index(number), runtime=RUNTIME) as asked:
+            ours = {"ours": lambda n, a=asked: ask(a, paths[n % len(paths)])}
+            found[str(photos)] = in_turn(ours, len(paths))["ours"]
+    return found
+
+
+def ask(asked: PlaceRecognizer, path: Path) -> dict[str, float]:
+    """One query stage by stage, and once more whole; in milliseconds."""
+    model, settings, spent = asked.model, asked.settings, dict[str, float]()
+    with single_threaded_blas():
+        with timed(spent, "decode"):
+            image = prepare(model.read(path).pixels, model.trunk.preprocessing(settings.image_size))
+        with timed(spent, "trunk"):
+            features = model.trunk(image).transpose(1, 2, 0).copy()
+        with timed(spent, "descriptors"):
+            query = model.describe_map(features, stride=1)
+        with timed(spent, "search"):
+            rows, _ = asked.shortlist(query, settings.candidates)
+        with timed(spent, "read candidates"):
+            stored = list(asked.index.read_patches(rows.tolist()))
+        with timed(spent, "match"):
+            matched = match_candidates(query.patches, stored, THREADS, StoredPatches.decode)
+        with timed(spent, "vote"):
+            score_matches(matched, settings, THREADS, asked.cosines(query, rows))
+    with timed(spent, WHOLE):
+        asked.query(path)
+    return spent
+
+
+def against_published(place: Place) -> dict[str, Any]:
+    """A whole default query from a JPEG file, and the published form of the same work, in turn."""
+    photo, photos = place.queries[0], place.scale.sizes[1]
+    torch.set_num_threads(THREADS)
+    published = PublishedQuery(place.work / "published", photo, photos, place.scale.published)
+    with PlaceRecognizer.open(place.index(1), runtime=RUNTIME) as asked:
+        sides = {"ours": lambda _: ask(asked, photo), "published": lambda _: published.ask(photo)}
+        found = in_turn(sides, place.scale.few)
+    return {"photos": photos, "published_candidates": place.scale.published, **found}
+
+
+class PublishedQuery:
+    """The published form at 512 dimensions, three sizes and RANSAC, with its files."""
+
+    def __init__(self, folder: Path, photo: Path, photos: int, candidates: int) -> None:
+        rng = np.random.default_rng(0)
+        self.describer, self.folder = Describer(512, THREADS), folder
+        self.database = torch.from_numpy(unit(rng.standard_normal((photos, 512), np.float32)))
+        self.candidates = candidates
+        folder.mkdir(exist_ok=True)
+        with torch.inference_mode():
+            decoded = self.describer.trunk(self.describer.decode(photo))
+            _, query = self.describer.describe(decoded)
+        for number in range(candidates):
+            for size, one in zip(SIZES, query, strict=True):
+                drawn = another(one.numpy(), grid(size), rng, right=number < candidates // 10)
+                np.save(folder / f"{number}_{size}.npy", drawn)
+
+    def ask(self, photo: Path) -> dict[str, float]:
+        """Return the milliseconds of each stage of a query."""
+        spent: dict[str, float] = {}
+        with timed(spent, WHOLE), torch.inference_mode():
+            with timed(spent, "decode"):
+                image = self.describer.decode(photo)
+            with timed(spent, "trunk"):
+                features = self.describer.trunk(image)
+            with timed(spent, "descriptors"):
+                whole, query = self.describer.describe(features)
+            with timed(spent, "search"):
+                nearest(whole, self.database, self.candidates)
+            with timed(spent, "read candidates"):
+                stored = [
+                    [torch.from_numpy(np.load(self.folder / f"{n}_{size}.npy")) for size in SIZES]
+                    for n in range(self.candidates)
+                ]
+            with timed(spent, "match and score"):
+                fused(scored(query, stored, SIZES, "ransac"), WEIGHTS)
+        return spent
+
+
+PAPER = ((128, (5,), "spatial", 100), (512, (5,), "spatial", 100),
+         (512, SIZES, "ransac", 100), (4096, SIZES, "ransac", 20))  # fmt: skip
+
+
+def presets(place: Place) -> list[dict[str, Any]]:
+    """Matching and scoring of 100 candidates, and the trunk, beside the published form."""
+    torch.set_num_threads(THREADS)
+    found = [trunk_in_turn(place)]
+    for dimensions, sizes, scorer, most in PAPER:
+        count = min(most, place.scale.published)
+        rng = np.random.default_rng(dimensions)
+        draw = {size: rng.standard_normal((np.prod(grid(size)), dimensions), np.float32)
+                for size in sizes}  # fmt: skip
+        query = {size: unit(rows) for size, rows in draw.items()}
+        stored = [
+            {s: another(query[s], grid(s), rng, right=n < count // 10) for s in sizes}
+            for n in range(count)
+        ]
+        row = preset_in_turn(query, stored, scorer, place.scale.few)
+        work = f"{dimensions}-d, sizes {', '.join(map(str, sizes))}, {scorer}"
+        patches = [np.prod(grid(size)) for size in sizes]
+        found.append({
+            "work": f"match and score 100 candidates: {work}", "scaled": 100 / count, **row,
+            "bytes": 400 * dimensions * int(sum(patches)),
+            "operations": 200 * dimensions * int(sum(p * p for p in patches)),
+        })  # fmt: skip
+    return found
+
+
+def preset_in_turn(
+    query: dict[int, Array], stored: list[dict[int, Array]], scorer: str, repeats: int
+) -> dict[str, Any]:
+    """Time ours and the published form on these patches, and compare their scores."""
+    sizes = tuple(query)
+    named = METHODS["paper-performance"]
+    weights = named.scale_weights if len(sizes) == 3 else None
+    squares = tuple((size, size) for size in sizes)
+    settings = named.replace(patch_sizes=squares, scale_weights=weights, scorer=scorer)
+
+    def sets(patches: dict[int, Array]) -> tuple[PatchSet, ...]:
+        return tuple(PatchSet(Grid((s, s), *grid(s), 1), rows) for s, rows in patches.items())
+
+    ours_query, ours_stored = sets(query), [sets(one) for one in stored]
+    tensors = [torch.from_numpy(rows) for rows in query.values()]
+    stored_tensors = [[torch.from_numpy(rows) for rows in one.values()] for one in stored]
+
+    def ours() -> Array:
+        with single_threaded_blas():
+            matched = match_candidates(ours_query, ours_stored, THREADS)
+            _, matches = score_matches(matched, settings, THREADS)
+        return np.array([[match.score for match in one] for one in matches])
+
+    def published() -> Array:
+        with torch.inference_mode():
+            scores = scored(tensors, stored_tensors, sizes, scorer)
+            fused(scores, weights or (1.0,))
+        return scores
+
+    difference = np.abs(ours() - published()) / max(1.0, float(np.abs(published()).max()))
+    sides = {"ours": milliseconds(ours), "published": milliseconds(published)}
+    found = {side: stages["ms"] for side, stages in in_turn(sides, repeats).items()}
+    return {**found, "largest_difference": float(difference.max()),
+            "equal_scores": float((difference < 1e-6).mean())}  # fmt: skip
+
+
+def trunk_in_turn(place: Place) -> dict[str, Any]:
+    trunk = open_trunk("vgg16", RUNTIME)
+    module = Describer(1, THREADS).module
+    image = np.zeros((1, 3, 480, 640), np.float32)
+
+    def published() -> None:
+        with torch.inference_mode():
+            module(torch.from_numpy(image))
+
+    sides = {"ours": milliseconds(lambda: trunk(image)), "published": milliseconds(published)}
+    found = {side: stages["ms"] for side, stages in in_turn(sides, place.scale.few).items()}
+    return {"work": "VGG16, one photo", "scaled": 1, **found, "bytes": 0,
+            "operations": vgg16_operations()}  # fmt: skip
+
+
+def vgg16_operations() -> int:
+    """Return the multiplications and additions of VGG16 up to conv5_3 at 480 x 640."""
+    weights = [shape for name, shape in state_shapes().items() if name.endswith("weight")]
+    pools = (0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4)  # before each layer
+    return sum(
+        2 * int(np.prod(shape)) * 480 * 640 // 4**pool
+        for shape, pool in zip(weights, pools, strict=True)
+    )
+
+
+def default_work(place: Place) -> dict[str, dict[str, float]]:
+    """The bytes and operations that each stage of a default query cannot do without."""
+    with IndexReader.open(place.index(0)) as reader:
+        vector, (stored,) = reader.global_descriptors().stored[0], reader.patches(0)
+        per_photo = reader.info.bytes_per_photo
+    count, cells = METHODS["default"].candidates, 29 * 39
+    depth, patches = stored.descriptors.shape[1], len(stored.descriptors)
+    network = onnx.load_from_string(shipped_onnx())
+    sides = network.graph.input[0].type.tensor_type.shape.dim
+    sides[2].dim_value, sides[3].dim_value = 480, 640
+    shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+              for value in onnx.shape_inference.infer_shapes(network).graph.value_info}  # fmt: skip
+    kernels = {tensor.name: list(tensor.dims) for tensor in network.graph.initializer}
+    trunk = sum(2 * np.prod(shapes[node.output[0]]) * np.prod(kernels[node.input[1]][1:])
+                for node in network.graph.node
+                if node.op_type == "Conv" and node.output[0] in shapes)  # fmt: skip
+    (*_, last) = (node for node in network.graph.node if node.op_type == "Conv")
+    # Two projections to 64 values per cell, then 64 clusters, and the sums of three bands.
+    describe = 2 * 1200 * 64 * (2 * kernels[last.input[1]][0] + 64 + 3 * 64)
+    return {
+        "trunk": {"operations": float(trunk)},
+        "descriptors": {"operations": float(describe)},
+        "search": {"bytes_per_photo": float(vector.nbytes)},
+        "read candidates": {"bytes": count * (per_photo - vector.nbytes)},
+        "match": {"operations": 2.0 * cells * patches * depth * count},
+        "vote": {"bytes": 3.0 * 8 * cells * count},
+    }
+
+
+def candidates(place: Place) -> dict[str, Any]:
+    """A query with several numbers of candidates, in turn."""
+    paths = place.queries
+    opened = {
+        str(count): PlaceRecognizer.open(place.index(1), runtime=RUNTIME, candidates=count)
+        for count in place.scale.candidates
+    }
+    sides = {
+        count: (lambda n, a=asked: milliseconds(lambda: a.query(paths[n % len(paths)]))(0))
+        for count, asked in opened.items()
+    }
+    found = in_turn(sides, 2 * place.scale.few)
+    for asked in opened.values():
+        asked.close()
+    return {count: stages["ms"] for count, stages in found.items()}
+
+
+def memory(place: Place) -> dict[str, Any]:
+    """The largest memory of a build and of a query, each in a process of its own."""
+    found = {}
+    for photos in place.scale.builds:
+        index = place.work / "built.placerec"
+        found[f"build, {photos} photos"] = child("build", index, place.folder(photos))
+        index.unlink()
+    for number, photos in enumerate(place.scale.sizes):
+        photo = place.queries[0]
+        found[f"query, {photos} photos"] = child("query", place.index(number), photo)
+    return found
+
+
+def child(work: str, *paths: Path) -> dict[str, float]:
+    words = [
+        sys.executable,
+        str(Path(__file__).with_name("speed_child.py")),
+        work,
+        *map(str, paths),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    answer: dict[str, float] = json.loads(done.stdout)
+    return answer
+
+
+def growth(place: Place) -> dict[str, Any]:
+    """The bytes by which an index grows per photo, for each way to store it."""
+    first, last = place.scale.growth
+    found = {}
+    for name, how in PRESETS.items():
+        index = place.work / "growing.placerec"
+        build_index(index, place.folder(first), runtime=RUNTIME, replace=True, **how)
+        before = index.stat().st_size
+        add_photos(index, place.folder(last - first, first), runtime=RUNTIME)
+        with IndexReader.open(index) as reader:
+            descriptors = reader.info.bytes_per_photo
+        grown = (index.stat().st_size - before) / (last - first)
+        found[name] = {"bytes_per_photo": round(grown), "of_descriptors": round(descriptors)}
+        index.unlink()
+    return found
+
+
+def large(place: Place) -> list[dict[str, Any]]:
+    """The search by a speed-up beside the exact one: recall and time, on drawn descriptors."""
+    with IndexReader.open(place.index(0)) as reader:
+        real = reader.global_descriptors()
+    return [large_map(place, real, photos, dims) for photos, dims in place.scale.large]
+
+
+def large_map(place: Place, real: Vectors, photos: int, dimensions: int) -> dict[str, Any]:
+    """Measure a map of descriptors between two real ones, with noise, at some dimensions.
+
+    They are stored as the default stores them. The exact search is that of all cosines; the search
+    without a speed-up goes by equal signs first.
+    """
+    rng, base = np.random.default_rng(photos), real[:]
+    if dimensions:
+        base = unit(base @ rng.standard_normal((real.columns, dimensions), np.float32))
+
+    def drawn(count: int) -> Array:
+        one, other = rng.integers(len(base), size=(2, count))
+        share = rng.random((count, 1), np.float32)
+        noise = rng.standard_normal((count, base.shape[1]), np.float32)
+        mixed = base[one] * share + base[other] * (1 - share)
+        return unit(mixed + (NOISE / base.shape[1] ** 0.5) * noise)
+
+    asked, columns = drawn(20 * place.scale.few), base.shape[1]
+    items, kind = Dtype.ONE_BIT.items(columns), Dtype.ONE_BIT
+    room = np.empty((photos, items), np.uint8), np.empty(photos, np.float32)
+    vectors = Vectors(*room, columns, kind)
+    best: list[Array] = []
+    for first in range(0, photos, 1000):
+        rows = drawn(min(1000, photos - first))
+        part = slice(first, first + len(rows))
+        vectors.stored[part], vectors.scales[part] = pack(rows, kind, "drawn")
+        best.append(vectors[part] @ asked.T)
+    similar = np.concatenate(best)
+    exact = np.argpartition(-similar, 99, axis=0)[:100]
+    order = np.argsort(-np.take_along_axis(similar, exact, axis=0), axis=0)
+    exact = np.take_along_axis(exact, order, axis=0)
+    path, mark = place.work / "drawn", bytes(16)
+    spent: dict[str, float] = {}
+    with timed(spent, "build"):
+        cache = speedup.write_neighbours(path, vectors, mark)
+    near, _ = speedup.open_neighbours(path, mark)
+    searches = {
+        "speedup": lambda query, count: near.shortlist(query, vectors, count),
+        "signs": vectors.shortlist,
+    }
+    found: dict[str, float] = {}
+    for count in (20, 100):
+        for side, search in searches.items():
+            shares = [
+                np.isin(exact[:count, n], search(query, count)[0]).mean()
+                for n, query in enumerate(asked)
+            ]
+            found[f"recall_{count}_{side}"] = float(np.mean(shares))
+    some = asked[:10]
+
+    def each_of(search: Callable[[Array, int], object]) -> Callable[[int], dict[str, float]]:
+        run = milliseconds(lambda: [search(query, 20) for query in some])
+        return lambda number: {"ms": run(number)["ms"] / len(some)}
+
+    sides = {side: each_of(search) for side, search in searches.items()}
+    found_ms = {side: stages["ms"] for side, stages in in_turn(sides, place.scale.few).items()}
+    size = cache.stat().st_size
+    cache.unlink()
+    return {
+        "photos": photos, "dimensions": columns, "build_s": round(spent["build"] / 1e3, 2),
+        "cache_bytes_per_photo": round(size / photos), **found, **found_ms,
+    }  # fmt: skip
+
+
+PARTS: dict[str, Callable[[Place], Any]] = {
+    "limits": limits, "work": default_work, "queries": queries, "published": against_published,
+    "presets": presets, "candidates": candidates, "memory": memory, "growth": growth,
+    "large": large,
+}  # fmt: skip

@@ -1,0 +1,279 @@
+"""A cache beside a large index, which finds the candidates of a query without a full search.
+
+``INDEX.speedup`` has the signs of each photo's descriptor, one bit per value, in a graph of
+neighbours (HNSW, by usearch). The graph proposes rows, and the index's own descriptors decide which
+are the most similar. So a similarity is always exact, and only a photo that the graph does not
+propose can be missed (docs/SPEED.md has how often).
+
+The cache can be deleted at any time, and nothing of it is believed without a check. It states the
+``mark`` of the index that it was made from; after any change of the photos, the model or the format
+it no longer fits. A checksum with a secret of this user (a file in the cache folder) covers all of
+it: usearch reads a graph without checks of its own, so a damaged graph, or one that a stranger has
+sent with an index, must not reach it. A cache that fails a check is not used.
+
+File: magic | checksum | photos, columns, mark | mean descriptor (D,) float32 | graph of usearch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import mmap
+import secrets
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from placerec.errors import NoRoom, UsageError, import_extra, import_package
+from placerec.files import atomic_write, cache_folder, path_of, writing
+from placerec.index import schema
+from placerec.index.reader import IndexReader
+from placerec.index.vectors import Vectors
+from placerec.method.ranking import shortlist
+from placerec.records import Array
+from placerec.runtime import DEFAULT_RUNTIME, Progress, Runtime, no_progress, require_runtime
+
+EXTRA = "large"
+OVERSAMPLING, FEWEST_ROWS = 5, 200  # rows that are compared exactly: per photo asked for; at least
+CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 256  # of the graph
+BLOCK_BYTES = 1 << 26  # of descriptors as float32 that are in work at a time
+READ_BYTES = 1 << 20
+MAGIC = b"plrnear\x01"
+KEY_BYTES = CHECKSUM_BYTES = 32
+
+
+class Header(NamedTuple):
+    """What a cache states after its magic bytes and its checksum."""
+
+    photos: int
+    columns: int
+    mark: bytes
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Return the header of these bytes."""
+        return cls(*HEADER.unpack(data))
+
+
+HEADER = struct.Struct(f"<QI{schema.SEAL_BYTES}s")
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The graph of an index's photos: it answers as ``method.ranking.shortlist`` does.
+
+    ``centre`` (D,) float32 is the mean descriptor. Threads may share it.
+    """
+
+    photos: int
+    centre: Array = field(repr=False)
+    graph: Any = field(repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def shortlist(
+        self, query: Array, database: Vectors, count: int, preferred: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the ``count`` rows of ``database`` (N, D) most similar to ``query`` (D,).
+
+        Rows, their cosines and their order are those of ``method.ranking.shortlist``, but for rows
+        that the graph does not propose. It proposes five times ``count`` rows, and at least 200.
+        """
+        wanted = max(FEWEST_ROWS, OVERSAMPLING * count)
+        rows = np.arange(self.photos)
+        if wanted < self.photos:
+            signs = _signs(query[np.newaxis], self.centre)[0]
+            with self._lock:
+                keys = self.graph.search(signs, wanted, threads=1).keys
+            rows = np.sort(np.asarray(keys, np.int64))
+        some = None if preferred is None else preferred[rows]
+        order, similar = shortlist(query, database[rows], count, some)
+        return rows[order], similar
+
+
+def speed_up(index: str | Path, *, runtime: Runtime = DEFAULT_RUNTIME) -> Path:
+    """Make the cache of an index, in place of an earlier one, and return its path.
+
+    It holds for the photos that the index has now; after a change of the index make it again.
+    Raises ``MissingExtra`` without usearch, ``NoRoom`` if the cache or its secret cannot be
+    written, and what opening an index raises.
+    """
+    path = path_of(index)
+    require_runtime(runtime)
+    with IndexReader.open(path) as reader:
+        vectors = reader.retrieval_descriptors()
+        if vectors is None:
+            vectors = reader.global_descriptors()
+        return write_neighbours(path, vectors, mark_of(reader), runtime.progress)
+
+
+def open_speedup(reader: IndexReader, path: Path) -> tuple[Neighbours | None, str]:
+    """Return the neighbours of the photos of the index at ``path``, as ``open_neighbours``."""
+    return open_neighbours(path, mark_of(reader))
+
+
+def stale_speedup(reader: IndexReader, path: Path) -> list[str]:
+    """Return the name of the cache of the index at ``path`` if it was made before a change."""
+    cache = cache_of(path)
+    try:
+        with cache.open("rb") as file:
+            start = file.read(len(MAGIC) + CHECKSUM_BYTES + HEADER.size)
+    except OSError:
+        return []
+    fits = not start.startswith(MAGIC) or start.endswith(mark_of(reader))
+    return [] if fits else [cache.name]
+
+
+def mark_of(reader: IndexReader) -> bytes:
+    """Return 16 bytes that change with the photos, the model, the format or the retriever."""
+    info = reader.info
+    about = (info.fingerprint, info.settings, info.format, info.retriever_fingerprint)
+    return schema.seal(*about, reader.digest)
+
+
+def cache_of(path: Path) -> Path:
+    """Return where the cache of an index is: beside the file, not beside a link."""
+    real = path.resolve()
+    return real.with_name(real.name + ".speedup")
+
+
+def write_neighbours(
+    path: Path, vectors: Vectors, mark: bytes, progress: Progress = no_progress
+) -> Path:
+    """Write the cache of the index at ``path`` from its descriptors, and return its path.
+
+    ``mark`` is that of the index. One thread adds the photos, so equal photos make an equal cache.
+    """
+    usearch = _usearch()
+    key, cache = _secret(create=True), cache_of(path)
+    if cache.exists() and not _is_cache(cache):
+        raise UsageError(f"{cache}: not a cache of placerec, so it is not replaced; move it away")
+    photos, columns = len(vectors), vectors.columns
+    total = np.zeros(columns)
+    for _, block in _blocks(vectors):
+        total += block.sum(axis=0, dtype=np.float64)
+    centre = (total / photos).astype("<f4")
+    graph = _empty_graph(usearch, columns)
+    for rows, block in _blocks(vectors):
+        graph.add(rows, _signs(block, centre), threads=1)
+        progress("neighbours", int(rows[-1]) + 1, photos)
+    parts = [HEADER.pack(*Header(photos, columns, mark)), centre.tobytes(), graph.save()]
+    checksum = hashlib.blake2b(key=key, digest_size=CHECKSUM_BYTES)
+    for part in parts:
+        checksum.update(part)
+    with atomic_write(cache) as partial, partial.open("wb") as file:
+        file.writelines([MAGIC, checksum.digest(), *parts])
+    return cache
+
+
+def open_neighbours(path: Path, mark: bytes) -> tuple[Neighbours | None, str]:
+    """Return the neighbours in the cache of the index at ``path``, if they are those of ``mark``.
+
+    Else ``None``, with the reason if there is a cache; then only an exact search is right.
+    """
+    cache = cache_of(path)
+    try:
+        return _opened(cache, mark), ""
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, f"{cache}: cannot be read ({error.strerror or error})"
+    except NoRoom as error:  # of the secret
+        return None, str(error)
+    except UsageError as error:  # why it does not fit, or usearch is missing
+        return None, f"{cache}: not used: {error}"
+
+
+def _opened(cache: Path, mark: bytes) -> Neighbours:
+    """Return the neighbours in a cache; raise ``UsageError`` with the reason if it is not right."""
+    with cache.open("rb") as file:
+        magic, checksum = file.read(len(MAGIC)), file.read(CHECKSUM_BYTES)
+        data = file.read(HEADER.size)
+        if magic != MAGIC or len(data) < HEADER.size:
+            raise UsageError("not a cache of placerec")
+        header = Header.read(data)
+        if header.mark != mark:
+            raise UsageError("it was made before the index was changed")
+        if not hmac.compare_digest(checksum, _checksum(file, data)):
+            raise UsageError("it is damaged, or another user or machine has made it")
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    usearch = _usearch()
+    start = len(MAGIC) + CHECKSUM_BYTES + HEADER.size
+    centre = np.frombuffer(content, "<f4", header.columns, start)
+    graph = _empty_graph(usearch, header.columns)
+    try:
+        graph.view(content[start + centre.nbytes :])
+    except (RuntimeError, ValueError) as error:
+        raise UsageError("another version of usearch has made it") from error
+    graph.expansion_search = EXPANSION_SEARCH
+    return Neighbours(header.photos, centre, graph)
+
+
+def _checksum(file: Any, data: bytes) -> bytes:
+    """Return the checksum of ``data`` and of the rest of a file; nothing without the secret."""
+    key = _secret(create=False)
+    if not key:
+        return b""
+    checksum = hashlib.blake2b(data, key=key, digest_size=CHECKSUM_BYTES)
+    while part := file.read(READ_BYTES):
+        checksum.update(part)
+    return checksum.digest()
+
+
+def _secret(*, create: bool) -> bytes:
+    """Return the secret of this user's caches; without one make it, or return nothing."""
+    path = cache_folder() / "speedup.key"
+    with writing(path):
+        key = path.read_bytes() if path.exists() else b""
+    if len(key) == KEY_BYTES or not create:
+        return key if len(key) == KEY_BYTES else b""
+    with atomic_write(path, durable=False) as partial:
+        partial.touch(mode=0o600)
+        partial.write_bytes(secrets.token_bytes(KEY_BYTES))
+    return path.read_bytes()
+
+
+def _is_cache(path: Path) -> bool:
+    """Whether a file begins as a cache does, or ends before that shows."""
+    try:
+        with path.open("rb") as file:
+            return MAGIC.startswith(file.read(len(MAGIC)))
+    except OSError:  # a folder, or a file that cannot be read
+        return False
+
+
+def _usearch() -> Any:
+    """Return usearch's module.
+
+    ONNX Runtime must be loaded before it: usearch has a C++ library of its own inside, and with
+    that one ONNX Runtime ends the process while it is loaded.
+    """
+    import_package("onnxruntime")
+    return import_extra("usearch.index", "a speed-up of the search", EXTRA)
+
+
+def _empty_graph(usearch: Any, columns: int) -> Any:
+    bits = -(-columns // 8) * 8
+    return usearch.Index(
+        ndim=bits, metric="hamming", dtype="b1", connectivity=CONNECTIVITY,
+        expansion_add=EXPANSION_ADD, expansion_search=EXPANSION_SEARCH, enable_key_lookups=False,
+    )  # fmt: skip
+
+
+def _blocks(vectors: Vectors) -> Iterator[tuple[Array, Array]]:
+    """Yield row numbers (n,) uint64, and these vectors (n, D) as float32."""
+    photos = len(vectors)
+    at_once = max(1, BLOCK_BYTES // (4 * vectors.columns))
+    for first in range(0, photos, at_once):
+        rows = np.arange(first, min(first + at_once, photos), dtype=np.uint64)
+        yield rows, vectors[first : first + at_once]
+
+
+def _signs(vectors: Array, centre: Array) -> Array:
+    """Return one bit per value of the vectors (n, D): whether it is above the mean."""
+    signs: Array = np.packbits(vectors > centre, axis=1)
+    return signs
