@@ -135,7 +135,8 @@ def _memory_and_size(results: Results) -> Iterable[str]:
 
 def _large(results: Results) -> Iterable[str]:
     head = ("photos", "dimensions", "by signs, ms", "recall of the first 20", "of 100",
-            "speed-up, ms", "recall of the first 20", "of 100", "s to make", "bytes per photo")  # fmt: skip
+            "speed-up, ms", "recall of the first 20", "of 100", "s to make",
+            "bytes per photo")  # fmt: skip
     rows = [
         [f"{row['photos']:,}", str(row["dimensions"]),
          *(text for side in ("signs", "speedup") for text in (

@@ -102,11 +102,12 @@ def query(
     for path in filter(None, (geojson, track)):
         if places[os.path.realpath(path)] > 1:
             raise UsageError(f"{path}: one name for two results; choose another one")
-    answers, undrawn = list[Answer](), list[PlacerecError]()
-    runtime = Runtime(threads=threads, device=device)
+    answers: list[Answer] = []
+    undrawn: list[PlacerecError] = []
     with PlaceRecognizer.open(
-        index, model=model, runtime=runtime, false_alarm=false_alarm, **given(options)
-    ) as recognizer:
+        index, model=model, runtime=Runtime(threads=threads, device=device),
+        false_alarm=false_alarm, **given(options),
+    ) as recognizer:  # fmt: skip
         refuse_unused(recognizer.settings, options)
         warn(*filter(None, [recognizer.slower]))
         tracker = Tracker(track, recognizer, budget_ms)

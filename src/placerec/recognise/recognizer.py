@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from placerec.engine import engine_for
-from placerec.errors import FixedByIndex, NotFound, PhotoError, UsageError
+from placerec.errors import NotFound, PhotoError
 from placerec.files import path_of
 from placerec.index.calibrate import FEWEST_PHOTOS, Places, no_confidence, too_few
 from placerec.index.connection import on_error
@@ -36,9 +36,10 @@ from placerec.models.model import Model, on_device
 from placerec.models.resolve import AUTO
 from placerec.photos.pixels import AnyPhoto, photo_of
 from placerec.photos.structure import has_structure
+from placerec.recognise.opening import model_facts, query_settings, require_share
 from placerec.records import Answer, Array, Features, Match, PatchSet, Photo, Place, Where
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
-from placerec.settings import AnySettings, as_written, require, require_number, require_whole
+from placerec.settings import AnySettings, require, require_number, require_whole
 from placerec.trunks import Trunk
 from placerec.workers import map_in_order, single_threaded_blas
 
@@ -124,7 +125,7 @@ class PlaceRecognizer:
         """
         reader = IndexReader.open(path)
         with on_error(reader.close):
-            if before and _model_facts(before.index) == _model_facts(reader):
+            if before and model_facts(before.index) == model_facts(reader):
                 inside = before.model
             else:
                 inside = on_device(model_of_index(reader, path, given[0], runtime), runtime)
@@ -132,8 +133,8 @@ class PlaceRecognizer:
                 retriever = before.retriever
             else:
                 retriever = retriever_of_index(reader, path, given[1], runtime)
-            settings = _query_settings(inside.settings, changes)
-            _require_share(false_alarm, len(reader.info.calibration.foreign))
+            settings = query_settings(inside.settings, changes)
+            require_share(false_alarm, len(reader.info.calibration.foreign))
             descriptors = reader.global_descriptors()
             stated = np.array([entry.blank for entry in reader.entries])
             blank = frozenset(np.flatnonzero(stated | descriptors.blank()).tolist())
@@ -397,27 +398,3 @@ class PlaceRecognizer:
     def close(self) -> None:
         """Close the index."""
         self.index.close()
-
-
-def _model_facts(index: IndexReader) -> tuple[str, str, str]:
-    """Return what identifies the model of an index, with its name and settings."""
-    return index.info.fingerprint, index.info.model, index.info.settings
-
-
-def _require_share(false_alarm: float, photos: int) -> None:
-    """Refuse a share that this number of photos from elsewhere cannot promise."""
-    least = 1 / (photos + 1)
-    if photos and false_alarm < least:
-        raise UsageError(
-            f"false_alarm {false_alarm:g}: {photos} photos from elsewhere cannot promise so small "
-            f"a share; give {least:.3f} or more"
-        )
-
-
-def _query_settings(fixed: AnySettings, changes: dict[str, Any]) -> AnySettings:
-    """Return the settings of an index with ``changes``; refuse those that the index fixes."""
-    settings = fixed.replace(**changes)
-    for name, value in fixed.group("global", "patches").items():
-        if getattr(settings, name) != value:
-            raise FixedByIndex(name, as_written(value), as_written(getattr(settings, name)))
-    return settings
