@@ -40,7 +40,7 @@ from placerec.runtime import DEFAULT_RUNTIME, Progress, Runtime, no_progress, re
 
 EXTRA = "large"
 OVERSAMPLING, FEWEST_ROWS = 5, 200  # rows that are compared exactly: per photo asked for; at least
-CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 256  # of the graph
+CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 64, 256  # of the graph
 BLOCK_BYTES = 1 << 26  # of descriptors as float32 that are in work at a time
 READ_BYTES = 1 << 20
 MAGIC = b"plrnear\x01"
