@@ -127,11 +127,9 @@ def query(
             raise skipped[0]
         tracker.save(quiet=as_json)
     if geojson:
-        _write_geojson(geojson, answers)
+        _write_geojson(geojson, answers, quiet=as_json)
     if as_json:
         print_json([answer_as_json(answer) for answer in answers])
-    elif geojson:
-        say(f"geojson: {geojson}")
     return list_skipped(skipped) or max((error.exit_code for error in undrawn), default=0)
 
 
@@ -308,10 +306,13 @@ def draw_best(recognizer: PlaceRecognizer, photo: Photo, answer: Answer, picture
     draw_match(photo.pixels, recognizer.read(path).pixels, answer.best, picture)
 
 
-def _write_geojson(path: Path, answers: list[Answer]) -> None:
+def _write_geojson(path: Path, answers: list[Answer], *, quiet: bool) -> None:
+    """Write the places of all answers, and say so unless ``quiet``."""
     from placerec.recognise.forms import answer_as_features
 
     features = [feature for answer in answers for feature in answer_as_features(answer)]
     if not features:
         warn(f"{path}: it has no place, because no answer has a position")
     write_geojson(path, features)
+    if not quiet:
+        say(f"geojson: {path}")
