@@ -161,11 +161,11 @@ def refit(index: Path, **options: Any) -> int:
 @json_option
 @click.option("--photos", is_flag=True, help="List the photos, one path per line.")
 def info(index: Path, as_json: bool, photos: bool) -> None:
-    """Show what INDEX contains. In Python: placerec.index.IndexReader.open(INDEX).info."""
+    """Show what INDEX contains. In Python: placerec.index.open_index(INDEX).info."""
     from placerec.index.index_model import stated_of_index
-    from placerec.index.reader import IndexReader
+    from placerec.index.store import open_index
 
-    with IndexReader.open(index) as reader:
+    with open_index(index) as reader:
         info, entries = reader.info, reader.entries
         stated = {} if photos else stated_of_index(reader, index)
     if photos and as_json:
@@ -183,7 +183,7 @@ def info(index: Path, as_json: bool, photos: bool) -> None:
 def verify(index: Path) -> None:
     """Check every byte of INDEX that can be checked. In Python: placerec.verify."""
     from placerec.index.publish import leftovers
-    from placerec.index.verify import verify as verify_index
+    from placerec.index.store import verify as verify_index
 
     findings = verify_index(index)
     say(*findings)

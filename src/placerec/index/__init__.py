@@ -8,7 +8,7 @@ moved, and read in a read-only folder. See promises P1 to P4 in docs/PROMISES.md
 """
 
 from placerec.index.reader import Entry, IndexInfo, IndexReader
-from placerec.index.verify import verify
+from placerec.index.store import open_index, verify
 from placerec.index.writer import IndexWriter
 
-__all__ = ["Entry", "IndexInfo", "IndexReader", "IndexWriter", "verify"]
+__all__ = ["Entry", "IndexInfo", "IndexReader", "IndexWriter", "open_index", "verify"]

@@ -18,14 +18,14 @@ from placerec.files import is_folder, path_of, paths_of
 from placerec.index.calibrate import calibrate_index
 from placerec.index.index_model import model_of_index
 from placerec.index.notices import Notice, copies, left_out
-from placerec.index.reader import Entry, IndexReader
+from placerec.index.reader import Entry
 from placerec.index.retriever import (
     AnyRetriever,
     IndexRetriever,
     open_retriever,
     retriever_of_index,
 )
-from placerec.index.writer import IndexWriter
+from placerec.index.store import Writer, open_index, store_of
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
 from placerec.models.model_file import model_bytes, parse_settings
@@ -111,7 +111,7 @@ def build_index(
     if not content.photos:
         ignored = "; ".join(["no photo in this folder", *left_out(content.left_out)])
         raise NotFound(folder, ignored, "give a folder with .jpg or .png files")
-    if index.exists() and not replace:
+    if store_of(index).exists(index) and not replace:
         raise UsageError(f"{index}: already exists; add photos to it, or replace it")
     settings = settings_or_own(settings, model)
     resolved = resolve(model, settings, runtime.one_thread)
@@ -141,7 +141,7 @@ def refit_index(
     """
     index = path_of(index)
     require_runtime(runtime)
-    with IndexReader.open(index) as reader:
+    with open_index(index) as reader:
         info, entries = reader.info, reader.entries
         if not is_folder(info.root):
             raise FolderGone(info.root)
@@ -183,7 +183,7 @@ def positions_of(
 
 
 def store_photos(
-    writer: IndexWriter,
+    writer: Writer,
     photos: Iterable[Described | PhotoError],
     positions: Positions,
     report: Report,
@@ -265,7 +265,7 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
         fitted = fitted.with_settings(settings)
         report = Report(model=fitted.name)
         report.note("too_few_for_fit", [fitted.name] * bool(too_few and inside))
-        with IndexWriter.create(
+        with store_of(plan.index).create(
             plan.index, root=root.resolve(), model=fitted.name, fingerprint=fitted.fingerprint,
             settings=settings.to_json(), weights=model_bytes(fitted),
             exact=settings.form == "published",

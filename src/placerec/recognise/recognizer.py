@@ -21,8 +21,9 @@ from placerec.files import path_of
 from placerec.index.calibrate import FEWEST_PHOTOS, Places, no_confidence, too_few
 from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
-from placerec.index.reader import IndexReader, StoredPatches
+from placerec.index.reader import StoredPatches
 from placerec.index.retriever import AnyRetriever, IndexRetriever, retriever_of_index
+from placerec.index.store import Reader, open_index
 from placerec.method.ranking import ranked_by, rerank, shortlist, similarities
 from placerec.method.scores import match_candidates, score_matches
 from placerec.method.where import fused_position
@@ -52,7 +53,7 @@ class PlaceRecognizer:
     index has a ``retriever``, its ``retrieval_descriptors`` (N, R) float32 make the shortlist.
     """
 
-    index: IndexReader = field(repr=False)
+    index: Reader = field(repr=False)
     model: Model
     settings: AnySettings
     global_descriptors: Array = field(repr=False)
@@ -105,7 +106,7 @@ class PlaceRecognizer:
 
         ``given`` are the model and the retriever of the caller.
         """
-        reader = IndexReader.open(path)
+        reader = open_index(path)
         with on_error(reader.close):
             if before and _model_facts(before.index) == _model_facts(reader):
                 inside = before.model
@@ -315,7 +316,7 @@ class PlaceRecognizer:
         self.index.close()
 
 
-def _model_facts(index: IndexReader) -> tuple[str, str, str]:
+def _model_facts(index: Reader) -> tuple[str, str, str]:
     """Return what identifies the model of an index, with its name and settings."""
     return index.info.fingerprint, index.info.model, index.info.settings
 

@@ -1,0 +1,133 @@
+"""Fragments and commits: the only place that writes into a folder of Lance.
+
+A fragment is a file of rows that no version has yet. A commit makes a new version of the newest
+one: it adds fragments, and removes rows. Every commit removes the header row of the version on
+which it is based, so of two commits on one version Lance refuses the second.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from placerec.errors import (
+    Busy,
+    DamagedIndex,
+    NotAnIndex,
+    NotFound,
+    PlacerecError,
+    UsageError,
+)
+from placerec.files import is_folder
+from placerec.index.lance.place import OLD, Place, lance
+from placerec.index.lance.rows import Header, Row, Snapshot, arrow_schema, table_of, where
+
+
+def write_fragments(place: Place, rows: Sequence[Row], dataset: Any) -> list[Any]:
+    """Write rows to new files, and return what a commit needs to know about them."""
+    fragments = lance().fragment
+    with place.errors(writing=True):
+        written: list[Any] = fragments.write_fragments(
+            table_of(rows), dataset, schema=arrow_schema(), mode="append"
+        )
+    return written
+
+
+def without(place: Place, dataset: Any, gone: Mapping[int, bytes]) -> tuple[list[int], list[Any]]:
+    """Return the fragments that are removed and that are changed without some rows.
+
+    ``gone`` has the seal of each row by its number in the version.
+    """
+    with place.errors(writing=True):
+        fragments = dataset.get_fragments()
+        ends = list(accumulate(fragment.count_rows() for fragment in fragments))
+        seals: defaultdict[int, list[bytes]] = defaultdict(list)
+        for number, seal in gone.items():
+            seals[bisect_right(ends, number)].append(seal)
+        changed = {place: fragments[place].delete(where(those)) for place, those in seals.items()}
+    removed = [fragments[place].fragment_id for place, left in changed.items() if left is None]
+    return removed, [left for left in changed.values() if left is not None]
+
+
+def committed(
+    place: Place, base: Any, removed: Sequence[int], updated: Sequence[Any], new: Sequence[Any],
+    *, detached: bool = False,
+) -> Any:  # fmt: skip
+    """Commit on top of a version, and return the new one; raise ``Busy`` if there is a newer one.
+
+    A ``detached`` version is for this process alone. A commit whose acknowledgement was lost
+    counts: it is found again by its id.
+    """
+    package, identity = lance(), str(uuid4())
+    operation = package.LanceOperation.Update(
+        removed_fragment_ids=list(removed), updated_fragments=list(updated),
+        new_fragments=list(new), fields_modified=[],
+    )  # fmt: skip
+    transaction = package.Transaction(base.version, operation, identity)
+    try:
+        with place.errors(writing=True):
+            return package.LanceDataset.commit(place.uri, transaction, detached=detached)
+    except PlacerecError:
+        with suppress(PlacerecError), place.errors():
+            newest = package.dataset(place.uri)
+            for version in range(base.version + 1, newest.version + 1):
+                if newest.read_transaction(version).uuid == identity:
+                    return package.dataset(place.uri, version=version)
+        raise
+
+
+def claimed(place: Place, header: Header, *, replace: bool) -> tuple[Any, bool]:
+    """Return the version that a new index replaces, and whether it is an empty one made for it.
+
+    An empty version has only a header without photos, which no reader takes for an index.
+    """
+    try:
+        dataset = place.dataset()
+    except NotFound:
+        return _empty(place, header), True
+    try:
+        Snapshot.open(place, dataset)
+    except NotAnIndex as error:
+        if "not completed" in str(error):
+            return dataset, True
+        raise UsageError(f"{error}; it is not replaced: choose another folder") from error
+    except DamagedIndex:
+        pass
+    if not replace:
+        raise UsageError(f"{place.address}: already exists; replace it, or add photos to it")
+    return dataset, False
+
+
+def _empty(place: Place, header: Header) -> Any:
+    """Make the first version of a folder."""
+    if place.is_occupied():
+        raise UsageError(f"{place.address}: holds other files; choose another folder")
+    if place.folder and not is_folder(place.folder.parent):
+        raise NotFound(place.folder.parent, "no such folder", "create it first")
+    with place.errors(writing=True):
+        try:
+            return lance().write_dataset(table_of([header.row]), place.uri, mode="create")
+        except OSError as error:
+            if "already exists" not in str(error):
+                raise
+            raise Busy(place.address) from error
+
+
+def discard(place: Place, fragments: Sequence[Any]) -> None:
+    """Delete the files of fragments that were not committed, if the folder is on this machine."""
+    if place.folder is not None:
+        for file in (file for fragment in fragments for file in fragment.files):
+            with suppress(OSError):
+                (place.folder / "data" / Path(file.path).name).unlink()
+
+
+def clean(place: Place, dataset: Any) -> None:
+    """Delete the versions that were replaced a day ago or earlier, and files of killed builds."""
+    with suppress(PlacerecError), place.errors(writing=True):
+        dataset.cleanup_old_versions(older_than=OLD)
