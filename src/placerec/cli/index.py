@@ -61,13 +61,20 @@ def index() -> None:
     help=f"What makes the shortlists in place of the model: {_RETRIEVERS}, "
     "or an .onnx file whose output is one vector per photo.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["threads", "ray"]),
+    default="threads",
+    show_default=True,
+    help="What describes the photos: threads, or ray: processes on one or many machines.",
+)
 @algorithm_options
 def build(
     index: Path, folder: Path, positions: Path | None, time_offset: float, force: bool,
-    retriever: str | None, method: str | None, model: str, threads: int | None, device: str,
-    **options: Any,
+    retriever: str | None, engine: str, method: str | None, model: str, threads: int | None,
+    device: str, **options: Any,
 ) -> int:  # fmt: skip
-    """Describe every photo below FOLDER and write the file INDEX.
+    """Describe every photo below FOLDER and write INDEX: a file, or lance:FOLDER.
 
     The order of the two arguments does not matter. In Python: placerec.build_index.
     """
@@ -82,8 +89,8 @@ def build(
     settings = chosen_settings(model, method, options)
     return _change(
         build_index, index, folder, model=model, settings=settings, positions=positions,
-        retriever=retriever, time_offset=time_offset, replace=force, threads=threads,
-        device=device,
+        retriever=retriever, time_offset=time_offset, replace=force, engine=engine,
+        threads=threads, device=device,
     )  # fmt: skip
 
 

@@ -36,11 +36,12 @@ from placerec.photos.position import Positions, read_positions
 from placerec.photos.sphere import distance
 from placerec.records import Position
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
-from placerec.settings import AnySettings, require_number
+from placerec.settings import AnySettings, require, require_number
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
 BATCH = 32  # photos per transaction
+THREADS, RAY = ENGINES = ("threads", "ray")
 FAR = 1000.0  # metres between two positions of one photo that are worth a notice
 
 
@@ -87,9 +88,10 @@ def build_index(
     positions: str | Path | Mapping[str, Position] | None = None,
     time_offset: float = 0.0,
     replace: bool = False,
+    engine: str = THREADS,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Report:
-    """Describe every photo below ``folder`` and write the index file ``index``.
+    """Describe every photo below ``folder`` and write the index, a file or ``lance:FOLDER``.
 
     A ``retriever`` makes the shortlists in place of the model's global descriptor; patches and
     confidence stay the model's. It is a name of ``placerec.baselines.RETRIEVERS``, an ONNX file, or
@@ -99,11 +101,17 @@ def build_index(
     ``positions`` is a table (image,latitude,longitude[,heading]), a GPX track, or a ``Position`` by
     the name of each photo, and takes precedence over EXIF; ``time_offset`` are the seconds that are
     added to the camera's clock to give UTC, for photos in a track. An existing index is only
-    replaced if ``replace`` is true. Raises ``NotFound`` for a folder without photos and
-    ``PhotoError`` if no photo can be read.
+    replaced if ``replace`` is true. ``engine`` is ``threads``, or ``ray``: the processes of Ray, on
+    one or many machines, for an index in Lance (docs/SCALE.md). Raises ``NotFound`` for a folder
+    without photos and ``PhotoError`` if no photo can be read.
     """
     index, folder = path_of(index), path_of(folder)
     require_runtime(runtime)
+    require(engine in ENGINES, "engine", " or ".join(ENGINES))
+    if engine == RAY:
+        from placerec.index.ray_build import require_ray
+
+        require_ray(index, retriever)
     if names is None:
         content = look_through(folder)
     else:
@@ -117,7 +125,7 @@ def build_index(
     resolved = resolve(model, settings, runtime.one_thread)
     opened = None if retriever is None else open_retriever(retriever, runtime.one_thread)
     table = positions_of(positions, time_offset, folder)
-    plan = _Plan(index, folder, content.photos, settings, table, retriever=opened)
+    plan = _Plan(index, folder, content.photos, settings, table, retriever=opened, engine=engine)
     report = _build(plan, resolved, None, runtime)
     report.note("rows_without_photo", table.unmatched(content.photos))
     report.note_left_out(content.left_out)
@@ -243,6 +251,7 @@ class _Plan:
     positions: Positions
     indexed: Mapping[str, Entry] = field(default_factory=dict)
     retriever: IndexRetriever | None = None
+    engine: str = THREADS
 
 
 def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runtime) -> Report:
@@ -271,7 +280,12 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
             exact=settings.form == "published",
             retriever=retriever.row(plan.index) if retriever else None, replace=True,
         ) as writer:  # fmt: skip
-            photos = source.describe(names, fitted)
+            if plan.engine == RAY:
+                from placerec.index.ray_build import describe_on_ray
+
+                photos = describe_on_ray(writer, root, names, fitted, plan.positions, runtime)
+            else:
+                photos = source.describe(names, fitted)
             store_photos(writer, photos, plan.positions, report, plan.indexed)
             if not report.added and not report.changed:
                 raise no_photo_to_fit(root, report.skipped)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from placerec.errors import DamagedIndex, UsageError
 from placerec.index import codec, schema
 from placerec.index.lance.commit import claimed, clean, committed, discard, write_fragments
+from placerec.index.lance.journal import Journal
 from placerec.index.lance.place import Place
 from placerec.index.lance.reader import LanceReader
 from placerec.index.lance.rows import Header, Row, Snapshot, model_row
@@ -40,7 +41,7 @@ class LanceBuilder(LanceWriter):
         self._names: set[bytes] = set()  # of staged photos
         self._fragments: list[object] = []
         self._bytes, self._width, self._published = 0, 0, False
-        self.keep = False  # what was staged, if the build ends early
+        self._journal: Journal | None = None
 
     @classmethod
     def create(
@@ -82,7 +83,17 @@ class LanceBuilder(LanceWriter):
         if self._bytes >= FRAGMENT_BYTES:
             self._stage()
 
-    def adopt(self, fragments: list[object]) -> None:
+    @property
+    def place(self) -> Place:
+        """Where the index is."""
+        return self._place
+
+    def keep_staged(self, journal: Journal) -> Journal:
+        """Keep what was staged if the build ends early: a journal notes it for the next one."""
+        self._journal = journal
+        return journal
+
+    def adopt(self, fragments: Sequence[object]) -> None:
         """Take fragments that another process has staged; ``put`` names each of their photos."""
         self._fragments += fragments
 
@@ -101,7 +112,7 @@ class LanceBuilder(LanceWriter):
     def close(self) -> None:
         """Delete what was staged, unless the index was published."""
         super().close()
-        if not (self._published or self.keep):
+        if not (self._published or self._journal):
             discard(self._place, self._fragments)
             if self._fresh:
                 self._place.drop()
@@ -113,7 +124,14 @@ class LanceBuilder(LanceWriter):
                 self._complete(detached=True)  # all rows are read back before anybody sees them
                 newest = self._complete(detached=False)
                 self._published = True
+                if self._journal:
+                    self._journal.drop()
                 clean(self._place, newest.dataset)
+        except DamagedIndex:  # what was staged is not what the journal says
+            if self._journal:
+                self._journal.drop()
+                self._journal = None
+            raise
         finally:
             self.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +38,7 @@ _OUT_OF_REACH = re.compile("generic s3 error|error performing|client error|timed
 
 def lance() -> Any:
     """Return the package of Lance; raise ``MissingExtra`` without it."""
+    os.environ.setdefault("LANCE_LOG", "error")  # what is wrong is said by our errors
     return import_extra("lance", "an index in Lance", "lance")
 
 
@@ -87,6 +88,14 @@ class Place:
             file.name not in OURS for file in self.folder.iterdir()
         )
 
+    def has(self, files: Sequence[Any]) -> bool:
+        """Whether these files of fragments are there; they are taken for there in an object store.
+
+        A missing file is found in any case before the index is published.
+        """
+        folder = self.folder
+        return folder is None or all((folder / "data" / file.path).is_file() for file in files)
+
     def drop(self) -> None:
         """Delete the folder as far as it is a dataset that was never complete."""
         with suppress(OSError, PlacerecError), self.errors():
@@ -126,7 +135,8 @@ class Place:
         return DamagedIndex(self.address, text)
 
 
-OURS = ("_versions", "_transactions", "_deletions", "_indices", "data", "_staged.lance")
+STAGED = "_staged.lance"  # the journal of a build
+OURS = ("_versions", "_transactions", "_deletions", "_indices", "data", STAGED)
 
 
 def _first_line(error: BaseException) -> str:

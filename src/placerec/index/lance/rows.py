@@ -165,10 +165,11 @@ class Snapshot:
     def open(cls, place: Place, dataset: Any) -> Snapshot:
         """Read all rows of a version but their blobs, and check them."""
         path = place.address
-        if not {"name", "descriptor"} <= set(dataset.schema.names):
-            raise NotAnIndex(path, "a dataset of another program")
         with place.errors():
-            if dataset.schema != arrow_schema():
+            columns = dataset.schema
+            if not {"name", "seal"} <= set(columns.names):
+                raise NotAnIndex(path, "a dataset of another program")
+            if columns != arrow_schema():
                 raise DamagedIndex(path, "unexpected columns")
             rows = dataset.to_table(columns=list(SEALED)).to_pylist()
         others: dict[bytes, list[int]] = {HEADER: [], MODEL: []}
