@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from placerec.errors import DamagedIndex, UsageError
+from placerec.errors import Busy, DamagedIndex, UsageError
 from placerec.index import codec, schema
 from placerec.index.lance.commit import claimed, clean, committed, discard, write_fragments
 from placerec.index.lance.journal import Journal
@@ -145,7 +145,12 @@ class LanceBuilder(LanceWriter):
         old = [fragment.fragment_id for fragment in self.dataset.get_fragments()]
         new = [*self._fragments, *rows]
         dataset = committed(self._place, self.dataset, old, [], new, detached=detached)
-        return Snapshot.open(self._place, dataset)
+        try:
+            return Snapshot.open(self._place, dataset)
+        except DamagedIndex as error:  # Lance bases a detached version on the newest one
+            if detached and self.dataset.latest_version != self.dataset.version:
+                raise Busy(self._place.address) from error
+            raise
 
     def _stage(self) -> None:
         """Write the photos in memory to a fragment."""

@@ -19,6 +19,7 @@ from uuid import uuid4
 from placerec.errors import (
     Busy,
     DamagedIndex,
+    NoRoom,
     NotAnIndex,
     NotFound,
     PlacerecError,
@@ -30,13 +31,26 @@ from placerec.index.lance.rows import Header, Row, Snapshot, arrow_schema, table
 
 
 def write_fragments(place: Place, rows: Sequence[Row], dataset: Any) -> list[Any]:
-    """Write rows to new files, and return what a commit needs to know about them."""
+    """Write rows to new files, and return what a commit needs to know about them.
+
+    Lance takes a file that a full disk has cut off for a whole one, so its length is checked.
+    """
     fragments = lance().fragment
     with place.errors(writing=True):
         written: list[Any] = fragments.write_fragments(
             table_of(rows), dataset, schema=arrow_schema(), mode="append"
         )
+    for file in (file for fragment in written for file in fragment.files):
+        if place.folder and _length(place.folder / "data" / file.path) != file.file_size_bytes:
+            raise NoRoom(place.address, "a file was cut off")
     return written
+
+
+def _length(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
 
 
 def without(place: Place, dataset: Any, gone: Mapping[int, bytes]) -> tuple[list[int], list[Any]]:
@@ -110,13 +124,16 @@ def _empty(place: Place, header: Header) -> Any:
         raise UsageError(f"{place.address}: holds other files; choose another folder")
     if place.folder and not is_folder(place.folder.parent):
         raise NotFound(place.folder.parent, "no such folder", "create it first")
-    with place.errors(writing=True):
-        try:
+    is_new = place.folder is not None and not place.folder.exists()
+    try:
+        with place.errors(writing=True):
             return lance().write_dataset(table_of([header.row]), place.uri, mode="create")
-        except OSError as error:
-            if "already exists" not in str(error):
-                raise
+    except PlacerecError as error:
+        if "already exists" in str(error):  # another build was a moment faster
             raise Busy(place.address) from error
+        if is_new:
+            place.drop()
+        raise
 
 
 def discard(place: Place, fragments: Sequence[Any]) -> None:
