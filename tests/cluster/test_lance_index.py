@@ -102,7 +102,7 @@ def test_the_commands_take_an_address(photos, folder, command):
     assert command("index", "add", index, photos / name)[0] == 0
     code, out, error = command("query", index, photos / name, "--json")
     assert code == 0, error
-    assert json.loads(out)["places"][0]["path"] == name
+    assert json.loads(out)[0]["places"][0]["path"] == name
     assert command("index", "refit", index)[0] == 0
     code, _, error = command("index", "build", index, photos, "--force", "--retriever", "megaloc")
     assert code == 2, error

@@ -138,6 +138,7 @@ def test_every_exit_code_is_on_the_page():
         "matching",
         "structure",
         "setup",
+        "scale",
         "geotag",
         "loops",
         "track",
