@@ -104,8 +104,5 @@ def test_the_commands_take_an_address(photos, folder, command):
     assert code == 0, error
     assert json.loads(out)[0]["places"][0]["path"] == name
     assert command("index", "refit", index)[0] == 0
-    code, _, error = command("index", "build", index, photos, "--force", "--retriever", "megaloc")
-    assert code == 2, error
-    assert "no retriever" in error or "megaloc" in error
     code, _, error = command("index", "info", f"lance:{folder}/nothing")
     assert (code, error.count("\n")) == (3, 1)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from placerec.errors import Busy, DamagedIndex, UsageError
 from placerec.index import codec, schema
-from placerec.index.lance.commit import claimed, clean, committed, discard, write_fragments
+from placerec.index.lance.commit import (
+    claimed,
+    clean,
+    committed,
+    discard,
+    withdraw,
+    write_fragments,
+)
 from placerec.index.lance.journal import Journal
 from placerec.index.lance.place import Place
 from placerec.index.lance.reader import LanceReader
@@ -40,7 +47,7 @@ class LanceBuilder(LanceWriter):
         self._model = model_row(weights, header.collection)
         self._names: set[bytes] = set()  # of staged photos
         self._fragments: list[object] = []
-        self._bytes, self._width, self._published = 0, 0, False
+        self._bytes, self._published = 0, False
         self._journal: Journal | None = None
 
     @classmethod
@@ -115,7 +122,7 @@ class LanceBuilder(LanceWriter):
         if not (self._published or self._journal):
             discard(self._place, self._fragments)
             if self._fresh:
-                self._place.drop()
+                withdraw(self._place, self.dataset)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
@@ -157,7 +164,6 @@ class LanceBuilder(LanceWriter):
         rows = [row for row in self._changes.values() if row]
         if rows:
             self._fragments += write_fragments(self._place, rows, self.dataset)
-            self._width = len(rows[0]["descriptor"])
         for row in rows:
             self._count(row["name"], row["seal"])
         self._changes, self._bytes = {}, 0
@@ -175,10 +181,7 @@ class LanceBuilder(LanceWriter):
 
     def _check_width(self, name: str, width: int) -> None:
         self._refuse_staged(schema.name_bytes(name))
-        if self._width:
-            self._refuse_width(name, width, self._width)
-        else:
-            super()._check_width(name, width)
+        super()._check_width(name, width)
 
     def _refuse_staged(self, raw: bytes) -> None:
         if raw in self._names:

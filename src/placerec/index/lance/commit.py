@@ -7,11 +7,8 @@ which it is based, so of two commits on one version Lance refuses the second.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,7 +24,15 @@ from placerec.errors import (
 )
 from placerec.files import is_folder
 from placerec.index.lance.place import OLD, Place, lance
-from placerec.index.lance.rows import Header, Row, Snapshot, arrow_schema, table_of, where
+from placerec.index.lance.rows import (
+    UNFINISHED,
+    Header,
+    Row,
+    Snapshot,
+    arrow_schema,
+    table_of,
+    where,
+)
 
 
 def write_fragments(place: Place, rows: Sequence[Row], dataset: Any) -> list[Any]:
@@ -53,20 +58,17 @@ def _length(file: Path) -> int:
         return -1
 
 
-def without(place: Place, dataset: Any, gone: Mapping[int, bytes]) -> tuple[list[int], list[Any]]:
-    """Return the fragments that are removed and that are changed without some rows.
-
-    ``gone`` has the seal of each row by its number in the version.
-    """
+def without(place: Place, dataset: Any, seals: Collection[bytes]) -> tuple[list[int], list[Any]]:
+    """Return the fragments that are removed, and those that are changed, without these rows."""
+    condition = where(seals)
     with place.errors(writing=True):
-        fragments = dataset.get_fragments()
-        ends = list(accumulate(fragment.count_rows() for fragment in fragments))
-        seals: defaultdict[int, list[bytes]] = defaultdict(list)
-        for number, seal in gone.items():
-            seals[bisect_right(ends, number)].append(seal)
-        changed = {place: fragments[place].delete(where(those)) for place, those in seals.items()}
-    removed = [fragments[place].fragment_id for place, left in changed.items() if left is None]
-    return removed, [left for left in changed.values() if left is not None]
+        rows = dataset.to_table(columns=[], filter=condition, with_row_address=True)
+        numbers = {address >> 32 for address in rows["_rowaddr"].to_pylist()}
+        if rows.num_rows != len(seals):
+            raise DamagedIndex(place.address, "rows of photos are missing")
+        left = {number: dataset.get_fragment(number).delete(condition) for number in numbers}
+    removed = [number for number, fragment in left.items() if fragment is None]
+    return removed, [fragment for fragment in left.values() if fragment is not None]
 
 
 def committed(
@@ -108,7 +110,7 @@ def claimed(place: Place, header: Header, *, replace: bool) -> tuple[Any, bool]:
     try:
         Snapshot.open(place, dataset)
     except NotAnIndex as error:
-        if "not completed" in str(error):
+        if UNFINISHED in str(error):
             return dataset, True
         raise UsageError(f"{error}; it is not replaced: choose another folder") from error
     except DamagedIndex:
@@ -134,6 +136,17 @@ def _empty(place: Place, header: Header) -> Any:
         if is_new:
             place.drop()
         raise
+
+
+def withdraw(place: Place, dataset: Any) -> None:
+    """Delete a folder whose only version is empty, unless another build has published there.
+
+    The commit decides: after it, a build that is based on the empty version is refused.
+    """
+    with suppress(PlacerecError):
+        old = [fragment.fragment_id for fragment in dataset.get_fragments()]
+        committed(place, dataset, old, [], [])
+        place.drop()
 
 
 def discard(place: Place, fragments: Sequence[Any]) -> None:

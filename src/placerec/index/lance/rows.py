@@ -10,7 +10,7 @@ row, and Lance refuses the second one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -27,6 +27,7 @@ from placerec.index.lance.place import Place
 from placerec.records import Features, Position
 
 HEADER, MODEL = b"", b"\0"
+UNFINISHED = "a build that was not completed"
 HEADER_KEY = b"header of an index in Lance"
 SEALED = ("name", "seal", *schema.PhotoRow._fields[1:])
 Row = dict[str, Any]
@@ -149,16 +150,13 @@ def model_row(weights: bytes, collection: schema.Collection) -> Row:
 class Snapshot:
     """A version of an index: its photos, sorted by the bytes of their names.
 
-    A photo's ``number`` is its place in the version. ``number`` and ``mark`` are place and seal of
-    the header, and ``model`` is the place of the model.
+    A photo's ``number`` is its place in the version, and ``model`` the place of the model.
     """
 
     place: Place
     dataset: Any = field(repr=False)
     header: Header
     photos: tuple[schema.StoredPhoto, ...] = field(repr=False)
-    number: int
-    mark: bytes
     model: int
 
     @classmethod
@@ -184,15 +182,14 @@ class Snapshot:
         (number,) = others[HEADER]
         header = Header.of(take(place, dataset, [number])[0], place)
         if not header.collection.photos and not photos:
-            raise NotAnIndex(path, "a build that was not completed")
+            raise NotAnIndex(path, UNFINISHED)
         if not others[MODEL]:
             raise DamagedIndex(path, "the fitted model is missing")
         damages = (photo.damage for photo in photos)
         if damage := next(filter(None, damages), "") or header.collection.damage(photos):
             raise DamagedIndex(path, damage)
         photos.sort(key=lambda photo: photo.row.name)
-        mark, model = rows[number]["seal"], others[MODEL][0]
-        return cls(place, dataset, header, tuple(photos), number, mark, model)
+        return cls(place, dataset, header, tuple(photos), others[MODEL][0])
 
 
 def take(place: Place, dataset: Any, numbers: Sequence[int], *columns: str) -> list[Row]:
@@ -202,6 +199,58 @@ def take(place: Place, dataset: Any, numbers: Sequence[int], *columns: str) -> l
         rows: list[Row] = dataset.take(list(numbers), columns=chosen).to_pylist()
     if len(rows) != len(numbers):
         raise DamagedIndex(place.address, f"{len(rows)} rows instead of {len(numbers)}")
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of an index as a writer sees it: no photo is read that does not change."""
+
+    place: Place
+    dataset: Any = field(repr=False)
+    header: Header
+    mark: bytes  # the seal of the header
+
+    @classmethod
+    def of(cls, place: Place, dataset: Any) -> Version:
+        """Read the header of a version."""
+        rows = select(place, dataset, [HEADER])
+        if len(rows) != 1:
+            raise DamagedIndex(place.address, "the row about the index is missing")
+        header = Header.of(rows[0], place)
+        if not header.collection.photos:
+            raise NotAnIndex(place.address, UNFINISHED)
+        return cls(place, dataset, header, rows[0]["seal"])
+
+    def seals(self, names: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return the seals of these photos, as far as they are there."""
+        rows = select(self.place, self.dataset, names, "name", "seal") if names else []
+        return {row["name"]: row["seal"] for row in rows}
+
+    def row(self, name: bytes) -> Row | None:
+        """Return the row of a photo, or ``None`` without it; raise ``DamagedIndex`` if damaged."""
+        for row in select(self.place, self.dataset, [name]):
+            if damage := stored_photo(0, row).damage:
+                raise DamagedIndex(self.place.address, damage)
+            return row
+        return None
+
+    def width(self) -> int:
+        """Return the bytes of a photo's descriptor."""
+        with self.place.errors():
+            scanner = self.dataset.scanner(
+                columns=["descriptor"], filter="patch_sets IS NOT NULL", limit=1
+            )
+            return len(scanner.to_table()["descriptor"][0].as_py())
+
+
+def select(place: Place, dataset: Any, names: Collection[bytes], *columns: str) -> list[Row]:
+    """Return the rows with these names, with all columns if none is named."""
+    chosen = list(columns) or list(arrow_schema().names)
+    values = ", ".join(f"X'{name.hex()}'" for name in names)
+    with place.errors():
+        table = dataset.to_table(columns=chosen, filter=f"name IN ({values})")
+        rows: list[Row] = table.to_pylist()
     return rows
 
 

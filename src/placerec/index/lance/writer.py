@@ -15,7 +15,7 @@ from placerec.errors import Busy, UsageError
 from placerec.index import schema
 from placerec.index.lance.commit import committed, without, write_fragments
 from placerec.index.lance.place import Place
-from placerec.index.lance.rows import Header, Row, Snapshot, photo_row, renamed, take
+from placerec.index.lance.rows import Header, Row, Version, photo_row, renamed
 from placerec.index.store import Reader
 from placerec.method.confidence import Calibration
 from placerec.records import Features, Position
@@ -26,15 +26,16 @@ TRIES = 20  # of a commit
 class LanceWriter:
     """A writer of an index; a context manager, made by ``open``; its subclass builds one."""
 
-    def __init__(self, place: Place, header: Header, base: Snapshot | None) -> None:
+    def __init__(self, place: Place, header: Header, base: Version | None) -> None:
         self._place, self._header, self._base = place, header, base
         self._changes: dict[bytes, Row | None] = {}  # by name; ``None`` removes the photo
+        self._width = 0  # bytes of a global descriptor; 0 if no photo is there yet
         self._ended = ""  # why it cannot be used any longer
 
     @classmethod
     def open(cls, place: Place) -> Self:
         """Open an index for changes; no lock is taken."""
-        base = Snapshot.open(place, place.dataset())
+        base = Version.of(place, place.dataset())
         return cls(place, base.header, base)
 
     def put(
@@ -95,7 +96,7 @@ class LanceWriter:
                     self._base = newer
             else:
                 raise Busy(self._place.address)
-            self._base = Snapshot.open(self._place, dataset)
+            self._base = Version.of(self._place, dataset)
             self._header, self._changes = self._base.header, {}
 
     def close(self) -> None:
@@ -112,16 +113,14 @@ class LanceWriter:
         finally:
             self.close()
 
-    def _commit(self, base: Snapshot) -> Any:
+    def _commit(self, base: Version) -> Any:
         """Commit the changes on top of a version; return the dataset, of which it is the newest."""
         collection = self._header.collection._replace(
             photos=base.header.collection.photos, digest=base.header.collection.digest
         )
-        gone = {base.number: base.mark}
-        for photo in base.photos:
-            if photo.row.name in self._changes:
-                collection = collection.with_photo(photo.seal, -1)
-                gone[photo.number] = photo.seal
+        gone = base.seals(self._changes).values()
+        for seal in gone:
+            collection = collection.with_photo(seal, -1)
         rows = [row for row in self._changes.values() if row]
         for row in rows:
             collection = collection.with_photo(row["seal"])
@@ -130,21 +129,18 @@ class LanceWriter:
             raise UsageError(f"{address}: an index needs a photo; delete the folder instead")
         header = Header(collection, self._header.format)
         new = write_fragments(self._place, [*rows, header.row], base.dataset)
-        removed, updated = without(self._place, base.dataset, gone)
+        removed, updated = without(self._place, base.dataset, [base.mark, *gone])
         return committed(self._place, base.dataset, removed, updated, new)
 
-    def _rebased(self, base: Snapshot) -> Snapshot | None:
+    def _rebased(self, base: Version) -> Version | None:
         """Return the newest version, or ``None`` if it changed something that the batch changes."""
-        newest = Snapshot.open(self._place, self._place.dataset())
+        newest = Version.of(self._place, self._place.dataset())
         ours = self._header.collection
         about = [
             header._replace(photos=0, digest=b"", root=ours.root)
             for header in (base.header.collection, newest.header.collection)
         ]
-        before, now = (
-            {p.row.name: p.seal for p in version.photos if p.row.name in self._changes}
-            for version in (base, newest)
-        )
+        before, now = (version.seals(self._changes) for version in (base, newest))
         moved = base.header.collection.root != newest.header.collection.root
         return None if moved or before != now or about[0] != about[1] else newest
 
@@ -152,24 +148,16 @@ class LanceWriter:
         """Return the row of a photo as it is with the changes so far."""
         if raw in self._changes or self._base is None:
             return self._changes.get(raw)
-        for photo in self._base.photos:
-            if photo.row.name == raw:
-                return take(self._place, self._base.dataset, [photo.number])[0]
-        return None
+        return self._base.row(raw)
 
     def _check_width(self, name: str, width: int) -> None:
         """Raise ``UsageError`` if a descriptor has another length than that of a photo."""
-        first = next((row for row in self._changes.values() if row), None)
-        if first is None and self._base is not None:
-            numbers = [self._base.photos[0].number]
-            first = take(self._place, self._base.dataset, numbers, "descriptor")[0]
-        self._refuse_width(name, width, len(first["descriptor"]) if first else width)
-
-    def _refuse_width(self, name: str, width: int, first: int) -> None:
-        if width != first:
+        if not self._width:
+            self._width = self._base.width() if self._base else width
+        if width != self._width:
             raise UsageError(
                 f"{name!r}: its global descriptor has {width} bytes, those of the other photos "
-                f"{first}; describe all photos of an index with one model"
+                f"{self._width}; describe all photos of an index with one model"
             )
 
     @contextmanager
