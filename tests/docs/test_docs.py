@@ -136,6 +136,7 @@ def test_every_exit_code_is_on_the_page():
         "methods",
         "structure",
         "setup",
+        "scale",
         "geotag",
         "loops",
         "track",

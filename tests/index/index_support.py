@@ -15,7 +15,7 @@ from PIL import Image
 
 from placerec.demo import demo_pose, render
 from placerec.index import IndexReader, IndexWriter
-from placerec.index.schema import BYTES
+from placerec.index.presets import BYTES
 from placerec.records import Features, Grid, PatchSet, Position
 
 WIDTH, DEPTH = 96, 16  # global and patch descriptor lengths

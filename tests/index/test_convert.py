@@ -10,7 +10,7 @@ import pytest
 from placerec import PlaceRecognizer, add_photos, build_index, convert_index, verify
 from placerec.errors import UsageError
 from placerec.index import IndexReader
-from placerec.index.schema import preset_for
+from placerec.index.presets import preset_for
 from placerec.settings import CHOICES, METHODS, Settings
 
 SMALLER = CHOICES["preset"][1:]

@@ -9,7 +9,7 @@ from index_support import answers, build, rows
 
 from placerec.errors import Damaged, DamagedIndex, NotAnIndex
 from placerec.index import IndexWriter, verify
-from placerec.index.schema import PRESETS
+from placerec.index.presets import PRESETS
 
 FLIPS = 200
 SMALL = 1000  # bytes at the beginning: header and schema, flipped more often than by chance

@@ -9,7 +9,7 @@ from index_support import answers, build, create, edit, features, put
 
 from placerec.errors import DamagedIndex
 from placerec.index import IndexReader, IndexWriter, verify
-from placerec.index.schema import PRESETS
+from placerec.index.presets import PRESETS
 
 
 def test_the_facts_of_a_photo_are_read_back(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from index_support import answers, build, create, edit, put
 
 from placerec.errors import DamagedIndex, ModelMismatch, NoRoom, NotAnIndex, NotFound, PlacerecError
 from placerec.index import IndexReader, IndexWriter, verify
-from placerec.index.schema import PRESETS
+from placerec.index.presets import PRESETS
 from placerec.recognise import PlaceRecognizer
 from placerec.trunks import TRUNKS, open_trunk
 

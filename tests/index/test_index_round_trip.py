@@ -15,7 +15,7 @@ from index_support import ABOUT, WEIGHTS, answers, build, create, edit, features
 
 from placerec.errors import DamagedIndex, NotFound, StaleIndex, UsageError
 from placerec.index import IndexReader, IndexWriter, verify
-from placerec.index.schema import EXACT
+from placerec.index.presets import EXACT
 from placerec.records import Features, Position
 
 

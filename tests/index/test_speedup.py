@@ -13,7 +13,7 @@ from placerec.errors import MissingExtra, NoRoom, NotAnIndex, UsageError
 from placerec.files import cache_folder
 from placerec.index import IndexReader, IndexWriter, codec, speedup
 from placerec.index.packing import Dtype, pack
-from placerec.index.schema import EXACT
+from placerec.index.presets import EXACT
 from placerec.index.speedup import Neighbours, cache_of, open_neighbours, speed_up, write_neighbours
 from placerec.index.update import add_photos, remove_photos
 from placerec.index.vectors import Vectors, collected

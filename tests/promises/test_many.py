@@ -15,7 +15,7 @@ from promise_support import files_in, stored
 from index.index_support import BATCH, answers, build, go, kill, rows, start
 from placerec.errors import Damaged, NotAnIndex
 from placerec.index import verify
-from placerec.index.schema import PRESETS
+from placerec.index.presets import PRESETS
 
 pytestmark = pytest.mark.slow
 

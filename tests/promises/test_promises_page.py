@@ -1,12 +1,14 @@
-"""The page of promises names tests that exist, for each of its forty numbers."""
+"""The pages of promises name tests that exist; one of them has forty numbers."""
 
 import ast
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "PROMISES.md").read_text(encoding="utf-8")
-NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", PAGE)
+PAGE, SCALE = (
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("PROMISES.md", "SCALE.md")
+)
+NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", PAGE + SCALE)
 
 
 def names_in(file: str) -> set[str]:

@@ -7,7 +7,6 @@ from placerec import LoopDetector
 from placerec.demo import render
 from placerec.demo.town import Pose
 from placerec.errors import NotFound, UsageError
-from placerec.index import schema
 from placerec.models.resolve import generic_model
 from placerec.recognise import loop
 from placerec.runtime import Runtime
@@ -117,7 +116,7 @@ def test_a_frame_that_says_nothing_is_counted_and_stored_nowhere():
     assert len(detector) == 2
     assert [stored.number for stored in detector._frames] == [1]
     assert 5_000 < detector.stored_bytes < 8_000  # as much as a photo of an index
-    assert detector._blocks[0].dtype is schema.SMALL.descriptor
+    assert detector._blocks[0].dtype is SMALL.descriptor
     expected = detector.describe(frame(0)).global_descriptor
     assert detector.describe(frame(0)[..., ::-1], bgr=True).global_descriptor.tolist() == (
         expected.tolist()

@@ -96,7 +96,10 @@ def refuse_swapped(command: str, index: Path, photo: Path) -> None:
 def is_index(path: Path) -> bool:
     """Say whether a file begins like an index; a damaged one may do so too."""
     from placerec.index.connection import look_at
+    from placerec.index.store import is_lance
 
+    if is_lance(path):
+        return True
     try:
         look_at(path)
     except (NotAnIndex, NotFound):

@@ -68,13 +68,20 @@ def index() -> None:
     help="How descriptors are stored. Default: exact for the paper's presets, default for the "
     "default method, int8 for the others.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["threads", "ray"]),
+    default="threads",
+    show_default=True,
+    help="What describes the photos: threads, or ray: processes on one or many machines.",
+)
 @algorithm_options
 def build(
     index: Path, folder: Path, positions: Path | None, time_offset: float, force: bool,
-    retriever: str | None, preset: str | None, method: str | None, model: str,
+    retriever: str | None, preset: str | None, engine: str, method: str | None, model: str,
     threads: int | None, device: str, **options: Any,
 ) -> int:  # fmt: skip
-    """Describe every photo below FOLDER and write the file INDEX.
+    """Describe every photo below FOLDER and write INDEX: a file, or lance:FOLDER.
 
     The order of the two arguments does not matter. In Python: placerec.build_index.
     """
@@ -89,8 +96,8 @@ def build(
     settings = chosen_settings(model, method, options)
     return _change(
         build_index, index, folder, model=model, settings=settings, positions=positions,
-        retriever=retriever, preset=preset, time_offset=time_offset, replace=force, threads=threads,
-        device=device,
+        retriever=retriever, preset=preset, time_offset=time_offset, replace=force, engine=engine,
+        threads=threads, device=device,
     )  # fmt: skip
 
 
@@ -196,11 +203,11 @@ def convert(
 @json_option
 @click.option("--photos", is_flag=True, help="List the photos, one path per line.")
 def info(index: Path, as_json: bool, photos: bool) -> None:
-    """Show what INDEX contains. In Python: placerec.index.IndexReader.open(INDEX).info."""
+    """Show what INDEX contains. In Python: placerec.index.open_index(INDEX).info."""
     from placerec.index.index_model import stated_of_index
-    from placerec.index.reader import IndexReader
+    from placerec.index.store import open_index
 
-    with IndexReader.open(index) as reader:
+    with open_index(index) as reader:
         info, entries = reader.info, reader.entries
         stated = {} if photos else stated_of_index(reader, index)
     if photos and as_json:
@@ -218,7 +225,7 @@ def info(index: Path, as_json: bool, photos: bool) -> None:
 def verify(index: Path) -> None:
     """Check every byte of INDEX that can be checked. In Python: placerec.verify."""
     from placerec.index.publish import leftovers
-    from placerec.index.verify import verify as verify_index
+    from placerec.index.store import verify as verify_index
 
     findings = verify_index(index)
     say(*findings)

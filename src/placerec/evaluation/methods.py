@@ -29,7 +29,7 @@ from placerec.evaluation.searchers import (
 )
 from placerec.files import file_sha256
 from placerec.index.calibrate import NOT_THE_DEFAULT, no_confidence
-from placerec.index.schema import Storage, preset_for, preset_named
+from placerec.index.presets import Storage, preset_for, preset_named
 from placerec.models.resolve import AUTO, AnyModel, resolve, settings_for
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.settings import METHODS, AnySettings, require_choice

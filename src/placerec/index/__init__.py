@@ -10,7 +10,9 @@ to P4 in docs/PROMISES.md.
 
 from placerec.index.reader import Entry, IndexInfo, IndexReader
 from placerec.index.speedup import speed_up
-from placerec.index.verify import verify
+from placerec.index.store import open_index, verify
 from placerec.index.writer import IndexWriter
 
-__all__ = ["Entry", "IndexInfo", "IndexReader", "IndexWriter", "speed_up", "verify"]
+__all__ = [
+    "Entry", "IndexInfo", "IndexReader", "IndexWriter", "open_index", "speed_up", "verify",
+]  # fmt: skip

@@ -18,15 +18,15 @@ from placerec.files import is_folder, path_of, paths_of
 from placerec.index.calibrate import calibrate_index
 from placerec.index.index_model import model_of_index
 from placerec.index.notices import Notice, copies, left_out
-from placerec.index.reader import Entry, IndexReader
+from placerec.index.presets import Storage, preset_for, preset_named
+from placerec.index.reader import Entry
 from placerec.index.retriever import (
     AnyRetriever,
     IndexRetriever,
     open_retriever,
     retriever_of_index,
 )
-from placerec.index.schema import Storage, preset_for, preset_named
-from placerec.index.writer import IndexWriter
+from placerec.index.store import Writer, open_index, store_of
 from placerec.models.fit import FEWEST_PHOTOS
 from placerec.models.model import Model
 from placerec.models.model_file import model_bytes, parse_settings
@@ -37,11 +37,12 @@ from placerec.photos.position import Positions, read_positions
 from placerec.photos.sphere import distance
 from placerec.records import Position
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
-from placerec.settings import AnySettings, require_number
+from placerec.settings import AnySettings, require, require_number
 from placerec.trunks import Trunk
 from placerec.workers import single_threaded_blas
 
 BATCH = 32  # photos per transaction
+THREADS, RAY = ENGINES = ("threads", "ray")
 FAR = 1000.0  # metres between two positions of one photo that are worth a notice
 
 
@@ -89,9 +90,10 @@ def build_index(
     positions: str | Path | Mapping[str, Position] | None = None,
     time_offset: float = 0.0,
     replace: bool = False,
+    engine: str = THREADS,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Report:
-    """Describe every photo below ``folder`` and write the index file ``index``.
+    """Describe every photo below ``folder`` and write the index, a file or ``lance:FOLDER``.
 
     A ``retriever`` makes the shortlists in place of the model's global descriptor; patches and
     confidence stay the model's. It is a name of ``placerec.baselines.RETRIEVERS``, an ONNX file, or
@@ -105,11 +107,17 @@ def build_index(
     ``positions`` is a table (image,latitude,longitude[,heading]), a GPX track, or a ``Position`` by
     the name of each photo, and takes precedence over EXIF; ``time_offset`` are the seconds that are
     added to the camera's clock to give UTC, for photos in a track. An existing index is only
-    replaced if ``replace`` is true. Raises ``NotFound`` for a folder without photos and
-    ``PhotoError`` if no photo can be read.
+    replaced if ``replace`` is true. ``engine`` is ``threads``, or ``ray``: the processes of Ray, on
+    one or many machines, for an index in Lance (docs/SCALE.md). Raises ``NotFound`` for a folder
+    without photos and ``PhotoError`` if no photo can be read.
     """
     index, folder = path_of(index), path_of(folder)
     require_runtime(runtime)
+    require(engine in ENGINES, "engine", " or ".join(ENGINES))
+    if engine == RAY:
+        from placerec.index.ray_build import require_ray
+
+        require_ray(index, retriever)
     if names is None:
         content = look_through(folder)
     else:
@@ -117,14 +125,16 @@ def build_index(
     if not content.photos:
         ignored = "; ".join(["no photo in this folder", *left_out(content.left_out)])
         raise NotFound(folder, ignored, "give a folder with .jpg or .png files")
-    if index.exists() and not replace:
+    if store_of(index).exists(index) and not replace:
         raise UsageError(f"{index}: already exists; add photos to it, or replace it")
     settings = settings_or_own(settings, model)
     resolved = resolve(model, settings, runtime.one_thread)
     opened = None if retriever is None else open_retriever(retriever, runtime.one_thread)
     table = positions_of(positions, time_offset, folder)
     storage = preset_for(settings) if preset is None else preset_named(preset)
-    plan = _Plan(index, folder, content.photos, settings, table, storage, retriever=opened)
+    plan = _Plan(
+        index, folder, content.photos, settings, table, storage, retriever=opened, engine=engine
+    )
     report = _build(plan, resolved, None, runtime)
     report.note("rows_without_photo", table.unmatched(content.photos))
     report.note_left_out(content.left_out)
@@ -148,7 +158,7 @@ def refit_index(
     """
     index = path_of(index)
     require_runtime(runtime)
-    with IndexReader.open(index) as reader:
+    with open_index(index) as reader:
         info, entries = reader.info, reader.entries
         if not is_folder(info.root):
             raise FolderGone(info.root)
@@ -191,7 +201,7 @@ def positions_of(
 
 
 def store_photos(
-    writer: IndexWriter,
+    writer: Writer,
     photos: Iterable[Described | PhotoError],
     positions: Positions,
     report: Report,
@@ -252,6 +262,7 @@ class _Plan:
     storage: Storage
     indexed: Mapping[str, Entry] = field(default_factory=dict)
     retriever: IndexRetriever | None = None
+    engine: str = THREADS
 
 
 def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runtime) -> Report:
@@ -274,13 +285,18 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
         fitted = fitted.with_settings(settings)
         report = Report(model=fitted.name)
         report.note("too_few_for_fit", [fitted.name] * bool(too_few and inside))
-        with IndexWriter.create(
+        with store_of(plan.index).create(
             plan.index, root=root.resolve(), model=fitted.name, fingerprint=fitted.fingerprint,
             settings=settings.to_json(), weights=model_bytes(fitted),
             storage=plan.storage,
             retriever=retriever.row(plan.index) if retriever else None, replace=True,
         ) as writer:  # fmt: skip
-            photos = source.describe(names, fitted)
+            if plan.engine == RAY:
+                from placerec.index.ray_build import describe_on_ray
+
+                photos = describe_on_ray(writer, root, names, fitted, plan.positions, runtime)
+            else:
+                photos = source.describe(names, fitted)
             store_photos(writer, photos, plan.positions, report, plan.indexed)
             if not report.added and not report.changed:
                 raise no_photo_to_fit(root, report.skipped)

@@ -17,7 +17,8 @@ from typing import TypeVar
 import numpy as np
 
 from placerec.errors import NotFound, PhotoError
-from placerec.index.reader import Entry, IndexReader, StoredPatches
+from placerec.index.reader import Entry, StoredPatches
+from placerec.index.store import Reader
 from placerec.index.vectors import ranked_by
 from placerec.method.confidence import Calibration, evidence, map_odds, radii
 from placerec.method.ranking import best_first
@@ -88,7 +89,7 @@ class Places:
         return evidence(scores, lambda i, j: self.elsewhere(rows[i], rows[j]))
 
 
-def calibrate_index(reader: IndexReader, model: Model, runtime: Runtime) -> Calibration:
+def calibrate_index(reader: Reader, model: Model, runtime: Runtime) -> Calibration:
     """Return the calibration of an index that ``model`` describes.
 
     Photos that cannot be read now take no part. The same photos give the same numbers.
@@ -115,7 +116,7 @@ class _Asked:
 
 
 class _Calibrator:
-    def __init__(self, reader: IndexReader, model: Model, runtime: Runtime) -> None:
+    def __init__(self, reader: Reader, model: Model, runtime: Runtime) -> None:
         self._reader, self._model, self._runtime = reader, model, runtime
         self._entries, self._places = reader.entries, Places(reader.entries)
         self._descriptors = reader.global_descriptors()

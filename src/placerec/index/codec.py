@@ -59,6 +59,11 @@ class Header(NamedTuple):
     crc: int = 0
 
 
+def patch_key(photo_seal: bytes, ordinal: int) -> bytes:
+    """Return the key of a photo's patch set number ``ordinal``."""
+    return photo_seal + ordinal.to_bytes(4, "little")
+
+
 def encode_vector(
     vector: Array, key: bytes, dtype: Dtype = Dtype.INT8, *, restored: bool = False
 ) -> bytes:

@@ -9,10 +9,9 @@ from placerec.errors import UsageError
 from placerec.files import path_of
 from placerec.index.calibrate import calibrate_index
 from placerec.index.index_model import model_of_index
-from placerec.index.reader import IndexReader
+from placerec.index.presets import preset_named
 from placerec.index.retriever import row_for_copy
-from placerec.index.schema import preset_named
-from placerec.index.writer import IndexWriter
+from placerec.index.store import open_index, store_of
 from placerec.models.resolve import AUTO
 from placerec.records import Features
 from placerec.runtime import DEFAULT_RUNTIME, Runtime, require_runtime
@@ -40,9 +39,9 @@ def convert_index(
     index, out = path_of(index), path_of(out)
     require_runtime(runtime)
     storage, order = preset_named(preset), CHOICES["preset"]
-    if out.exists() and not replace:
+    if store_of(out).exists(out) and not replace:
         raise UsageError(f"{out}: already exists; give another name, or replace it")
-    with IndexReader.open(index) as reader, single_threaded_blas():
+    with open_index(index) as reader, single_threaded_blas():
         info = reader.info
         if order.index(preset) <= order.index(info.preset):
             raise UsageError(
@@ -51,7 +50,7 @@ def convert_index(
             )
         inside = model_of_index(reader, index, model, runtime.one_thread)
         row = reader.retriever and row_for_copy(reader.retriever, index, out)
-        with IndexWriter.create(
+        with store_of(out).create(
             out, root=info.root, model=info.model, fingerprint=info.fingerprint,
             settings=info.settings, weights=reader.weights(), storage=storage, retriever=row,
             replace=replace,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from placerec.errors import ModelMismatch, UsageError
-from placerec.index.reader import IndexReader
 from placerec.index.schema import BUILD_AGAIN
+from placerec.index.store import Reader
 from placerec.models.model import Model
 from placerec.models.model_file import model_from_bytes, parse_header, parse_settings
 from placerec.models.resolve import AUTO, resolve
@@ -20,7 +20,7 @@ from placerec.trunks.external import STATED
 REMEDY = "an index has its model: omit model, or build a new index with it"
 
 
-def stated_of_index(reader: IndexReader, path: Path) -> dict[str, str]:
+def stated_of_index(reader: Reader, path: Path) -> dict[str, str]:
     """Return what the model inside the index at ``path`` states; its trunk is not opened.
 
     ``training_data``, ``provenance`` and ``licence``; an empty text for a missing entry.
@@ -29,7 +29,7 @@ def stated_of_index(reader: IndexReader, path: Path) -> dict[str, str]:
     return {name: header.get(name, "") for name in STATED}
 
 
-def model_of_index(reader: IndexReader, path: Path, model: str | Trunk, runtime: Runtime) -> Model:
+def model_of_index(reader: Reader, path: Path, model: str | Trunk, runtime: Runtime) -> Model:
     """Return the model inside the index at ``path``.
 
     ``model`` is ``auto``, or a model that must be the one inside; a trunk from outside placerec

@@ -99,7 +99,7 @@ class StoredPatches:
     def decode(self) -> tuple[PatchSet, ...]:
         """Return the patch sets in the order in which they were stored, one per patch size."""
         return tuple(
-            codec.decode_patches(blob, schema.patch_key(self.seal, ordinal), self.path, self.dtype)
+            codec.decode_patches(blob, codec.patch_key(self.seal, ordinal), self.path, self.dtype)
             for ordinal, blob in enumerate(self.blobs)
         )
 

@@ -18,8 +18,8 @@ from placerec.baselines.contract import Retriever
 from placerec.baselines.torch_module import GlobalModule, open_module, unit_length
 from placerec.errors import ModelMismatch, NotFound, PlacerecError, UsageError
 from placerec.files import is_file, path_of
-from placerec.index.reader import IndexReader
 from placerec.index.schema import RetrieverRow
+from placerec.index.store import Reader
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.text import printable
@@ -109,7 +109,7 @@ def _opened(given: AnyRetriever, runtime: Runtime) -> IndexRetriever:
 
 
 def retriever_of_index(
-    reader: IndexReader, path: Path, given: AnyRetriever | None, runtime: Runtime
+    reader: Reader, path: Path, given: AnyRetriever | None, runtime: Runtime
 ) -> IndexRetriever | None:
     """Return the retriever of the index at ``path``, ready; ``None`` if it has none.
 

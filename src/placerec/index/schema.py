@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from placerec.errors import DamagedIndex, ModelMismatch, NotAnIndex, UsageError
-from placerec.index.packing import Dtype
+from placerec.index.presets import BYTES, COMPACT, EXACT, SMALL, Storage
 from placerec.method.confidence import Calibration
 from placerec.records import Position
-from placerec.settings import AnySettings, require_choice
 
 APPLICATION_ID = 0x504C5243  # "PLRC", at byte 68 of the file
 BUILD_AGAIN = "delete it and build it again from the photos: placerec index build INDEX FOLDER"
@@ -37,26 +36,6 @@ PAGE_BYTES = 4096
 SEAL_BYTES = 16
 DIGEST_MODULUS = 2**128
 
-
-class Storage(NamedTuple):
-    """A preset: the types of the global, patch and retrieval descriptors, and which patches stay.
-
-    With ``checkered`` only every second patch of a row is stored, as the squares of one colour of a
-    chessboard.
-    """
-
-    name: str
-    descriptor: Dtype
-    patches: Dtype
-    retrieval: Dtype
-    checkered: bool = False
-
-
-EXACT = Storage("exact", Dtype.FLOAT32, Dtype.FLOAT32, Dtype.FLOAT32)
-BYTES = Storage("int8", Dtype.INT8, Dtype.INT8, Dtype.INT8)
-SMALL = Storage("default", Dtype.ONE_BIT, Dtype.TWO_BITS, Dtype.INT8)
-COMPACT = Storage("compact", Dtype.HALF_SIGNS, Dtype.ONE_BIT, Dtype.INT8, checkered=True)
-PRESETS = {storage.name: storage for storage in (EXACT, BYTES, SMALL, COMPACT)}  # most bytes first
 FORMATS = {7: BYTES, 8: EXACT, 9: BYTES, 10: EXACT, 11: SMALL, 12: SMALL, 13: COMPACT, 14: COMPACT}
 WITH_RETRIEVER = (9, 10, 12, 14)  # of these formats
 
@@ -115,32 +94,10 @@ RETRIEVER_TABLES = {
 _INDEXED = ("photos", "patches")  # SQLite adds an index for each UNIQUE
 
 
-def preset_named(name: str) -> Storage:
-    """Return the preset of this name; raise ``UsageError`` if there is none."""
-    require_choice("preset", name)
-    return PRESETS[name]
-
-
-def preset_for(settings: AnySettings) -> Storage:
-    """Return the preset of an index with these settings, if none is asked for.
-
-    The published form is exact. Few bits are for descriptors like those of the default method, on
-    which they were measured (docs/MEASUREMENTS.md).
-    """
-    if settings.form == "published":
-        return EXACT
-    return BYTES if settings.global_dim or settings.k_patch > 1 else SMALL
-
-
 def seal(*values: bytes | str | int | float | None) -> bytes:
     """Return 16 bytes that change when one of a row's values (or its type) changes."""
     # ascii() distinguishes types and boundaries, and is equal in every version of Python.
     return hashlib.blake2b(ascii(values).encode(), digest_size=SEAL_BYTES).digest()
-
-
-def patch_key(photo_seal: bytes, ordinal: int) -> bytes:
-    """Return the codec key of a photo's patch set number ``ordinal``."""
-    return photo_seal + ordinal.to_bytes(4, "little")
 
 
 def create_tables(connection: sqlite3.Connection, storage: Storage, *, retriever: bool) -> None:

@@ -32,7 +32,7 @@ import numpy as np
 from placerec.errors import NoRoom, UsageError, import_extra, import_package
 from placerec.files import atomic_write, cache_folder, path_of, writing
 from placerec.index import schema
-from placerec.index.reader import IndexReader
+from placerec.index.store import Reader, is_lance, open_index
 from placerec.index.vectors import Vectors
 from placerec.method.ranking import shortlist
 from placerec.records import Array
@@ -104,19 +104,21 @@ def speed_up(index: str | Path, *, runtime: Runtime = DEFAULT_RUNTIME) -> Path:
     """
     path = path_of(index)
     require_runtime(runtime)
-    with IndexReader.open(path) as reader:
+    if is_lance(path):
+        raise UsageError(f"{path}: only an index in a file has a speed-up")
+    with open_index(path) as reader:
         vectors = reader.retrieval_descriptors()
         if vectors is None:
             vectors = reader.global_descriptors()
         return write_neighbours(path, vectors, mark_of(reader), runtime.progress)
 
 
-def open_speedup(reader: IndexReader, path: Path) -> tuple[Neighbours | None, str]:
+def open_speedup(reader: Reader, path: Path) -> tuple[Neighbours | None, str]:
     """Return the neighbours of the photos of the index at ``path``, as ``open_neighbours``."""
     return open_neighbours(path, mark_of(reader))
 
 
-def stale_speedup(reader: IndexReader, path: Path) -> list[str]:
+def stale_speedup(reader: Reader, path: Path) -> list[str]:
     """Return the name of the cache of the index at ``path`` if it was made before a change."""
     cache = cache_of(path)
     try:
@@ -128,7 +130,7 @@ def stale_speedup(reader: IndexReader, path: Path) -> list[str]:
     return [] if fits else [cache.name]
 
 
-def mark_of(reader: IndexReader) -> bytes:
+def mark_of(reader: Reader) -> bytes:
     """Return 16 bytes that change with the photos, the model, the format or the retriever."""
     info = reader.info
     about = (info.fingerprint, info.settings, info.format, info.retriever_fingerprint)

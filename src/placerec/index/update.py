@@ -19,10 +19,10 @@ from placerec.index.build import BATCH, Report, positions_of, store_photos
 from placerec.index.calibrate import is_outgrown
 from placerec.index.index_model import model_of_index
 from placerec.index.new_photos import write_photos
-from placerec.index.reader import Entry, IndexReader
+from placerec.index.reader import Entry
 from placerec.index.retriever import AnyRetriever, retriever_of_index
 from placerec.index.speedup import stale_speedup
-from placerec.index.writer import IndexWriter
+from placerec.index.store import open_index, store_of
 from placerec.models.photo_source import PhotoSource
 from placerec.models.resolve import AUTO
 from placerec.photos.find import look_through
@@ -60,7 +60,7 @@ def add_photos(
     """
     index = path_of(index)
     require_runtime(runtime)
-    with IndexReader.open(index) as reader:
+    with open_index(index) as reader:
         root, indexed = reader.info.root, [entry.name for entry in reader.entries]
     table = positions_of(positions, time_offset, root)
     if isinstance(photos, Mapping):
@@ -91,7 +91,7 @@ def remove_photos(index: str | Path, photos: str | Path | Iterable[str | Path]) 
     A notice names those that are still in the folder: the next refresh adds them again.
     """
     index = path_of(index)
-    with IndexReader.open(index) as reader:
+    with open_index(index) as reader:
         indexed, root = [entry.name for entry in reader.entries], reader.info.root
     chosen: dict[str, None] = {}
     for path in paths_of(photos):
@@ -103,7 +103,7 @@ def remove_photos(index: str | Path, photos: str | Path | Iterable[str | Path]) 
         chosen |= dict.fromkeys(names)
     if len(chosen) == len(indexed):
         raise UsageError(f"{index}: no photo would remain; delete the file instead")
-    with IndexWriter.open(index) as writer:
+    with store_of(index).change(index) as writer:
         report = Report(removed=sum(writer.remove(name) for name in chosen))
     report.note("comes_back", [n for n in chosen if not _is_outside(n) and is_file(root / n)])
     return report
@@ -127,7 +127,7 @@ def refresh_index(
     """
     index = path_of(index)
     require_runtime(runtime)
-    with IndexReader.open(index) as reader:
+    with open_index(index) as reader:
         old, entries = reader.info.root, reader.entries
     if folder is None and not is_folder(old):
         raise FolderGone(old)
@@ -212,7 +212,7 @@ def _update(
     given: AnyRetriever | None,
     runtime: Runtime,
 ) -> Report:
-    with IndexReader.open(index) as reader:
+    with open_index(index) as reader:
         model = model_of_index(reader, index, asked, runtime.one_thread)
         old_root, entries = reader.info.root, reader.entries
     gone = {*changes.moves, *changes.deleted}
@@ -234,7 +234,7 @@ def _update(
     with (
         single_threaded_blas(),
         PhotoSource(root, model.trunk, model.settings, runtime, retriever) as source,
-        IndexWriter.open(index) as writer,
+        store_of(index).change(index) as writer,
     ):
         if root != old_root:
             writer.move_root(root)
@@ -246,7 +246,7 @@ def _update(
             if number % BATCH == 0 and not aside:
                 writer.commit()
         store_photos(writer, source.describe(pending, model), positions, report, indexed)
-    with IndexReader.open(index) as reader:
+    with open_index(index) as reader:
         calibration, photos = reader.info.calibration, len(reader.entries)
         report.note("slower", stale_speedup(reader, index))
     grown = f"{calibration.photos} photos then, {photos} now"

@@ -17,6 +17,7 @@ from placerec.files import path_of
 from placerec.index import codec, schema
 from placerec.index.connection import open_checked, translated
 from placerec.index.packing import Dtype
+from placerec.index.presets import Storage
 
 MOST_FINDINGS = 100  # a file of noise would give one finding per row
 
@@ -120,7 +121,7 @@ def _patches(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
             continue
         stored[number].add(ordinal)
         try:
-            codec.decode_patches(blob, schema.patch_key(photos[number].seal, ordinal), path, dtype)
+            codec.decode_patches(blob, codec.patch_key(photos[number].seal, ordinal), path, dtype)
         except Damaged as error:
             yield f"photo {photos[number].row.display!r:.200}, patch set {ordinal}: {error}"
     for number, (_, _, row) in photos.items():
@@ -129,7 +130,7 @@ def _patches(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
             yield f"photo {row.display!r:.200}: {count} of {row.patch_sets} patch sets exist"
 
 
-def _storage(connection: sqlite3.Connection) -> schema.Storage:
+def _storage(connection: sqlite3.Connection) -> Storage:
     return schema.FORMATS[schema.format_of(connection)]
 
 

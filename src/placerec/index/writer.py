@@ -23,6 +23,7 @@ from typing import Self
 from placerec.errors import DamagedIndex, UsageError
 from placerec.index import codec, publish, schema
 from placerec.index.connection import on_error, open_checked, translated
+from placerec.index.presets import Storage
 from placerec.index.reader import IndexReader
 from placerec.index.verify import findings
 from placerec.method.confidence import Calibration
@@ -48,7 +49,7 @@ class IndexWriter:
         self,
         path: Path,
         connection: sqlite3.Connection,
-        storage: schema.Storage,
+        storage: Storage,
         retriever: schema.RetrieverRow | None,
         staged: publish.Staging | None = None,
     ) -> None:
@@ -67,14 +68,14 @@ class IndexWriter:
         fingerprint: str,
         settings: str,
         weights: bytes,
-        storage: schema.Storage,
+        storage: Storage,
         retriever: schema.RetrieverRow | None = None,
         replace: bool = False,
     ) -> Self:
         """Begin an index of the photos below ``root``, described by one model and a ``retriever``.
 
         ``fingerprint`` is the hex text of the model, ``settings`` its JSON text and ``weights`` its
-        bytes; this class does not interpret them. ``storage`` is a preset (``schema.PRESETS``).
+        bytes; this class does not interpret them. ``storage`` is a preset (``presets.PRESETS``).
         With ``replace`` an existing index (but no other file) is replaced at the end.
         """
         path, root = Path(path), Path(root)
@@ -129,17 +130,7 @@ class IndexWriter:
         patch_sets = len(features.patches)
         row = schema.photo_row(name, sha256, position, patch_sets, gps_damaged, blank)
         mark = schema.seal(*row)
-        storage = self._storage
-        descriptor = codec.encode_vector(
-            features.global_descriptor, mark, storage.descriptor, restored=restored
-        )
-        sets = [
-            codec.encode_patches(
-                patches.checkered() if storage.checkered else patches,
-                schema.patch_key(mark, ordinal), storage.patches, restored=restored,
-            )
-            for ordinal, patches in enumerate(features.patches)
-        ]  # fmt: skip
+        descriptor, sets = self._storage.encode(features, mark, restored=restored)
         retrieval = self._retrieval_of(name, features, mark)
         self._check_width(name, "global descriptor", descriptor)
         if retrieval:
@@ -220,7 +211,7 @@ class IndexWriter:
             blob = codec.with_key(blob, self._retriever.key(old), self._retriever.key(new), path)
             run("UPDATE retrieval SET descriptor = ? WHERE photo = ?", (blob, number))
         for ordinal, patches, blob in sets:
-            key, new_key = schema.patch_key(old, ordinal), schema.patch_key(new, ordinal)
+            key, new_key = codec.patch_key(old, ordinal), codec.patch_key(new, ordinal)
             blob = codec.with_key(blob, key, new_key, path)
             run("UPDATE patches SET descriptors = ? WHERE id = ?", (blob, patches))
         return new

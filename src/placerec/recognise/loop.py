@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.index import codec, schema
+from placerec.index import codec
 from placerec.index.calibrate import FEWEST_PHOTOS, no_confidence
 from placerec.index.packing import pack
 from placerec.index.reader import StoredPatches
@@ -212,11 +212,11 @@ class LoopDetector:
         blobs = tuple(
             codec.encode_patches(
                 patch_set(features, self.model.fitted, settings, size, settings.stride),
-                schema.patch_key(seal, ordinal), schema.SMALL.patches,
+                codec.patch_key(seal, ordinal), SMALL.patches,
             )
             for ordinal, size in enumerate(settings.patch_sizes)
         )  # fmt: skip
-        dtype = schema.SMALL.descriptor
+        dtype = SMALL.descriptor
         stored, scale = pack(descriptor[np.newaxis], dtype, "global descriptor")
         if row % BLOCK == 0:
             room = np.empty((BLOCK, stored.shape[1]), stored.dtype), np.zeros(BLOCK, np.float32)
@@ -225,5 +225,5 @@ class LoopDetector:
         home = seconds
         if loops and loops[0].accepted:
             home = next(f.home for f in self._frames if f.number == loops[0].earlier)
-        patches = StoredPatches(blobs, seal, MEMORY, schema.SMALL.patches)
+        patches = StoredPatches(blobs, seal, MEMORY, SMALL.patches)
         self._frames.append(_Frame(self._count, seconds, home, patches))

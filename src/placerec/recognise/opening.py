@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from placerec.errors import FixedByIndex, UsageError
-from placerec.index.reader import IndexReader
+from placerec.index.store import Reader
 from placerec.settings import AnySettings, as_written
 
 
-def model_facts(index: IndexReader) -> tuple[str, str, str]:
+def model_facts(index: Reader) -> tuple[str, str, str]:
     """Return what identifies the model of an index, with its name and settings."""
     return index.info.fingerprint, index.info.model, index.info.settings
 

@@ -24,9 +24,10 @@ from placerec.files import path_of
 from placerec.index.calibrate import FEWEST_PHOTOS, Places, no_confidence, too_few
 from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
-from placerec.index.reader import IndexReader, StoredPatches
+from placerec.index.reader import StoredPatches
 from placerec.index.retriever import AnyRetriever, IndexRetriever, retriever_of_index
 from placerec.index.speedup import Neighbours, open_speedup
+from placerec.index.store import Reader, open_index
 from placerec.index.vectors import Vectors, ranked_by
 from placerec.method.matching import Matched
 from placerec.method.ranking import best_first, rerank
@@ -67,7 +68,7 @@ class PlaceRecognizer:
     a GPU the ``engine`` compares the patches.
     """
 
-    index: IndexReader = field(repr=False)
+    index: Reader = field(repr=False)
     model: Model
     settings: AnySettings
     global_descriptors: Vectors = field(repr=False)
@@ -123,7 +124,7 @@ class PlaceRecognizer:
 
         ``given`` are the model and the retriever of the caller.
         """
-        reader = IndexReader.open(path)
+        reader = open_index(path)
         with on_error(reader.close):
             if before and model_facts(before.index) == model_facts(reader):
                 inside = before.model
