@@ -7,11 +7,12 @@ from pathlib import Path
 
 from index.index_support import ABOUT, WEIGHTS, features, position
 from placerec.index import codec, open_index
+from placerec.index.presets import BYTES
 from placerec.index.store import store_of
 
 
 def create(address: Path, **changes: object):
-    about = {"root": Path("/photos"), "weights": WEIGHTS, **ABOUT, **changes}
+    about = {"root": Path("/photos"), "weights": WEIGHTS, "storage": BYTES, **ABOUT, **changes}
     return store_of(address).create(address, **about)
 
 

@@ -20,6 +20,7 @@ from index_support import ABOUT, features
 from index.store_support import as_stored, build, content, create, put
 from placerec.errors import NotAnIndex, NotFound, StaleIndex, UsageError
 from placerec.index import open_index, verify
+from placerec.index.presets import EXACT
 from placerec.index.store import store_of
 from placerec.method.confidence import Calibration
 
@@ -170,7 +171,7 @@ def test_an_index_states_what_it_was_given(address, tmp_path):
 
 
 def test_an_exact_index_gives_every_bit_back(address):
-    build(address, {"a.jpg": 0}, exact=True)
+    build(address, {"a.jpg": 0}, storage=EXACT)
     with store_of(address).change(address) as writer:
         put(writer, "b.jpg", 1)
     with open_index(address) as reader:

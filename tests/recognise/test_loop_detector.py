@@ -7,6 +7,7 @@ from placerec import LoopDetector
 from placerec.demo import render
 from placerec.demo.town import Pose
 from placerec.errors import NotFound, UsageError
+from placerec.index.presets import SMALL
 from placerec.models.resolve import generic_model
 from placerec.recognise import loop
 from placerec.runtime import Runtime

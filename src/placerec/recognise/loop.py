@@ -25,6 +25,7 @@ from placerec.errors import UsageError
 from placerec.index import codec
 from placerec.index.calibrate import FEWEST_PHOTOS, no_confidence
 from placerec.index.packing import pack
+from placerec.index.presets import SMALL
 from placerec.index.reader import StoredPatches
 from placerec.index.vectors import Vectors
 from placerec.method.confidence import Calibration, evidence
