@@ -1,7 +1,10 @@
 """The engine of a GPU, run by PyTorch on a CPU, against the NumPy code that it replaces."""
 
+import warnings
+
 import numpy as np
 import pytest
+import torch
 
 from placerec.engine import engine_for, matching, shortlist
 from placerec.engine.shortlist import Engine
@@ -155,6 +158,19 @@ def test_a_candidate_alone_blank_photos_and_no_candidate(town):
         assert [match.inliers for match in matches[0]] == [0, 0, 0]
     scores, matches = by_engine(query, [], settings)
     assert (scores.tolist(), matches) == ([], [])
+
+
+def test_descriptors_of_an_exact_index_are_read_only_and_taken(town):
+    query, _ = town
+    stored = np.frombuffer(query[0].descriptors.tobytes(), np.float32).reshape(-1, DEPTH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.set_warn_always(True)  # else PyTorch warns of such arrays once in a process
+        try:
+            (there,) = Engine("cpu").put((PatchSet(query[0].grid, stored),))
+        finally:
+            torch.set_warn_always(False)
+    assert np.array_equal(there.descriptors.numpy(), query[0].descriptors)
 
 
 def test_photos_used_last_stay_on_the_device():

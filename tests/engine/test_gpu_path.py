@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from placerec import PlaceRecognizer, build_index, evaluate, open_dataset
 from placerec.engine.shortlist import Engine
@@ -14,8 +15,10 @@ from placerec.index.reader import IndexReader
 from placerec.index.writer import IndexWriter
 from placerec.models.on_device import DeviceModel
 from placerec.runtime import Runtime
-from placerec.settings import Settings
+from placerec.settings import METHODS, Settings
+from placerec.trunks import feature_maps
 from placerec.trunks.external import TorchTrunk
+from placerec.trunks.vgg16 import VGG16, state_shapes
 
 CUDA = Runtime(threads=2, device="cuda")
 SMALL = Settings(image_size=(120, 160))
@@ -68,8 +71,6 @@ def test_patches_are_read_once_and_a_changed_photo_is_still_stale(
 
 
 def test_a_build_describes_several_photos_at_once(gpu, calls, many_photos, tmp_path):
-    import torch
-
     passes, runtime = [], Runtime(threads=2, device="cuda")
 
     class Convolution(torch.nn.Conv2d):
@@ -102,6 +103,40 @@ def test_a_build_describes_several_photos_at_once(gpu, calls, many_photos, tmp_p
         for row in (0, 51):
             one, other = cpu.patches(row)[0].descriptors, ours.patches(row)[0].descriptors
             assert np.einsum("pd,pd->p", one, other).min() > 0.999
+
+
+def test_the_published_form_runs_on_a_gpu(gpu, calls, town, tmp_path):
+    pytest.importorskip("cv2")
+    torch.manual_seed(1)
+    trunk = TorchTrunk(torch.nn.Conv2d(3, 12, 16, stride=16), name="small", runtime=CUDA)
+    settings = METHODS["paper-performance"].replace(
+        image_size=(160, 192), clusters=2, pca_dim=16, candidates=4
+    )
+    index = tmp_path / "published.placerec"
+    build_index(index, town / "database", model=trunk, settings=settings, runtime=CUDA)
+    assert calls[1] == [6]
+    with PlaceRecognizer.open(index, model=trunk, runtime=CUDA) as recognizer:
+        entry = recognizer.index.entries[2]
+        answer = recognizer.query(town / "database" / entry.name)
+        assert answer.best.path == entry.name
+        patches = sum(len(one.grid) for one in recognizer.index.patches(2))
+        assert answer.best.inliers > 0.9 * patches
+    assert len(calls[0]) == 1
+
+
+def test_vgg16_takes_several_images_at_once(gpu):
+    draw = np.random.default_rng(0)
+    state = {
+        key: (draw.random(shape, np.float32) - 0.5) * np.float32(np.sqrt(24 / np.prod(shape[1:])))
+        for key, shape in state_shapes().items()
+    }
+    trunk = VGG16(state, "0" * 64, CUDA)
+    images = [draw.standard_normal((1, 3, 32, 48), np.float32) for _ in range(3)]
+    together = feature_maps(trunk, images)
+    assert trunk.at_once == 20
+    assert [features.shape for features in together] == [(2, 3, 512)] * 3
+    for features, image in zip(together, images, strict=True):
+        assert np.allclose(features, trunk(image).transpose(1, 2, 0), atol=1e-4)
 
 
 def test_an_evaluation_on_a_gpu_has_the_ranks_of_a_cpu(gpu, calls, town):

@@ -73,7 +73,7 @@ def test_a_renamed_photo_is_moved_and_not_described_again(collection, monkeypatc
     before = answers(collection.index)
     (collection.photos / "0.png").rename(collection.photos / "z.png")
     (collection.photos / "sub").rename(collection.photos / "other")
-    monkeypatch.setattr("placerec.models.photo_source.feature_map", None)  # any use fails
+    monkeypatch.setattr("placerec.models.photo_source.feature_maps", None)  # any use fails
     report = refresh_index(collection.index)
     assert (report.moved, report.unchanged, report.added, report.removed) == (3, 1, 0, 0)
     assert names(collection.index) == ["1.png", "other/2.png", "other/3.png", "z.png"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from placerec.device import alone, open_device
 from placerec.engine.matching import Pairs, PatchesThere, inlier_pairs, mutual, working_bytes
@@ -57,12 +58,7 @@ class Engine:
     def put(self, patches: PatchSets) -> Photo:
         """Return the patches of a photo on the device."""
         return tuple(
-            PatchesThere(
-                one.grid,
-                torch.from_numpy(one.descriptors).to(self.device).to(self._type),
-                one.blank,
-            )
-            for one in patches
+            PatchesThere(one.grid, self._sent(one.descriptors), one.blank) for one in patches
         )
 
     def resident(
@@ -119,6 +115,11 @@ class Engine:
         weights = settings.scale_weights or default_weights(settings.patch_sizes)
         matches = zip(*(size for _, size in scored), strict=True)
         return fuse(scores, weights, settings.fusion), list(matches)
+
+    def _sent(self, descriptors: Array) -> Tensor:
+        # PyTorch takes no array that is read-only, as those of an exact index are.
+        writable = np.require(descriptors, np.float32, ["C", "W"])
+        return torch.from_numpy(writable).to(self.device).to(self._type)
 
     def wait(self) -> None:
         """Return when the device has done all its work; for timing."""

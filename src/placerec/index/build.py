@@ -107,9 +107,9 @@ def build_index(
     ``positions`` is a table (image,latitude,longitude[,heading]), a GPX track, or a ``Position`` by
     the name of each photo, and takes precedence over EXIF; ``time_offset`` are the seconds that are
     added to the camera's clock to give UTC, for photos in a track. An existing index is only
-    replaced if ``replace`` is true. ``engine`` is ``threads``, or ``ray``: the processes of Ray, on
-    one or many machines, for an index in Lance (docs/SCALE.md). Raises ``NotFound`` for a folder
-    without photos and ``PhotoError`` if no photo can be read.
+    replaced if ``replace`` is true. ``engine`` is ``threads``, or ``ray`` for an index in Lance
+    (docs/SCALE.md). Raises ``NotFound`` for a folder without photos and ``PhotoError`` if no photo
+    can be read.
     """
     index, folder = path_of(index), path_of(folder)
     require_runtime(runtime)
@@ -132,9 +132,7 @@ def build_index(
     opened = None if retriever is None else open_retriever(retriever, runtime.one_thread)
     table = positions_of(positions, time_offset, folder)
     storage = preset_for(settings) if preset is None else preset_named(preset)
-    plan = _Plan(
-        index, folder, content.photos, settings, table, storage, retriever=opened, engine=engine
-    )
+    plan = _Plan(index, folder, content.photos, settings, table, storage, {}, opened, engine)
     report = _build(plan, resolved, None, runtime)
     report.note("rows_without_photo", table.unmatched(content.photos))
     report.note_left_out(content.left_out)

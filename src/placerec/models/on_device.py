@@ -39,7 +39,7 @@ class Tensors:
         """Return the array as a float32 tensor on the device."""
         key = (array.__array_interface__["data"][0], *array.shape, *array.strides)
         if key not in self._sent:  # the array stays, so no other one gets its address
-            tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+            tensor = torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
             self._sent[key] = array, tensor.to(self.device)
         return self._sent[key][1]
 

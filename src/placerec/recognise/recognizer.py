@@ -360,11 +360,8 @@ class PlaceRecognizer:
                 self.engine.forget()
             candidates = self.engine.resident(rows, self._decoded)
             return self.engine.score(query.patches, candidates, self.settings, cosines)
-        step, expected = max(top, FEWEST_COMPARED), 0.0  # seconds
-        if deadline is not None:
-            step = 1
-        elif self.settings.stop_at == 1:
-            step = len(rows)
+        step = max(top, FEWEST_COMPARED) if self.settings.stop_at < 1 else len(rows)
+        step, expected = (step, 0.0) if deadline is None else (1, 0.0)  # seconds
         matched: list[tuple[Matched, ...]] = []
         scores, matches = score_matches(matched, self.settings)
         while len(matched) < len(rows) and not self._is_clear(rows, scores, top):
