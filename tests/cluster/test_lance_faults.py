@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from s3_faults import no_fault
 
 from index.store_support import build, content, create, put
 from placerec.errors import Busy, NoRoom, NotFound, PlacerecError, StaleIndex, UsageError
@@ -66,13 +67,19 @@ def test_one_fault_of_the_object_store_is_got_over_or_changes_nothing(object_sto
     assert verify(TOWN) == []
 
 
-def test_a_commit_whose_acknowledgement_was_lost_counts(object_store, monkeypatch):
-    """The manifest is stored, and every answer after it fails until the program looks again."""
+def test_a_commit_whose_acknowledgement_was_lost_counts(object_store):
+    """The manifest is stored, its answer is lost, and it cannot be stored once more."""
     build(TOWN, PHOTOS)
-    object_store.fault = once("lost", "_versions/")
+    first = once("lost", "_versions/")
+
+    def fault(method: str, path: str) -> str:
+        return first(method, path) or ("refuse" if method == "PUT" and "_versions/" in path else "")
+
     writer = store_of(TOWN).change(TOWN)
     put(writer, "c.jpg", 2)
+    object_store.fault = fault
     writer.commit()
+    object_store.fault = no_fault
     writer.remove("a.jpg")  # on top of what was committed
     writer.commit()
     writer.close()

@@ -206,6 +206,21 @@ def raylets_of(parent: int) -> list[int]:
     return raylets
 
 
+def test_a_cluster_that_cannot_be_reached_is_one_sentence(photos, index, folder, monkeypatch):
+    def refuse(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nTraceback")  # noqa: TRY002
+
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(EngineStopped, match="run the same command again") as caught:
+        build_index(index, photos, settings=Settings(image_size=SMALL), engine="ray")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in folder.iterdir()] == ["photos"]
+
+
 def test_what_ray_cannot_build_is_refused_before_any_work(photos, folder):
     with pytest.raises(UsageError, match="give lance:FOLDER"):
         build_index(folder / "town.placerec", photos, engine="ray")

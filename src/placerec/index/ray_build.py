@@ -131,22 +131,33 @@ def _ray(address: Path, runtime: Runtime) -> Iterator[Any]:
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ours = not ray.is_initialized()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Lance warns of forks, Ray of names that will change
+            if ours:
+                _start(ray, address, runtime)
+            yield ray
+    except (ray.exceptions.RayError, ConnectionError, SystemExit) as error:
+        raise _stopped(address, error) from error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _start(ray: Any, address: Path, runtime: Runtime) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if "RAY_ADDRESS" not in os.environ:
         local = {"num_cpus": runtime.cores, "include_dashboard": False}
         options |= local | {"_node_ip_address": "127.0.0.1"}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Lance warns of forks, Ray of names that will change
-            if ours:
-                ray.init(**options)
-            yield ray
-    except (ray.exceptions.RayError, ConnectionError, SystemExit) as error:
-        why = str(error).strip().splitlines() or [type(error).__name__]
-        raise EngineStopped(address, f"{type(error).__name__}: {why[0]}") from error
-    finally:
-        if ours:
-            ray.shutdown()
+        ray.init(**options)
+    except Exception as error:  # Ray raises a plain Exception on a machine that is too busy
+        raise _stopped(address, error) from error
+
+
+def _stopped(address: Path, error: BaseException) -> EngineStopped:
+    why = str(error).strip().splitlines() or ["no reason given"]
+    return EngineStopped(address, f"{type(error).__name__}: {why[0]:.200}")
 
 
 def _blocks(

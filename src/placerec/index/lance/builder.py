@@ -127,7 +127,7 @@ class LanceBuilder(LanceWriter):
     def close(self) -> None:
         """Delete what was staged, unless the index was published."""
         super().close()
-        if not (self._published or self._journal):
+        if not (self._published or (self._journal and self._fragments)):
             discard(self._place, self._fragments)
             if self._fresh:
                 withdraw(self._place, self.dataset)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from placerec.errors import (
     Busy,
@@ -77,25 +76,18 @@ def committed(
 ) -> Any:  # fmt: skip
     """Commit on top of a version, and return the new one; raise ``Busy`` if there is a newer one.
 
-    A ``detached`` version is for this process alone. A commit whose acknowledgement was lost
-    counts: it is found again by its id.
+    A ``detached`` version is for this process alone. If an object store has stored the version and
+    its answer was lost, Lance finds that it is its own.
     """
-    package, identity = lance(), str(uuid4())
+    package = lance()
     operation = package.LanceOperation.Update(
         removed_fragment_ids=list(removed), updated_fragments=list(updated),
         new_fragments=list(new), fields_modified=[],
     )  # fmt: skip
-    transaction = package.Transaction(base.version, operation, identity)
-    try:
-        with place.errors(writing=True):
-            return package.LanceDataset.commit(place.uri, transaction, detached=detached)
-    except PlacerecError:
-        with suppress(PlacerecError), place.errors():
-            newest = package.dataset(place.uri)
-            for version in range(base.version + 1, newest.version + 1):
-                if newest.read_transaction(version).uuid == identity:
-                    return package.dataset(place.uri, version=version)
-        raise
+    with place.errors(writing=True):
+        return package.LanceDataset.commit(
+            place.uri, operation, read_version=base.version, detached=detached
+        )
 
 
 def claimed(place: Place, header: Header, *, replace: bool) -> tuple[Any, bool]:
