@@ -340,7 +340,10 @@ class Codes:
     """Descriptors (N, D) as int8, read by rows as unit float32."""
 
     def __init__(self, codes: Array) -> None:
-        self.codes, self.shape = codes, codes.shape
+        self.codes = codes
+
+    def __len__(self) -> int:
+        return len(self.codes)
 
     def __getitem__(self, rows: Any) -> Array:
         return codec.unit_rows(self.codes[rows])
@@ -349,7 +352,7 @@ class Codes:
 def large(place: Place) -> list[dict[str, Any]]:
     """The search by a speed-up beside the exact one: recall and time, on drawn descriptors."""
     with IndexReader.open(place.index(0)) as reader:
-        real = reader.global_descriptors()
+        real = reader.global_descriptors()[:]
     return [large_map(place, real, photos, dims) for photos, dims in place.scale.large]
 
 
@@ -409,7 +412,7 @@ def large_map(place: Place, real: Array, photos: int, dimensions: int) -> dict[s
 def in_blocks(query: Array, vectors: Codes, count: int = 20) -> Array:
     """Return the most similar rows by a full search, block by block, in little memory."""
     parts = []
-    for first in range(0, vectors.shape[0], 4096):
+    for first in range(0, len(vectors), 4096):
         rows, similar = shortlist(query, vectors[first : first + 4096], count)
         parts.append(np.stack((rows + first, similar)))
     every = np.concatenate(parts, axis=1)

@@ -152,7 +152,7 @@ def write_neighbours(
     key, cache = _secret(create=True), cache_of(path)
     if cache.exists() and not _is_cache(cache):
         raise UsageError(f"{cache}: not a cache of placerec, so it is not replaced; move it away")
-    photos, columns = vectors.shape
+    photos, columns = len(vectors), vectors[:1].shape[1]
     total = np.zeros(columns)
     for _, block in _blocks(vectors):
         total += block.sum(axis=0, dtype=np.float64)
@@ -203,6 +203,7 @@ def _opened(cache: Path, mark: bytes) -> Neighbours:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     usearch = _usearch()
     start = len(MAGIC) + CHECKSUM_BYTES + HEADER.size
+    # This array keeps the mapped file open, which the graph reads.
     centre = np.frombuffer(content, "<f4", header.columns, start)
     graph = _empty_graph(usearch, header.columns)
     try:
@@ -266,8 +267,8 @@ def _empty_graph(usearch: Any, columns: int) -> Any:
 
 def _blocks(vectors: Array) -> Iterator[tuple[Array, Array]]:
     """Yield row numbers (n,) uint64, and these rows (n, D) as float32 of unit length or zero."""
-    photos, columns = vectors.shape
-    at_once = max(1, BLOCK_BYTES // (4 * columns))
+    photos = len(vectors)
+    at_once = max(1, BLOCK_BYTES // (4 * vectors[:1].shape[1]))
     for first in range(0, photos, at_once):
         rows = np.arange(first, min(first + at_once, photos), dtype=np.uint64)
         yield rows, codec.unit_rows(vectors[first : first + at_once])
