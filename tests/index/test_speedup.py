@@ -314,7 +314,8 @@ def test_a_query_says_that_the_cache_is_not_used(collection, command):
     code, out, err = command("query", collection.index, collection.photos / "0.png")
     assert code == 0
     assert "0.png" in out
-    assert f"{cache_of(collection.index)}: not used: not a cache of placerec" in err
+    assert f"{cache_of(collection.index)}: not used, so the search takes longer: not a" in err
+    assert err.endswith(f"make it again: placerec index speedup {collection.index}\n")
 
 
 def test_only_an_index_is_sped_up(tmp_path):

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from placerec.errors import NoRoom, UsageError, import_extra, import_package
+from placerec.errors import MissingExtra, NoRoom, UsageError, import_extra, import_package
 from placerec.files import atomic_write, cache_folder, path_of, writing
 from placerec.index import codec, schema
 from placerec.index.reader import IndexReader
@@ -184,8 +184,11 @@ def open_neighbours(path: Path, mark: bytes) -> tuple[Neighbours | None, str]:
         return None, f"{cache}: cannot be read ({error.strerror or error})"
     except NoRoom as error:  # of the secret
         return None, str(error)
-    except UsageError as error:  # why it does not fit, or usearch is missing
+    except MissingExtra as error:
         return None, f"{cache}: not used: {error}"
+    except UsageError as error:
+        again = f"make it again: placerec index speedup {path}"
+        return None, f"{cache}: not used, so the search takes longer: {error}; {again}"
 
 
 def _opened(cache: Path, mark: bytes) -> Neighbours:
