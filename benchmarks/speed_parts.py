@@ -340,7 +340,7 @@ def growth(place: Place) -> dict[str, Any]:
 def large(place: Place) -> list[dict[str, Any]]:
     """The search by a speed-up beside the exact one: recall and time, on drawn descriptors."""
     with IndexReader.open(place.index(0)) as reader:
-        real = reader.global_descriptors()
+        real = reader.global_descriptors()[:]
     return [large_map(place, real, photos, dims) for photos, dims in place.scale.large]
 
 

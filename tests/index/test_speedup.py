@@ -21,6 +21,7 @@ from placerec.method.ranking import shortlist
 from placerec.recognise import PlaceRecognizer
 from placerec.records import Features
 from placerec.runtime import Runtime
+from placerec.serve import ServedIndex
 from placerec.workers import map_in_order
 
 PHOTOS, COLUMNS, PLACES, MARK = 3000, 256, 100, b"m" * 16
@@ -301,6 +302,8 @@ def test_a_sped_up_query_gives_the_answer_and_the_index_that_changed_is_searched
         remove_photos(index, found.places[-1].path)
         with recognizer.reload() as reloaded:
             assert "made before the index was changed" in reloaded.slower
+            with ServedIndex.open(index) as served:
+                assert served.slower == reloaded.slower
             assert reloaded.query(photo, top=3).best.path == exact.best.path
             assert asked == [3]
 
@@ -313,6 +316,15 @@ def test_without_the_extra_the_command_names_it_and_the_search_is_exact(index, m
     assert "placerec[large]" in why
     with pytest.raises(MissingExtra, match=r"placerec\[large\]"):
         speed_up(index)
+
+
+def test_a_query_says_that_the_cache_is_not_used(collection, command):
+    cache_of(collection.index).write_bytes(b"damaged")
+    code, out, err = command("query", collection.index, collection.photos / "0.png")
+    assert code == 0
+    assert "0.png" in out
+    assert f"{cache_of(collection.index)}: not used, so the search takes longer: not a" in err
+    assert err.endswith(f"make it again: placerec index speedup {collection.index}\n")
 
 
 def test_only_an_index_is_sped_up(tmp_path):

@@ -97,11 +97,7 @@ def query(
     paths, skipped = photos_of(photos)
     videos, lone = videos_of(paths, every), photos == tuple(paths[:1])
     pictures = _pictures_of(picture, paths, videos, several=not lone or bool(videos))
-    outputs = [path for path in (geojson, track, *{picture, *pictures}) if path]
-    places = Counter(map(os.path.realpath, outputs))
-    for path in filter(None, (geojson, track)):
-        if places[os.path.realpath(path)] > 1:
-            raise UsageError(f"{path}: one name for two results; choose another one")
+    _refuse_one_name((geojson, track), {picture, *pictures})
     answers: list[Answer] = []
     undrawn: list[PlacerecError] = []
     with PlaceRecognizer.open(
@@ -230,6 +226,15 @@ def _pictures_of(
     for path in existing if is_folder(picture) else ():
         require_free(path, is_picture)
     return pictures
+
+
+def _refuse_one_name(files: tuple[Path | None, ...], pictures: set[Path | None]) -> None:
+    """Raise ``UsageError`` if one of the ``files`` has the name of another one or of a picture."""
+    outputs = [path for path in (*files, *pictures) if path]
+    places = Counter(map(os.path.realpath, outputs))
+    for path in filter(None, files):
+        if places[os.path.realpath(path)] > 1:
+            raise UsageError(f"{path}: one name for two results; choose another one")
 
 
 def _draw_or_say_why(

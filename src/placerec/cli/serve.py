@@ -51,6 +51,7 @@ def serve(
         index, model=model, runtime=runtime, false_alarm=false_alarm, **given(options)
     ) as served:
         refuse_unused(served.settings, options)
+        warn(*filter(None, [served.slower]))
         with PageServer(served, port, tiles=tiles, log=warn) as server:
             say(f"page: {server.address}", "Ctrl-C ends it.")
             if browser:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from placerec.errors import NoRoom, UsageError, import_extra, import_package
+from placerec.errors import MissingExtra, NoRoom, UsageError, import_extra, import_package
 from placerec.files import atomic_write, cache_folder, path_of, writing
 from placerec.index import schema
 from placerec.index.store import Reader, is_lance, open_index
@@ -186,8 +186,11 @@ def open_neighbours(path: Path, mark: bytes) -> tuple[Neighbours | None, str]:
         return None, f"{cache}: cannot be read ({error.strerror or error})"
     except NoRoom as error:  # of the secret
         return None, str(error)
-    except UsageError as error:  # why it does not fit, or usearch is missing
+    except MissingExtra as error:
         return None, f"{cache}: not used: {error}"
+    except UsageError as error:
+        again = f"make it again: placerec index speedup {path}"
+        return None, f"{cache}: not used, so the search takes longer: {error}; {again}"
 
 
 def _opened(cache: Path, mark: bytes) -> Neighbours:
@@ -205,6 +208,7 @@ def _opened(cache: Path, mark: bytes) -> Neighbours:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     usearch = _usearch()
     start = len(MAGIC) + CHECKSUM_BYTES + HEADER.size
+    # This array keeps the mapped file open, which the graph reads.
     centre = np.frombuffer(content, "<f4", header.columns, start)
     graph = _empty_graph(usearch, header.columns)
     try:

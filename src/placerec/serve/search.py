@@ -124,6 +124,11 @@ class ServedIndex:
         """The settings of the searches."""
         return self._recognizer.settings
 
+    @property
+    def slower(self) -> str:
+        """Why the speed-up of the index is not used; empty if it is, or if there is none."""
+        return self._recognizer.slower
+
     def _number_photos(self) -> None:
         for entry in self._recognizer.index.entries:
             if entry.name not in self._numbers:
