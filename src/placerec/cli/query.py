@@ -105,6 +105,8 @@ def query(
         false_alarm=false_alarm, **given(options),
     ) as recognizer:  # fmt: skip
         refuse_unused(recognizer.settings, options)
+        if budget_ms and not recognizer.settings.reranks:
+            raise UsageError("--budget-ms: changes nothing, because no patches are compared; omit it")
         warn(*filter(None, [recognizer.slower]))
         tracker = Tracker(track, recognizer, budget_ms)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]
