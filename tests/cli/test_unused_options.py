@@ -50,7 +50,7 @@ def test_a_query_refuses_what_its_index_does_not_use(placerec, town, town_index)
     assert f"--scorer: changes nothing, because {NO_RERANKING}" in placerec(*words, code=2).stderr
     words = ("query", town_index, photo, "--candidates", 0)
     refused = placerec(*words, "--budget-ms", 100, code=2).stderr
-    assert refused == "error: --budget-ms: changes nothing, because no patches are compared; omit it\n"
+    assert refused == f"error: --budget-ms: changes nothing, because {NO_RERANKING}; omit it\n"
     placerec(*words)
 
 
