@@ -2,6 +2,9 @@
 
 import ast
 import json
+import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,14 @@ def test_a_terminal_that_cannot_show_a_letter_gets_an_escape(placerec, photos):
     lines = placerec(*words, env={"PYTHONIOENCODING": "latin-1"}).stdout.splitlines()
     assert lines[0].endswith(r"\u6771.jpg")
     assert r" \u6771.jpg " in lines[3]
+
+
+def test_a_table_for_a_reader_that_is_gone_is_the_error_of_a_closed_pipe(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    stdout = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    with pytest.raises(BrokenPipeError):
+        print_table({"rank": True}, [("1",)])
+    with suppress(BrokenPipeError):
+        stdout.close()

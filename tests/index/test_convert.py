@@ -122,3 +122,17 @@ def test_a_conversion_into_the_same_file_replaces_it_only_if_asked(indexes, comm
     assert "preset compact" in output
     assert path.stat().st_size < size
     assert "compact" in command("index", "info", path)[1]
+
+
+@pytest.mark.parametrize("preset", CHOICES["preset"])
+@pytest.mark.parametrize("candidates", [0, 20])
+def test_a_cosine_is_at_most_one(indexes, town: Path, preset: str, candidates: int):
+    with PlaceRecognizer.open(indexes[preset], candidates=candidates) as recognizer:
+        places = recognizer.query(town / "database" / "place_003.jpg").places
+        assert places[0].path == "place_003.jpg"
+        assert 0.9 < places[0].global_score <= 1
+        assert places[1].global_score < 0.9
+        own = recognizer.stored(3)
+        (second,) = recognizer.answer("", own, 1, {3}).places
+        assert np.linalg.norm(own.global_descriptor) == pytest.approx(1, abs=1e-5)
+        assert second.global_score < 0.95

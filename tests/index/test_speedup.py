@@ -1,5 +1,6 @@
 """The cache that speeds up the search of a large index: right answers, and never trusted."""
 
+import os
 import shutil
 import sys
 from collections import Counter
@@ -255,8 +256,9 @@ def test_another_file_under_the_name_of_the_cache_stays(index):
     assert "not a cache of placerec" in why
 
 
-def test_a_folder_under_the_name_of_the_cache_is_only_named(index):
-    cache_of(index).mkdir()
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_under_the_name_of_the_cache_is_only_named(index, make):
+    make(cache_of(index))
     with pytest.raises(UsageError, match="not a cache of placerec"):
         speed_up(index)
     near, why = opened(index)

@@ -12,7 +12,7 @@ from placerec.index.build import build_index
 from placerec.pairs import Pair, find_pairs
 from placerec.pairs.graph import islands_of, look_alikes
 from placerec.recognise import PlaceRecognizer
-from placerec.records import Answer, Features
+from placerec.records import Answer
 from placerec.runtime import Runtime
 from placerec.workers import single_threaded_blas
 
@@ -71,8 +71,7 @@ def test_of_two_directions_the_higher_score_counts(recognizer):
     index, scores = recognizer.index, {}
     with single_threaded_blas():
         for row, entry in enumerate(index.entries):
-            query = Features(recognizer.global_descriptors[row], index.patches(row))
-            for place in recognizer.answer("", query, 8, {row}).places:
+            for place in recognizer.answer("", recognizer.stored(row), 8, {row}).places:
                 scores[entry.name, place.path] = place.score
     for pair in find_pairs(recognizer, top=8).pairs:
         both = scores[pair.first, pair.second], scores[pair.second, pair.first]

@@ -1,5 +1,6 @@
 """``placerec.follow``: one path through the answers to ordered frames."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from placerec.errors import UsageError
 from placerec.index.calibrate import Places
 from placerec.index.reader import Entry
 from placerec.method.confidence import Calibration
+from placerec.recognise.recognizer import NO_CANDIDATE, NO_TIME
 from placerec.recognise.track import _Map
 from placerec.records import Answer, Place, Position, Where
 from placerec.settings import Settings
@@ -186,6 +188,15 @@ def test_what_is_no_list_of_answers_is_refused(answers):
 def test_answers_of_another_index_are_refused(other):
     with pytest.raises(UsageError, match="not an answer of this index"):
         follow(recognizer(), [other])
+
+
+@pytest.mark.parametrize("reason", [NO_TIME, NO_CANDIDATE])
+def test_a_frame_of_which_no_candidate_was_compared_has_no_place(reason):
+    answers = [answer(n, 40 - n) for n in range(10)]
+    answers[4] = replace(answer(50, 5, confidence=None), uncalibrated=reason)
+    points = follow(recognizer(), answers)
+    assert [p.place and p.place.path for p in points[3:6]] == [name(3), None, name(5)]
+    assert points[4].confidence is None
 
 
 @pytest.mark.parametrize("positions", [True, False])

@@ -56,7 +56,13 @@ def print_table(columns: Mapping[str, bool], rows: Sequence[Sequence[str]]) -> N
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     width = None if sys.stdout.isatty() else UNLIMITED
-    Console(file=sys.stdout, width=width, soft_wrap=True).print(table)
+    _Console(file=sys.stdout, width=width, soft_wrap=True).print(table)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the error of a closed pipe end the command; rich would exit with code 1."""
+        raise
 
 
 def list_skipped(skipped: Sequence[PlacerecError | str]) -> int:

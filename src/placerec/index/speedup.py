@@ -16,6 +16,7 @@ File: magic | checksum | photos, columns, mark | mean descriptor (D,) float32 | 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import mmap
@@ -25,7 +26,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 
@@ -122,7 +123,7 @@ def stale_speedup(reader: Reader, path: Path) -> list[str]:
     """Return the name of the cache of the index at ``path`` if it was made before a change."""
     cache = cache_of(path)
     try:
-        with cache.open("rb") as file:
+        with _file_of(cache) as file:
             start = file.read(len(MAGIC) + CHECKSUM_BYTES + HEADER.size)
     except OSError:
         return []
@@ -195,7 +196,7 @@ def open_neighbours(path: Path, mark: bytes) -> tuple[Neighbours | None, str]:
 
 def _opened(cache: Path, mark: bytes) -> Neighbours:
     """Return the neighbours in a cache; raise ``UsageError`` with the reason if it is not right."""
-    with cache.open("rb") as file:
+    with _file_of(cache) as file:
         magic, checksum = file.read(len(MAGIC)), file.read(CHECKSUM_BYTES)
         data = file.read(HEADER.size)
         if magic != MAGIC or len(data) < HEADER.size:
@@ -217,6 +218,13 @@ def _opened(cache: Path, mark: bytes) -> Neighbours:
         raise UsageError("another version of usearch has made it") from error
     graph.expansion_search = EXPANSION_SEARCH
     return Neighbours(header.photos, centre, graph)
+
+
+def _file_of(cache: Path) -> BinaryIO:
+    """Open a cache; raise ``OSError`` for what is no file: a pipe would wait for a writer."""
+    if cache.exists() and not cache.is_file():
+        raise OSError(errno.EINVAL, "not a file")
+    return cache.open("rb")
 
 
 def _checksum(file: Any, data: bytes) -> bytes:
@@ -246,7 +254,7 @@ def _secret(*, create: bool) -> bytes:
 def _is_cache(path: Path) -> bool:
     """Whether a file begins as a cache does, or ends before that shows."""
     try:
-        with path.open("rb") as file:
+        with _file_of(path) as file:
             return MAGIC.startswith(file.read(len(MAGIC)))
     except OSError:  # a folder, or a file that cannot be read
         return False

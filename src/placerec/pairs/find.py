@@ -1,7 +1,7 @@
 """Find the pairs of an index: each photo is the query once, and the others answer.
 
-The stored descriptors of a photo are the query. So neither the trunk nor the photos are needed, and
-the pairs are as good as those of real queries, which have more patches.
+The stored descriptors of a photo are the query. So neither the trunk nor the photos are needed.
+They have fewer patches than real queries, and in a small preset fewer bits.
 """
 
 from __future__ import annotations

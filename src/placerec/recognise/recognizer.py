@@ -194,10 +194,11 @@ class PlaceRecognizer:
         return replace(features, retrieval_descriptor=self.retriever(pixels))
 
     def stored(self, row: int) -> Features:
-        """Return the stored Features of a photo of the index."""
-        vectors = self.retrieval_descriptors
+        """Return the stored Features of a photo of the index, its descriptor of unit length."""
+        vectors, own = self.retrieval_descriptors, self.global_descriptors[row]
         retrieval = None if vectors is None else vectors[row]
-        return Features(self.global_descriptors[row], self.index.patches(row), retrieval)
+        own = own / np.float32(np.linalg.norm(own) or 1.0)  # restored bits are longer
+        return Features(own, self.index.patches(row), retrieval)
 
     def query_many(
         self, photos: AnyPhoto | Iterable[AnyPhoto], top: int = TOP, *, bgr: bool = False,
@@ -329,8 +330,8 @@ class PlaceRecognizer:
     ) -> tuple[Array, Array]:
         """Return the ``count`` photos most similar to the query: rows and similarities (n,).
 
-        These are cosines of the retriever's descriptors, or else of the global descriptors. Of
-        equal photos those with a position come first. The rows ``without`` are left out.
+        These are cosines of the retriever's descriptors, or else of the global descriptors, at
+        most 1. Of equal photos those with a position come first. The rows ``without`` are left out.
         """
         vector, vectors = ranked_by(query, self.global_descriptors, self.retrieval_descriptors)
         wanted = count + len(without)
@@ -339,11 +340,11 @@ class PlaceRecognizer:
         else:
             rows, similar = vectors.shortlist(vector, wanted, self.located)
         kept = ~np.isin(rows, list(without))
-        return rows[kept][:count], similar[kept][:count]
+        return rows[kept][:count], np.minimum(similar[kept][:count], 1.0)
 
     def cosines(self, query: Features, rows: Array) -> Array:
         """Return the cosines (n,) of the global descriptors of these rows, for any shortlist."""
-        return self.global_descriptors.cosines(query.global_descriptor, rows)
+        return np.minimum(self.global_descriptors.cosines(query.global_descriptor, rows), 1.0)
 
     def score(
         self, query: Features, rows: Sequence[int], top: int = TOP, deadline: float | None = None

@@ -24,7 +24,7 @@ from placerec.method.confidence import Weights, evidence, logistic, map_odds
 from placerec.method.track import look, smooth
 from placerec.method.travel import Travel, reaches
 from placerec.photos.sphere import distance, distances
-from placerec.recognise.recognizer import PlaceRecognizer
+from placerec.recognise.recognizer import NO_CANDIDATE, NO_TIME, PlaceRecognizer
 from placerec.records import Answer, Array, Place, Position
 
 Time = datetime | float
@@ -61,7 +61,7 @@ def follow(
     The answers are those of ``recognizer``, with all candidates:
     ``recognizer.query(frame, top=recognizer.settings.candidates)``. ``times`` has one for each
     frame: a capture time, seconds from any start, or ``None``; without them all steps are equal.
-    Frames that jump keep their own place.
+    Frames that jump keep their own place. A frame of which no candidate was compared has none.
 
     Raises ``UsageError`` if the answers have no confidence or are of another index, and for times
     that are wrong or are not one for each answer.
@@ -73,7 +73,10 @@ def follow(
     require_confidence(recognizer)
     times = _checked(times, len(answers))
     index, info = _Map.of(recognizer.index.entries), recognizer.index.info
-    seen = [n for n, answer in enumerate(answers) if answer.places]
+    seen = [
+        n for n, answer in enumerate(answers)
+        if answer.places and answer.uncalibrated not in (NO_TIME, NO_CANDIDATE)
+    ]  # fmt: skip
     rows = [index.rows_of(answers[n], recognizer.settings.candidates) for n in seen]
     looks = [
         index.look(answers[n], own, info.calibration.weights)
