@@ -48,7 +48,10 @@ def test_a_query_refuses_what_its_index_does_not_use(placerec, town, town_index)
     photo = town / "queries" / "night_000.jpg"
     words = ("query", town_index, photo, "--candidates", 0, "--scorer", "ransac")
     assert f"--scorer: changes nothing, because {NO_RERANKING}" in placerec(*words, code=2).stderr
-    placerec("query", town_index, photo, "--candidates", 0)
+    words = ("query", town_index, photo, "--candidates", 0)
+    refused = placerec(*words, "--budget-ms", 100, code=2).stderr
+    assert refused == f"error: --budget-ms: changes nothing, because {NO_RERANKING}; omit it\n"
+    placerec(*words)
 
 
 def test_a_query_shows_only_what_is_free_and_explains_the_rest(placerec, town, town_index):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def changing(photos, folder) -> list[str]:
 
 def entries(index: str) -> object:
     with open_index(index) as reader:
-        return reader.entries, reader.global_descriptors().tobytes()
+        return reader.entries, reader.global_descriptors().stored.tobytes()
 
 
 def test_changes_of_a_folder_are_followed_alike(changing, photos, folder):
@@ -97,12 +98,17 @@ def test_the_commands_take_an_address(photos, folder, command):
     assert command("index", "build", index, photos, "--force", *words)[0] == 0
     assert command("index", "verify", index)[1] == f"{index}: sound\n"
     facts = json.loads(command("index", "info", index, "--json")[1])
-    assert (facts["photos"], facts["format"], facts["leftovers"]) == (6, 7, [])
+    assert (facts["photos"], facts["format"], facts["leftovers"]) == (6, 11, [])
     assert command("index", "remove", index, name)[0] == 0
     assert command("index", "add", index, photos / name)[0] == 0
     code, out, error = command("query", index, photos / name, "--json")
     assert code == 0, error
     assert json.loads(out)[0]["places"][0]["path"] == name
     assert command("index", "refit", index)[0] == 0
+    code, out, error = command("index", "convert", index, f"lance:{folder}/small")
+    assert (code, error) == (0, "")
+    sizes = [json.loads(command("index", "info", f"lance:{folder}/{name}", "--json")[1])["bytes"]
+             for name in ("small", "town")]  # fmt: skip
+    assert re.findall(r"[0-9.]+ kB", out) == [f"{size / 1000:.3g} kB" for size in sizes]
     code, _, error = command("index", "info", f"lance:{folder}/nothing")
     assert (code, error.count("\n")) == (3, 1)

@@ -43,6 +43,25 @@ def test_a_photo_folder_is_stored_relative_to_a_folder_and_absolute_elsewhere(tm
     assert (near, far) == (b"photos", os.fsencode(tmp_path.resolve() / "photos"))
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "data/1.jpg", "data/more/1.jpg"])
+def test_a_folder_with_files_of_a_person_is_occupied_and_keeps_them(name, tmp_path):
+    place = Place.of(Path(f"lance:{tmp_path}/town"))
+    for path in ("_versions/1.manifest", "_transactions/1.txn", "data/1.lance"):
+        (place.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (place.folder / path).touch()
+    assert not place.is_occupied()
+    (place.folder / name).parent.mkdir(exist_ok=True)
+    (place.folder / name).touch()
+    assert place.is_occupied()
+    place.drop()
+    assert [file for file in place.folder.rglob("*") if file.is_file()] == [place.folder / name]
+    (place.folder / name).unlink()
+    for folder in sorted(place.folder.rglob("*"), reverse=True):
+        folder.rmdir()
+    place.drop()
+    assert not place.folder.exists()
+
+
 @pytest.fixture
 def without_packages(monkeypatch):
     for name in ("lance", "pyarrow", "ray", "ray.data"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,22 @@ def test_without_time_the_global_ranking_is_the_answer(index, many_photos, compa
     assert answer.best.path == photo.name
     assert answer.best.confidence is None
     assert answer.uncalibrated == "the time was too short to compare patches"
+
+
+def test_photos_that_are_never_an_answer_end_no_comparison(index, many_photos, compared):
+    photo = sorted(many_photos.iterdir())[3]
+    with PlaceRecognizer.open(index) as recognizer:
+        features = recognizer.describe(recognizer.read(photo).pixels)
+        rows, _ = recognizer.shortlist(features, 20)
+        for hidden in (rows[:5], rows):
+            located = replace(recognizer, blank=frozenset(hidden.tolist()))
+            compared.clear()
+            answer = located.query(photo)
+            assert compared == [5, 5, 10]
+            assert photo.name not in [place.path for place in answer.places]
+            assert len(answer.places) == 5
+            assert (answer.best.confidence is None) == (len(hidden) == 20)
+    assert answer.uncalibrated == "no photo whose patches were compared may be an answer"
 
 
 def test_a_budget_compares_one_candidate_first_and_then_twice_as_many(

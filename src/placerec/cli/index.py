@@ -190,11 +190,14 @@ def convert(
     NEW may be INDEX itself. In Python: placerec.convert_index.
     """
     from placerec.index.convert import convert_index
+    from placerec.index.store import open_index
 
-    before = index.stat().st_size if index.exists() else 0
+    with open_index(index) as reader:
+        before = reader.info.bytes
     with showing_progress(threads, device) as runtime:
         count = convert_index(index, new, preset, model=model, replace=force, runtime=runtime)
-    after = new.stat().st_size
+    with open_index(new) as reader:
+        after = reader.info.bytes
     say(f"{new}: {count} photos, preset {preset}, {_size(after)} (before: {_size(before)})")
 
 

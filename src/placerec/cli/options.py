@@ -233,7 +233,7 @@ def chosen_settings(model: str, method: str | None, options: dict[str, Any]) -> 
 def refuse_unused(settings: AnySettings, options: dict[str, Any]) -> None:
     """Raise ``UsageError`` for a given option that changes nothing of ``settings``."""
     for name in given(options):
-        if why := settings.why_unused(name):
+        if why := settings.why_unused("stop_at" if name == "budget_ms" else name):
             raise UsageError(f"{flags([name])}: changes nothing, because {why}; omit it")
 
 

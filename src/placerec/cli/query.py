@@ -104,7 +104,7 @@ def query(
         index, model=model, runtime=Runtime(threads=threads, device=device),
         false_alarm=false_alarm, **given(options),
     ) as recognizer:  # fmt: skip
-        refuse_unused(recognizer.settings, options)
+        refuse_unused(recognizer.settings, {**options, "budget_ms": budget_ms})
         warn(*filter(None, [recognizer.slower]))
         tracker = Tracker(track, recognizer, budget_ms)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]

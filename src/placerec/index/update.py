@@ -102,7 +102,7 @@ def remove_photos(index: str | Path, photos: str | Path | Iterable[str | Path]) 
             raise NotFound(path, "no such photo in the index", "give a name that it has")
         chosen |= dict.fromkeys(names)
     if len(chosen) == len(indexed):
-        raise UsageError(f"{index}: no photo would remain; delete the file instead")
+        raise UsageError(f"{index}: no photo would remain; delete the index instead")
     with store_of(index).change(index) as writer:
         report = Report(removed=sum(writer.remove(name) for name in chosen))
     report.note("comes_back", [n for n in chosen if not _is_outside(n) and is_file(root / n)])

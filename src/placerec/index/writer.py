@@ -241,7 +241,7 @@ class IndexWriter:
         if self._collection is None:
             return
         if self._collection.photos == 0:
-            raise UsageError(f"{self._path}: an index needs a photo; delete the file instead")
+            raise UsageError(f"{self._path}: an index needs a photo; delete the index instead")
         with self._batch() as collection:
             if collection != schema.Collection.read(self._connection, self._path):
                 collection.write(self._connection)

@@ -51,6 +51,7 @@ TOP = 5  # places of an answer
 FEWEST_COMPARED = 5  # candidates, before the best one can be sure
 FALSE_ALARM = 0.05  # of photos from elsewhere, that are taken for one of the map
 NO_TIME = "the time was too short to compare patches"
+NO_CANDIDATE = "no photo whose patches were compared may be an answer"
 UNREADABLE = "cannot be read"  # begins the note of an answer to such a photo
 NOTHING = "nothing to recognise"  # the note of an answer to a photo without structure
 
@@ -277,8 +278,8 @@ class PlaceRecognizer:
         order, final = order[seen], final[seen]
         entries = [self.index.entries[row] for row in rows[order].tolist()]
         confidences: list[float | None] = []
-        if candidates and not compared:
-            judgement = Answer(name, (), uncalibrated=NO_TIME)
+        if candidates and not judged:
+            judgement = Answer(name, (), uncalibrated=NO_CANDIDATE if compared else NO_TIME)
         else:
             judged = int(np.count_nonzero(order < compared)) or len(order)
             confidences, judgement = self.judge(rows[order[:judged]].tolist(), final[:judged])
@@ -375,12 +376,12 @@ class PlaceRecognizer:
         return scores, matches
 
     def _is_clear(self, rows: Sequence[int], scores: Array, top: int) -> bool:
-        """Whether the best of the first n photos in ``rows``, with ``scores`` (n,), is sure."""
-        enough = len(scores) >= max(top, FEWEST_COMPARED)
+        """Whether the best of the first n ``rows`` is sure; those of ``blank`` do not count."""
+        best = [n for n in best_first(scores).tolist() if rows[n] not in self.blank]
+        enough = len(best) >= max(top, FEWEST_COMPARED)
         if not enough or self.settings.stop_at == 1 or self.uncalibrated:
             return False
-        best = best_first(scores)
-        confidences, _ = self.judge([rows[n] for n in best.tolist()], scores[best])
+        confidences, _ = self.judge([rows[n] for n in best], scores[best])
         return (confidences[0] or 0.0) >= self.settings.stop_at
 
     def _decoded(self, rows: Sequence[int]) -> Iterator[tuple[PatchSet, ...]]:

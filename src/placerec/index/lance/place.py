@@ -84,8 +84,11 @@ class Place:
         """Whether there is a folder with files that are not a Lance dataset, or a file."""
         if self.folder is None or not self.folder.exists():
             return False
-        return not self.folder.is_dir() or any(
-            file.name not in OURS for file in self.folder.iterdir()
+        if not self.folder.is_dir():
+            return True
+        data = self.folder / DATA
+        return any(file.name not in (*OURS, DATA) for file in self.folder.iterdir()) or any(
+            file.suffix != DATA_FILE for file in (data.iterdir() if data.is_dir() else ())
         )
 
     def has(self, files: Sequence[Any]) -> bool:
@@ -97,12 +100,18 @@ class Place:
         return folder is None or all((folder / "data" / file.path).is_file() for file in files)
 
     def drop(self) -> None:
-        """Delete the folder as far as it is a dataset that was never complete."""
+        """Delete a dataset that was never complete; any other file in its folder stays."""
         with suppress(OSError, PlacerecError), self.errors():
             if self.folder is None:
                 lance().LanceDataset.drop(self.uri)
-            else:
-                shutil.rmtree(self.folder)
+                return
+            for name in OURS:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+            for file in (self.folder / DATA).glob(f"*{DATA_FILE}"):
+                file.unlink()
+            for folder in (self.folder / DATA, self.folder):
+                with suppress(OSError):  # it is not there, or holds files of a person
+                    folder.rmdir()
 
     @contextmanager
     def errors(self, *, writing: bool = False) -> Iterator[None]:
@@ -136,7 +145,8 @@ class Place:
 
 
 STAGED = "_staged.lance"  # the journal of a build
-OURS = ("_versions", "_transactions", "_deletions", "_indices", "data", STAGED)
+OURS = ("_versions", "_transactions", "_deletions", "_indices", STAGED)
+DATA, DATA_FILE = "data", ".lance"  # the one folder of Lance whose name a person may use, too
 
 
 def _first_line(error: BaseException) -> str:
