@@ -277,11 +277,12 @@ class PlaceRecognizer:
             return Answer(name, (), "no photo of the index can be recognised")
         order, final = order[seen], final[seen]
         entries = [self.index.entries[row] for row in rows[order].tolist()]
+        judged = int(np.count_nonzero(order < compared))
         confidences: list[float | None] = []
         if candidates and not judged:
             judgement = Answer(name, (), uncalibrated=NO_CANDIDATE if compared else NO_TIME)
         else:
-            judged = int(np.count_nonzero(order < compared)) or len(order)
+            judged = judged or len(order)
             confidences, judgement = self.judge(rows[order[:judged]].tolist(), final[:judged])
         not_compared = None if judgement.uncalibrated else 0.0
         confidences += [not_compared] * (len(order) - len(confidences))
