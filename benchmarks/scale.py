@@ -19,6 +19,7 @@ import numpy as np
 from table import ROOT, append_rows, page_table, read_rows, write_page
 
 from placerec.index import open_index
+from placerec.index.presets import SMALL
 from placerec.index.store import store_of
 from placerec.records import Features, Grid, PatchSet
 from placerec.settings import Settings
@@ -45,7 +46,7 @@ def build(address: Path, count: int) -> None:
     random = np.random.default_rng(1)
     with store_of(address).create(
         address, root=Path("/photos"), model="random", fingerprint="0", weights=b"0",
-        settings=Settings().to_json(), replace=True,
+        settings=Settings().to_json(), storage=SMALL, replace=True,
     ) as writer:  # fmt: skip
         for number in range(count):
             writer.put(f"{number:09}.jpg", f"{number:064x}", None, features(random))

@@ -51,6 +51,9 @@ def calls(of, folder, town):
         "remove_photos": lambda: placerec.remove_photos(index, own).removed == 1,
         "refresh_index": lambda: placerec.refresh_index(index, folder=database).unchanged == 6,
         "refit_index": lambda: placerec.refit_index(index),
+        "convert_index": lambda: placerec.convert_index(
+            index, of(folder / "small.placerec"), "compact"
+        ) == 6,
         "verify": lambda: placerec.verify(index) == [],
         "match_photos": lambda: placerec.match_photos(night, own)[0],
         "draw_match": draw,

@@ -85,6 +85,10 @@ def calls(home: Path):
         "remove_photos": ({"index": index, "photos": "a"}, {"index": paths, "photos": names}),
         "refresh_index": ({"index": index}, {"folder": paths[1:]} | changed),
         "refit_index": ({"index": index}, changed),
+        "convert_index": (
+            {"index": index, "out": home / "new.plr", "preset": "compact"},
+            {"index": paths, "out": paths[1:], "preset": ["tiny", None, 3]} | changed,
+        ),
         "verify": ({"path": index}, {"path": paths}),
         "fit_on_folder": ({"photos": photos}, {"photos": paths} | described),
         "save_model": ({"model": None, "path": model}, {"model": [None, 3, "generic"]}),

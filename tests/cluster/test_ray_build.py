@@ -206,6 +206,18 @@ def raylets_of(parent: int) -> list[int]:
     return raylets
 
 
+def test_a_cluster_of_its_own_listens_on_this_machine_only():
+    script = str(Path(__file__).with_name("ray_support.py"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    child = subprocess.run(
+        [sys.executable, script, "ports"], capture_output=True, text=True, check=True,
+        env=environment,
+    )  # fmt: skip
+    ports = [line.split()[1] for line in child.stdout.splitlines() if line.startswith("port ")]
+    assert len(ports) > 3
+    assert set(ports) <= {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1
+
+
 def test_a_cluster_that_cannot_be_reached_is_one_sentence(photos, index, folder, monkeypatch):
     def refuse(**_: object) -> None:
         raise Exception("The current node timed out during startup.\nTraceback")  # noqa: TRY002

@@ -126,6 +126,8 @@ def _ray(address: Path, runtime: Runtime) -> Iterator[Any]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what ends is said by our errors
+    if "RAY_ADDRESS" not in os.environ:  # the loopback address, as elsewhere than on Linux
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = import_extra("ray", "the engine ray", "ray")
     import_extra("ray.data", "the engine ray", "ray")
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -147,8 +149,7 @@ def _ray(address: Path, runtime: Runtime) -> Iterator[Any]:
 def _start(ray: Any, address: Path, runtime: Runtime) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if "RAY_ADDRESS" not in os.environ:
-        local = {"num_cpus": runtime.cores, "include_dashboard": False}
-        options |= local | {"_node_ip_address": "127.0.0.1"}
+        options |= {"num_cpus": runtime.cores, "include_dashboard": False}
     try:
         ray.init(**options)
     except Exception as error:  # Ray raises a plain Exception on a machine that is too busy

@@ -1,9 +1,9 @@
 """The vectors of all photos of an index, as they are stored, and the search among them.
 
 In memory a vector has as many bytes as in the file. Vectors of signs are searched in two steps: the
-number of equal signs chooses some photos, and their cosines with the query order them. All others
-are compared one block after the other. Both are exact for their codes, and give the order of
-``method.ranking``.
+number of equal signs chooses some photos, and their cosines with the query order them. So a photo
+with a large cosine but few equal signs is missed. All others are compared one block after the
+other, and none is missed. The order is that of ``method.ranking``.
 """
 
 from __future__ import annotations

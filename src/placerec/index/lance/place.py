@@ -56,7 +56,7 @@ class Place:
     @classmethod
     def of(cls, address: Path) -> Place:
         """Return the place of an address ``lance:...``; raise ``UsageError`` without a folder."""
-        rest = str(address).removeprefix(LANCE)
+        rest = address.as_posix().removeprefix(LANCE)
         if not rest:
             raise UsageError(f"{address}: name the folder of the index, for example lance:town")
         if match := _SCHEME.match(rest):
