@@ -112,3 +112,6 @@ def test_the_commands_take_an_address(photos, folder, command):
     assert re.findall(r"[0-9.]+ kB", out) == [f"{size / 1000:.3g} kB" for size in sizes]
     code, _, error = command("index", "info", f"lance:{folder}/nothing")
     assert (code, error.count("\n")) == (3, 1)
+    for words in (("info", "lance:ftp://maps/town"), ("build", "lance:ftp://maps/town", photos)):
+        code, _, error = command("index", *words)
+        assert (code, error.count("\n"), "no such store" in error) == (2, 1, True)

@@ -32,6 +32,7 @@ _NO_ROOM = re.compile(
     "no space left|permission denied|read-only file system|file too large|quota exceeded",
     re.IGNORECASE,
 )
+_NO_STORE = re.compile("no object store provider", re.IGNORECASE)
 _OUT_OF_REACH = re.compile("generic s3 error|error performing|client error|timed out|service",
                            re.IGNORECASE)  # fmt: skip
 
@@ -133,6 +134,10 @@ class Place:
             return Busy(self.address)
         if not isinstance(error, OSError | ValueError | RuntimeError | KeyError | TypeError):
             return DamagedIndex(self.address, f"{type(error).__name__}: {text}")
+        if _NO_STORE.search(text):
+            return UsageError(
+                f"{self.address}: no such store; give lance:FOLDER or lance:s3://BUCKET/FOLDER"
+            )
         if _NO_ROOM.search(text) or (writing and isinstance(error, OSError)):
             return NoRoom(self.address, text)
         if _OUT_OF_REACH.search(text):
