@@ -114,6 +114,17 @@ def test_equal_photos_are_in_the_order_of_a_full_search(tmp_path, vectors, queri
     assert rows.tolist() == [7, 507]
 
 
+def test_many_blank_photos_hide_no_other_one(tmp_path, vectors):
+    rows = np.concatenate((np.zeros((2000, COLUMNS), np.float32), vectors[:400]))
+    write_neighbours(tmp_path / "a", exact(rows), MARK)
+    near, _ = open_neighbours(tmp_path / "a", MARK)
+    for row in range(2000, 2400, 10):
+        assert near.shortlist(rows[row], exact(rows), 20)[0][0] == row
+    write_neighbours(tmp_path / "b", exact(rows[:2000]), MARK)
+    near, _ = open_neighbours(tmp_path / "b", MARK)
+    assert len(near.shortlist(rows[2000], exact(rows[:2000]), 20)[0]) == 0
+
+
 def test_a_small_index_is_searched_in_full(tmp_path, vectors, queries):
     few = vectors.first(150)
     write_neighbours(tmp_path / "a", few, MARK)

@@ -82,7 +82,8 @@ class Neighbours:
         """Return the ``count`` rows of ``database`` (N, D) most similar to ``query`` (D,).
 
         Rows, their cosines and their order are those of ``method.ranking.shortlist``, but for rows
-        that the graph does not propose. It proposes five times ``count`` rows, and at least 200.
+        that the graph does not propose. It proposes five times ``count`` rows, and at least 200, or
+        all that are not zero.
         """
         wanted = max(FEWEST_ROWS, OVERSAMPLING * count)
         rows = np.arange(self.photos)
@@ -159,10 +160,12 @@ def write_neighbours(
     total = np.zeros(columns)
     for _, block in _blocks(vectors):
         total += block.sum(axis=0, dtype=np.float64)
-    centre = (total / photos).astype("<f4")
+    filled = ~vectors.blank()  # many blank photos would hide the others in the graph
+    centre = (total / max(1, np.count_nonzero(filled))).astype("<f4")
     graph = _empty_graph(usearch, columns)
     for rows, block in _blocks(vectors):
-        graph.add(rows, _signs(block, centre), threads=1)
+        some = filled[rows]
+        graph.add(rows[some], _signs(block[some], centre), threads=1)
         progress("neighbours", int(rows[-1]) + 1, photos)
     parts = [HEADER.pack(*Header(photos, columns, mark)), centre.tobytes(), graph.save()]
     checksum = hashlib.blake2b(key=key, digest_size=CHECKSUM_BYTES)
