@@ -161,7 +161,7 @@ def write_neighbours(
     for _, block in _blocks(vectors):
         total += block.sum(axis=0, dtype=np.float64)
     filled = ~vectors.blank()  # many blank photos would hide the others in the graph
-    centre = (total / max(1, np.count_nonzero(filled))).astype("<f4")
+    centre = (total / max(1, int(np.count_nonzero(filled)))).astype("<f4")
     graph = _empty_graph(usearch, columns)
     for rows, block in _blocks(vectors):
         some = filled[rows]
