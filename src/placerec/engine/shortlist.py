@@ -13,10 +13,8 @@ from placerec.device import alone, open_device
 from placerec.engine.matching import Pairs, PatchesThere, inlier_pairs, mutual, working_bytes
 from placerec.engine.resident import Photo, Resident
 from placerec.engine.scorers import SCORERS, Others, backgrounds
-from placerec.method.displacement import with_global
-from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched
-from placerec.method.scores import PatchSets
+from placerec.method.scores import PatchSets, fused
 from placerec.records import Array, Match, PatchSet
 from placerec.settings import AnySettings
 
@@ -110,11 +108,8 @@ class Engine:
         with alone(self.device, self._precision), torch.inference_mode():
             scored = [_scored(blocks, settings) for blocks in matching.sizes]
         scores = np.stack([column for column, _ in scored], axis=1)
-        if cosines is not None and settings.scorer == "displacement":
-            scores = with_global(scores, cosines)
-        weights = settings.scale_weights or default_weights(settings.patch_sizes)
         matches = zip(*(size for _, size in scored), strict=True)
-        return fuse(scores, weights, settings.fusion), list(matches)
+        return fused(scores, settings, cosines), list(matches)
 
     def _sent(self, descriptors: Array) -> Tensor:
         # PyTorch takes no array that is read-only, as those of an exact index are.

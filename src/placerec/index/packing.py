@@ -1,6 +1,6 @@
 """Rows of numbers as few bytes: how descriptors are stored, and what a stored row means.
 
-Rows have unit length or are all zero. A preset of storage (schema.py) names one of these types for
+Rows have unit length or are all zero. A preset of storage (presets.py) names one of these types for
 each kind of descriptor:
 
 * ``FLOAT32``: the numbers themselves, restored bit for bit. Rounding to codes changes which patches

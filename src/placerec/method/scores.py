@@ -80,7 +80,12 @@ def score_matches(
 
     matches = list(map_in_order(score, zip(matched, others, strict=True), threads))
     scores = np.array([[match.score for match in sizes] for sizes in matches])
+    return fused(scores, settings, cosines), matches
+
+
+def fused(scores: Array, settings: AnySettings, cosines: Array | None) -> Array:
+    """Return one score (n,) float64 from ``scores`` (n, S), one per patch size."""
     if cosines is not None and settings.scorer == "displacement":
         scores = with_global(scores, cosines)
     weights = settings.scale_weights or default_weights(settings.patch_sizes)
-    return fuse(scores, weights, settings.fusion), matches
+    return fuse(scores, weights, settings.fusion)
