@@ -20,16 +20,16 @@ from table import ROOT, THREADS, append_rows, page_table, read_rows, write_page
 from placerec.evaluation.compare import Difference, compare
 from placerec.evaluation.dataset import Dataset
 from placerec.evaluation.layouts import open_dataset
-from placerec.evaluation.methods import named_method
+from placerec.evaluation.methods import Method, named_method
 from placerec.evaluation.query_lists import select_queries, with_distractors
 from placerec.evaluation.run_folder import ScoredRun, read_run, write_scores
 from placerec.evaluation.runner import evaluate
 from placerec.evaluation.scoring.outcomes import outcomes
 from placerec.evaluation.scoring.scores import scores
-from placerec.models.resolve import AUTO
 from placerec.runtime import Runtime
 
 RESULTS = ROOT / "results" / "shipped_trunk.csv"
+RUNTIME = Runtime(threads=THREADS)
 TRUTH, DISTRACTORS = "ground_truth.csv", "gsv_cambridge_train/photos"
 CASES = {  # set, ground truth, distractors
     "gsv 25 m": ("gsv_cambridge_test", TRUTH, ""),
@@ -49,14 +49,16 @@ def asked_half(data: Path, name: str, truth: str, distractors: str) -> Dataset:
     return with_distractors(one, [data / distractors] if distractors else [])
 
 
-def answered(data: Path, model: str, out: Path, label: str) -> ScoredRun:
-    """The scored answers of the default method with the trunk ``model``, kept in ``out``.
+def answered(
+    data: Path, method: Method, out: Path, label: str, runtime: Runtime = RUNTIME
+) -> ScoredRun:
+    """The scored answers of a method to the queries of a test half, kept in ``out``.
 
     The answers do not depend on the ground truth, so one run serves both rules of a set.
     """
     name, truth, distractors = CASES[label]
-    asked, runtime = asked_half(data, name, TRUTH, distractors), Runtime(threads=THREADS)
-    run = evaluate(asked, named_method(model=model, runtime=runtime), out=out, runtime=runtime)
+    asked = asked_half(data, name, TRUTH, distractors)
+    run = evaluate(asked, method, out=out, runtime=runtime)
     dataset = asked_half(data, name, truth, distractors)
     judged = outcomes(dataset, run.predictions.predictions)
     (out / label).mkdir(exist_ok=True)
@@ -68,8 +70,8 @@ def rows_of(data: Path, imagenet: str, runs: Path) -> Iterator[dict[str, object]
     """Yield two rows per case: the global ranking and the final one."""
     for label, (name, _, distractors) in CASES.items():
         folder = runs / f"{name}{' +' * bool(distractors)}"
-        before = answered(data, imagenet, folder / "imagenet", label)
-        both = compare(before, answered(data, AUTO, folder / "shipped", label))
+        before = answered(data, named_method(model=imagenet), folder / "imagenet", label)
+        both = compare(before, answered(data, named_method(), folder / "shipped", label))
         for ranking, measures in (("global", both.retrieved), ("final", both.differences)):
             first = next(measure for measure in measures if measure.measure == "recall@1")
             yield {"set": label, "queries": both.queries, "ranking": ranking, **figures(first)}

@@ -18,17 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from choices import PAGE
-from shipped_trunk import CASES, TRUTH, asked_half
-from table import ROOT, THREADS, append_rows, page_table, read_rows, write_page
+from shipped_trunk import CASES, answered
+from table import ROOT, append_rows, page_table, read_rows, write_page
 
 from placerec import add_photos, build_index
 from placerec.evaluation.compare import compare
-from placerec.evaluation.methods import named_method
-from placerec.evaluation.run_folder import ScoredRun, read_run, write_scores
-from placerec.evaluation.runner import evaluate
-from placerec.evaluation.scoring.outcomes import outcomes
-from placerec.evaluation.scoring.scores import scores
-from placerec.runtime import Runtime
+from placerec.evaluation.methods import Method, named_method
 from placerec.settings import CHOICES
 
 RESULTS = ROOT / "results" / "storage.csv"
@@ -39,16 +34,9 @@ COLUMNS = ("set", "queries", "preset", "ranking", "exact", "recall@1", "differen
            "won", "lost", "growth")  # fmt: skip
 
 
-def answered(data: Path, preset: str, out: Path, label: str) -> ScoredRun:
-    """The scored answers from an index of one preset, kept in ``out``."""
-    name, truth, _ = CASES[label]
-    asked, runtime = asked_half(data, name, TRUTH, ""), Runtime(threads=THREADS)
-    run = evaluate(asked, named_method(changes={"preset": preset}), out=out, runtime=runtime)
-    dataset = asked_half(data, name, truth, "")
-    judged = outcomes(dataset, run.predictions.predictions)
-    (out / label).mkdir(exist_ok=True)
-    write_scores(out / label, scores(dataset, judged), judged)
-    return read_run(out / label)
+def with_preset(preset: str) -> Method:
+    """The default method with an index of one preset."""
+    return named_method(changes={"preset": preset})
 
 
 def growth(data: Path, preset: str) -> float:
@@ -70,9 +58,10 @@ def rows_of(data: Path, runs: Path) -> Iterator[dict[str, object]]:
     grown = {preset: growth(data, preset) for preset in CHOICES["preset"]}
     for label in LABELS:
         folder = runs / CASES[label][0]
-        exact = answered(data, EXACT, folder / EXACT, label)
+        exact = answered(data, with_preset(EXACT), folder / EXACT, label)
         for preset in OTHERS:
-            both = compare(exact, answered(data, preset, folder / preset, label))
+            other = answered(data, with_preset(preset), folder / preset, label)
+            both = compare(exact, other)
             for ranking, measures in (("global", both.retrieved), ("final", both.differences)):
                 one = next(measure for measure in measures if measure.measure == "recall@1")
                 yield {

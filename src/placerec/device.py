@@ -12,6 +12,8 @@ from placerec.errors import UsageError, import_extra
 if TYPE_CHECKING:
     import torch
 
+RESIDENT_SHARE = 4  # a quarter of a GPU's memory holds what was read before
+RESIDENT_BYTES = 1 << 30  # on a device that does not say how much memory it has
 GPU = threading.Lock()  # the precision belongs to the process, not to a thread
 
 
@@ -32,6 +34,15 @@ def open_device(name: str) -> torch.device:
     if not is_there[device.type] or (device.index or 0) >= max(1, torch.cuda.device_count()):
         raise UsageError(f"device {name}: PyTorch finds no such device; use cpu")
     return device
+
+
+def resident_bytes(device: torch.device) -> int:
+    """Return how many bytes on a device may hold what was read before."""
+    import torch
+
+    if device.type != "cuda":
+        return RESIDENT_BYTES
+    return torch.cuda.get_device_properties(device).total_memory // RESIDENT_SHARE
 
 
 @contextmanager

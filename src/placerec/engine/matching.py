@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -81,10 +82,9 @@ def mutual(query: PatchesThere, candidates: Sequence[PatchesThere]) -> Pairs:
     """
     grid, count, patches = candidates[0].grid, len(candidates), len(query.grid)
     database = torch.cat([candidate.descriptors for candidate in candidates])
-    similarity = _products(query.descriptors, database).view(patches, count, len(grid))
-    highest, nearest = similarity.max(dim=2)  # the first of equal ones
-    best, nearest = highest.T.contiguous(), nearest.T.contiguous()
-    reached = similarity.amax(dim=0).gather(1, nearest)
+    find = maxima_kernel() if query.descriptors.is_cuda else maxima
+    best, nearest, highest = (find or maxima)(query.descriptors, database, count)
+    reached = highest.gather(1, nearest)
     is_mutual = (best >= reached) & (best != 0)
     numbers = torch.arange(patches, device=nearest.device)
     partner = nearest.new_full((count, len(grid)), patches)
@@ -94,6 +94,23 @@ def mutual(query: PatchesThere, candidates: Sequence[PatchesThere]) -> Pairs:
     cosine = best.gather(1, partner.clamp(min=0)) * (partner >= 0)
     blank = tuple(candidate.blank for candidate in candidates)
     return Pairs(query.grid, grid, partner, cosine, best, blank)
+
+
+def maxima(query: Tensor, database: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what ``engine.fused.maxima`` does, on any device."""
+    similarity = _products(query, database).view(len(query), count, -1)
+    highest, nearest = similarity.max(dim=2)  # the first of equal ones
+    return highest.T.contiguous(), nearest.T.contiguous(), similarity.amax(dim=0)
+
+
+@cache
+def maxima_kernel() -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]] | None:
+    """Return ``engine.fused.maxima``, or ``None`` if PyTorch came without Triton."""
+    try:
+        from placerec.engine.fused import maxima
+    except ImportError:
+        return None
+    return maxima
 
 
 def working_bytes(query: PatchesThere, candidate: PatchesThere) -> int:

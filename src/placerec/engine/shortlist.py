@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from placerec.device import alone, open_device
+from placerec.device import alone, open_device, resident_bytes
 from placerec.engine.matching import Pairs, PatchesThere, inlier_pairs, mutual, working_bytes
 from placerec.engine.resident import Photo, Resident
 from placerec.engine.scorers import SCORERS, Others, backgrounds
@@ -19,8 +19,6 @@ from placerec.records import Array, Match, PatchSet
 from placerec.settings import AnySettings
 
 WORK_BYTES = 1 << 30  # of the device: similarities and descriptors of the candidates of one block
-RESIDENT_SHARE = 4  # a quarter of a GPU's memory holds the patches of photos used before
-RESIDENT_BYTES = 1 << 30  # on a device that does not say how much memory it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class Engine:
     def __init__(self, device: str, precision: str = "float32") -> None:
         self.device, self._precision = open_device(device), precision
         self._type = torch.float16 if precision == "float16" else torch.float32
-        self._resident = Resident(_resident_bytes(self.device))
+        self._resident = Resident(resident_bytes(self.device))
 
     def put(self, patches: PatchSets) -> Photo:
         """Return the patches of a photo on the device."""
@@ -155,9 +153,3 @@ def _scored(blocks: Sequence[Pairs], settings: AnySettings) -> tuple[Array, list
         Match(score, rows, pairs.query, pairs.database)
         for score, (pairs, rows) in zip(scores.tolist(), matches, strict=True)
     ]
-
-
-def _resident_bytes(device: torch.device) -> int:
-    if device.type != "cuda":
-        return RESIDENT_BYTES
-    return torch.cuda.get_device_properties(device).total_memory // RESIDENT_SHARE

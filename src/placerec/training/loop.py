@@ -170,7 +170,7 @@ class Session:
         paths = []
         for query, *rows in share.tolist():
             paths += [queries.paths[query], *(database.paths[n] for n in rows)]
-        loss = triplet_loss(self.parallel(self._frozen(paths)), len(share), self.schedule.margin)
+        loss = triplet_loss(self.parallel(self.features.there(paths)), len(share), self.schedule.margin)
         loss = (0.0 if idle else 1.0) * loss / (len(triplets) * self.schedule.negatives)
         # DistributedDataParallel averages over processes, but the loss of a batch is their sum.
         self.learner.scaler.scale(loss * processes.count).backward()  # type: ignore[no-untyped-call]
@@ -186,7 +186,7 @@ class Session:
             batch = share[first : first + DESCRIBED_AT_ONCE]
             done = first + len(batch)
             with torch.inference_mode():
-                vectors[first:done] = network(self._frozen(batch)).cpu().numpy()
+                vectors[first:done] = network(self.features.there(batch)).cpu().numpy()
             self.progress(f"describing photos for {stage}", done, len(share))
         return self.processes.gather(vectors, len(paths))
 
@@ -275,7 +275,3 @@ class Session:
             schedule, self.data.digest, self.start.trunk.sha256, network, optimiser, scaler,
             np.random.default_rng(schedule.seed), checkpoint.TripletRun(),
         )  # fmt: skip
-
-    def _frozen(self, paths: Sequence[Path]) -> torch.Tensor:
-        batch = torch.from_numpy(self.features.batch(paths))
-        return batch.to(self.processes.device).permute(0, 3, 1, 2)

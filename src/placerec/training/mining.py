@@ -113,15 +113,16 @@ class Miner:
         def rows(numbers: Array) -> Array:
             return descriptors[[row[database[n]] for n in numbers.tolist()]]
 
-        pool_descriptors = rows(pool)
+        asked = descriptors[[row[self._data.queries.paths[query]] for query in queries.tolist()]]
         triplets = []
-        for query in queries.tolist():
-            descriptor = descriptors[row[self._data.queries.paths[query]]]
+        for query, descriptor, to_pool in zip(
+            queries.tolist(), asked, asked @ rows(pool).T, strict=True
+        ):
             positives = self.positives[query]
             to_positives = rows(positives) @ descriptor
             closest = int(to_positives.argmax())
             far = ~np.isin(pool, self.near[query])
-            similarity = pool_descriptors[far] @ descriptor
+            similarity = to_pool[far]
             violating = violates(
                 float(to_positives[closest]), similarity, schedule.margin, schedule.mining
             )

@@ -109,11 +109,9 @@ def start_vocabulary(
     """Return K clusters of the unit conv5_3 features of random database photos."""
     rng = np.random.default_rng(schedule.seed)
     photos = _random_photos(data, PHOTOS, rng)
-    device = next(encoder.parameters()).device
     samples: list[Array] = []
     for first in range(0, len(photos), READ_AT_ONCE):
-        batch = torch.from_numpy(features.batch(photos[first : first + READ_AT_ONCE]))
-        for frozen in batch.to(device).permute(0, 3, 1, 2):
+        for frozen in features.there(photos[first : first + READ_AT_ONCE]):
             with torch.inference_mode():
                 cells = encoder(frozen[None])[0].flatten(1).T.cpu().numpy()
             samples.append(cells[rng.permutation(len(cells))[:FEATURES_PER_PHOTO]])

@@ -6,7 +6,7 @@ conv5_1 to conv5_3 and the NetVLAD layer are trained, all earlier layers are fro
 The frozen layers are nine tenths of the multiplications, and their output never changes, so it is
 cached on disk (``trunks.map_cache``). On a CPU each photo runs alone through ONNX Runtime, so its
 features have the same bits for any batch and any number of threads. On a GPU several photos run
-together through PyTorch.
+together through PyTorch, and the features that fit into a quarter of its memory stay there.
 
 The layer computes the numbers of ``method.vlad`` (a test compares them). The parameters have the
 published names: ``encoder.24.weight``, ..., ``pool.centroids``, ``pool.conv.weight``.
@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from placerec.device import open_device, resident_bytes
 from placerec.errors import UsageError
 from placerec.files import file_sha256
 from placerec.method.vlad import NORM_FLOOR, Vocabulary
@@ -58,6 +59,9 @@ class FrozenFeatures:
         self.shape = (size[0] // CELL, size[1] // CELL, trunk.channels)
         self.folder = map_folder(trunk.sha256, size, "-frozen") if cached else None
         self._sha256 = cache(file_sha256)
+        self._device = open_device(runtime.device)
+        self._there: dict[Path, torch.Tensor] = {}
+        self._room = resident_bytes(self._device) if runtime.on_gpu else 0
         self._layers: NetworkTrunk
         if runtime.on_gpu:
             module = vgg16_module(trunk.state)[:FIRST_TRAINED]
@@ -65,6 +69,17 @@ class FrozenFeatures:
         else:
             data = vgg16_onnx(trunk.state, FIRST_TRAINED)
             self._layers = OnnxTrunk(data, name=FROZEN, runtime=Runtime(threads=1))
+
+    def there(self, paths: Sequence[Path]) -> torch.Tensor:
+        """Return features (n, 512, h, w) float32 on the device, in the order of ``paths``."""
+        missing = [path for path in dict.fromkeys(paths) if path not in self._there]
+        found = self._there
+        if missing:
+            read = torch.from_numpy(self.batch(missing)).to(self._device)
+            found = found | dict(zip(missing, read, strict=True))
+            if (self._room - read.nbytes) >= 0:
+                self._there, self._room = found, self._room - read.nbytes
+        return torch.stack([found[path] for path in paths]).permute(0, 3, 1, 2)
 
     def batch(self, paths: Sequence[Path]) -> Array:
         """Return features (n, h, w, 512) float32, in the order of ``paths``."""

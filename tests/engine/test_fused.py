@@ -1,0 +1,57 @@
+"""The fused kernel, interpreted on a CPU, against the plain maxima of the same products."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from placerec.engine import matching
+
+pytestmark = [
+    pytest.mark.usefixtures("one_torch_thread"),
+    pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="Triton is for Linux"),
+]
+
+
+@pytest.fixture(scope="module")
+def fused():
+    """The kernel by Triton's interpreter, in small blocks, so that several of each are needed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "triton"]:
+            patch.delitem(sys.modules, name)  # it decides at its import whether it interprets
+        patch.delitem(sys.modules, "placerec.engine.fused", raising=False)
+        module = importlib.import_module("placerec.engine.fused")
+        for name in ("ROWS", "COLUMNS", "DEPTH"):
+            patch.setattr(module, name, 16)
+        patch.setattr(torch.cuda, "device", lambda _: patch.context())
+        yield module
+    sys.modules.pop("placerec.engine.fused", None)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("patches", "others", "depth"), [(40, 37, 20), (16, 16, 16), (3, 50, 5)])
+def test_maxima_equal_the_plain_ones(fused, kind, patches, others, depth):
+    rng = np.random.default_rng(0)
+    query, database = (
+        torch.from_numpy(rng.standard_normal((rows, depth)).astype(np.float32)).to(kind)
+        for rows in (patches, 3 * others)
+    )
+    ours = fused.maxima(query, database, 3)
+    wanted = matching.maxima(query, database, 3)
+    for one, other in zip(ours, wanted, strict=True):
+        assert one.shape == other.shape
+        assert one.dtype == other.dtype
+        assert torch.allclose(one, other, atol=1e-5)
+    assert torch.equal(ours[1], wanted[1])
+
+
+def test_of_equal_cosines_the_first_counts(fused):
+    rng = np.random.default_rng(1)
+    kinds = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, -1], [0, 0, 0]])
+    query, database = (kinds[rng.integers(0, 4, rows)] for rows in (40, 3 * 50))
+    ours, wanted = (find(query, database, 3) for find in (fused.maxima, matching.maxima))
+    assert all(torch.equal(one, other) for one, other in zip(ours, wanted, strict=True))
+    assert ours[0].dtype == torch.float32
