@@ -46,7 +46,7 @@ def exported_and_imported(model: Model) -> Model:
 
 def compare(data: Path, run: Path) -> list[dict[str, object]]:
     """Return one row for the global descriptors and one row for each patch size."""
-    trained = load_model(run / MODEL, THREADS)
+    trained = load_model(run / MODEL, Runtime(threads=THREADS))
     imported = exported_and_imported(trained)
     photos = open_dataset(data / "gsv_cambridge_test").searches[0].queries.paths
     chosen = [photos[number * len(photos) // PHOTOS] for number in range(PHOTOS)]

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
@@ -64,6 +65,26 @@ def map_in_order(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+@cache
+def prepare_small_products(threads: int) -> None:
+    """Make small matrix products as fast as they can be on so many threads at once.
+
+    OpenBLAS has one buffer for each product that is at work, and reads ahead of what it needs. It
+    is slow while it reads where nothing was ever written: a product of (1131, 64) and (64, 300)
+    takes three times as long. A larger product on each thread writes there.
+    """
+    rows = np.ones((1200, 64), np.float32)
+    together = threading.Barrier(threads)
+
+    def multiply(_: int) -> None:
+        together.wait()
+        np.matmul(rows[:64], rows.T)
+
+    with single_threaded_blas():
+        for _ in map_in_order(multiply, range(threads), threads):
+            pass
 
 
 @cache

@@ -86,12 +86,13 @@ def build(
     The order of the two arguments does not matter. In Python: placerec.build_index.
     """
     from placerec.index.build import build_index
+    from placerec.index.store import store_of
 
     if index.is_dir() and not folder.is_dir():
         index, folder = folder, index
     if index.is_dir():
         raise UsageError(f"{index}: a folder; name the index file, for example {index}.placerec")
-    if index.exists() and not force:
+    if store_of(index).exists(index) and not force:
         raise UsageError(f"{index}: already exists; use index add, or replace it with --force")
     settings = chosen_settings(model, method, options)
     return _change(
@@ -190,10 +191,12 @@ def convert(
     NEW may be INDEX itself. In Python: placerec.convert_index.
     """
     from placerec.index.convert import convert_index
-    from placerec.index.store import open_index
+    from placerec.index.store import open_index, store_of
 
     with open_index(index) as reader:
         before = reader.info.bytes
+    if store_of(new).exists(new) and not force:
+        raise UsageError(f"{new}: already exists; give another name, or replace it with --force")
     with showing_progress(threads, device) as runtime:
         count = convert_index(index, new, preset, model=model, replace=force, runtime=runtime)
     with open_index(new) as reader:

@@ -105,6 +105,11 @@ def query(
         false_alarm=false_alarm, **given(options),
     ) as recognizer:  # fmt: skip
         refuse_unused(recognizer.settings, {**options, "budget_ms": budget_ms})
+        if track and options["stop_at"] is not None:
+            raise UsageError(
+                "--stop-at: changes nothing with --track, which needs the scores of all "
+                "candidates; omit it"
+            )
         warn(*filter(None, [recognizer.slower]))
         tracker = Tracker(track, recognizer, budget_ms)
         indexed = [recognizer.index.photo_path(entry.name) for entry in recognizer.index.entries]

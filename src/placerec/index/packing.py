@@ -74,6 +74,9 @@ class Dtype(IntEnum):
         return -(-columns * self.bits // 8)
 
 
+SIGNS = (Dtype.ONE_BIT, Dtype.HALF_SIGNS)  # types whose rows are signs, all of one length
+
+
 def pack(rows: Array, dtype: Dtype, what: str, *, restored: bool = False) -> tuple[Array, float]:
     """Return rows (n, D) of unit length or zero as they are stored, (n, items), and their scale.
 
@@ -124,6 +127,20 @@ def unpack(stored: Array, columns: int, dtype: Dtype, scales: Array | float = 1.
     factors = np.divide(1.0, lengths, where=lengths > 0, out=np.zeros(len(rows)))
     unpacked: Array = rows * factors.astype(np.float32)[:, np.newaxis]
     return unpacked
+
+
+def byte_products(query: Array, dtype: Dtype) -> Array:
+    """Return what each byte of a row adds to its product with ``query`` (D,): (items, 256) float32.
+
+    ``dtype`` is one of ``SIGNS``. The product of a row with the query is the sum of these numbers,
+    one per byte of the row, divided by its scale (Jégou, Douze and Schmid,
+    Product Quantization for Nearest Neighbor Search, PAMI 2011, section III.A).
+    """
+    kept = dtype.kept(len(query))
+    numbers = np.zeros(8 * dtype.items(len(query)), np.float32)
+    numbers[: np.count_nonzero(kept)] = query[kept]
+    length = np.float32(np.count_nonzero(kept) ** 0.5)
+    return numbers.reshape(-1, 8) @ _meanings(dtype).T / length
 
 
 def signs(rows: Array, dtype: Dtype) -> Array:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from placerec.errors import UsageError
-from placerec.index.packing import Dtype, signs, unpack
+from placerec.index.packing import SIGNS, Dtype, byte_products, signs, unpack
 from placerec.method.ranking import nearest, similarities
 from placerec.records import Array, Features
 
-BLOCK_BYTES = 1 << 24  # of the unpacked vectors of one block
+BLOCK_BYTES = 1 << 20  # of signs, or of unpacked vectors: a block stays in the cache of a core
 SURPLUS, LEAST = 4, 80  # times as many photos by signs as are asked for, and at least so many
 
 
@@ -61,15 +61,26 @@ class Vectors:
         count = len(self) if rows is None else len(rows)
         step = max(1, BLOCK_BYTES // (4 * self.columns))
         blocks = [slice(first, first + step) for first in range(0, count, step)]
-        parts = (self[block if rows is None else rows[block]] for block in blocks)
-        return np.concatenate([np.zeros(0), *(similarities(query, part) for part in parts)])
+        chosen = (block if rows is None else rows[block] for block in blocks)
+        if self.dtype in SIGNS:
+            products = byte_products(query, self.dtype)
+            parts = (self._from_products(products, some) for some in chosen)
+        else:
+            parts = (similarities(query, self[some]) for some in chosen)
+        return np.concatenate([np.zeros(0), *parts])
+
+    def _from_products(self, products: Array, rows: slice | Array) -> Array:
+        """Return the cosines (n,) float64 of rows of signs, from ``byte_products``."""
+        stored, scales = self.stored[rows], self.scales[rows].astype(np.float64)
+        sums = products[np.arange(stored.shape[1]), stored].sum(axis=1, dtype=np.float64)
+        return np.divide(sums, scales, where=scales > 0, out=np.zeros(len(sums)))
 
     def shortlist(
         self, query: Array, count: int, preferred: Array | None = None
     ) -> tuple[Array, Array]:
         """Return the ``count`` rows most similar to ``query`` (D,), as ``ranking.shortlist``."""
         some = max(LEAST, SURPLUS * count)
-        if self.dtype not in (Dtype.ONE_BIT, Dtype.HALF_SIGNS) or some >= len(self):
+        if self.dtype not in SIGNS or some >= len(self):
             cosines = self.cosines(query)
             rows = nearest(cosines, count, preferred)
             return rows, cosines[rows]
@@ -79,7 +90,7 @@ class Vectors:
         return rows[best], cosines[best]
 
     def _equal_signs(self, query: Array) -> Array:
-        """Return minus the number of signs (N,) int64 in which each row differs from ``query``."""
+        """Return minus the number of signs (N,) int32 in which each row differs from ``query``."""
         return -_different_bits(self.stored, signs(query[np.newaxis], self.dtype))
 
 
@@ -101,7 +112,7 @@ def _different_bits(stored: Array, wanted: Array) -> Array:
         stored, wanted = stored.view(np.uint64), wanted.view(np.uint64)
     step = max(1, BLOCK_BYTES // stored[:1].nbytes)
     counts = [
-        np.bitwise_count(stored[first : first + step] ^ wanted).sum(axis=1, dtype=np.int64)
+        np.bitwise_count(stored[first : first + step] ^ wanted).sum(axis=1, dtype=np.int32)
         for first in range(0, len(stored), step)
     ]
     return np.concatenate(counts)

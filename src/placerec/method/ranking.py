@@ -47,9 +47,12 @@ def nearest(similarity: Array, count: int, preferred: Array | None = None) -> Ar
 
     Equal ones have the order of ``shortlist``.
     """
-    if preferred is None:
-        return best_first(similarity)[:count]
-    order: Array = np.lexsort((~preferred, -similarity))[:count]
+    rows = np.arange(len(similarity))
+    if 0 < count < len(similarity):  # only these are sorted: the best ones, and all that equal them
+        least = np.partition(similarity, len(similarity) - count)[len(similarity) - count]
+        rows = np.flatnonzero(similarity >= least)
+    behind = np.zeros(len(rows)) if preferred is None else ~preferred[rows]
+    order: Array = rows[np.lexsort((behind, -similarity[rows]))][:count]
     return order
 
 

@@ -23,7 +23,7 @@ from placerec.method.ransac import ransac_score
 from placerec.method.spatial import spatial_score
 from placerec.records import Array, Match, PatchSet
 from placerec.settings import AnySettings
-from placerec.workers import map_in_order
+from placerec.workers import map_in_order, prepare_small_products
 
 # A scorer gets the matches of one candidate, and what the query patches match in the others.
 Scorer = Callable[[Matched, Background, AnySettings], Match]
@@ -45,6 +45,8 @@ def match_candidates(
 
     ``decode`` turns a candidate into its patches; the threads run it together with the matching.
     """
+
+    prepare_small_products(threads)
 
     def match(candidate: Any) -> tuple[Matched, ...]:
         return tuple(map(mutual_nearest, query, decode(candidate)))

@@ -8,11 +8,11 @@ threads, give the same model.
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,8 +57,7 @@ class FeatureMaps(Sequence[Array]):
     def __init__(self) -> None:
         with writing(tempfile.gettempdir()):
             self._file = tempfile.TemporaryFile(prefix="placerec-")  # noqa: SIM115 - stays open
-        self._count, self._shape = 0, (0,)
-        self._mapped: Array = np.empty(0, np.float32)  # at least the maps that were read so far
+        self._lock, self._count, self._shape = Lock(), 0, (0,)
 
     def append(self, features: Array) -> int:
         """Store one map and return its number."""
@@ -66,11 +65,11 @@ class FeatureMaps(Sequence[Array]):
             raise UsageError("the photos give feature maps of different sizes: set image_size")
         self._shape = features.shape
         content = np.ascontiguousarray(features, np.float32).tobytes()
-        with writing(tempfile.gettempdir()):
+        with self._lock, writing(tempfile.gettempdir()):
             self._file.seek(self._count * len(content))
             self._file.write(content)
             self._file.flush()
-        self._count += 1
+            self._count += 1
         return self._count - 1
 
     def __len__(self) -> int:
@@ -79,25 +78,18 @@ class FeatureMaps(Sequence[Array]):
     def __getitem__(self, index: int) -> Array:  # type: ignore[override]
         if not 0 <= index < self._count:
             raise IndexError(index)
-        if index >= len(self._mapped):
-            self._mapped = self._map(2 * self._count)
-        mapped: Array = self._mapped[index]
-        return mapped
+        size = 4 * math.prod(self._shape)
+        with self._lock:  # read, not mapped: the pages of a mapping count as memory of this process
+            self._file.seek(index * size)
+            content = self._file.read(size)
+        return np.frombuffer(content, np.float32).reshape(self._shape)
 
     def stacked(self) -> Array:
         """Return all maps (n, h, w, C), read from the file on demand, even after ``close``."""
-        return self._map(self._count)
-
-    def _map(self, count: int) -> Array:
-        """Return ``count`` maps; the last ones may still be written.
-
-        A mapping holds a file descriptor, and a process may have only a few hundred.
-        """
-        shape = (count, *self._shape)
-        with writing(tempfile.gettempdir()):
-            end = self._file.seek(0, os.SEEK_END)
-            self._file.truncate(max(end, 4 * math.prod(shape)))
-            return np.asarray(np.memmap(self._file, np.float32, "r", shape=shape))
+        with self._lock:
+            return np.asarray(
+                np.memmap(self._file, np.float32, "r", shape=(self._count, *self._shape))
+            )
 
     def close(self) -> None:
         """Delete the temporary file."""

@@ -61,8 +61,11 @@ def prepare(pixels: Array, preprocessing: Preprocessing) -> Array:
         np.asarray(channels, np.float32)[:, None, None]
         for channels in (preprocessing.mean, preprocessing.std)
     )
-    values = pixels.transpose(2, 0, 1).astype(np.float32)
-    return np.ascontiguousarray(((values - mean) / std)[None])
+    planes = pixels.transpose(2, 0, 1)
+    image = np.empty((1, *planes.shape), np.float32)
+    np.subtract(planes, mean, out=image[0], dtype=np.float32)
+    np.divide(image, std, out=image)
+    return image
 
 
 def require_pixels(pixels: object) -> None:
