@@ -53,7 +53,8 @@ def fit_pca(samples: Array, dimensions: int, whitening: float = 1.0) -> Projecti
             f"many values; there are {count} of {width}: give more photos or fewer dimensions"
         )
     mean = samples.mean(axis=0, dtype=np.float64)
-    centred = samples.astype(np.float64) - mean
+    centred = samples.astype(np.float64)
+    centred -= mean
     if width <= count:
         values, vectors = np.linalg.eigh(centred.T @ centred / (count - 1))
         values, vectors = values[::-1][:dimensions], vectors[:, ::-1][:, :dimensions]

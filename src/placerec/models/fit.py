@@ -274,7 +274,8 @@ def _fit_pooled(
     cells = _sample(maps, rng, lambda features: features)
     vocabulary = fit_vocabulary(cells, 1)
     dimensions = min(settings.pca_dim, cells.shape[1])
-    projection = fit_pca(cells - vocabulary.centres[0], dimensions, settings.patch_whitening)
+    cells -= vocabulary.centres[0]
+    projection = fit_pca(cells, dimensions, settings.patch_whitening)
     return vocabulary, replace(projection, bias=np.zeros_like(projection.bias))
 
 

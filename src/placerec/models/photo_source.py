@@ -57,6 +57,7 @@ class SourcePhoto(Generic[Content]):
 
 Described = SourcePhoto[Features]
 Mapped = SourcePhoto[Array]
+STORED = np.empty(0, np.float32)  # in place of a feature map that is in the file of the maps
 
 
 class PhotoSource:
@@ -75,6 +76,7 @@ class PhotoSource:
         self._runtime, self._progress = runtime, runtime.progress
         self._maps = FeatureMaps()
         self._read: dict[str, Mapped | PhotoError] = {}
+        self._rows: dict[str, int] = {}  # of the photos whose maps are stored
 
     def fit(
         self, names: Sequence[str], fewest: int = 1, vocabulary: Vocabulary | None = None
@@ -93,8 +95,8 @@ class PhotoSource:
             if isinstance(photo, PhotoError):
                 self._read[name] = photo
             elif not photo.blank:
-                row = self._maps.append(photo.features)
-                self._read[name] = replace(photo, features=self._maps[row])
+                self._rows[name] = self._maps.append(photo.features)
+                self._read[name] = replace(photo, features=STORED)
                 usable.append(name)
         if len(self._maps) < fewest:
             return None
@@ -115,7 +117,10 @@ class PhotoSource:
         model = on_device(model, self._runtime)
 
         def ready(name: str) -> Mapped | PhotoError:
-            return self._read.get(name) or self._prepared(name)
+            photo, row = self._read.get(name), self._rows.get(name)
+            if isinstance(photo, SourcePhoto) and row is not None:
+                return replace(photo, features=self._maps[row])
+            return photo or self._prepared(name)
 
         def described(photos: Sequence[Mapped | PhotoError]) -> list[Described | PhotoError]:
             mapped = self._mapped(photos)
