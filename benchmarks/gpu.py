@@ -10,8 +10,9 @@ warm-up; the kinds of one dimension run in turn. The candidates are on the devic
 
 The limit of matching is what its products need at the rate of a large product on this device, or
 what reading the descriptors once needs at the rate of a large copy, both measured in the same run;
-the greater one counts. ``similarities_ms`` is what writing the similarities and reading them twice
-needs, which this code does and a fused kernel would not.
+the greater one counts. ``match`` takes the maxima in the product where the fused kernel runs
+(``kernel``), ``unfused`` writes all similarities and reads them twice; ``similarities_ms`` is the
+least time for that.
 
 ``difference`` compares with the NumPy code on the CPU for some candidates: scores over the largest
 score, whether the order is equal, and inliers of RANSAC over OpenCV's.
@@ -37,7 +38,7 @@ from PIL import Image
 from table import ROOT
 
 from placerec.demo import demo_pose, render
-from placerec.engine.matching import PatchesThere
+from placerec.engine.matching import PatchesThere, maxima, maxima_on
 from placerec.engine.shortlist import Engine
 from placerec.index.build import build_index
 from placerec.method.pca import Projection
@@ -153,6 +154,7 @@ def matching(device: str, amounts: Amounts, dimensions: int, rate: dict[str, flo
     works: dict[str, Callable[[], object]] = {}
     for precision, engine in engines.items():
         works[f"{precision} match"] = lambda e=engine, c=there[precision]: e.match(query, c)
+        works[f"{precision} unfused"] = lambda e=engine, c=there[precision]: unfused(e, query, c)
         for scorer in SCORERS:
             settings = SETTINGS.replace(scorer=scorer)
             works[f"{precision} {scorer}"] = lambda e=engine, c=there[precision], s=settings: (
@@ -165,17 +167,25 @@ def matching(device: str, amounts: Amounts, dimensions: int, rate: dict[str, flo
         width = 2 if precision == "float16" else 4
         row = {
             "dimensions": dimensions, "precision": precision, "scorer": scorer, "ms": spent,
+            "kernel": maxima_on(engines[precision].device).__module__,
             "limit_ms": 1000 * max(
                 2 * pairs * dimensions / rate[f"{precision}_operations"],
                 width * patches * dimensions / rate["bytes"],
             ),
             "similarities_ms": 1000 * 3 * 4 * pairs / rate["bytes"],
         }  # fmt: skip
-        if scorer != "match":
+        if scorer in SCORERS:
             some = there[precision][: amounts.compared]
             row["difference"] = difference(engines[precision], query, wide[1:], some, scorer)
         rows.append(row)
     return rows
+
+
+def unfused(engine: Engine, query: tuple[PatchSet, ...], candidates: list[Any]) -> None:
+    """Find the maxima of all sizes in two steps: the similarities, then their maxima."""
+    for asked, *shown in zip(engine.put(query), *candidates, strict=True):
+        database = torch.cat([one.descriptors for one in shown])
+        maxima(asked.descriptors, database, len(shown))
 
 
 def difference(

@@ -116,6 +116,14 @@ def _presets(results: Results) -> Iterable[str]:
     yield ""
 
 
+def _estimators(results: Results) -> Iterable[str]:
+    rows = [[name, cell(row), f"{row['inliers']:.2f}"]
+            for name, row in results["estimators"].items()]  # fmt: skip
+    yield "### Homographies of 100 candidates at three sizes\n"
+    yield page_table(("estimator", "ms", "inliers, over those of RANSAC"), rows)
+    yield ""
+
+
 def _memory_and_size(results: Results) -> Iterable[str]:
     yield "### Candidates, memory and size\n"
     rows = ([count, cell(ms)] for count, ms in results["candidates"].items())
@@ -181,7 +189,7 @@ def markdown(results: Results) -> str:
     """Return the tables of docs/SPEED.md; a line that says so before the first run."""
     if not results:
         return "Not measured yet."
-    parts = (_limits, _queries, _presets, _memory_and_size, _large)
+    parts = (_limits, _queries, _presets, _estimators, _memory_and_size, _large)
     return "\n".join(line for part in parts for line in part(results)).strip()
 
 

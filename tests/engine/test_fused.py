@@ -1,7 +1,8 @@
 """The fused kernel, interpreted on a CPU, against the plain maxima of the same products."""
 
-import importlib.util
+import importlib
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
@@ -9,9 +10,13 @@ import torch
 
 from placerec.engine import matching
 
+try:
+    VERSION = tuple(map(int, version("triton").split(".")[:2]))
+except PackageNotFoundError:
+    VERSION = (0, 0)
 pytestmark = [
     pytest.mark.usefixtures("one_torch_thread"),
-    pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="Triton is for Linux"),
+    pytest.mark.skipif(VERSION < (3, 9), reason="no Triton, or its interpreter fails on NumPy 2.4"),
 ]
 
 
@@ -29,6 +34,13 @@ def fused():
         patch.setattr(torch.cuda, "device", lambda _: patch.context())
         yield module
     sys.modules.pop("placerec.engine.fused", None)
+
+
+@pytest.fixture
+def no_cache():
+    matching.maxima_on.cache_clear()
+    yield
+    matching.maxima_on.cache_clear()
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16])
@@ -55,3 +67,23 @@ def test_of_equal_cosines_the_first_counts(fused):
     ours, wanted = (find(query, database, 3) for find in (fused.maxima, matching.maxima))
     assert all(torch.equal(one, other) for one, other in zip(ours, wanted, strict=True))
     assert ours[0].dtype == torch.float32
+
+
+@pytest.mark.usefixtures("gpu", "no_cache")
+def test_the_kernel_is_used_where_it_finds_what_the_plain_form_finds(fused, monkeypatch):
+    assert matching.maxima_on(torch.device("cpu")) is matching.maxima
+    assert matching.maxima_on(torch.device("cuda")) is fused.maxima
+    plain = fused.maxima
+    for broken in (
+        lambda *found: [one + 1e-3 for one in plain(*found)],
+        lambda *_: 1 / 0,
+    ):  # fmt: skip
+        matching.maxima_on.cache_clear()
+        monkeypatch.setattr(fused, "maxima", broken)
+        assert matching.maxima_on(torch.device("cuda")) is matching.maxima
+
+
+@pytest.mark.usefixtures("gpu", "no_cache")
+def test_without_triton_the_plain_form_is_used(monkeypatch):
+    monkeypatch.setitem(sys.modules, "placerec.engine.fused", None)
+    assert matching.maxima_on(torch.device("cuda")) is matching.maxima

@@ -92,9 +92,9 @@ def test_few_photos_are_compared_with_the_query(near, vectors, queries):
     class Counted:
         rows = 0
 
-        def __getitem__(self, rows):
-            self.rows += len(vectors[rows])
-            return vectors[rows]
+        def best_of(self, rows, *asked):
+            self.rows += len(rows)
+            return vectors.best_of(rows, *asked)
 
     counted = Counted()
     near.shortlist(queries[0], counted, 20)
@@ -119,6 +119,20 @@ def test_many_blank_photos_hide_no_other_one(tmp_path, vectors):
     write_neighbours(tmp_path / "a", rows, MARK)
     near, _ = open_neighbours(tmp_path / "a", MARK)
     assert all(near.shortlist(rows[n], rows, 20)[0][0] == n for n in range(2000, 2400, 10))
+
+
+def test_thousands_of_copies_hide_no_other_photo_and_are_found(tmp_path, vectors):
+    copied = np.concatenate((np.repeat(vectors[:2], 1500, axis=0), vectors[:400]))
+    rows = exact(copied)
+    write_neighbours(tmp_path / "a", rows, MARK)
+    near, _ = open_neighbours(tmp_path / "a", MARK)
+    assert len(near.copies) == 3000
+    assert len(near.graph) == 400
+    for n in range(3002, 3400, 10):
+        assert near.shortlist(rows[n], rows, 20)[0][0] == n
+    for query in (vectors[0], vectors[200]):
+        found, wanted = near.shortlist(query, rows, 20), rows.shortlist(query, 20)
+        assert found[0].tolist() == wanted[0].tolist()
 
 
 def test_a_small_index_is_searched_in_full(tmp_path, vectors, queries):

@@ -1,9 +1,9 @@
 """Matching and scoring of a shortlist on one device, by PyTorch.
 
 ``method`` has the same in NumPy: a CPU runs that, and the tests compare this room with it.
-``shortlist`` is the way through the room, ``matching`` the mutual neighbours, ``scorers`` the
-spatial score and the votes, ``homography`` RANSAC, ``resident`` the patches that stay on the
-device.
+``shortlist`` is the way through the room, ``matching`` the mutual neighbours, ``fused`` its kernel
+for an NVIDIA GPU, ``scorers`` the spatial score and the votes, ``homography`` RANSAC, ``resident``
+the patches that stay on the device.
 """
 
 from __future__ import annotations

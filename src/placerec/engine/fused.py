@@ -45,8 +45,8 @@ def maxima(query: Tensor, database: Tensor, count: int) -> tuple[Tensor, Tensor,
     return highest, nearest, reached.amax(dim=1)
 
 
-@triton.jit
-def _maxima(
+@triton.jit  # type: ignore[untyped-decorator]
+def _maxima(  # type: ignore[no-untyped-def]
     query, database, highest, nearest, reached, patches, others, depth,
     rows: tl.constexpr, columns: tl.constexpr, numbers: tl.constexpr, precision: tl.constexpr,
 ):  # fmt: skip

@@ -13,6 +13,9 @@ from torch import Tensor
 from placerec.method.matching import Matched
 from placerec.records import Array, Grid
 
+Maxima = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
+CLOSE = 1e-5  # of two cosines
+
 
 @dataclass(frozen=True, slots=True)
 class PatchesThere:
@@ -82,8 +85,8 @@ def mutual(query: PatchesThere, candidates: Sequence[PatchesThere]) -> Pairs:
     """
     grid, count, patches = candidates[0].grid, len(candidates), len(query.grid)
     database = torch.cat([candidate.descriptors for candidate in candidates])
-    find = maxima_kernel() if query.descriptors.is_cuda else maxima
-    best, nearest, highest = (find or maxima)(query.descriptors, database, count)
+    find = maxima_on(query.descriptors.device)
+    best, nearest, highest = find(query.descriptors, database, count)
     reached = highest.gather(1, nearest)
     is_mutual = (best >= reached) & (best != 0)
     numbers = torch.arange(patches, device=nearest.device)
@@ -104,13 +107,27 @@ def maxima(query: Tensor, database: Tensor, count: int) -> tuple[Tensor, Tensor,
 
 
 @cache
-def maxima_kernel() -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]] | None:
-    """Return ``engine.fused.maxima``, or ``None`` if PyTorch came without Triton."""
+def maxima_on(device: torch.device) -> Maxima:
+    """Return what finds the maxima on a device: ``maxima``, or on an NVIDIA GPU the fused kernel.
+
+    PyTorch may come without Triton, and Triton may not fit the GPU. So the kernel is used if it
+    finds on a drawn example what ``maxima`` finds.
+    """
+    if device.type != "cuda":
+        return maxima
+    rows = torch.randn((300, 40), generator=torch.Generator().manual_seed(0)).to(device)
+    rows = torch.nn.functional.normalize(rows, dim=1)
     try:
-        from placerec.engine.fused import maxima
-    except ImportError:
-        return None
-    return maxima
+        from placerec.engine.fused import maxima as fused
+
+        for kind in (torch.float32, torch.float16):
+            query, database = rows[:100].to(kind), rows[100:].to(kind)
+            both = zip(fused(query, database, 2), maxima(query, database, 2), strict=True)
+            if not all(torch.allclose(one, other, atol=CLOSE) for one, other in both):
+                return maxima
+    except Exception:  # Triton raises many types
+        return maxima
+    return fused
 
 
 def working_bytes(query: PatchesThere, candidate: PatchesThere) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -43,6 +44,7 @@ NEIGHBOURS = 3  # photos in the order of their names that may show one place
 NOT_THE_DEFAULT = "only the default method has one, with none of its settings changed"
 
 
+@cache  # a query asks it several times
 def no_confidence(settings: AnySettings) -> str:
     """Return why answers with these settings have no confidence; empty if they can have one."""
     own = isinstance(settings, Settings) and settings.replace(stop_at=Settings().stop_at)

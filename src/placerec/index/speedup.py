@@ -11,7 +11,8 @@ it no longer fits. A checksum with a secret of this user (a file in the cache fo
 it: usearch reads a graph without checks of its own, so a damaged graph, or one that a stranger has
 sent with an index, must not reach it. A cache that fails a check is not used.
 
-File: magic | checksum | photos, columns, mark | mean descriptor (D,) float32 | graph of usearch.
+File: magic | checksum | photos, columns, copies, mark | mean descriptor (D,) float32 |
+copies (n, 2) int64: a row, and the row before it with the same signs | graph of usearch.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ from placerec.files import atomic_write, cache_folder, path_of, writing
 from placerec.index import schema
 from placerec.index.store import Reader, is_lance, open_index
 from placerec.index.vectors import Vectors
-from placerec.method.ranking import shortlist
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Progress, Runtime, no_progress, require_runtime
 
@@ -44,7 +44,7 @@ OVERSAMPLING, FEWEST_ROWS = 5, 200  # rows that are compared exactly: per photo 
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 64, 256  # of the graph
 BLOCK_BYTES = 1 << 26  # of descriptors as float32 that are in work at a time
 READ_BYTES = 1 << 20
-MAGIC = b"plrnear\x01"
+MAGIC = b"plrnear\x02"  # the last byte is the version
 KEY_BYTES = CHECKSUM_BYTES = 32
 
 
@@ -53,6 +53,7 @@ class Header(NamedTuple):
 
     photos: int
     columns: int
+    copies: int
     mark: bytes
 
     @classmethod
@@ -61,18 +62,22 @@ class Header(NamedTuple):
         return cls(*HEADER.unpack(data))
 
 
-HEADER = struct.Struct(f"<QI{schema.SEAL_BYTES}s")
+HEADER = struct.Struct(f"<QIQ{schema.SEAL_BYTES}s")
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """The graph of an index's photos: it answers as ``method.ranking.shortlist`` does.
 
-    ``centre`` (D,) float32 is the mean descriptor. Threads may share it.
+    ``centre`` (D,) float32 is the mean descriptor. ``copies`` (n,) int64 are the rows with the
+    signs of a row before them, ``originals`` (n,) int64; only the latter are in the graph. Threads
+    may share it.
     """
 
     photos: int
     centre: Array = field(repr=False)
+    copies: Array = field(repr=False)
+    originals: Array = field(repr=False)
     graph: Any = field(repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -83,7 +88,7 @@ class Neighbours:
 
         Rows, their cosines and their order are those of ``method.ranking.shortlist``, but for rows
         that the graph does not propose. It proposes five times ``count`` rows, and at least 200, or
-        all that are not zero.
+        all that are not zero; and their copies.
         """
         wanted = max(FEWEST_ROWS, OVERSAMPLING * count)
         rows = np.arange(self.photos)
@@ -91,10 +96,9 @@ class Neighbours:
             signs = _signs(query[np.newaxis], self.centre)[0]
             with self._lock:
                 keys = self.graph.search(signs, wanted, threads=1).keys
-            rows = np.sort(np.asarray(keys, np.int64))
-        some = None if preferred is None else preferred[rows]
-        order, similar = shortlist(query, database[rows], count, some)
-        return rows[order], similar
+            found = np.asarray(keys, np.int64)
+            rows = np.sort(np.concatenate([found, self.copies[np.isin(self.originals, found)]]))
+        return database.best_of(rows, query, count, preferred)
 
 
 def speed_up(index: str | Path, *, runtime: Runtime = DEFAULT_RUNTIME) -> Path:
@@ -160,14 +164,25 @@ def write_neighbours(
     total = np.zeros(columns)
     for _, block in _blocks(vectors):
         total += block.sum(axis=0, dtype=np.float64)
-    filled = ~vectors.blank()  # many blank photos would hide the others in the graph
+    # Many photos with the same signs, or with none, would hide the others in the graph.
+    filled = ~vectors.blank()
     centre = (total / max(1, int(np.count_nonzero(filled)))).astype("<f4")
-    graph = _empty_graph(usearch, columns)
+    graph, copies = _empty_graph(usearch, columns), [np.empty((0, 2), "<i8")]
+    first: dict[bytes, int] = {}
     for rows, block in _blocks(vectors):
-        some = filled[rows]
-        graph.add(rows[some], _signs(block[some], centre), threads=1)
+        some = rows[filled[rows]]
+        signs = _signs(block[filled[rows]], centre)
+        originals = np.array([
+            first.setdefault(hashlib.blake2b(one, digest_size=16).digest(), row)
+            for row, one in zip(some.tolist(), signs, strict=True)
+        ], np.uint64)  # fmt: skip
+        new = some == originals
+        graph.add(some[new], signs[new], threads=1)
+        copies.append(np.stack((some, originals), axis=1)[~new])
         progress("neighbours", int(rows[-1]) + 1, photos)
-    parts = [HEADER.pack(*Header(photos, columns, mark)), centre.tobytes(), graph.save()]
+    pairs = np.concatenate(copies).astype("<i8")
+    header = HEADER.pack(*Header(photos, columns, len(pairs), mark))
+    parts = [header, centre.tobytes(), pairs.tobytes(), graph.save()]
     checksum = hashlib.blake2b(key=key, digest_size=CHECKSUM_BYTES)
     for part in parts:
         checksum.update(part)
@@ -214,13 +229,15 @@ def _opened(cache: Path, mark: bytes) -> Neighbours:
     start = len(MAGIC) + CHECKSUM_BYTES + HEADER.size
     # This array keeps the mapped file open, which the graph reads.
     centre = np.frombuffer(content, "<f4", header.columns, start)
+    start += centre.nbytes
+    copies = np.frombuffer(content, "<i8", 2 * header.copies, start).reshape(-1, 2)
     graph = _empty_graph(usearch, header.columns)
     try:
-        graph.view(content[start + centre.nbytes :])
+        graph.view(content[start + copies.nbytes :])
     except (RuntimeError, ValueError) as error:
         raise UsageError("another version of usearch has made it") from error
     graph.expansion_search = EXPANSION_SEARCH
-    return Neighbours(header.photos, centre, graph)
+    return Neighbours(header.photos, centre, copies[:, 0], copies[:, 1], graph)
 
 
 def _file_of(cache: Path) -> BinaryIO:
@@ -258,7 +275,7 @@ def _is_cache(path: Path) -> bool:
     """Whether a file begins as a cache does, or ends before that shows."""
     try:
         with _file_of(path) as file:
-            return MAGIC.startswith(file.read(len(MAGIC)))
+            return MAGIC[:-1].startswith(file.read(len(MAGIC) - 1))
     except OSError:  # a folder, or a file that cannot be read
         return False
 

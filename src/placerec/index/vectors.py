@@ -73,7 +73,8 @@ class Vectors:
         """Return the cosines (n,) float64 of rows of signs, from ``byte_products``."""
         stored, scales = self.stored[rows], self.scales[rows].astype(np.float64)
         sums = products[np.arange(stored.shape[1]), stored].sum(axis=1, dtype=np.float64)
-        return np.divide(sums, scales, where=scales > 0, out=np.zeros(len(sums)))
+        cosines: Array = np.divide(sums, scales, where=scales > 0, out=np.zeros(len(sums)))
+        return cosines
 
     def shortlist(
         self, query: Array, count: int, preferred: Array | None = None
@@ -85,6 +86,12 @@ class Vectors:
             rows = nearest(cosines, count, preferred)
             return rows, cosines[rows]
         rows = np.sort(nearest(self._equal_signs(query), some, preferred))
+        return self.best_of(rows, query, count, preferred)
+
+    def best_of(
+        self, rows: Array, query: Array, count: int, preferred: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return what ``shortlist`` does, of some ``rows`` (n,) only, in ascending order."""
         cosines = self.cosines(query, rows)
         best = nearest(cosines, count, None if preferred is None else preferred[rows])
         return rows[best], cosines[best]

@@ -45,7 +45,6 @@ def match_candidates(
 
     ``decode`` turns a candidate into its patches; the threads run it together with the matching.
     """
-
     prepare_small_products(threads)
 
     def match(candidate: Any) -> tuple[Matched, ...]:

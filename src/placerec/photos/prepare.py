@@ -62,10 +62,10 @@ def prepare(pixels: Array, preprocessing: Preprocessing) -> Array:
         for channels in (preprocessing.mean, preprocessing.std)
     )
     planes = pixels.transpose(2, 0, 1)
-    image = np.empty((1, *planes.shape), np.float32)
-    np.subtract(planes, mean, out=image[0], dtype=np.float32)
-    np.divide(image, std, out=image)
-    return image
+    values: Array = np.empty((1, *planes.shape), np.float32)
+    np.subtract(planes, mean, out=values[0], dtype=np.float32)
+    np.divide(values, std, out=values)
+    return values
 
 
 def require_pixels(pixels: object) -> None:

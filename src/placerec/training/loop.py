@@ -170,7 +170,9 @@ class Session:
         paths = []
         for query, *rows in share.tolist():
             paths += [queries.paths[query], *(database.paths[n] for n in rows)]
-        loss = triplet_loss(self.parallel(self.features.there(paths)), len(share), self.schedule.margin)
+        loss = triplet_loss(
+            self.parallel(self.features.there(paths)), len(share), self.schedule.margin
+        )
         loss = (0.0 if idle else 1.0) * loss / (len(triplets) * self.schedule.negatives)
         # DistributedDataParallel averages over processes, but the loss of a batch is their sum.
         self.learner.scaler.scale(loss * processes.count).backward()  # type: ignore[no-untyped-call]
