@@ -18,6 +18,7 @@ from placerec.settings import Settings
 
 PLACES = 6
 MANY = 52
+os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels run on a CPU
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The fused kernel, interpreted on a CPU, against the plain maxima of the same products."""
 
-import importlib
 import sys
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -20,20 +20,15 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def fused():
+@pytest.fixture
+def fused(monkeypatch):
     """The kernel by Triton's interpreter, in small blocks, so that several of each are needed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        for name in [name for name in sys.modules if name.partition(".")[0] == "triton"]:
-            patch.delitem(sys.modules, name)  # it decides at its import whether it interprets
-        patch.delitem(sys.modules, "placerec.engine.fused", raising=False)
-        module = importlib.import_module("placerec.engine.fused")
-        for name in ("ROWS", "COLUMNS", "DEPTH"):
-            patch.setattr(module, name, 16)
-        patch.setattr(torch.cuda, "device", lambda _: patch.context())
-        yield module
-    sys.modules.pop("placerec.engine.fused", None)
+    from placerec.engine import fused
+
+    for name in ("ROWS", "COLUMNS", "DEPTH"):
+        monkeypatch.setattr(fused, name, 16)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    return fused
 
 
 @pytest.fixture

@@ -96,8 +96,9 @@ class Neighbours:
             signs = _signs(query[np.newaxis], self.centre)[0]
             with self._lock:
                 keys = self.graph.search(signs, wanted, threads=1).keys
-            found = np.asarray(keys, np.int64)
-            rows = np.sort(np.concatenate([found, self.copies[np.isin(self.originals, found)]]))
+            nearest = np.asarray(keys, np.int64)
+            same = self.copies[np.isin(self.originals, nearest)]
+            rows = np.sort(np.concatenate([nearest, same]))
         return database.best_of(rows, query, count, preferred)
 
 

@@ -73,13 +73,13 @@ class FrozenFeatures:
     def there(self, paths: Sequence[Path]) -> torch.Tensor:
         """Return features (n, 512, h, w) float32 on the device, in the order of ``paths``."""
         missing = [path for path in dict.fromkeys(paths) if path not in self._there]
-        found = self._there
+        features = self._there
         if missing:
             read = torch.from_numpy(self.batch(missing)).to(self._device)
-            found = found | dict(zip(missing, read, strict=True))
-            if (self._room - read.nbytes) >= 0:
-                self._there, self._room = found, self._room - read.nbytes
-        return torch.stack([found[path] for path in paths]).permute(0, 3, 1, 2)
+            features = features | dict(zip(missing, read, strict=True))
+            if self._room >= read.nbytes:
+                self._there, self._room = features, self._room - read.nbytes
+        return torch.stack([features[path] for path in paths]).permute(0, 3, 1, 2)
 
     def batch(self, paths: Sequence[Path]) -> Array:
         """Return features (n, h, w, 512) float32, in the order of ``paths``."""
