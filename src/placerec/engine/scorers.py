@@ -101,7 +101,10 @@ def ransac(pairs: Pairs, _: Others, settings: AnySettings) -> tuple[Tensor, Tens
     return exact(count) / len(pairs.query), inliers & (count >= FEWEST_MATCHES)[:, None]
 
 
-SCORERS: dict[str, Scorer] = {"displacement": displacement, "spatial": spatial, "ransac": ransac}
+# On this device the one estimator serves both of OpenCV's.
+SCORERS: dict[str, Scorer] = {
+    "displacement": displacement, "spatial": spatial, "ransac": ransac, "usac": ransac,
+}  # fmt: skip
 
 
 def _votes(similarity: Tensor, background: Tensor) -> Tensor:

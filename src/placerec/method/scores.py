@@ -31,6 +31,7 @@ SCORERS: dict[str, Scorer] = {
     "displacement": lambda matched, others, s: displacement_score(matched, s.box, others),
     "spatial": lambda matched, _, s: spatial_score(matched, s.spatial_form),
     "ransac": lambda matched, *_: ransac_score(matched),
+    "usac": lambda matched, *_: ransac_score(matched, fast=True),
 }
 PatchSets = tuple[PatchSet, ...]  # the patches of a photo, one set per size
 
@@ -69,7 +70,7 @@ def score_matches(
     scorer = SCORERS[settings.scorer]
     # OpenCV releases the interpreter lock. The small NumPy calls of the other scorers compete for
     # it: two threads took twice as long as one.
-    threads = threads if settings.scorer == "ransac" else 1
+    threads = threads if settings.scorer in ("ransac", "usac") else 1
     sizes = [backgrounds(np.stack([m.best for m in size])) for size in zip(*matched, strict=True)]
     others = zip(*sizes, strict=True)  # per candidate, one background per size
 
