@@ -4,8 +4,8 @@ Source: Patch-NetVLAD, section 3.4; the published program's call of OpenCV, with
 result depends on the order of the matches, so the order is fixed: ascending database patch.
 
 The scorer ``usac`` asks OpenCV's newer estimator the same: it drops a bad sample after a few
-matches, and improves a good one. It is many times faster (docs/SPEED.md) and its inliers are nearly
-the same (Raguram et al., USAC: A Universal Framework for Random Sample Consensus, PAMI 2013).
+matches, and improves a good one. It is many times faster, and its inliers differ (docs/SPEED.md;
+Raguram et al., USAC: A Universal Framework for Random Sample Consensus, PAMI 2013).
 """
 
 from __future__ import annotations
