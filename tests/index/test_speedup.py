@@ -135,6 +135,22 @@ def test_thousands_of_copies_hide_no_other_photo_and_are_found(tmp_path, vectors
         assert found[0].tolist() == wanted[0].tolist()
 
 
+@pytest.mark.parametrize("kind", [Dtype.ONE_BIT, Dtype.HALF_SIGNS])
+def test_a_query_of_a_photo_with_thousands_of_copies_finds_them_by_signs(tmp_path, kind):
+    rng = np.random.default_rng(3)
+    once = unit(rng.normal(size=(300, COLUMNS)))
+    packed = [pack(row[None], kind, "rows") for row in once]
+    numbers = np.concatenate((np.repeat(np.arange(3), 1500), np.arange(3, 300)))
+    each = ((packed[n][0][0], COLUMNS, packed[n][1]) for n in numbers)
+    rows = collected(each, len(numbers), kind)
+    write_neighbours(tmp_path / "a", rows, MARK)
+    near, _ = open_neighbours(tmp_path / "a", MARK)
+    for n in range(3):
+        query = unit(once[n : n + 1] + 0.3 * unit(rng.normal(size=(1, COLUMNS))))[0]
+        found = near.shortlist(query, rows, 20)[0]
+        assert found.tolist() == list(range(1500 * n, 1500 * n + 20))
+
+
 def test_a_small_index_is_searched_in_full(tmp_path, vectors, queries):
     few = vectors.first(150)
     write_neighbours(tmp_path / "a", few, MARK)
@@ -217,6 +233,16 @@ def test_no_changed_byte_reaches_the_graph(index, monkeypatch):
         near, why = open_neighbours(index, mark)
         assert near is None, place
         assert "not used" in why, place
+
+
+def test_a_cache_of_another_version_is_named_as_one_and_replaced(index):
+    cache = speed_up(index)
+    content = cache.read_bytes()
+    cache.write_bytes(b"plrnear\x01" + content[8:])
+    near, why = opened(index)
+    assert near is None
+    assert "another version of placerec has made it; make it again" in why
+    assert speed_up(index).read_bytes() == content
 
 
 @pytest.mark.parametrize("length", [0, 7, 40, 67, 68, 200, -1])
