@@ -1,11 +1,13 @@
 """Threads change neither the order nor the outcome, and an error comes where it belongs."""
 
+import threading
 import time
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from placerec import workers
 from placerec.workers import map_in_order, single_threaded_blas
 
 
@@ -56,3 +58,19 @@ def test_the_limit_of_blas_ends_with_the_last_context_in_whatever_order():
     assert set(threads()) == {1}
     second.__exit__(None, None, None)
     assert threads() == before
+
+
+def test_threads_that_cannot_start_do_not_make_the_others_wait(monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def refusing(thread):
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(workers, "TOGETHER_SECONDS", 0.05)
+    monkeypatch.setattr(threading.Thread, "start", refusing)
+    workers.prepare_small_products.__wrapped__(4)
+    assert len(started) == 2
+    assert not any(thread.is_alive() for thread in started)

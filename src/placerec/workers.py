@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
+TOGETHER_SECONDS = 1.0  # within which threads that are to work at once have started
 
 _lock = threading.Lock()
 _inside: list[Any] = []  # the limit, once for each context that is open
@@ -73,16 +73,18 @@ def prepare_small_products(threads: int) -> None:
 
     OpenBLAS has one buffer for each product that is at work, and reads ahead of what it needs. It
     is slow while it reads where nothing was ever written: a product of (1131, 64) and (64, 300)
-    takes three times as long. A larger product on each thread writes there.
+    takes three times as long. A larger product on each thread writes there. If the system refuses
+    some of the threads, nothing is prepared.
     """
     rows = np.ones((1200, 64), np.float32)
-    together = threading.Barrier(threads)
+    together = threading.Barrier(threads, timeout=TOGETHER_SECONDS)
 
     def multiply(_: int) -> None:
         together.wait()
         np.matmul(rows[:64], rows.T)
 
-    with single_threaded_blas():
+    # A thread that cannot start, or that others wait for too long, is a RuntimeError.
+    with suppress(RuntimeError), single_threaded_blas():
         for _ in map_in_order(multiply, range(threads), threads):
             pass
 

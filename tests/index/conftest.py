@@ -22,3 +22,11 @@ def one_collection(tmp_path_factory) -> Path:
 def collection(one_collection, tmp_path) -> Collection:
     folder = Path(shutil.copytree(one_collection, tmp_path / "here"))
     return Collection(folder, folder / "photos", folder / "town.placerec")
+
+
+@pytest.fixture(scope="module")
+def own_cache_folder(tmp_path_factory):
+    """The cache folder of one file of tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLACEREC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

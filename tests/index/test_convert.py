@@ -136,3 +136,10 @@ def test_a_cosine_is_at_most_one(indexes, town: Path, preset: str, candidates: i
         (second,) = recognizer.answer("", own, 1, {3}).places
         assert np.linalg.norm(own.global_descriptor) == pytest.approx(1, abs=1e-5)
         assert second.global_score < 0.95
+
+
+def test_a_conversion_onto_a_folder_names_a_file_and_not_force(indexes, command, tmp_path):
+    code, _, errors = command("index", "convert", indexes["exact"], tmp_path)
+    assert code == 2
+    assert f"{tmp_path}: a folder; name the index file" in errors
+    assert "--force" not in errors

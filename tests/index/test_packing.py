@@ -11,10 +11,10 @@ from index_support import unit
 from placerec.errors import DamagedIndex
 from placerec.index import codec
 from placerec.index.packing import Dtype, pack, unpack
-from placerec.index.vectors import Vectors, collected
+from placerec.index.vectors import BLOCK_BYTES, Vectors, collected
 from placerec.method.displacement import displacement_score, with_global
 from placerec.method.matching import mutual_nearest
-from placerec.method.ranking import shortlist
+from placerec.method.ranking import nearest, shortlist
 from placerec.records import Grid, PatchSet
 
 BITS = (Dtype.ONE_BIT, Dtype.TWO_BITS, Dtype.HALF_SIGNS)
@@ -143,6 +143,19 @@ def test_equal_vectors_with_a_position_come_first_also_among_signs():
     found, cosines = vectors.shortlist(values[0], 5, preferred)
     assert found.tolist() == [150, 199, 0, 1, 2]
     assert len(set(cosines.tolist())) == 1
+
+
+@pytest.mark.parametrize("dtype", [Dtype.FLOAT32, Dtype.INT8, Dtype.ONE_BIT, Dtype.HALF_SIGNS])
+def test_equal_vectors_have_equal_cosines_in_any_block(dtype: Dtype):
+    columns = 12288
+    rng = np.random.default_rng(2)
+    one, query = unit(rng.normal(size=(2, columns)))
+    packed, scale = pack(one[None], dtype, "vectors")
+    count = BLOCK_BYTES // (4 * columns) + 1  # so the last one is alone in its block
+    vectors = collected([(packed[0], columns, scale)] * count, count, dtype)
+    cosines = vectors.cosines(query)
+    assert np.unique(cosines).tolist() == vectors.cosines(query, np.array([3])).tolist()
+    assert nearest(cosines, 2).tolist() == [0, 1]
 
 
 def test_a_row_of_vectors_is_one_vector_and_a_slice_several():

@@ -21,12 +21,7 @@ from placerec.records import Features
 from placerec.runtime import Runtime
 from placerec.serve import ServedIndex
 
-
-@pytest.fixture(autouse=True, scope="module")
-def own_cache_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLACEREC_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache_folder")
 
 
 @pytest.fixture
@@ -102,6 +97,16 @@ def test_no_changed_byte_reaches_the_graph(index, monkeypatch):
         near, why = open_neighbours(index, mark)
         assert near is None, place
         assert "not used" in why, place
+
+
+def test_a_cache_of_another_version_is_named_as_one_and_replaced(index):
+    cache = speed_up(index)
+    content = cache.read_bytes()
+    cache.write_bytes(b"plrnear\x01" + content[8:])
+    near, why = opened(index)
+    assert near is None
+    assert "another version of placerec has made it; make it again" in why
+    assert speed_up(index).read_bytes() == content
 
 
 @pytest.mark.parametrize("length", [0, 7, 40, 67, 68, 200, -1])

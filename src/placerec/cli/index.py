@@ -195,6 +195,8 @@ def convert(
 
     with open_index(index) as reader:
         before = reader.info.bytes
+    if new.is_dir():
+        raise UsageError(f"{new}: a folder; name the index file, for example {new}.placerec")
     if store_of(new).exists(new) and not force:
         raise UsageError(f"{new}: already exists; give another name, or replace it with --force")
     with showing_progress(threads, device) as runtime:

@@ -11,7 +11,8 @@ it no longer fits. A checksum with a secret of this user (a file in the cache fo
 it: usearch reads a graph without checks of its own, so a damaged graph, or one that a stranger has
 sent with an index, must not reach it. A cache that fails a check is not used.
 
-File: magic | checksum | photos, columns, copies, mark | mean descriptor (D,) float32 |
+File: magic | checksum | photos, columns, copies, mark | centre (D,) float32: the mean descriptor,
+or 0 if the index has signs |
 copies (n, 2) int64: a row, and the row before it with the same signs | graph of usearch.
 """
 
@@ -34,6 +35,7 @@ import numpy as np
 from placerec.errors import MissingExtra, NoRoom, UsageError, import_extra, import_package
 from placerec.files import atomic_write, cache_folder, path_of, writing
 from placerec.index import schema
+from placerec.index.packing import SIGNS
 from placerec.index.store import Reader, is_lance, open_index
 from placerec.index.vectors import Vectors
 from placerec.records import Array
@@ -69,9 +71,9 @@ HEADER = struct.Struct(f"<QIQ{schema.SEAL_BYTES}s")
 class Neighbours:
     """The graph of an index's photos: it answers as ``method.ranking.shortlist`` does.
 
-    ``centre`` (D,) float32 is the mean descriptor. ``copies`` (n,) int64 are the rows with the
-    signs of a row before them, ``originals`` (n,) int64; only the latter are in the graph. Threads
-    may share it.
+    A bit says whether a value is above that of ``centre`` (D,) float32. ``copies`` (n,) int64 are
+    the rows with the signs of a row before them, ``originals`` (n,) int64; only the latter are in
+    the graph. Threads may share it.
     """
 
     photos: int
@@ -168,6 +170,8 @@ def write_neighbours(
     # Many photos with the same signs, or with none, would hide the others in the graph.
     filled = ~vectors.blank()
     centre = (total / max(1, int(np.count_nonzero(filled)))).astype("<f4")
+    if vectors.dtype in SIGNS:  # else a query, which is no signs, would have others than its copy
+        centre[:] = 0
     graph, copies = _empty_graph(usearch, columns), [np.empty((0, 2), "<i8")]
     first: dict[bytes, int] = {}
     for rows, block in _blocks(vectors):
@@ -218,8 +222,10 @@ def _opened(cache: Path, mark: bytes) -> Neighbours:
     with _file_of(cache) as file:
         magic, checksum = file.read(len(MAGIC)), file.read(CHECKSUM_BYTES)
         data = file.read(HEADER.size)
-        if magic != MAGIC or len(data) < HEADER.size:
+        if magic[:-1] != MAGIC[:-1] or len(data) < HEADER.size:
             raise UsageError("not a cache of placerec")
+        if magic != MAGIC:
+            raise UsageError("another version of placerec has made it")
         header = Header.read(data)
         if header.mark != mark:
             raise UsageError("it was made before the index was changed")
@@ -309,6 +315,6 @@ def _blocks(vectors: Vectors) -> Iterator[tuple[Array, Array]]:
 
 
 def _signs(vectors: Array, centre: Array) -> Array:
-    """Return one bit per value of the vectors (n, D): whether it is above the mean."""
+    """Return one bit per value of the vectors (n, D): whether it is above the centre."""
     signs: Array = np.packbits(vectors > centre, axis=1)
     return signs

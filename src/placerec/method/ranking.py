@@ -24,7 +24,9 @@ def best_first(scores: Array, axis: int = -1) -> Array:
 def similarities(query: Array, database: Array) -> Array:
     """Return the cosines (N,) float64 of the rows of ``database`` (N, G) to ``query`` (G,)."""
     # einsum, not a matrix product: it sums every row alike, so equal photos stay exactly equal.
-    similar: Array = np.einsum("ng,g->n", database, query).astype(np.float64)
+    # It sums a lone row of many numbers in another order, so a lone row has company.
+    rows = np.repeat(database, 2, axis=0) if len(database) == 1 else database
+    similar: Array = np.einsum("ng,g->n", rows, query)[: len(database)].astype(np.float64)
     return similar
 
 

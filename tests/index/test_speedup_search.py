@@ -1,4 +1,4 @@
-"""The graph that speeds up the search of a large index finds what a full search finds."""
+"""The search by the cache of a large index: the photos of a full search, in their order."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,8 @@ from placerec.index.vectors import Vectors, collected
 from placerec.method.ranking import shortlist
 from placerec.workers import map_in_order
 
+pytestmark = pytest.mark.usefixtures("own_cache_folder")
 PHOTOS, COLUMNS, PLACES, MARK = 3000, 256, 100, b"m" * 16
-
-
-@pytest.fixture(autouse=True, scope="module")
-def own_cache_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLACEREC_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def exact(rows):
@@ -107,6 +101,22 @@ def test_thousands_of_copies_hide_no_other_photo_and_are_found(tmp_path, vectors
     for query in (vectors[0], vectors[200]):
         found, wanted = near.shortlist(query, rows, 20), rows.shortlist(query, 20)
         assert found[0].tolist() == wanted[0].tolist()
+
+
+@pytest.mark.parametrize("kind", [Dtype.ONE_BIT, Dtype.HALF_SIGNS])
+def test_a_query_of_a_photo_with_thousands_of_copies_finds_them_by_signs(tmp_path, kind):
+    rng = np.random.default_rng(3)
+    once = unit(rng.normal(size=(300, COLUMNS)))
+    packed = [pack(row[None], kind, "rows") for row in once]
+    numbers = np.concatenate((np.repeat(np.arange(3), 1500), np.arange(3, 300)))
+    each = ((packed[n][0][0], COLUMNS, packed[n][1]) for n in numbers)
+    rows = collected(each, len(numbers), kind)
+    write_neighbours(tmp_path / "a", rows, MARK)
+    near, _ = open_neighbours(tmp_path / "a", MARK)
+    for n in range(3):
+        query = unit(once[n : n + 1] + 0.3 * unit(rng.normal(size=(1, COLUMNS))))[0]
+        found = near.shortlist(query, rows, 20)[0]
+        assert found.tolist() == list(range(1500 * n, 1500 * n + 20))
 
 
 def test_a_small_index_is_searched_in_full(tmp_path, vectors, queries):
