@@ -289,7 +289,7 @@ def test_a_finding_shows_a_name_on_one_line(command, tmp_path):
 # Little memory.
 
 
-@pytest.mark.parametrize("megabytes", [300, 1300])
+@pytest.mark.parametrize("megabytes", [250, 1300])
 def test_too_little_memory_is_one_line_and_code_6(home, megabytes):
     with limited(resource.RLIMIT_AS, megabytes << 20):
         result = subprocess.run(
