@@ -13,42 +13,40 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnx
 import torch
 from published_form import SIZES, WEIGHTS, Describer, fused, grid, nearest, scored
+from speed_estimators import estimators
 from speed_large import large
 from speed_place import (
     RUNTIME,
     THREADS,
     Place,
     another,
+    drawn_patches,
     in_turn,
     milliseconds,
+    patch_sets,
     timed,
     unit,
 )  # fmt: skip
 from threadpoolctl import threadpool_limits
 
-from placerec.engine.shortlist import Engine
 from placerec.index.build import build_index
 from placerec.index.reader import IndexReader, StoredPatches
 from placerec.index.update import add_photos
-from placerec.method.matching import Matched
-from placerec.method.ransac import TOLERANCE_PIXELS, patch_centres
 from placerec.method.scores import match_candidates, score_matches
 from placerec.photos.prepare import prepare
 from placerec.recognise.recognizer import PlaceRecognizer
-from placerec.records import Array, Grid, PatchSet
+from placerec.records import Array
 from placerec.settings import CHOICES, METHODS
 from placerec.trunks import open_trunk
 from placerec.trunks.efficientnet_lite import shipped_onnx
 from placerec.trunks.vgg16 import state_shapes
-from placerec.workers import map_in_order, single_threaded_blas
+from placerec.workers import single_threaded_blas
 
 WHOLE = "a query in all"
-ESTIMATORS = ("RANSAC", "USAC_DEFAULT", "USAC_FAST", "USAC_MAGSAC", "RHO")
 PRESETS = {preset: {"preset": preset} for preset in CHOICES["preset"]}  # for build_index
 
 
@@ -181,66 +179,6 @@ def presets(place: Place) -> list[dict[str, Any]]:
             "operations": 200 * dimensions * int(sum(p * p for p in patches)),
         })  # fmt: skip
     return found
-
-
-def drawn_patches(
-    dimensions: int, sizes: tuple[int, ...], count: int
-) -> tuple[dict[int, Array], list[dict[int, Array]]]:
-    """Draw the patches of a query and of ``count`` candidates, a tenth of which show the query."""
-    rng = np.random.default_rng(dimensions)
-    query = {size: unit(rng.standard_normal((np.prod(grid(size)), dimensions), np.float32))
-             for size in sizes}  # fmt: skip
-    return query, [
-        {s: another(query[s], grid(s), rng, right=n < count // 10) for s in sizes}
-        for n in range(count)
-    ]
-
-
-def patch_sets(patches: dict[int, Array]) -> tuple[PatchSet, ...]:
-    """Return drawn patches as ``method`` has them."""
-    return tuple(PatchSet(Grid((s, s), *grid(s), 1), rows) for s, rows in patches.items())
-
-
-def estimators(place: Place) -> dict[str, Any]:
-    """OpenCV's estimators of a homography, and the batched one of a GPU's engine on this CPU.
-
-    They get the matches of all candidates and three sizes. ``inliers`` are those of all candidates
-    that show the query, over those of RANSAC.
-    """
-    torch.set_num_threads(THREADS)
-    sizes, count = (2, 5, 8), place.scale.published
-    query, stored = drawn_patches(128, sizes, count)
-    asked, shown = patch_sets(query), [patch_sets(one) for one in stored]
-    with single_threaded_blas():
-        matched = [one for photo in match_candidates(asked, shown, THREADS) for one in photo]
-    engine = Engine("cpu")
-    there = engine.match(asked, map(engine.put, shown))
-    settings = METHODS["paper-performance"]
-    inliers: dict[str, int] = {}
-
-    def opencv(name: str) -> Callable[[], None]:
-        def estimate(one: Matched) -> int:
-            source = patch_centres(one.database)[one.pairs[:, 1]]
-            target = patch_centres(one.query)[one.pairs[:, 0]]
-            method = getattr(cv2, name)
-            mask = cv2.findHomography(source, target, method, TOLERANCE_PIXELS)[1]
-            return 0 if mask is None else int(mask.sum())
-
-        def work() -> None:
-            found = list(map_in_order(estimate, matched, THREADS))
-            inliers[name] = sum(found[: count // 10 * len(sizes)])
-
-        return work
-
-    def batched() -> None:
-        _, matches = engine.verify(there, settings)
-        inliers["batched"] = sum(one.inliers for each in matches[: count // 10] for one in each)
-
-    sides = {name: milliseconds(opencv(name)) for name in ESTIMATORS}
-    sides["batched"] = milliseconds(batched)
-    found = in_turn(sides, place.scale.few)
-    return {name: {**stages["ms"], "inliers": inliers[name] / max(1, inliers["RANSAC"])}
-            for name, stages in found.items()}  # fmt: skip
 
 
 def preset_in_turn(

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from published_form import grid
 
 from placerec.index.build import build_index
 from placerec.index.reader import IndexReader
 from placerec.index.writer import IndexWriter
 from placerec.photos.find import find_photos
-from placerec.records import Array, Features, PatchSet
+from placerec.records import Array, Features, Grid, PatchSet
 from placerec.runtime import Runtime
 
 THREADS = 2
@@ -173,3 +174,21 @@ def another(
     strength = np.where(same, 0.7, 2.0)[:, None] / query.shape[1] ** 0.5
     noise = rng.standard_normal(query.shape, np.float32)
     return unit(query[source] + strength * noise).astype(np.float32)
+
+
+def drawn_patches(
+    dimensions: int, sizes: tuple[int, ...], count: int
+) -> tuple[dict[int, Array], list[dict[int, Array]]]:
+    """Draw the patches of a query and of ``count`` candidates, a tenth of which show the query."""
+    rng = np.random.default_rng(dimensions)
+    query = {size: unit(rng.standard_normal((np.prod(grid(size)), dimensions), np.float32))
+             for size in sizes}  # fmt: skip
+    return query, [
+        {s: another(query[s], grid(s), rng, right=n < count // 10) for s in sizes}
+        for n in range(count)
+    ]
+
+
+def patch_sets(patches: dict[int, Array]) -> tuple[PatchSet, ...]:
+    """Return drawn patches as ``method`` has them."""
+    return tuple(PatchSet(Grid((s, s), *grid(s), 1), rows) for s, rows in patches.items())

@@ -20,7 +20,7 @@ from placerec.errors import UsageError
 Size = tuple[int, int]
 
 CHOICES = {
-    "scorer": ("displacement", "spatial", "ransac", "usac"),
+    "scorer": ("displacement", "spatial", "ransac"),
     "fusion": ("raw", "z-score"),
     "spatial_form": ("program", "paper", "paper-absolute"),
     "patch_sums": ("direct", "integral"),
@@ -236,7 +236,7 @@ class Settings(_CommonSettings):
     descriptor), ``patch_whitening`` (power of their PCA). ``patch_sums`` is ``direct``, or
     ``integral`` for comparison: the published float32 integral image.
 
-    Free at query time: ``scorer`` (ransac, usac, spatial, displacement), ``scale_weights`` (one per
+    Free at query time: ``scorer`` (ransac, spatial, displacement), ``scale_weights`` (one per
     patch size, sum 1; none = the default rule), ``fusion`` (raw, z-score), ``spatial_form`` (of the
     rapid spatial score), ``box`` (odd number of cells: width of the displacement peak),
     ``candidates`` (photos of the shortlist that are re-ranked; 0 = retrieval only), ``stop_at`` (no

@@ -1,7 +1,5 @@
 """Matching, scorers and fusion: comparison with plain loops, limits, and special cases."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 
@@ -26,7 +24,6 @@ SCORERS = {
     "displacement": displacement_score,
     "spatial": spatial_score,
     "ransac": ransac_score,
-    "usac": partial(ransac_score, fast=True),
 }
 
 
@@ -244,20 +241,6 @@ def test_ransac_counts_the_patches_of_one_homography():
     match = ransac_score(mutual_nearest(query, shifted(query, rng, 1, 2)))
     assert match.inliers >= 11 * 12
     assert match.score == match.inliers / (12 * 14)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_usac_finds_nearly_the_inliers_of_ransac_and_always_the_same(seed):
-    rng = np.random.default_rng(seed)
-    query = patches(rng, 12, 14)
-    hidden = shifted(query, rng, 1, 2)
-    hidden.descriptors[rng.random(12 * 14) < 0.6] = patches(rng, 1, 1).descriptors
-    matched = mutual_nearest(query, hidden)
-    exact, fast = ransac_score(matched), ransac_score(matched, fast=True)
-    assert exact.inliers > 40
-    assert abs(fast.inliers - exact.inliers) <= 0.05 * exact.inliers
-    again = ransac_score(matched, fast=True)
-    assert again.pairs.tolist() == fast.pairs.tolist()
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ TYPES: dict[str, Any] = {  # of the settings that are neither a choice nor a num
 HELP = {  # of the fields of Settings that are options
     "scorer": "How the matches of patches are scored. displacement: how many distinctive ones move "
               "alike; spatial: the rapid score of the paper; ransac: how many agree with a plane "
-              "seen from two sides (a homography); usac: the same by a faster estimator.",
+              "seen from two sides (a homography).",
     "patch_sizes": "Patches that are compared, in cells of the trunk's feature map: 2,5,8 or "
                    "HEIGHTxWIDTH.",
     "stride": "Step between the patches of a database photo, in cells.",

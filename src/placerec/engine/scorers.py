@@ -101,9 +101,8 @@ def ransac(pairs: Pairs, _: Others, settings: AnySettings) -> tuple[Tensor, Tens
     return exact(count) / len(pairs.query), inliers & (count >= FEWEST_MATCHES)[:, None]
 
 
-# On this device the one estimator serves both of OpenCV's.
 SCORERS: dict[str, Scorer] = {
-    "displacement": displacement, "spatial": spatial, "ransac": ransac, "usac": ransac,
+    "displacement": displacement, "spatial": spatial, "ransac": ransac,
 }  # fmt: skip
 
 

@@ -3,16 +3,20 @@
 Source: Patch-NetVLAD, section 3.4; the published program's call of OpenCV, with its constants. The
 result depends on the order of the matches, so the order is fixed: ascending database patch.
 
-The scorer ``usac`` asks OpenCV's newer estimator the same: it drops a bad sample after a few
-matches, and improves a good one. It is many times faster, and its inliers differ (docs/SPEED.md;
-Raguram et al., USAC: A Universal Framework for Random Sample Consensus, PAMI 2013).
+With the package ``numba`` (extra ``paper``), ``consensus`` draws OpenCV's samples, and OpenCV only
+fits the homography to the inliers of the best one. Without it, OpenCV does both. The inliers are
+the same.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
 import numpy as np
 
-from placerec.errors import MissingExtra
+from placerec.errors import import_extra
 from placerec.method.matching import Matched
 from placerec.records import Array, Grid, Match
 
@@ -21,27 +25,46 @@ TOLERANCE_PIXELS = 1.5 * CELL
 FEWEST_MATCHES = 4
 
 
-def ransac_score(matched: Matched, *, fast: bool = False) -> Match:
+def ransac_score(matched: Matched) -> Match:
     """Return the inliers of a homography from database to query, over the query's patches.
 
-    The estimator is that of the published program, or with ``fast`` USAC. The reprojection
-    tolerance is 24 pixels. The score is 0 if there are fewer than 4 matches or no
+    The reprojection tolerance is 24 pixels. The score is 0 if there are fewer than 4 matches or no
     homography. Raises ``MissingExtra`` if OpenCV (extra ``paper``) is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtra(f"scorer {'usac' if fast else 'ransac'}", "paper") from error
     if len(matched.pairs) < FEWEST_MATCHES:
         return matched.unscored()
     source = patch_centres(matched.database)[matched.pairs[:, 1]]
     target = patch_centres(matched.query)[matched.pairs[:, 0]]
-    method = cv2.USAC_FAST if fast else cv2.RANSAC
-    mask: Array | None = cv2.findHomography(source, target, method, TOLERANCE_PIXELS)[1]
-    if mask is None:
-        return matched.unscored()
-    inliers = mask.ravel().astype(bool)
+    inliers = homography_inliers(source, target)
     return matched.scored(int(inliers.sum()) / len(matched.query), inliers)
+
+
+def homography_inliers(source: Array, target: Array) -> Array:
+    """Return which matches (M,) bool OpenCV's homography from source to target explains.
+
+    ``source`` and ``target`` (M, 2) are positions in pixels, and M is at least 4. The homography is
+    the least-squares fit to the matches that the best sample explains.
+    """
+    cv2 = import_extra("cv2", "scorer ransac", "paper")
+    compiled = _compiled() if len(source) > FEWEST_MATCHES else None
+    if compiled is not None:
+        ends = source.astype(float), target.astype(float)
+        sampled = compiled.consensus(*ends, TOLERANCE_PIXELS)
+        fit = cv2.findHomography(source[sampled], target[sampled])[0] if sampled.any() else None
+        if fit is not None:
+            inside: Array = compiled.inliers(fit.ravel() / fit[2, 2], *ends, TOLERANCE_PIXELS)
+            return inside
+    mask = cv2.findHomography(source, target, cv2.RANSAC, TOLERANCE_PIXELS)[1]
+    return np.zeros(len(source), bool) if mask is None else mask.ravel().astype(bool)
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    """Return the module ``consensus``, or ``None`` without Numba."""
+    try:
+        return import_module("placerec.method.consensus")
+    except ImportError:
+        return None
 
 
 def patch_centres(grid: Grid) -> Array:

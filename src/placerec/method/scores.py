@@ -31,7 +31,6 @@ SCORERS: dict[str, Scorer] = {
     "displacement": lambda matched, others, s: displacement_score(matched, s.box, others),
     "spatial": lambda matched, _, s: spatial_score(matched, s.spatial_form),
     "ransac": lambda matched, *_: ransac_score(matched),
-    "usac": lambda matched, *_: ransac_score(matched, fast=True),
 }
 PatchSets = tuple[PatchSet, ...]  # the patches of a photo, one set per size
 
@@ -68,9 +67,9 @@ def score_matches(
     if not matched:
         return np.zeros(0), []
     scorer = SCORERS[settings.scorer]
-    # OpenCV releases the interpreter lock. The small NumPy calls of the other scorers compete for
+    # RANSAC releases the interpreter lock. The small NumPy calls of the other scorers compete for
     # it: two threads took twice as long as one.
-    threads = threads if settings.scorer in ("ransac", "usac") else 1
+    threads = threads if settings.scorer == "ransac" else 1
     sizes = [backgrounds(np.stack([m.best for m in size])) for size in zip(*matched, strict=True)]
     others = zip(*sizes, strict=True)  # per candidate, one background per size
 
