@@ -74,3 +74,12 @@ def test_threads_that_cannot_start_do_not_make_the_others_wait(monkeypatch):
     workers.prepare_small_products.__wrapped__(4)
     assert len(started) == 2
     assert not any(thread.is_alive() for thread in started)
+
+
+def test_a_thread_that_the_system_refuses_is_a_lack_of_memory(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(MemoryError, match="can't start new thread"):
+        list(map_in_order(abs, [-1, -2], 2))

@@ -48,7 +48,8 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` in the order of the items, reading at most ``2 * threads`` ahead.
 
-    An exception of an item is raised in place of its result.
+    An exception of an item is raised in place of its result. Raises ``MemoryError`` if the system
+    refuses a thread.
     """
     if threads <= 1:
         yield from map(function, items)
@@ -57,7 +58,7 @@ def map_in_order(
     with ThreadPoolExecutor(threads, thread_name_prefix="placerec") as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
+                waiting.append(_submit(pool, function, item))
                 if len(waiting) >= 2 * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -65,6 +66,15 @@ def map_in_order(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _submit(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], item: Item
+) -> Future[Result]:
+    try:
+        return pool.submit(function, item)
+    except RuntimeError as error:  # Python says this of a thread that cannot start
+        raise MemoryError(str(error)) from error
 
 
 @cache
@@ -83,8 +93,8 @@ def prepare_small_products(threads: int) -> None:
         together.wait()
         np.matmul(rows[:64], rows.T)
 
-    # A thread that cannot start, or that others wait for too long, is a RuntimeError.
-    with suppress(RuntimeError), single_threaded_blas():
+    # A thread that others wait for too long is a RuntimeError; one that cannot start is no memory.
+    with suppress(RuntimeError, MemoryError), single_threaded_blas():
         for _ in map_in_order(multiply, range(threads), threads):
             pass
 
