@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import torch
+from onnxruntime import InferenceSession, SessionOptions
 from published_form import SIZES, WEIGHTS, Describer, fused, grid, nearest, scored
 from speed_estimators import estimators
 from speed_large import large
@@ -47,11 +49,16 @@ from placerec.trunks.vgg16 import state_shapes
 from placerec.workers import single_threaded_blas
 
 WHOLE = "a query in all"
+GEMM = """<ir_version: 8, opset_import: ["": 17]>
+product (float[n, d] a, float[d, m] b) => (float[n, m] c) { c = Gemm (a, b) }"""
 PRESETS = {preset: {"preset": preset} for preset in CHOICES["preset"]}  # for build_index
 
 
 def limits(place: Place) -> dict[str, Any]:
-    """The rates of this machine: GB/s of a large copy, GFLOP/s of a large float32 product."""
+    """The rates of this machine: GB/s of a large copy, GFLOP/s of a large float32 product.
+
+    The product is NumPy's, and that of ONNX Runtime: on some processors NumPy's is not the fastest.
+    """
     side = place.scale.matrix
     source = np.ones(16 * side * side, np.float32)
     target, matrix = np.empty_like(source), np.ones((side, side), np.float32)
@@ -65,12 +72,23 @@ def limits(place: Place) -> dict[str, Any]:
         with threadpool_limits(threads, "blas"):
             matrix @ matrix
 
+    gemm = onnx.parser.parse_model(GEMM).SerializeToString()
+    sessions = {}
+    for threads in (1, THREADS):
+        options = SessionOptions()
+        options.intra_op_num_threads = threads
+        sessions[threads] = InferenceSession(gemm, options, providers=["CPUExecutionProvider"])
+
+    def onnx_product(threads: int) -> None:
+        sessions[threads].run(None, {"a": matrix, "b": matrix})
+
     runs = {
         f"{name}, {threads}": milliseconds(lambda w=work, t=threads: w(t))
         for threads in (1, THREADS)
-        for name, work in (("copy", copy), ("product", product))
+        for name, work in (("copy", copy), ("product", product), ("ONNX product", onnx_product))
     }
-    work = {"copy": 2 * source.nbytes / 1e6, "product": 2 * side**3 / 1e6}
+    operations = 2 * side**3 / 1e6
+    work = {"copy": 2 * source.nbytes / 1e6, "product": operations, "ONNX product": operations}
     found = in_turn(runs, place.scale.few)
     return {name: round(work[name.split(",")[0]] / one["ms"]["median"], 2)
             for name, one in found.items()}  # fmt: skip
