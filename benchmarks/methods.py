@@ -70,10 +70,10 @@ CHOICES = (
         "",
     ),
     (
-        "photos with positions, and days of computing",
+        "photos with positions, and hours or days (measured after one hour)",
         "`--model` of `placerec train`",
         "extra `train`, VGG16",
-        "",
+        "paper-speed, trained here",
     ),
     (
         "a place of your own that is hard by night",

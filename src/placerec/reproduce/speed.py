@@ -50,8 +50,8 @@ LOAD_NOTE = (
     "and the published operations in turn in one process."
 )
 RANSAC_NOTE = (
-    "RANSAC is the same call of OpenCV in both programs; its time depends on the photos: on the "
-    "number of matches and on how many of them agree."
+    "The time of RANSAC depends on the photos: on the number of matches and on how many of them "
+    "agree."
 )
 KEYPOINTS_NOTE = (
     "In the paper, 4096-d three sizes RANSAC is 3 % faster and 1.1 points better than SuperPoint + "
