@@ -73,7 +73,9 @@ def _submit(
 ) -> Future[Result]:
     try:
         return pool.submit(function, item)
-    except RuntimeError as error:  # Python says this of a thread that cannot start
+    except RuntimeError as error:
+        if "new thread" not in str(error):
+            raise
         raise MemoryError(str(error)) from error
 
 
@@ -93,7 +95,7 @@ def prepare_small_products(threads: int) -> None:
         together.wait()
         np.matmul(rows[:64], rows.T)
 
-    # A thread that others wait for too long is a RuntimeError; one that cannot start is no memory.
+    # RuntimeError: the others waited too long for a thread. MemoryError: a thread cannot start.
     with suppress(RuntimeError, MemoryError), single_threaded_blas():
         for _ in map_in_order(multiply, range(threads), threads):
             pass

@@ -1,9 +1,13 @@
-"""The samples of OpenCV's RANSAC for a homography, compiled by Numba: equal inliers, sooner.
+"""The samples of OpenCV's RANSAC for a homography, compiled by Numba: the same inliers, sooner.
 
 OpenCV (``findHomography`` with ``RANSAC``) solves every sample by an eigenvalue decomposition of a
 9 x 9 matrix. Here it is solved by the closed form of four points. All else is what OpenCV does, in
-its order: the random numbers, which samples are usable, the float32 errors, and when to stop. The
-inliers are therefore the same, except where rounding moves an error over the tolerance.
+its order: the random numbers, which samples are usable, the float32 errors, and when to stop.
+
+The inliers differ from those of OpenCV in two cases. Rounding may decide between equally good
+samples. And the first three matches of a sample may lie on one line: then many homographies fit,
+OpenCV takes one of them by rounding, and here the sample is left out. This is rare, but on maps of
+a few rows it is not.
 
 Sources: Fischler and Bolles, Random Sample Consensus, CACM 1981; Hartley and Zisserman, Multiple
 View Geometry, 2nd edition, section 4.1 and algorithm 4.5. This file needs the package ``numba``.
@@ -106,14 +110,14 @@ def draw(sample: Array, state: np.uint64, source: Array, target: Array) -> tuple
             for a, b, c in ((0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 3)):
                 corners = sample[a], sample[b], sample[c]
                 turned += turn(source, *corners) * turn(target, *corners) < 0
-            if turned in (0, SAMPLE):  # a plane that is seen from one of its sides
+            if turned in (0, SAMPLE):  # all four triangles keep their sense, or all are mirrored
                 return True, state
     return False, state
 
 
 @_compiled
 def is_spread(positions: Array, sample: Array) -> bool:
-    """Return whether the last position of the sample is on no line through two others."""
+    """Return whether the last position is on no line through two others; OpenCV's only check."""
     last = sample[SAMPLE - 1]
     for j in range(SAMPLE - 1):
         ax = positions[sample[j], 0] - positions[last, 0]
@@ -136,7 +140,7 @@ def turn(positions: Array, a: int, b: int, c: int) -> float:
 
 @_compiled
 def solve(homography: Array, sample: Array, source: Array, target: Array) -> bool:
-    """Write the ``homography`` (9,) of a sample, its last value 1; return whether there is one.
+    """Write the ``homography`` (9,) of a sample, its last value 1; return if it is the only one.
 
     In homogeneous positions the last match is a weighted sum of the first three. The homography
     takes each of the three to its target, with the weight there over the weight here.

@@ -3,9 +3,10 @@
 Source: Patch-NetVLAD, section 3.4; the published program's call of OpenCV, with its constants. The
 result depends on the order of the matches, so the order is fixed: ascending database patch.
 
-With the package ``numba`` (extra ``paper``), ``consensus`` draws OpenCV's samples, and OpenCV only
-fits the homography to the inliers of the best one. Without it, OpenCV does both. The inliers are
-the same.
+With the package ``numba`` (extra ``paper``), ``consensus`` draws OpenCV's samples, and OpenCV fits
+the homography to the inliers of the best one. OpenCV does both if Numba is missing or does not
+work, if there are only 4 matches, and if no sample explains 4. The inliers are the same, but for
+the cases that ``consensus`` names.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def homography_inliers(source: Array, target: Array) -> Array:
     the least-squares fit to the matches that the best sample explains.
     """
     cv2 = import_extra("cv2", "scorer ransac", "paper")
-    compiled = _compiled() if len(source) > FEWEST_MATCHES else None
+    compiled = _compiled_module() if len(source) > FEWEST_MATCHES else None
     if compiled is not None:
         ends = source.astype(float), target.astype(float)
         sampled = compiled.consensus(*ends, TOLERANCE_PIXELS)
@@ -59,12 +60,17 @@ def homography_inliers(source: Array, target: Array) -> Array:
 
 
 @cache
-def _compiled() -> ModuleType | None:
-    """Return the module ``consensus``, or ``None`` without Numba."""
+def _compiled_module() -> ModuleType | None:
+    """Return the module ``consensus`` after a trial, or ``None`` if Numba does not work here."""
+    square = np.array([[0.0, 0.0], [0.0, 9.0], [9.0, 0.0], [9.0, 9.0], [4.0, 5.0]])
     try:
-        return import_module("placerec.method.consensus")
-    except ImportError:
+        module = import_module("placerec.method.consensus")
+        module.inliers(np.eye(3).ravel(), square, square, TOLERANCE_PIXELS)
+        agreed = module.consensus(square, square, TOLERANCE_PIXELS)
+    # Numba may be missing or too old, its stored code damaged, or the disk too full to store it.
+    except Exception:
         return None
+    return module if agreed.all() else None
 
 
 def patch_centres(grid: Grid) -> Array:
