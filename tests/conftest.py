@@ -123,7 +123,12 @@ def gpu(monkeypatch, one_torch_thread):
         opened.get_providers = lambda: providers
         return opened
 
+    def anywhere(make):
+        return lambda *args, pin_memory=False, **options: make(*args, **options)
+
     memory = SimpleNamespace(total_memory=1 << 30)
+    monkeypatch.setattr(torch, "empty", anywhere(torch.empty))
+    monkeypatch.setattr(torch, "tensor", anywhere(torch.tensor))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)

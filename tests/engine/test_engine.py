@@ -120,7 +120,9 @@ def test_blocks_change_nothing(town, monkeypatch):
     query, candidates = town
     settings, counts = settings_of("displacement"), []
     mutual = matching.mutual
-    monkeypatch.setattr(shortlist, "mutual", lambda *a: (counts.append(len(a[1])), mutual(*a))[1])
+    monkeypatch.setattr(
+        shortlist, "mutual", lambda *a: (counts.append(len(a[1].descriptors)), mutual(*a))[1]
+    )
     whole, whole_matches = by_engine(query, candidates, settings)
     assert counts == [2, 2, 2, 1, 1, 1, 5, 5, 5]
     counts.clear()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from placerec.engine import matching
+from placerec.records import Grid
 
 try:
     VERSION = tuple(map(int, version("triton").split(".")[:2]))
@@ -25,10 +26,19 @@ def fused(monkeypatch):
     """The kernel by Triton's interpreter, in small blocks, so that several of each are needed."""
     from placerec.engine import fused
 
-    for name in ("ROWS", "COLUMNS", "DEPTH"):
+    for name in ("ROWS", "COLUMNS"):
         monkeypatch.setattr(fused, name, 16)
+    for share in fused.SHARES.values():
+        monkeypatch.setitem(share, "numbers", 16)
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     return fused
+
+
+def shown(database):
+    """Candidates, each with its own memory, as the kernel takes them."""
+    rows = [one.clone() for one in database]
+    grid = Grid((1, 1), len(rows[0]), 1, 1)
+    return matching.Shown.of([matching.PatchesThere(grid, one) for one in rows])
 
 
 @pytest.fixture
@@ -39,15 +49,19 @@ def no_cache():
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16])
-@pytest.mark.parametrize(("patches", "others", "depth"), [(40, 37, 20), (16, 16, 16), (3, 50, 5)])
+@pytest.mark.parametrize(
+    ("patches", "others", "depth"), [(40, 37, 24), (16, 16, 16), (3, 50, 8), (3, 50, 5)]
+)
 def test_maxima_equal_the_plain_ones(fused, kind, patches, others, depth):
     rng = np.random.default_rng(0)
     query, database = (
         torch.from_numpy(rng.standard_normal((rows, depth)).astype(np.float32)).to(kind)
         for rows in (patches, 3 * others)
     )
-    ours = fused.maxima(query, database, 3)
-    wanted = matching.maxima(query, database, 3)
+    database = shown(database.view(3, others, depth))
+    ours = fused.maxima(query, database)
+    wanted = matching.maxima(query, database)
+    assert database.aligned == (depth != 5)
     for one, other in zip(ours, wanted, strict=True):
         assert one.shape == other.shape
         assert one.dtype == other.dtype
@@ -57,9 +71,9 @@ def test_maxima_equal_the_plain_ones(fused, kind, patches, others, depth):
 
 def test_of_equal_cosines_the_first_counts(fused):
     rng = np.random.default_rng(1)
-    kinds = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, -1], [0, 0, 0]])
-    query, database = (kinds[rng.integers(0, 4, rows)] for rows in (40, 3 * 50))
-    ours, wanted = (find(query, database, 3) for find in (fused.maxima, matching.maxima))
+    kinds = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 0]])
+    query, *database = (kinds[rng.integers(0, 4, rows)] for rows in (40, 50, 50, 50))
+    ours, wanted = (find(query, shown(database)) for find in (fused.maxima, matching.maxima))
     assert all(torch.equal(one, other) for one, other in zip(ours, wanted, strict=True))
     assert ours[0].dtype == torch.float32
 

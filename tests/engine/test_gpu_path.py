@@ -28,10 +28,10 @@ SMALL = Settings(image_size=(120, 160))
 def calls(monkeypatch):
     """How many shortlists the engine scored, and how many maps each call described."""
     scored, described = [], []
-    verify, maps = Engine.verify, DeviceModel.describe_maps
-    monkeypatch.setattr(Engine, "verify", lambda *a, **k: (scored.append(1), verify(*a, **k))[1])
+    score, maps = Engine.score, DeviceModel._described
+    monkeypatch.setattr(Engine, "score", lambda *a, **k: (scored.append(1), score(*a, **k))[1])
     monkeypatch.setattr(
-        DeviceModel, "describe_maps",
+        DeviceModel, "_described",
         lambda self, m, *a: (described.append(len(m)), maps(self, m, *a))[1],
     )  # fmt: skip
     return scored, described

@@ -38,7 +38,7 @@ def inliers_of(candidates):
     for row, matched in zip(partner, candidates, strict=True):
         row[torch.from_numpy(matched.pairs[:, 1])] = torch.from_numpy(matched.pairs[:, 0])
     empty = torch.zeros(partner.shape)
-    inliers = homographies(Pairs(GRID, GRID, partner, empty, empty, (0,) * len(partner))).numpy()
+    inliers = homographies(Pairs(GRID, GRID, partner, empty, (0,) * len(partner))).numpy()
     return [row[matched.pairs[:, 1]] for row, matched in zip(inliers, candidates, strict=True)]
 
 

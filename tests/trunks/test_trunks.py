@@ -17,7 +17,7 @@ from placerec.runtime import Runtime
 from placerec.trunks import open_trunk
 from placerec.trunks.convert import SOURCES, VGG16_LAYERS, _take_normalised_rgb, convert_vgg16
 from placerec.trunks.efficientnet_lite import SHA256, WEIGHTS, EfficientNetLite0
-from placerec.trunks.external import OnnxTrunk, TorchTrunk, as_feature_map
+from placerec.trunks.external import OnnxTrunk, TorchTrunk, as_feature_maps
 from placerec.trunks.vgg16 import vgg16_module
 
 ROOT = Path(__file__).parent.parent.parent
@@ -171,12 +171,12 @@ def test_any_torch_module_is_a_trunk():
 
 def test_tokens_become_a_map_without_their_prefix():
     tokens = np.arange(-4, 6, dtype=np.float32)[None, :, None]  # 4 of class and registers
-    assert as_feature_map(tokens, (32, 48))[0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert as_feature_maps(tokens, (1, 3, 32, 48))[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_an_output_that_is_not_a_map_is_a_usage_error():
     with pytest.raises(UsageError, match="feature map"):
-        as_feature_map(np.zeros((1, 1000), np.float32), (224, 224))
+        as_feature_maps(np.zeros((1, 1000), np.float32), (1, 3, 224, 224))
 
 
 def test_an_onnx_file_with_external_data_is_refused_before_it_is_run(tmp_path):

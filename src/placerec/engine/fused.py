@@ -6,7 +6,8 @@ not. Here a program keeps a block of similarities in its registers, and writes t
 
 A program has ``ROWS`` query patches and one candidate, and goes through the candidate's patches,
 ``COLUMNS`` at a time. So it knows the maxima of its rows. Those of the columns are over the rows of
-one program; the caller takes the maximum over the programs.
+one program; the caller takes the maximum over the programs. The candidates stay where they are: the
+kernel gets their addresses.
 """
 
 from __future__ import annotations
@@ -16,44 +17,56 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS, COLUMNS, DEPTH = 128, 128, 64  # of a block of products; DEPTH numbers are added at a time
-WARPS, STAGES = 8, 3
+from placerec.engine import matching
+from placerec.engine.matching import ALIGNED, Shown
+
+ROWS, COLUMNS = 128, 128  # of a block of products
+# How many numbers are added at a time, and how a block is shared; measured on an H200.
+SHARES = {
+    torch.float16: {"numbers": 64, "num_warps": 4, "num_stages": 3},
+    torch.float32: {"numbers": 32, "num_warps": 8, "num_stages": 4},
+}
 # float32 numbers as three TF32 products: nearly all of their digits, on the units for matrices.
 FLOAT32 = "tf32x3"
 
 
-def maxima(query: Tensor, database: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the maxima of the cosines of a query with ``count`` candidates.
-
-    ``query`` (P, D) and ``database`` (count * N, D) are float32 or float16, on one GPU. The result
-    is, for each query patch, the highest cosine (count, P) float32 and the database patch that has
-    it (count, P) int64, the first of equal ones; and for each database patch the highest cosine
-    (count, N) float32.
-    """
-    (patches, depth), others = query.shape, len(database) // count
-    query, database = query.contiguous(), database.contiguous()
+def maxima(query: Tensor, shown: Shown) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what ``matching.maxima`` does, for tensors on one GPU."""
+    (patches, depth), others, count = query.shape, len(shown.grid), len(shown.descriptors)
+    if not shown.aligned:
+        return matching.maxima(query, shown)
+    query = query.clone() if query.data_ptr() % ALIGNED else query.contiguous()
     programs = triton.cdiv(patches, ROWS)
     highest = query.new_empty((count, patches), dtype=torch.float32)
     nearest = query.new_empty((count, patches), dtype=torch.int64)
     reached = query.new_empty((count, programs, others), dtype=torch.float32)
+    triton.set_allocator(_room)
     with torch.cuda.device(query.device):
         _maxima[(programs, count)](
-            query, database, highest, nearest, reached, patches, others, depth,
-            rows=ROWS, columns=COLUMNS, numbers=DEPTH, precision=FLOAT32,
-            num_warps=WARPS, num_stages=STAGES,
+            query, shown.numbers, highest, nearest, reached,
+            patches, others, depth,
+            rows=ROWS, columns=COLUMNS, precision=FLOAT32, **SHARES[query.dtype],
         )  # fmt: skip
     return highest, nearest, reached.amax(dim=1)
 
 
+def _room(size: int, _alignment: int, _stream: int | None) -> Tensor:
+    """Return memory of the GPU for the kernel's descriptions of its blocks."""
+    return torch.empty(size, device="cuda", dtype=torch.int8)
+
+
 @triton.jit  # type: ignore[untyped-decorator]
 def _maxima(  # type: ignore[no-untyped-def]
-    query, database, highest, nearest, reached, patches, others, depth,
+    query, addresses, highest, nearest, reached, patches, others, depth,
     rows: tl.constexpr, columns: tl.constexpr, numbers: tl.constexpr, precision: tl.constexpr,
 ):  # fmt: skip
     program, candidate = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    database = tl.load(addresses + candidate).to(query.dtype)
+    # Reading beyond the last patch or number gives zeros.
+    asked_at = tl.make_tensor_descriptor(query, [patches, depth], [depth, 1], [rows, numbers])
+    shown_at = tl.make_tensor_descriptor(database, [others, depth], [depth, 1], [columns, numbers])
     row = program * rows + tl.arange(0, rows)
     row_is_there = row < patches
-    database += candidate * others * depth
     reached += (candidate * tl.num_programs(0) + program) * others
     best = tl.full([rows], -float("inf"), tl.float32)
     place = tl.zeros([rows], tl.int32)
@@ -62,16 +75,8 @@ def _maxima(  # type: ignore[no-untyped-def]
         column_is_there = column < others
         cosines = tl.zeros([rows, columns], tl.float32)
         for start in range(0, depth, numbers):
-            number = start + tl.arange(0, numbers)
-            is_number = number < depth
-            asked = tl.load(
-                query + row[:, None] * depth + number[None, :],
-                mask=row_is_there[:, None] & is_number[None, :], other=0.0,
-            )  # fmt: skip
-            shown = tl.load(
-                database + column[:, None] * depth + number[None, :],
-                mask=column_is_there[:, None] & is_number[None, :], other=0.0,
-            )  # fmt: skip
+            asked = asked_at.load([program * rows, start])
+            shown = shown_at.load([first, start])
             cosines = tl.dot(asked, shown.T, cosines, input_precision=precision)
         cosines = tl.where(column_is_there[None, :], cosines, -float("inf"))
         top = tl.max(cosines, axis=1)

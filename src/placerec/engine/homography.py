@@ -6,7 +6,7 @@ fifth of the matches or more agree, their number is that of OpenCV within 6 %; w
 both miss some (``tests/engine/test_homography.py``). The samples are the same in every call, so a
 candidate's inliers depend on nothing but its own matches, and equal calls have equal results.
 
-A sample is four matches. The first 2000 usable ones are screened by 64 matches that are spread over
+A sample is four matches. All usable ones of 8192 are screened by 64 matches that are spread over
 the photo, and the inliers of the best 100 are counted.
 
 Positions are whole numbers of cells, so float32 holds them, the determinants and the products of a
@@ -17,6 +17,7 @@ the solution of the direct linear transform for four points, without a decomposi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -27,7 +28,7 @@ from placerec.engine.matching import Pairs
 from placerec.method.ransac import CELL, FEWEST_MATCHES, TOLERANCE_PIXELS
 
 SEED = 0
-DRAWN, SAMPLES = 16_384, 2_000  # a sample whose corners lie in another order is not used
+DRAWN = 8_192  # a sample whose corners lie in another order is not used
 SCREENED, KEPT = 64, 100  # matches that screen the samples; samples whose inliers are counted
 TOLERANCE = TOLERANCE_PIXELS / CELL  # cells
 CORNERS = ((0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 3))
@@ -38,44 +39,78 @@ def homographies(pairs: Pairs) -> Tensor:
     """Return which matches (n, N) bool are inliers of the best homography of each candidate.
 
     Four matches are inliers, as OpenCV has it. Fewer have none, and neither have matches of which
-    no four give a homography. Candidates are processed in blocks of about 1 GB.
+    no four give a homography.
     """
-    most = int(pairs.matched.sum(dim=1).max())
-    if most < FEWEST_MATCHES:
-        return torch.zeros_like(pairs.matched)
-    at_once = max(1, WORK_BYTES // (4 * (24 * DRAWN + 8 * SAMPLES * min(most, SCREENED))))
+    matched, count = pairs.matched, pairs.matched.sum(dim=1)
     start, end = pairs.ends()
-    blocks = zip(torch.split(start, at_once), torch.split(pairs.matched, at_once), strict=True)
-    return torch.cat([_inliers(query, end, matched, most) for query, matched in blocks])
-
-
-def _inliers(query: Tensor, database: Tensor, matched: Tensor, most: int) -> Tensor:
-    """Return the inliers (n, N) bool of candidates with at most ``most`` matches.
-
-    ``query`` (n, N, 2) and ``database`` (N, 2) are positions in cells.
-    """
     # The matches of each candidate come first, in the order of the database patches.
-    order = torch.sort((~matched).byte(), dim=1, stable=True).indices[:, :most]
-    count = matched.sum(dim=1)
-    target = query.gather(1, order[..., None].expand(-1, -1, 2)).float()
-    source = database[order].float()
-    models, usable = _models(source, target, count)
+    patches = matched.shape[1]
+    numbers = torch.arange(patches, device=matched.device).expand(matched.shape)
+    rank = torch.where(matched, matched.cumsum(dim=1) - 1, patches)
+    order = numbers.new_zeros((len(matched), patches + 1)).scatter_(1, rank, numbers)[:, :patches]
+    find = consensus_on(matched.device)
+    inside = find(end[order].float(), _rows(start, order).float(), count)
+    is_match = numbers < count[:, None]
+    inside = torch.where((count == FEWEST_MATCHES)[:, None], is_match, inside)
+    return inside.gather(1, rank.clamp(max=patches - 1)) & matched
+
+
+def consensus(source: Tensor, target: Tensor, count: Tensor) -> Tensor:
+    """Return which matches (n, M) bool the best homography of each candidate explains.
+
+    ``source`` and ``target`` (n, M, 2) float32 are the positions of matches in cells. The first
+    ``count`` (n,) of a candidate exist. Candidates are processed in blocks of about 1 GB.
+    """
+    at_once = max(1, WORK_BYTES // (4 * DRAWN * (24 + 8 * min(source.shape[1], SCREENED))))
+    blocks = range(0, len(source), at_once)
+    rows = (slice(first, first + at_once) for first in blocks)
+    return torch.cat([_consensus(source[n], target[n], count[n]) for n in rows])
+
+
+def _consensus(source: Tensor, target: Tensor, count: Tensor) -> Tensor:
+    draws = draws_on(source.device).expand(len(source), -1, -1)
+    models, usable = _models(source, target, count, draws)
     # Some matches of each candidate, spread over the photo, say which samples are worth counting.
-    some = torch.arange(min(most, SCREENED), device=count.device).expand(len(count), -1)
+    some = torch.arange(min(source.shape[1], SCREENED), device=count.device).expand(len(count), -1)
     is_some = some < count[:, None]
     some = torch.where(count[:, None] > SCREENED, some * count[:, None] // SCREENED, some)
     screened = [_rows(positions, some) for positions in (source, target)]
     votes = (_agree(models, *screened) & is_some[:, None]).sum(dim=2)
-    votes = torch.where(usable, votes, -1)
-    kept = torch.sort(votes, dim=1, descending=True, stable=True).indices[:, :KEPT]
+    kept = most_votes(torch.where(usable, votes, -1))
     models = _rows(models.flatten(2), kept).view(*kept.shape, 3, 3)
-    is_match = torch.arange(most, device=count.device) < count[:, None]
+    is_match = torch.arange(source.shape[1], device=count.device) < count[:, None]
     inside = _agree(models, source, target) & is_match[:, None]
     inside = inside & usable.gather(1, kept)[..., None]
     best = inside.sum(dim=2).argmax(dim=1)  # the first of equal ones
-    chosen = inside.gather(1, best[:, None, None].expand(-1, -1, most))[:, 0]
-    chosen = torch.where((count == FEWEST_MATCHES)[:, None], is_match, chosen)
-    return torch.zeros_like(matched).scatter_(1, order, chosen)
+    return _rows(inside.flatten(2), best[:, None])[:, 0]
+
+
+def most_votes(votes: Tensor) -> Tensor:
+    """Return the samples (n, K) with the most of the ``votes`` (n, S); of equal ones the first."""
+    last = votes.shape[1] - 1
+    numbers = torch.arange(last, -1, -1, device=votes.device)
+    keys = (votes * (last + 1) + numbers).topk(min(KEPT, last + 1), dim=1).values  # all differ
+    return last - keys.remainder(last + 1)
+
+
+@cache
+def consensus_on(device: torch.device) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return ``consensus``, or on an NVIDIA GPU the kernels that do the same.
+
+    They are used if they give the same for a drawn example; see ``matching.maxima_on``.
+    """
+    if device.type != "cuda":
+        return consensus
+    generator = torch.Generator().manual_seed(SEED)
+    source, target = torch.randint(0, 30, (2, 2, 90, 2), generator=generator).float()
+    target[:, ::2] = source[:, ::2] + 3
+    example = source.to(device), target.to(device), torch.tensor((90, 70)).to(device)
+    try:
+        from placerec.engine.fused_ransac import consensus as fused
+
+        return fused if torch.equal(fused(*example), consensus(*example)) else consensus
+    except Exception:  # Triton raises many types
+        return consensus
 
 
 def _agree(models: Tensor, source: Tensor, target: Tensor) -> Tensor:
@@ -88,28 +123,21 @@ def _agree(models: Tensor, source: Tensor, target: Tensor) -> Tensor:
     return error <= (TOLERANCE * w).square()
 
 
-def _models(source: Tensor, target: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+def _models(source: Tensor, target: Tensor, count: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     """Return homographies (n, S, 3, 3) of samples of four matches, and which are usable: (n, S).
 
-    ``source`` and ``target`` (n, M, 2) are positions of matches, of which ``count`` (n,) exist. A
-    sample is usable if no three of its positions lie on a line, and if all triples turn in the
-    same sense in both photos, or all in the opposite one: a plane that is seen from its front.
+    ``draws`` (n, S, 4) in 0..1 say which matches are a sample. A sample is usable if no three of
+    its positions lie on a line, and if all triples turn in the same sense in both photos, or all in
+    the opposite one: a plane that is seen from its front.
     """
-    draws = _draws(source.device)
-    picks = torch.minimum(
-        (draws * count[:, None, None]).long(), (count - 1).clamp(min=0)[:, None, None]
-    )
+    last = (count - 1).clamp(min=0)[:, None, None]
+    picks = torch.minimum((draws * count[:, None, None]).long(), last)
     corners = [
         _rows(positions, picks.flatten(1)).view(*picks.shape, 2) for positions in (source, target)
     ]
     turns = torch.stack([_turn(corners[0], t) * _turn(corners[1], t) for t in CORNERS], dim=2)
     usable = (turns > 0).all(dim=2) | (turns < 0).all(dim=2)
-    first = torch.sort((~usable).byte(), dim=1, stable=True).indices[:, :SAMPLES]
-    usable = usable.gather(1, first)
-    before, after = (
-        _homogeneous(_rows(positions.flatten(2), first).view(*first.shape, 4, 2))
-        for positions in corners
-    )
+    before, after = map(_homogeneous, corners)
     inverse, weights = _basis(before)
     _, wanted = _basis(after)
     scale = wanted / torch.where(weights == 0, 1.0, weights)
@@ -146,7 +174,7 @@ def _homogeneous(positions: Tensor) -> Tensor:
 
 
 @cache
-def _draws(device: torch.device) -> Tensor:
+def draws_on(device: torch.device) -> Tensor:
     """Return random numbers (DRAWN, 4) float32 in 0..1: which matches are a sample."""
     draws = np.random.default_rng(SEED).random((DRAWN, 4), np.float32)
     return torch.from_numpy(draws).to(device)

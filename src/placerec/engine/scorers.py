@@ -1,13 +1,13 @@
 """The spatial score and the displacement votes of many candidates; see ``method`` for both.
 
-A scorer gets the matches of n candidates and what the query patches match in the others, and
-returns the scores (n,) and which matches (n, N) bool are inliers.
+A scorer gets the matches of n candidates and ``Pairs.best`` of all candidates, and returns the
+scores (n,) and which matches (n, N) bool are inliers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,24 +17,13 @@ from placerec.engine.homography import homographies
 from placerec.engine.matching import Pairs
 from placerec.method.displacement import BACKGROUND_SHARE, DISTINCTNESS_POWER, SCALES
 from placerec.method.ransac import FEWEST_MATCHES
-from placerec.records import Array
+from placerec.records import Grid
 from placerec.settings import AnySettings
 
 ONE_VOTE = 1 << 40  # votes are added as whole numbers, so their sum does not depend on the order
 
 
-@dataclass(frozen=True, slots=True)
-class Others:
-    """How similar the patches of a query are to the other candidates, for each of n candidates.
-
-    ``similarity`` (n, P) and ``ceiling`` are those of ``method.displacement.Background``.
-    """
-
-    similarity: Tensor = field(repr=False)
-    ceiling: Tensor = field(repr=False)
-
-
-Scorer = Callable[[Pairs, Others, AnySettings], tuple[Tensor, Tensor]]
+Scorer = Callable[[Pairs, Tensor, AnySettings], tuple[Tensor, Tensor]]
 
 
 def exact(values: Tensor) -> Tensor:
@@ -46,27 +35,28 @@ def _real(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _there(array: Array, device: torch.device) -> Tensor:
-    """Return an array as ``exact`` numbers on the device."""
-    return torch.from_numpy(array).to(_real(device)).to(device)
+@cache
+def _reach(grid: Grid, device: torch.device) -> Tensor:
+    """Return ``Grid.reach`` as ``exact`` numbers on the device."""
+    return torch.from_numpy(grid.reach).to(_real(device)).to(device)
 
 
-def backgrounds(best: Tensor) -> Others:
-    """Return the backgrounds of all candidates, from ``Pairs.best`` of all of them: (n, P)."""
-    best = exact(best)
-    similarity = ((best.sum(dim=0) - best) / max(len(best) - 1, 1)).clamp(0.0, 1.0)
-    ceiling = _votes(torch.ones_like(similarity), similarity).mean(dim=1).max()
-    return Others(similarity, ceiling)
+@cache
+def _zoomed(grid: Grid, device: torch.device) -> Tensor:
+    """Return how far each scale moves each patch of a query from the middle: (S, P, 2)."""
+    corners = grid.corners(np.arange(len(grid))) - grid.reach / 2
+    moved = (np.array(SCALES)[:, None, None] - 1.0) * corners
+    return torch.from_numpy(moved).to(_real(device)).to(device)
 
 
-def spatial(pairs: Pairs, _: Others, settings: AnySettings) -> tuple[Tensor, Tensor]:
+def spatial(pairs: Pairs, _: Tensor, settings: AnySettings) -> tuple[Tensor, Tensor]:
     """Return the rapid spatial score; ``method.spatial.spatial_score`` says what it is."""
     start, end = pairs.ends()
     steps, weight = exact(end - start), exact(pairs.matched)[..., None]
     count = weight.sum(dim=1).clamp(min=1.0)
     mean = (steps * weight).sum(dim=1) / count
     if settings.spatial_form == "program":
-        reach = _there(pairs.query.reach, steps.device).expand_as(mean)
+        reach = _reach(pairs.query, steps.device).expand_as(mean)
     elif settings.spatial_form == "paper":
         reach = torch.where(weight > 0, steps, -torch.inf).amax(dim=1).abs()
     else:
@@ -76,25 +66,24 @@ def spatial(pairs: Pairs, _: Others, settings: AnySettings) -> tuple[Tensor, Ten
     return squares.sum(dim=(1, 2)) / len(pairs.query), pairs.matched
 
 
-def displacement(pairs: Pairs, others: Others, settings: AnySettings) -> tuple[Tensor, Tensor]:
+def displacement(pairs: Pairs, best: Tensor, settings: AnySettings) -> tuple[Tensor, Tensor]:
     """Return the displacement votes; see ``method.displacement.displacement_score``."""
-    background = others.similarity.gather(1, pairs.query_patch)
+    similarity = _background(pairs.best, best)
+    ceiling = _votes(torch.ones_like(best), _background(best, best)).mean(dim=1).max()
+    background = similarity.gather(1, pairs.query_patch)
     vote = _votes(exact(pairs.similarity).clamp(0.0, 1.0), background) * pairs.matched
     grid = pairs.query
-    corners = grid.corners(np.arange(len(grid))) - grid.reach / 2
-    zoomed = (np.array(SCALES)[:, None, None] - 1.0) * corners
-    zoom = _there(zoomed, vote.device)[:, pairs.query_patch]  # (S, n, N, 2)
+    zoom = _zoomed(grid, vote.device)[:, pairs.query_patch]  # (S, n, N, 2)
     start, end = pairs.ends()
     step = torch.floor(exact(end - start) - zoom + 0.5).long()
     reach = np.maximum(grid.reach, pairs.database.reach)
     peak, inside = _peak(step, vote, reach.tolist(), settings.box)
-    filled = [min(len(grid), len(pairs.database) - blank) for blank in pairs.blank]
-    largest = others.ceiling * torch.tensor(filled, device=vote.device)
+    largest = ceiling * (len(pairs.database) - pairs.blank).clamp(max=len(grid))
     score = torch.where(largest > 0, peak / largest, 0.0)
     return score, inside & pairs.matched & (vote > 0)
 
 
-def ransac(pairs: Pairs, _: Others, settings: AnySettings) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+def ransac(pairs: Pairs, _: Tensor, settings: AnySettings) -> tuple[Tensor, Tensor]:  # noqa: ARG001
     """Return the inliers of a homography over the query's patches; see ``homography``."""
     inliers = homographies(pairs)
     count = inliers.sum(dim=1)
@@ -104,6 +93,15 @@ def ransac(pairs: Pairs, _: Others, settings: AnySettings) -> tuple[Tensor, Tens
 SCORERS: dict[str, Scorer] = {
     "displacement": displacement, "spatial": spatial, "ransac": ransac,
 }  # fmt: skip
+
+
+def _background(own: Tensor, best: Tensor) -> Tensor:
+    """Return the ``similarity`` (n, P) of ``method.displacement.Background``.
+
+    ``own`` (n, P) are rows of ``best``, the similarities of the query patches to all candidates.
+    """
+    total = exact(best).sum(dim=0)
+    return ((total - exact(own)) / max(len(best) - 1, 1)).clamp(0.0, 1.0)
 
 
 def _votes(similarity: Tensor, background: Tensor) -> Tensor:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from placerec.device import alone, open_device, resident_bytes
-from placerec.engine.matching import Pairs, PatchesThere, inlier_pairs, mutual, working_bytes
+from placerec.device import alone, fetch, open_device, resident_bytes, send
+from placerec.engine.matching import (
+    Pairs,
+    PatchesThere,
+    Shown,
+    coded,
+    mutual,
+    split_pairs,
+    working_bytes,
+)
+from placerec.engine.recorded import Recordings, Sizes, can_record
 from placerec.engine.resident import Photo, Resident
-from placerec.engine.scorers import SCORERS, Others, backgrounds
+from placerec.engine.scorers import SCORERS
 from placerec.method.matching import Matched
 from placerec.method.scores import PatchSets, fused
-from placerec.records import Array, Match, PatchSet
+from placerec.records import Array, Grid, Match, PatchSet
 from placerec.settings import AnySettings
 
 WORK_BYTES = 1 << 30  # of the device: similarities and descriptors of the candidates of one block
@@ -36,6 +46,18 @@ class Matching:
         return list(zip(*sizes, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The ``scores`` (S, n) of n candidates at S sizes, and what ``coded`` gives of their inliers.
+
+    ``grids`` (S * n) are those of the query and of the candidate, in the order of the rows.
+    """
+
+    scores: Tensor = field(repr=False)
+    inliers: Tensor = field(repr=False)
+    grids: list[tuple[Grid, Grid]] = field(repr=False)
+
+
 class Engine:
     """Matches and scores on ``device`` (cpu, cuda, mps); ``precision`` as in ``Runtime``.
 
@@ -50,6 +72,7 @@ class Engine:
         self.device, self._precision = open_device(device), precision
         self._type = torch.float16 if precision == "float16" else torch.float32
         self._resident = Resident(resident_bytes(self.device))
+        self._recordings = Recordings[Scored]()
 
     def put(self, patches: PatchSets) -> Photo:
         """Return the patches of a photo on the device."""
@@ -78,19 +101,24 @@ class Engine:
         """Return the fused scores (n,) float64 and the matches, as ``score_matches`` does.
 
         ``candidates`` (of ``put`` or ``resident``) are read in blocks of about 1 GB, so they may be
-        more than the device can hold.
+        more than the device can hold. On an NVIDIA GPU a shortlist of one block with the shape of
+        an earlier one runs from a recording.
         """
-        return self.verify(self.match(query, candidates), settings, cosines)
+        with alone(self.device, self._precision), torch.inference_mode():
+            blocks = _blocks(self._asked(query), candidates)
+            first = list(islice(blocks, 2))
+            if len(first) != 1 or not can_record(first[0]):
+                return _verified(_matched(chain(first, blocks)), settings, cosines)
+
+            def work(sizes: Sizes) -> Scored:
+                return _scored(_matched([sizes]), settings)
+
+            return _on_host(self._recordings.run(settings, first[0], work), settings, cosines)
 
     def match(self, query: PatchSets, candidates: Iterable[Photo]) -> Matching:
         """Return the mutual matches of the query with each candidate, on the device."""
         with alone(self.device, self._precision), torch.inference_mode():
-            asked = self.put(query)
-            blocks = [
-                [mutual(*size) for size in zip(asked, zip(*block, strict=True), strict=True)]
-                for block in _blocks(asked, candidates)
-            ]
-        return Matching(tuple(zip(*blocks, strict=True)))
+            return _matched(_blocks(self._asked(query), candidates))
 
     def mutual_nearest(self, query: PatchSet, database: PatchSet) -> Matched:
         """Return what ``method.matching.mutual_nearest`` does."""
@@ -101,18 +129,14 @@ class Engine:
         self, matching: Matching, settings: AnySettings, cosines: Array | None = None
     ) -> tuple[Array, list[tuple[Match, ...]]]:
         """Return the fused scores (n,) float64 of the candidates, and their matches on the host."""
-        if not matching.sizes:
-            return np.zeros(0), []
         with alone(self.device, self._precision), torch.inference_mode():
-            scored = [_scored(blocks, settings) for blocks in matching.sizes]
-        scores = np.stack([column for column, _ in scored], axis=1)
-        matches = zip(*(size for _, size in scored), strict=True)
-        return fused(scores, settings, cosines), list(matches)
+            return _verified(matching, settings, cosines)
+
+    def _asked(self, query: PatchSets) -> Photo:
+        return tuple(PatchesThere(one.grid, self._sent(one.descriptors)) for one in query)
 
     def _sent(self, descriptors: Array) -> Tensor:
-        # PyTorch takes no array that is read-only, as those of an exact index are.
-        writable = np.require(descriptors, np.float32, ["C", "W"])
-        return torch.from_numpy(writable).to(self.device).to(self._type)
+        return send([descriptors], self.device)[0].to(self._type)
 
     def wait(self) -> None:
         """Return when the device has done all its work; for timing."""
@@ -120,36 +144,59 @@ class Engine:
             getattr(torch, self.device.type).synchronize()
 
 
-def _blocks(query: Photo, candidates: Iterable[Photo]) -> Iterator[list[Photo]]:
-    """Yield the candidates in blocks of equal grids, each of at most ``WORK_BYTES``."""
+def _blocks(query: Photo, candidates: Iterable[Photo]) -> Iterator[Sizes]:
+    """Yield the query with some candidates of equal grids, at most ``WORK_BYTES`` of them."""
     block: list[Photo] = []
+    grids: list[Grid] = []
+    most = 0
     for candidate in candidates:
-        pairs = zip(query, candidate, strict=True)
-        most = max(1, WORK_BYTES // max(1, *(working_bytes(*pair) for pair in pairs)))
-        same = block and all(a.grid == b.grid for a, b in zip(block[0], candidate, strict=True))
-        if block and (not same or len(block) >= most):
-            yield block
+        shown = [one.grid for one in candidate]
+        if block and (shown != grids or len(block) >= most):
+            yield _sizes(query, block)
             block = []
+        if not block:
+            pairs, grids = zip(query, candidate, strict=True), shown
+            most = max(1, WORK_BYTES // max(1, *(working_bytes(*pair) for pair in pairs)))
         block.append(candidate)
     if block:
-        yield block
+        yield _sizes(query, block)
 
 
-def _scored(blocks: Sequence[Pairs], settings: AnySettings) -> tuple[Array, list[Match]]:
-    """Return the scores (n,) float64 of one patch size, and the match of each candidate."""
-    everything = backgrounds(torch.cat([pairs.best for pairs in blocks]))
-    parts = torch.split(everything.similarity, [len(pairs.best) for pairs in blocks])
-    results = [
-        SCORERS[settings.scorer](pairs, Others(similarity, everything.ceiling), settings)
-        for pairs, similarity in zip(blocks, parts, strict=True)
-    ]
-    scores = torch.cat([score for score, _ in results]).cpu().numpy().astype(np.float64)
-    matches = [
-        (pairs, rows)
-        for pairs, (_, inliers) in zip(blocks, results, strict=True)
-        for rows in inlier_pairs(pairs, inliers)
-    ]
-    return scores, [
-        Match(score, rows, pairs.query, pairs.database)
-        for score, (pairs, rows) in zip(scores.tolist(), matches, strict=True)
-    ]
+def _sizes(query: Photo, block: Sequence[Photo]) -> Sizes:
+    return list(zip(query, map(Shown.of, zip(*block, strict=True)), strict=True))
+
+
+def _matched(blocks: Iterable[Sizes]) -> Matching:
+    pairs = [[mutual(*size) for size in block] for block in blocks]
+    return Matching(tuple(zip(*pairs, strict=True)))
+
+
+def _verified(
+    matching: Matching, settings: AnySettings, cosines: Array | None
+) -> tuple[Array, list[tuple[Match, ...]]]:
+    if not matching.sizes:
+        return np.zeros(0), []
+    return _on_host(_scored(matching, settings), settings, cosines)
+
+
+def _scored(matching: Matching, settings: AnySettings) -> Scored:
+    """Return the scores of all candidates and their inliers, on the device."""
+    scores, parts = [], []
+    for blocks in matching.sizes:
+        best = torch.cat([pairs.best for pairs in blocks])
+        results = [SCORERS[settings.scorer](pairs, best, settings) for pairs in blocks]
+        scores.append(torch.cat([score for score, _ in results]))
+        parts += [(pairs, inliers) for pairs, (_, inliers) in zip(blocks, results, strict=True)]
+    grids = [(pairs.query, pairs.database) for pairs, inliers in parts for _ in inliers]
+    return Scored(torch.stack(scores), coded(parts), grids)
+
+
+def _on_host(
+    scored: Scored, settings: AnySettings, cosines: Array | None
+) -> tuple[Array, list[tuple[Match, ...]]]:
+    """Return the fused scores (n,) float64 of the candidates, and their matches."""
+    pairs, (scores,) = split_pairs(scored.inliers), fetch([scored.scores])
+    matches = list(map(Match, scores.flatten().tolist(), pairs, *zip(*scored.grids, strict=True)))
+    count = scores.shape[1]
+    sizes = (matches[first : first + count] for first in range(0, len(matches), count))
+    return fused(scores.T.astype(np.float64), settings, cosines), list(zip(*sizes, strict=True))

@@ -19,11 +19,12 @@ from placerec.method.local import band_weights, local_features
 from placerec.method.patches import patch_grid, patch_vlad, pooled_patches
 from placerec.method.vlad import Vocabulary, normalise, vlad
 from placerec.photos.decode import decode
+from placerec.photos.prepare import prepare
 from placerec.photos.structure import has_structure
 from placerec.records import Array, Features, PatchSet, Photo
 from placerec.settings import AnySettings
 from placerec.text import printable
-from placerec.trunks import feature_map
+from placerec.trunks import feature_map, feature_maps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,6 +142,10 @@ class Model:
         """The (height, width) in pixels that the trunk uses at most; see ``decode``."""
         return self.trunk.preprocessing(self.settings.image_size).shrink_to
 
+    def prepare(self, pixels: Array) -> Array:
+        """Return the input of the trunk (1, 3, H, W) float32 for a photo (H, W, 3) uint8 RGB."""
+        return prepare(pixels, self.trunk.preprocessing(self.settings.image_size))
+
     def feature_map(self, pixels: Array) -> Array:
         """Return the trunk features (h, w, C) float32 of a photo (H, W, 3) uint8 RGB."""
         return feature_map(self.trunk, pixels, self.settings.image_size)
@@ -152,7 +157,7 @@ class Model:
         database photos; a query has stride 1. In the form "own" a photo without structure has only
         zeros, which match nothing; the published form describes it as published.
         """
-        features = self.describe_map(self.feature_map(pixels), stride)
+        (features,) = self.describe_images([self.prepare(pixels)], stride)
         if self.settings.form == "own" and not has_structure(pixels):
             return self.blank(features)
         return features
@@ -173,6 +178,10 @@ class Model:
             for size in self.settings.patch_sizes
         )
         return Features(global_descriptor(features, self.fitted, self.settings), patches)
+
+    def describe_images(self, images: Sequence[Array], stride: int | None = None) -> list[Features]:
+        """Return the Features of images that ``prepare`` gave; on a GPU all of them at once."""
+        return self.describe_maps(feature_maps(self.trunk, images), stride)
 
     def describe_maps(self, maps: Sequence[Array], stride: int | None = None) -> list[Features]:
         """Return the Features of feature maps of one shape; on a GPU all of them at once."""

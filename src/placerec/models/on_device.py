@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from placerec.device import alone, open_device
+from placerec.device import alone, fetch, open_device, send
 from placerec.errors import UsageError
 from placerec.method.local import band_weights
 from placerec.method.patches import patch_grid
@@ -25,7 +25,10 @@ from placerec.method.vlad import NORM_FLOOR, Vocabulary
 from placerec.models.model import Model
 from placerec.records import Array, Features, Grid, PatchSet
 from placerec.runtime import Runtime
-from placerec.settings import AnySettings, Size
+from placerec.settings import AnySettings
+from placerec.trunks import feature_maps, not_finite
+
+WORK_BYTES = 1 << 30  # of the device: the residuals of the photos that are described at once
 
 
 class Tensors:
@@ -67,14 +70,32 @@ class DeviceModel(Model):
         settings, stride = self.settings, stride or self.settings.stride
         if settings.patch_sums != "direct":  # it only compares sums, on a CPU
             return [Model.describe_map(self, features, stride) for features in maps]
-        with alone(self.tensors.device, self.precision), torch.inference_mode():
-            images = torch.from_numpy(np.stack(maps)).to(self.tensors.device)
-            globals_ = self._global(images).cpu().numpy()
-            sets = [self._patches(images, size, stride) for size in settings.patch_sizes]
-            patches = [(grid, rows.cpu().numpy()) for grid, rows in sets]
+        if not maps:
+            return []
+        with alone(self.tensors.device, self.precision):
+            return self._described(send(maps, self.tensors.device), stride)
+
+    def describe_images(self, images: Sequence[Array], stride: int | None = None) -> list[Features]:
+        """Return the Features of images; feature maps of PyTorch do not leave the device."""
+        there = getattr(self.trunk, "maps_there", lambda _: None)(images) if images else None
+        settings, stride = self.settings, stride or self.settings.stride
+        if there is None or settings.patch_sums != "direct":
+            return self.describe_maps(feature_maps(self.trunk, images), stride)
+        with alone(self.tensors.device, self.precision):
+            if not there.isfinite().all():
+                raise not_finite(self.trunk.name)
+            maps = there.to(self.tensors.device).permute(0, 2, 3, 1).contiguous()
+            return self._described(maps, stride)
+
+    @torch.inference_mode()
+    def _described(self, maps: Tensor, stride: int) -> list[Features]:
+        """Return the Features of feature maps (n, h, w, C) on the device."""
+        sets = self._patches(maps, stride)
+        vectors, *patches = fetch([self._global(maps), *(rows for _, rows in sets)])
+        grids = [grid for grid, _ in sets]
         return [
-            Features(vector, tuple(PatchSet(grid, rows[number]) for grid, rows in patches))
-            for number, vector in enumerate(globals_)
+            Features(vector, tuple(map(PatchSet, grids, rows)))
+            for vector, *rows in zip(vectors, *patches, strict=True)
         ]
 
     def _global(self, images: Tensor) -> Tensor:
@@ -94,42 +115,45 @@ class DeviceModel(Model):
             return descriptor
         return normalise(project(descriptor, self.fitted.projection, self.tensors))
 
-    def _patches(self, images: Tensor, size: Size, stride: int) -> tuple[Grid, Tensor]:
-        """Return the patches (n, P, D) of one size of feature maps (n, h, w, C), and their grid."""
-        vocabulary, projection = self.fitted.patch_vocabulary, self.fitted.patch_projection
+    def _patches(self, images: Tensor, stride: int) -> list[tuple[Grid, Tensor]]:
+        """Return the patches (n, P, D) of each size of feature maps (n, h, w, C), and its grid."""
+        settings, vocabulary = self.settings, self.fitted.patch_vocabulary
+        shape = images.shape[1], images.shape[2]
+        grids = [
+            Grid(size, *patch_grid(shape, size, stride), stride) for size in settings.patch_sizes
+        ]
+        if not grids:
+            return []
         if vocabulary is None:
             raise UsageError("this model has no patch descriptors: fit a model with patch_sizes")
-        height, width = images.shape[1:3]
-        grid = Grid(size, *patch_grid((height, width), size, stride), stride)
-        if len(vocabulary) == 1 and self.settings.form == "own":
-            cells = images - self.tensors(vocabulary.centres)[0]
-            if projection is not None:
-                cells = project(cells, projection, self.tensors)
-            return grid, normalise(box_sum(cells, grid).flatten(1, 2))
-        return grid, self._patch_vlad(normalise(images), vocabulary, projection, grid)
+        if len(vocabulary) > 1 or settings.form != "own":
+            return self._patch_vlad(normalise(images), vocabulary, grids)
+        cells = images - self.tensors(vocabulary.centres)[0]
+        if self.fitted.patch_projection is not None:
+            cells = project(cells, self.fitted.patch_projection, self.tensors)
+        return [(grid, normalise(box_mean(cells, grid).flatten(1, 2))) for grid in grids]
 
     def _patch_vlad(
-        self, unit: Tensor, vocabulary: Vocabulary, projection: Projection | None, grid: Grid
-    ) -> Tensor:
+        self, unit: Tensor, vocabulary: Vocabulary, grids: list[Grid]
+    ) -> list[tuple[Grid, Tensor]]:
         """Return what ``method.patches.patch_vlad`` does, for unit features (n, h, w, D)."""
         count, height, width, depth = unit.shape
-        weights = soft_assign(unit.view(count, -1, depth), vocabulary, self.tensors)
-        weights = weights.view(count, height, width, -1)
-        area, clusters = grid.size[0] * grid.size[1], []
-        projected = squares = unit.new_zeros(())
-        for number, centre in enumerate(self.tensors(vocabulary.centres)):
-            residual = weights[..., number, None] * (unit - centre)
-            cluster = normalise((box_sum(residual, grid) / area).flatten(1, 2))
-            if projection is None:
-                clusters.append(cluster)
-                continue
-            squares = squares + cluster.square().sum(dim=2)
-            part = self.tensors(projection.weight)[:, number * depth : (number + 1) * depth]
-            projected = projected + cluster @ part.T
-        if projection is None:
-            return normalise(torch.cat(clusters, dim=2))
-        length = squares.sqrt().clamp(min=NORM_FLOOR)[..., None]
-        return normalise(projected / length + self.tensors(projection.bias))
+        projection = self.fitted.patch_projection
+        sizes: list[list[Tensor]] = [[] for _ in grids]
+        at_once = max(1, WORK_BYTES // (4 * height * width * len(vocabulary) * depth))
+        for first in range(0, count, at_once):
+            some = unit[first : first + at_once]
+            weights = soft_assign(some.view(len(some), -1, depth), vocabulary, self.tensors)
+            residual = some[:, :, :, None] - self.tensors(vocabulary.centres)
+            residual *= weights.view(len(some), height, width, -1, 1)
+            for grid, rows in zip(grids, sizes, strict=True):
+                means = box_mean(residual.flatten(3), grid)
+                clusters = normalise(means.view(len(some), len(grid), -1, depth))
+                vectors = normalise(clusters.flatten(2))
+                if projection is not None:
+                    vectors = normalise(project(vectors, projection, self.tensors))
+                rows.append(vectors)
+        return [(grid, torch.cat(rows)) for grid, rows in zip(grids, sizes, strict=True)]
 
 
 _bands = cache(band_weights)  # one array for each shape, so that it is sent once
@@ -154,16 +178,11 @@ def soft_assign(cells: Tensor, vocabulary: Vocabulary, tensors: Tensors) -> Tens
     return logits.softmax(dim=2)
 
 
-def box_sum(maps: Tensor, grid: Grid) -> Tensor:
-    """Return the sum over each window of (n, h, w, C): (n, rows, columns, C)."""
-    for axis, (size, count) in enumerate(zip(grid.size, (grid.rows, grid.columns), strict=True), 1):
-        length = (count - 1) * grid.stride + 1
-        steps = torch.arange(0, length, grid.stride, device=maps.device)
-        windows = [maps.narrow(axis, start, length) for start in range(size)]
-        if grid.stride > 1:
-            windows = [window.index_select(axis, steps) for window in windows]
-        maps = sum(windows[1:], start=windows[0])
-    return maps
+def box_mean(maps: Tensor, grid: Grid) -> Tensor:
+    """Return the mean over each window of (n, h, w, C): (n, rows, columns, C)."""
+    mean, (height, width) = torch.nn.functional.avg_pool2d, grid.size
+    columns = mean(maps.permute(0, 3, 1, 2), (height, 1), (grid.stride, 1))
+    return mean(columns, (1, width), (1, grid.stride)).permute(0, 2, 3, 1)
 
 
 def local_features(
@@ -173,7 +192,7 @@ def local_features(
     unit = normalise(images)
     if (side := settings.pooling) > 1:
         rows, columns = (length - side + 1 for length in unit.shape[1:3])
-        unit = normalise(box_sum(unit, Grid((side, side), rows, columns, 1)))
+        unit = normalise(box_mean(unit, Grid((side, side), rows, columns, 1)))
     if settings.image_centring:
         unit = unit - settings.image_centring * unit.mean(dim=(1, 2), keepdim=True)
     if projection is not None:

@@ -57,6 +57,7 @@ class SourcePhoto(Generic[Content]):
 
 Described = SourcePhoto[Features]
 Mapped = SourcePhoto[Array]
+IMAGE_AXES = 4  # of the input of a trunk; a feature map has 3
 STORED = np.empty(0, np.float32)  # in place of a feature map that is in the file of the maps
 
 
@@ -123,12 +124,19 @@ class PhotoSource:
             return photo or self._prepared(name)
 
         def described(photos: Sequence[Mapped | PhotoError]) -> list[Described | PhotoError]:
-            mapped = self._mapped(photos)
-            readable = [photo for photo in mapped if not isinstance(photo, PhotoError)]
-            features = iter(model.describe_maps([np.asarray(one.features) for one in readable]))
+            inputs = [photo.features for photo in photos if isinstance(photo, SourcePhoto)]
+            images = [one for one in inputs if one.ndim == IMAGE_AXES]
+            maps = [np.asarray(one) for one in inputs if one.ndim != IMAGE_AXES]
+            of_images, of_maps = map(
+                iter, (model.describe_images(images), model.describe_maps(maps))
+            )
             return [
-                photo if isinstance(photo, PhotoError) else _described(photo, next(features), model)
-                for photo in mapped
+                photo
+                if isinstance(photo, PhotoError)
+                else _described(
+                    photo, next(of_images if photo.features.ndim == IMAGE_AXES else of_maps), model
+                )
+                for photo in photos
             ]
 
         for _, photo in self._batches(ready, described, names, "describing photos"):
@@ -214,12 +222,10 @@ class PhotoSource:
 
     def _mapped(self, photos: Sequence[Mapped | PhotoError]) -> list[Mapped | PhotoError]:
         """Return photos with the feature maps of those that are prepared; the others stay."""
-        images = [p.features for p in photos if isinstance(p, SourcePhoto) and p.features.ndim == 4]
+        images = [photo.features for photo in photos if isinstance(photo, SourcePhoto)]
         maps = iter(feature_maps(self._trunk, images))
         return [
-            replace(photo, features=next(maps))
-            if isinstance(photo, SourcePhoto) and photo.features.ndim == 4
-            else photo
+            photo if isinstance(photo, PhotoError) else replace(photo, features=next(maps))
             for photo in photos
         ]
 

@@ -178,10 +178,10 @@ class PlaceRecognizer:
             deadline = time.perf_counter() + budget_ms / 1000
         read = photo_of(photo, bgr=bgr, shrink_to=self.model.shrink_to)
         with single_threaded_blas():
-            features = self.model.feature_map(read.pixels)
             if not has_structure(read.pixels):
                 return Answer(read.path, (), NOTHING)
-            query = self._with_retrieval(self.model.describe_map(features, stride=1), read.pixels)
+            (features,) = self.model.describe_images([self.model.prepare(read.pixels)], stride=1)
+            query = self._with_retrieval(features, read.pixels)
             return self.answer(read.path, query, top, deadline=deadline)
 
     def describe(self, pixels: Array) -> Features:

@@ -26,7 +26,8 @@ from placerec.trunks.vgg16 import VGG16
 class Trunk(Protocol):
     """What every trunk offers. One that takes several images at once has ``at_once`` and ``maps``.
 
-    ``NetworkTrunk`` in ``external`` says what they are.
+    One that may keep its maps on a GPU has ``maps_there``. ``NetworkTrunk`` in ``external`` says
+    what they are.
     """
 
     name: str
@@ -61,8 +62,13 @@ def feature_maps(trunk: Trunk, images: Sequence[Array]) -> list[Array]:
 def channels_last(features: Array, trunk: str) -> Array:
     """Return a feature map (C, h, w) of the trunk with this name as (h, w, C), if it is finite."""
     if not np.isfinite(features).all():
-        raise UsageError(f"{trunk}: its feature map is not finite; check its weights")
+        raise not_finite(trunk)
     return np.ascontiguousarray(features.transpose(1, 2, 0))
+
+
+def not_finite(trunk: str) -> UsageError:
+    """Return the error for a feature map with a number that is not finite."""
+    return UsageError(f"{trunk}: its feature map is not finite; check its weights")
 
 
 TRUNKS: dict[str, Callable[[Runtime], Trunk]] = {

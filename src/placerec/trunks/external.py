@@ -13,13 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from placerec.device import alone, open_device
+from placerec.device import alone, fetch, open_device, send
 from placerec.errors import NotFound, UnsafeWeights, UsageError, import_extra, import_package
 from placerec.photos.prepare import Preprocessing
 from placerec.records import Array
@@ -203,23 +203,35 @@ class TorchNetwork:
         self.at_once = AT_ONCE_ON_GPU if runtime.on_gpu else 1
         module = network if isinstance(network, torch.nn.Module) else torch.nn.Module()
         module.eval().to(self._device)
+        self._layout: dict[str, Any] = {}
+        if self._device.type == "cuda":  # there the convolutions of one position come together
+            self._layout = {"memory_format": torch.channels_last}
+            module.to(**self._layout)
         self.name, self.sha256, self._network = name, module_digest(module), network
 
     def __call__(self, image: Array) -> Array:
         """Return the output, as float32, for images (n, 3, H, W) float32."""
+        output = self.there([image])
+        with alone(self._device, self._precision):
+            return fetch([output])[0]
+
+    def there(self, images: Sequence[Array]) -> torch.Tensor:
+        """Return the output on the device, as float32, for images, each (n, 3, H, W) float32."""
         with alone(self._device, self._precision), self._torch.inference_mode():
+            sent = send(images, self._device).flatten(0, 1).contiguous(**self._layout)
             try:
-                output = self._network(self._torch.from_numpy(image).to(self._device))
+                output: torch.Tensor = self._network(sent)
             except Exception as error:  # the user's code can raise any exception
                 _refuse_lack_of_memory(self.name, error)
                 raise UsageError(
-                    f"{self.name}: it fails on an image {image.shape} ({error}); set its "
+                    f"{self.name}: it fails on an image {tuple(sent.shape)} ({error}); set its "
                     f"attribute image_size (height, width) to a size that it takes"
                 ) from error
         if not isinstance(output, self._torch.Tensor):
             kind = type(output).__name__
             raise UsageError(f"{self.name}: it returns a {kind}; return one tensor")
-        return np.asarray(output.float().cpu().numpy())
+        features: torch.Tensor = output.float()
+        return features
 
 
 Network = OnnxNetwork | TorchNetwork
@@ -274,6 +286,10 @@ class NetworkTrunk:
         """
         return maps_of(self._network, images)
 
+    def maps_there(self, images: Sequence[Array]) -> torch.Tensor | None:
+        """Return what the function ``maps_there`` does."""
+        return maps_there(self._network, images)
+
 
 class OnnxTrunk(NetworkTrunk):
     """A trunk of the bytes of one ONNX file.
@@ -312,28 +328,40 @@ class TorchTrunk(NetworkTrunk):
 
 def maps_of(network: Network, images: Array) -> list[Array]:
     """Return the feature maps (C, h, w) float32 of a network for images (n, 3, H, W) float32."""
-    output, count = network(images), len(images)
-    parts = [output] if count == 1 else np.split(output, count)
-    return [as_feature_map(part, images.shape[2:]) for part in parts]
+    maps = as_feature_maps(network(images), images.shape)
+    return [np.ascontiguousarray(one, np.float32) for one in maps]
 
 
-def as_feature_map(output: Array, size: tuple[int, ...]) -> Array:
-    """Return the output of a network for an image of ``size`` as a map (C, h, w) float32.
+def maps_there(network: Network, images: Sequence[Array]) -> torch.Tensor | None:
+    """Return the feature maps (n, C, h, w) float32 on the device of a network of PyTorch.
 
-    The output is (1, C, h, w) or tokens (1, N, C). Raises ``UsageError`` for any other shape.
+    Each of the n images is (1, 3, H, W) float32. For any other network the result is ``None``.
     """
-    if output.ndim == 4 and len(output) == 1:
-        return np.ascontiguousarray(output[0], np.float32)
-    if output.ndim == 3 and len(output) == 1:
+    if not isinstance(network, TorchNetwork):
+        return None
+    shape = (len(images), *images[0].shape[1:])
+    maps: torch.Tensor = as_feature_maps(network.there(images), shape)
+    return maps
+
+
+def as_feature_maps(output: Any, shape: tuple[int, ...]) -> Any:
+    """Return the output of a network for images of ``shape`` (n, 3, H, W) as maps (n, C, h, w).
+
+    The output is (n, C, h, w) or tokens (n, N, C), an array or a tensor. Raises ``UsageError`` for
+    any other shape.
+    """
+    count, _, *size = shape
+    if output.ndim == 4 and len(output) == count:
+        return output
+    if output.ndim == 3 and len(output) == count:
         for stride in TOKEN_STRIDES:
             rows, columns = size[0] // stride, size[1] // stride
             extra = output.shape[1] - rows * columns
             if rows and columns and 0 <= extra <= MOST_PREFIX_TOKENS:
-                tokens = output[0, extra:].reshape(rows, columns, -1)
-                return np.ascontiguousarray(tokens.transpose(2, 0, 1), np.float32)
+                return output[:, extra:].swapaxes(1, 2).reshape(count, -1, rows, columns)
     raise UsageError(
-        f"the network turns an image of {size[0]}x{size[1]} into shape {output.shape}; it must "
-        f"give a feature map (1, C, h, w) or tokens (1, N, C) of stride {TOKEN_STRIDES}"
+        f"the network turns an image of {size[0]}x{size[1]} into shape {(1, *output.shape[1:])}; "
+        f"it must give a feature map (1, C, h, w) or tokens (1, N, C) of stride {TOKEN_STRIDES}"
     )
 
 

@@ -12,7 +12,7 @@ except for rounding. On a GPU it runs on PyTorch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,7 @@ from placerec.trunks.external import (
     OnnxNetwork,
     TorchNetwork,
     maps_of,
+    maps_there,
 )
 
 if TYPE_CHECKING:
@@ -112,6 +113,10 @@ class VGG16:
     def maps(self, images: Array) -> list[Array]:
         """Return the feature maps (512, H/16, W/16) float32 of images (n, 3, H, W) float32."""
         return maps_of(self._network, images)
+
+    def maps_there(self, images: Sequence[Array]) -> torch.Tensor | None:
+        """Return the feature maps of images on a GPU; see ``external.maps_there``."""
+        return maps_there(self._network, images)
 
 
 def state_shapes() -> dict[str, tuple[int, ...]]:
