@@ -65,7 +65,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
         if row["recall@1"]:
             recalls = " | ".join(f"{float(row[name]):.3f}" for name in names)
             minutes = float(row["seconds"]) / 60
-            lines.append(f"| {row['epoch']} | {row['step']} | {minutes:.0f} | {recalls} |")
+            lines.append(f"| {row['epoch']} | {row['step']} | {minutes:.1f} | {recalls} |")
     return "\n".join(lines)
 
 

@@ -169,7 +169,7 @@ def maxima_on(device: torch.device) -> Maxima:
 
 
 def working_bytes(query: PatchesThere, candidate: PatchesThere) -> int:
-    """Return the bytes of the device that ``mutual`` needs for each candidate."""
+    """Return the most bytes of the device that ``mutual`` needs for each candidate."""
     return candidate.nbytes + 4 * len(query.grid) * len(candidate.grid)
 
 

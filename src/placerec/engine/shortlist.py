@@ -28,7 +28,7 @@ from placerec.method.scores import PatchSets, fused
 from placerec.records import Array, Grid, Match, PatchSet
 from placerec.settings import AnySettings
 
-WORK_BYTES = 1 << 30  # of the device: similarities and descriptors of the candidates of one block
+WORK_BYTES = 1 << 30  # at least: similarities and descriptors of the candidates of one block
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,9 @@ class Engine:
     def __init__(self, device: str, precision: str = "float32") -> None:
         self.device, self._precision = open_device(device), precision
         self._type = torch.float16 if precision == "float16" else torch.float32
-        self._resident = Resident(resident_bytes(self.device))
+        here = resident_bytes(self.device)
+        self._resident = Resident(here)
+        self._work_bytes = max(WORK_BYTES, here // 2) if self.device.type == "cuda" else WORK_BYTES
         self._recordings = Recordings[Scored]()
 
     def put(self, patches: PatchSets) -> Photo:
@@ -100,12 +102,12 @@ class Engine:
     ) -> tuple[Array, list[tuple[Match, ...]]]:  # fmt: skip
         """Return the fused scores (n,) float64 and the matches, as ``score_matches`` does.
 
-        ``candidates`` (of ``put`` or ``resident``) are read in blocks of about 1 GB, so they may be
-        more than the device can hold. On an NVIDIA GPU a shortlist of one block with the shape of
-        an earlier one runs from a recording.
+        ``candidates`` (of ``put`` or ``resident``) are read in blocks of about 1 GB, or an eighth
+        of a GPU's memory, so they may be more than the device can hold. On an NVIDIA GPU a
+        shortlist of one block with the shape of an earlier one runs from a recording.
         """
         with alone(self.device, self._precision), torch.inference_mode():
-            blocks = _blocks(self._asked(query), candidates)
+            blocks = _blocks(self._asked(query), candidates, self._work_bytes)
             first = list(islice(blocks, 2))
             if len(first) != 1 or not can_record(first[0]):
                 return _verified(_matched(chain(first, blocks)), settings, cosines)
@@ -118,7 +120,7 @@ class Engine:
     def match(self, query: PatchSets, candidates: Iterable[Photo]) -> Matching:
         """Return the mutual matches of the query with each candidate, on the device."""
         with alone(self.device, self._precision), torch.inference_mode():
-            return _matched(_blocks(self._asked(query), candidates))
+            return _matched(_blocks(self._asked(query), candidates, self._work_bytes))
 
     def mutual_nearest(self, query: PatchSet, database: PatchSet) -> Matched:
         """Return what ``method.matching.mutual_nearest`` does."""
@@ -144,8 +146,8 @@ class Engine:
             getattr(torch, self.device.type).synchronize()
 
 
-def _blocks(query: Photo, candidates: Iterable[Photo]) -> Iterator[Sizes]:
-    """Yield the query with some candidates of equal grids, at most ``WORK_BYTES`` of them."""
+def _blocks(query: Photo, candidates: Iterable[Photo], room: int) -> Iterator[Sizes]:
+    """Yield the query with some candidates of equal grids; they need at most ``room`` bytes."""
     block: list[Photo] = []
     grids: list[Grid] = []
     most = 0
@@ -156,7 +158,7 @@ def _blocks(query: Photo, candidates: Iterable[Photo]) -> Iterator[Sizes]:
             block = []
         if not block:
             pairs, grids = zip(query, candidate, strict=True), shown
-            most = max(1, WORK_BYTES // max(1, *(working_bytes(*pair) for pair in pairs)))
+            most = max(1, room // max(1, *(working_bytes(*pair) for pair in pairs)))
         block.append(candidate)
     if block:
         yield _sizes(query, block)
