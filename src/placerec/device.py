@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +77,10 @@ def send_numbers(numbers: Sequence[Sequence[int]], device: torch.device) -> torc
 
 
 def fetch(tensors: Sequence[torch.Tensor]) -> list[Array]:
-    """Return tensors of a device as arrays; those of a GPU are in page-locked memory."""
+    """Return tensors of a device as arrays; those of a GPU are in page-locked memory.
+
+    There is not much of such memory, so arrays that are kept for long should be copied.
+    """
     import torch
 
     if not tensors or tensors[0].device.type != "cuda":
@@ -93,10 +96,14 @@ def fetch(tensors: Sequence[torch.Tensor]) -> list[Array]:
 @contextmanager
 def alone(device: torch.device, precision: str) -> Iterator[None]:
     """On a GPU, one thread at a time, in this precision. On a CPU this changes nothing."""
+    import torch
+
     if device.type == "cpu":
         yield
         return
-    with GPU, convolutions_in(precision):
+    # Kernels and recordings run on the current GPU, which is not always that of their tensors.
+    current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    with GPU, current, convolutions_in(precision):
         yield
 
 

@@ -31,7 +31,7 @@ FLOAT32 = "tf32x3"
 
 
 def maxima(query: Tensor, shown: Shown) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what ``matching.maxima`` does, for tensors on one GPU."""
+    """Return what ``matching.maxima`` does, for tensors on the current GPU."""
     (patches, depth), others, count = query.shape, len(shown.grid), len(shown.descriptors)
     if not shown.aligned:
         return matching.maxima(query, shown)
@@ -41,12 +41,10 @@ def maxima(query: Tensor, shown: Shown) -> tuple[Tensor, Tensor, Tensor]:
     nearest = query.new_empty((count, patches), dtype=torch.int64)
     reached = query.new_empty((count, programs, others), dtype=torch.float32)
     triton.set_allocator(_room)
-    with torch.cuda.device(query.device):
-        _maxima[(programs, count)](
-            query, shown.numbers, highest, nearest, reached,
-            patches, others, depth,
-            rows=ROWS, columns=COLUMNS, precision=FLOAT32, **SHARES[query.dtype],
-        )  # fmt: skip
+    _maxima[(programs, count)](
+        query, shown.numbers, highest, nearest, reached, patches, others, depth,
+        rows=ROWS, columns=COLUMNS, precision=FLOAT32, **SHARES[query.dtype],
+    )  # fmt: skip
     return highest, nearest, reached.amax(dim=1)
 
 

@@ -18,7 +18,7 @@ SAMPLES_AT_ONCE, MATCHES_AT_ONCE = 256, 256  # of one program
 
 
 def consensus(source: Tensor, target: Tensor, count: Tensor) -> Tensor:
-    """Return what ``homography.consensus`` does, for tensors on one GPU."""
+    """Return what ``homography.consensus`` does, for tensors on the current GPU."""
     candidates, matches, _ = source.shape
     draws = homography.draws_on(source.device)
     source, target, count = source.contiguous(), target.contiguous(), count.int()

@@ -198,7 +198,7 @@ def split_pairs(rows: Tensor) -> list[Array]:
     row, patch = is_match.nonzero(as_tuple=True)
     matches, counts = fetch([torch.stack((rows[row, patch], patch), dim=1), is_match.sum(dim=1)])
     ends = np.cumsum(counts).tolist()
-    return [matches[first:last] for first, last in pairwise([0, *ends])]
+    return [matches[first:last].copy() for first, last in pairwise([0, *ends])]
 
 
 @cache
