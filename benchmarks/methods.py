@@ -70,7 +70,7 @@ CHOICES = (
         "",
     ),
     (
-        "photos with positions, and hours or days (measured after one hour)",
+        "photos with positions, and a GPU or days (measured after the published 30 epochs)",
         "`--model` of `placerec train`",
         "extra `train`, VGG16",
         "paper-speed, trained here",

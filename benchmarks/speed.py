@@ -25,7 +25,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np  # noqa: F401 - with it comes the BLAS that ``machine`` names
 from table import ROOT, page_table, write_page
+from threadpoolctl import threadpool_info
 
 RESULTS = ROOT / "results" / "speed.json"
 PAGE = ROOT / "docs" / "SPEED.md"
@@ -46,8 +48,12 @@ def machine() -> dict[str, Any]:
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = names[0].partition(": ")[2] if names else cpu
+    kernels = {
+        one["architecture"] for one in threadpool_info() if one["internal_api"] == "openblas"
+    }
     return {
         "cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "threads": 2,
+        "blas": "OpenBLAS " + ", ".join(sorted(kernels)) if kernels else "another BLAS",
         "python": platform.python_version(), "load": round(os.getloadavg()[0], 2),
         **{name: version(name) for name in PACKAGES},
     }  # fmt: skip
@@ -186,7 +192,7 @@ def _limits(results: Results) -> Iterable[str]:
         f"{about['cpu']}, {about['cores']} cores, {about['system']}, 2 threads; {packages}. "
         f"A large copy runs at {rates['copy, 1']:.1f} GB/s on one thread and "
         f"{rates['copy, 2']:.1f} on two; a large float32 product at {rates['product, 1']:.0f} and "
-        f"{rates['product, 2']:.0f} GFLOP/s by NumPy, a layer of VGG16 at "
+        f"{rates['product, 2']:.0f} GFLOP/s by NumPy ({about['blas']}), a layer of VGG16 at "
         f"{rates['convolution, 1']:.0f} and {rates['convolution, 2']:.0f} by ONNX Runtime.\n"
     )
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from speed_place import (
     THREADS,
     Place,
@@ -17,33 +16,27 @@ from speed_place import (
     patch_sets,
 )
 
-from placerec.engine.shortlist import Engine
 from placerec.method.matching import Matched
 from placerec.method.ransac import TOLERANCE_PIXELS, patch_centres, ransac_score
 from placerec.method.scores import match_candidates
-from placerec.settings import METHODS
 from placerec.workers import map_in_order, single_threaded_blas
 
-OURS, BATCHED = "RANSAC, ours", "of a GPU's engine"
+OURS = "RANSAC, ours"
 ESTIMATORS = ("RANSAC", "USAC_DEFAULT", "USAC_FAST", "USAC_MAGSAC", "RHO")
 
 
 def estimators(place: Place) -> dict[str, Any]:
-    """OpenCV's estimators of a homography, ours, and that of a GPU's engine on this CPU.
+    """OpenCV's estimators of a homography, and ours.
 
     They get the matches of all candidates and three sizes. ``inliers`` are those of all candidates
     that show the query, over those of RANSAC; ``equal`` is the share of all candidates and sizes
     that have as many inliers as with RANSAC.
     """
-    torch.set_num_threads(THREADS)
     sizes, count = (2, 5, 8), place.scale.published
     query, stored = drawn_patches(128, sizes, count)
     asked, shown = patch_sets(query), [patch_sets(one) for one in stored]
     with single_threaded_blas():
         matched = [one for photo in match_candidates(asked, shown, THREADS) for one in photo]
-    engine = Engine("cpu")
-    there = engine.match(asked, map(engine.put, shown))
-    settings = METHODS["paper-performance"]
     inliers: dict[str, list[int]] = {}
 
     def opencv(name: str) -> Callable[[], None]:
@@ -63,12 +56,8 @@ def estimators(place: Place) -> dict[str, Any]:
         scored = map_in_order(ransac_score, matched, THREADS)
         inliers[OURS] = [one.inliers for one in scored]
 
-    def batched() -> None:
-        _, matches = engine.verify(there, settings)
-        inliers[BATCHED] = [one.inliers for each in matches for one in each]
-
     sides = {name: milliseconds(opencv(name)) for name in ESTIMATORS}
-    sides |= {OURS: milliseconds(ours), BATCHED: milliseconds(batched)}
+    sides[OURS] = milliseconds(ours)
     found = in_turn(sides, place.scale.few)
     showing, exact = count // 10 * len(sizes), inliers["RANSAC"]
     return {
