@@ -188,11 +188,12 @@ def million(results: Results) -> str:
 def _limits(results: Results) -> Iterable[str]:
     about, rates = results["machine"], results["limits"]
     packages = ", ".join(f"{name} {about[name]}" for name in ("python", *PACKAGES))
+    blas = f" ({about['blas']})" if "blas" in about else ""
     yield (
         f"{about['cpu']}, {about['cores']} cores, {about['system']}, 2 threads; {packages}. "
         f"A large copy runs at {rates['copy, 1']:.1f} GB/s on one thread and "
         f"{rates['copy, 2']:.1f} on two; a large float32 product at {rates['product, 1']:.0f} and "
-        f"{rates['product, 2']:.0f} GFLOP/s by NumPy ({about['blas']}), a layer of VGG16 at "
+        f"{rates['product, 2']:.0f} GFLOP/s by NumPy{blas}, a layer of VGG16 at "
         f"{rates['convolution, 1']:.0f} and {rates['convolution, 2']:.0f} by ONNX Runtime.\n"
     )
 
