@@ -52,17 +52,20 @@ def send(arrays: Sequence[Array], device: torch.device) -> torch.Tensor:
     """Return arrays of one shape on a device, as one float32 tensor (n, ...).
 
     A GPU copies page-locked memory about ten times as fast as other memory, and meanwhile the
-    caller goes on. So the arrays pass through such memory.
+    caller goes on. So the arrays pass through such memory. Arrays of several shapes raise
+    ``ValueError``.
     """
     import torch
 
     on_gpu = device.type == "cuda"
     # PyTorch takes no array that is read-only, as those of an exact index are.
-    there = [torch.from_numpy(np.require(array, np.float32, ["W"])) for array in arrays]
+    there = [torch.from_numpy(np.require(array, np.float32, ["C", "W"])) for array in arrays]
     if on_gpu and len(there) == 1 and there[0].is_pinned():
-        return there[0][None].to(device, non_blocking=True)
+        return there[0][None].to(device)
     block = torch.empty((len(there), *there[0].shape), pin_memory=on_gpu)
     for row, one in zip(block, there, strict=True):
+        if one.shape != row.shape:
+            raise ValueError(f"arrays of shapes {tuple(row.shape)} and {tuple(one.shape)}")
         row.copy_(one)
     return block.to(device, non_blocking=on_gpu)
 

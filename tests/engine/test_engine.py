@@ -1,11 +1,13 @@
 """The engine of a GPU, run by PyTorch on a CPU, against the NumPy code that it replaces."""
 
 import warnings
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
+from placerec.device import send
 from placerec.engine import engine_for, matching, shortlist
 from placerec.engine.shortlist import Engine
 from placerec.errors import UsageError
@@ -209,3 +211,26 @@ def test_only_a_gpu_has_an_engine_and_a_missing_one_is_refused():
     for device in ("cuda", "cuda:7", "mps"):
         with pytest.raises(UsageError, match=f"device {device}: PyTorch finds no such device"):
             engine_for(Runtime(device=device))
+
+
+def test_arrays_of_several_shapes_are_not_sent():
+    rows = np.ones((2, 3), np.float32)
+    assert send([rows[::-1], rows], torch.device("cpu")).shape == (2, 2, 3)
+    with pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(1, 3\)"):
+        send([rows, rows[:1]], torch.device("cpu"))
+
+
+def test_blocks_are_dropped_once_they_are_matched(town, monkeypatch):
+    query, candidates = town
+    monkeypatch.setattr(shortlist, "WORK_BYTES", 1)
+    engine, alive = Engine("cpu"), []
+
+    def one_by_one():
+        for candidate in candidates:
+            photo = engine.put(candidate)
+            alive.append(weakref.ref(photo[0].descriptors))
+            assert sum(one() is not None for one in alive) <= 3
+            yield photo
+
+    engine.score(query, one_by_one(), settings_of("spatial"))
+    assert len(alive) == len(candidates) > 4

@@ -28,6 +28,7 @@ def recordings(monkeypatch):
         return lambda other: work(other) + 100
 
     monkeypatch.setattr(recorded, "_Recording", record)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
     return recorded.Recordings(), made
 
 
@@ -60,10 +61,12 @@ def test_where_recording_fails_the_work_runs_as_it_is(monkeypatch):
         refused.append(1)
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
-    refused, runs = [], recorded.Recordings()
+    refused, streams, runs = [], [], recorded.Recordings()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "before")
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
     monkeypatch.setattr(recorded, "_Recording", refuse)
     assert [runs.run("a", sizes(3), count_of) for _ in range(4)] == [3, 3, 3, 3]
-    assert refused == [1]
+    assert (refused, streams) == ([1], ["before"])
 
 
 def test_a_recording_reads_the_query_and_the_addresses_of_each_run(monkeypatch):
@@ -71,10 +74,15 @@ def test_a_recording_reads_the_query_and_the_addresses_of_each_run(monkeypatch):
     graph = SimpleNamespace(replay=lambda: seen.append("replay"))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
-    monkeypatch.setattr(torch.cuda, "graph", lambda _: torch.inference_mode())
+    monkeypatch.setattr(torch.cuda, "Stream", object)
+    asked = []
+    monkeypatch.setattr(
+        torch.cuda, "graph", lambda _, **how: asked.append(how) or torch.inference_mode()
+    )
     read = []
     recording = recorded._Recording(sizes(3), lambda own: read.append(own) or "result")
     assert len(read) == 2  # once before, once while it is recorded
+    assert asked[0].keys() == {"stream", "capture_error_mode"}
     other = sizes(3)
     other[0][0].descriptors.mul_(5)
     assert recording(other) == "result"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -172,6 +173,30 @@ def test_any_torch_module_is_a_trunk():
 def test_tokens_become_a_map_without_their_prefix():
     tokens = np.arange(-4, 6, dtype=np.float32)[None, :, None]  # 4 of class and registers
     assert as_feature_maps(tokens, (1, 3, 32, 48))[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 2, 3), (64, 2, 3), ()])
+def test_an_output_for_another_number_of_images_is_a_usage_error(shape):
+    said = re.escape(f"an image of 32x48 into shape {shape}")
+    with pytest.raises(UsageError, match=said):
+        as_feature_maps(np.zeros(shape, np.float32), (1, 3, 32, 48))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_network_that_needs_its_activations_in_one_piece_runs_on_a_gpu():
+    import torch
+
+    class Pooled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Conv2d(3, 4, 16, stride=16)
+            self.other = torch.nn.Parameter(torch.ones(1, 1, 1, 1, 1))
+
+        def forward(self, images):
+            maps = self.first(images)
+            return maps * maps.view(len(maps), -1).norm() * self.other[0]
+
+    assert TorchTrunk(Pooled(), runtime=Runtime(device="cuda"))(image()).shape == (4, 6, 8)
 
 
 def test_an_output_that_is_not_a_map_is_a_usage_error():

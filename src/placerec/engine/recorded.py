@@ -60,9 +60,11 @@ def _shape(size: tuple[PatchesThere, Shown]) -> Hashable:
 
 
 def _recorded(sizes: Sizes, work: Run[Result]) -> Run[Result]:
+    before = torch.cuda.current_stream()
     try:
         return _Recording(sizes, work)
     except RuntimeError:  # of CUDA
+        torch.cuda.set_stream(before)  # a recording that fails at its end does not do that
         return work
 
 
@@ -78,7 +80,10 @@ class _Recording(Generic[Result]):
         work(own)  # what is sent or compiled once is ready before
         torch.cuda.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Without a stream PyTorch takes one for the whole process, which may be of another GPU. And
+        # what other threads do meanwhile is not recorded.
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._written = work(own)
 
     def __call__(self, sizes: Sizes) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 
 import numpy as np
 import torch
@@ -110,7 +110,7 @@ class Engine:
             blocks = _blocks(self._asked(query), candidates, self._work_bytes)
             first = list(islice(blocks, 2))
             if len(first) != 1 or not can_record(first[0]):
-                return _verified(_matched(chain(first, blocks)), settings, cosines)
+                return _verified(_matched(_drained(first, blocks)), settings, cosines)
 
             def work(sizes: Sizes) -> Scored:
                 return _scored(_matched([sizes]), settings)
@@ -142,8 +142,10 @@ class Engine:
 
     def wait(self) -> None:
         """Return when the device has done all its work; for timing."""
-        if self.device.type != "cpu":
-            getattr(torch, self.device.type).synchronize()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
 
 def _blocks(query: Photo, candidates: Iterable[Photo], room: int) -> Iterator[Sizes]:
@@ -162,6 +164,13 @@ def _blocks(query: Photo, candidates: Iterable[Photo], room: int) -> Iterator[Si
         block.append(candidate)
     if block:
         yield _sizes(query, block)
+
+
+def _drained(first: list[Sizes], rest: Iterator[Sizes]) -> Iterator[Sizes]:
+    """Yield both in turn; none is kept here."""
+    while first:
+        yield first.pop(0)
+    yield from rest
 
 
 def _sizes(query: Photo, block: Sequence[Photo]) -> Sizes:

@@ -77,9 +77,10 @@ class DeviceModel(Model):
 
     def describe_images(self, images: Sequence[Array], stride: int | None = None) -> list[Features]:
         """Return the Features of images; feature maps of PyTorch do not leave the device."""
-        there = getattr(self.trunk, "maps_there", lambda _: None)(images) if images else None
-        settings, stride = self.settings, stride or self.settings.stride
-        if there is None or settings.patch_sums != "direct":
+        stride, there = stride or self.settings.stride, None
+        if images and self.settings.patch_sums == "direct" and hasattr(self.trunk, "maps_there"):
+            there = self.trunk.maps_there(images)
+        if there is None:
             return self.describe_maps(feature_maps(self.trunk, images), stride)
         with alone(self.tensors.device, self.precision):
             if not there.isfinite().all():

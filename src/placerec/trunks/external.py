@@ -191,12 +191,16 @@ class TorchNetwork:
     """A network that PyTorch runs: a module, in evaluation mode, or another callable.
 
     ``sha256`` covers the tensors of a module; all other callables have the same. ``at_once`` is
-    the number of images that one call should take.
+    the number of images that one call should take. With ``channels_last`` an NVIDIA GPU has all
+    channels of a position together, which is faster for convolutions; not every network takes it.
     """
 
     fixed_size = None
 
-    def __init__(self, network: Callable[[Any], Any], name: str, runtime: Runtime) -> None:
+    def __init__(
+        self, network: Callable[[Any], Any], name: str, runtime: Runtime, *,
+        channels_last: bool = False,
+    ) -> None:  # fmt: skip
         self._torch = torch = import_extra("torch", f"network {name}", "torch")
         torch.set_num_threads(runtime.cores)
         self._device, self._precision = open_device(runtime.device), runtime.precision
@@ -204,7 +208,7 @@ class TorchNetwork:
         module = network if isinstance(network, torch.nn.Module) else torch.nn.Module()
         module.eval().to(self._device)
         self._layout: dict[str, Any] = {}
-        if self._device.type == "cuda":  # there the convolutions of one position come together
+        if channels_last and self._device.type == "cuda":
             self._layout = {"memory_format": torch.channels_last}
             module.to(**self._layout)
         self.name, self.sha256, self._network = name, module_digest(module), network
@@ -359,9 +363,11 @@ def as_feature_maps(output: Any, shape: tuple[int, ...]) -> Any:
             extra = output.shape[1] - rows * columns
             if rows and columns and 0 <= extra <= MOST_PREFIX_TOKENS:
                 return output[:, extra:].swapaxes(1, 2).reshape(count, -1, rows, columns)
+    images = "an image" if count == 1 else f"{count} images"
     raise UsageError(
-        f"the network turns an image of {size[0]}x{size[1]} into shape {(1, *output.shape[1:])}; "
-        f"it must give a feature map (1, C, h, w) or tokens (1, N, C) of stride {TOKEN_STRIDES}"
+        f"the network turns {images} of {size[0]}x{size[1]} into shape {tuple(output.shape)}; it "
+        f"must give a feature map ({count}, C, h, w) or tokens ({count}, N, C) of stride "
+        f"{TOKEN_STRIDES}"
     )
 
 

@@ -78,7 +78,8 @@ class VGG16:
         self.sha256, self.own = sha256, own
         self._network: Network
         if runtime.on_gpu:
-            self._network = TorchNetwork(vgg16_module(self.state), self.name, runtime)
+            module = vgg16_module(self.state)
+            self._network = TorchNetwork(module, self.name, runtime, channels_last=True)
         else:
             self._network = OnnxNetwork(vgg16_onnx(self.state), self.name, runtime)
 
