@@ -247,15 +247,15 @@ def verify(index: Path) -> None:
 @index.command()
 @INDEX
 def speedup(index: Path) -> None:
-    """Make a cache beside INDEX that finds the most similar of very many photos sooner.
+    """Make a cache of INDEX that finds the most similar of very many photos sooner.
 
     Every query uses it until INDEX changes; then make it again. In Python: placerec.index.speed_up.
     """
-    from placerec.index.speedup import speed_up
+    from placerec.index.speedup import size_of, speed_up
 
     with showing_progress(None, "cpu") as runtime:
         cache = speed_up(index, runtime=runtime)
-    say(f"{cache}: {_size(cache.stat().st_size)}")
+    say(f"{cache}: {_size(size_of(cache))}")
 
 
 def _photo_facts(entry: Entry) -> dict[str, Any]:

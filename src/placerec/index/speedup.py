@@ -1,9 +1,10 @@
 """A cache beside a large index, which finds the candidates of a query without a full search.
 
-``INDEX.speedup`` has the signs of each photo's descriptor, one bit per value, in a graph of
-neighbours (HNSW, by usearch). The graph proposes rows, and the index's own descriptors decide which
-are the most similar. So a similarity is always exact, and only a photo that the graph does not
-propose can be missed (docs/SPEED.md has how often).
+For an index in a file, ``INDEX.speedup`` has the signs of each photo's descriptor, one bit per
+value, in a graph of neighbours (HNSW, by usearch). The graph proposes rows, and the index's own
+descriptors decide which are the most similar. So a similarity is always exact, and only a photo
+that the graph does not propose can be missed (docs/SPEED.md has how often). For an index in Lance,
+``lance.speedup`` has an index of Lance in place of the graph.
 
 The cache can be deleted at any time, and nothing of it is believed without a check. It states the
 ``mark`` of the index that it was made from; after any change of the photos, the model or the format
@@ -25,10 +26,10 @@ import mmap
 import secrets
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -67,6 +68,15 @@ class Header(NamedTuple):
 HEADER = struct.Struct(f"<QIQ{schema.SEAL_BYTES}s")
 
 
+class Speedup(Protocol):
+    """What an open cache does: it answers as ``method.ranking.shortlist`` does, but sooner."""
+
+    def shortlist(
+        self, query: Array, database: Vectors, count: int, preferred: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the ``count`` rows of ``database`` (N, D) most similar to ``query`` (D,)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """The graph of an index's photos: it answers as ``method.ranking.shortlist`` does.
@@ -92,7 +102,7 @@ class Neighbours:
         that the graph does not propose. It proposes five times ``count`` rows, and at least 200, or
         all that are not zero; and their copies.
         """
-        wanted = max(FEWEST_ROWS, OVERSAMPLING * count)
+        wanted = proposals(count)
         rows = np.arange(self.photos)
         if wanted < self.photos:
             signs = _signs(query[np.newaxis], self.centre)[0]
@@ -104,6 +114,11 @@ class Neighbours:
         return database.best_of(rows, query, count, preferred)
 
 
+def proposals(count: int) -> int:
+    """Return how many rows a cache proposes for ``count`` photos."""
+    return max(FEWEST_ROWS, OVERSAMPLING * count)
+
+
 def speed_up(index: str | Path, *, runtime: Runtime = DEFAULT_RUNTIME) -> Path:
     """Make the cache of an index, in place of an earlier one, and return its path.
 
@@ -113,22 +128,31 @@ def speed_up(index: str | Path, *, runtime: Runtime = DEFAULT_RUNTIME) -> Path:
     """
     path = path_of(index)
     require_runtime(runtime)
+    write: Callable[[Path, Vectors, bytes, Progress], Path] = write_neighbours
     if is_lance(path):
-        raise UsageError(f"{path}: only an index in a file has a speed-up")
+        from placerec.index.lance.speedup import write_speedup as write
     with open_index(path) as reader:
         vectors = reader.retrieval_descriptors()
         if vectors is None:
             vectors = reader.global_descriptors()
-        return write_neighbours(path, vectors, mark_of(reader), runtime.progress)
+        return write(path, vectors, mark_of(reader), runtime.progress)
 
 
-def open_speedup(reader: Reader, path: Path) -> tuple[Neighbours | None, str]:
+def open_speedup(reader: Reader, path: Path) -> tuple[Speedup | None, str]:
     """Return the neighbours of the photos of the index at ``path``, as ``open_neighbours``."""
+    if is_lance(path):
+        from placerec.index.lance.speedup import open_speedup as open_in_lance
+
+        return open_in_lance(path, mark_of(reader))
     return open_neighbours(path, mark_of(reader))
 
 
 def stale_speedup(reader: Reader, path: Path) -> list[str]:
     """Return the name of the cache of the index at ``path`` if it was made before a change."""
+    if is_lance(path):
+        from placerec.index.lance.speedup import stale_speedup as stale_in_lance
+
+        return stale_in_lance(path, mark_of(reader))
     cache = cache_of(path)
     try:
         with _file_of(cache) as file:
@@ -137,6 +161,15 @@ def stale_speedup(reader: Reader, path: Path) -> list[str]:
         return []
     fits = not start.startswith(MAGIC) or start.endswith(mark_of(reader))
     return [] if fits else [cache.name]
+
+
+def size_of(cache: Path) -> int:
+    """Return the bytes of the cache that ``speed_up`` has made."""
+    if is_lance(cache):
+        from placerec.index.lance.speedup import size_of as size_in_lance
+
+        return size_in_lance(cache)
+    return cache.stat().st_size
 
 
 def mark_of(reader: Reader) -> bytes:
@@ -213,8 +246,13 @@ def open_neighbours(path: Path, mark: bytes) -> tuple[Neighbours | None, str]:
     except MissingExtra as error:
         return None, f"{cache}: not used: {error}"
     except UsageError as error:
-        again = f"make it again: placerec index speedup {path}"
-        return None, f"{cache}: not used, so the search takes longer: {error}; {again}"
+        return None, not_used(cache, error, path)
+
+
+def not_used(cache: Path, why: object, path: Path) -> str:
+    """Say why the cache of the index at ``path`` is not used."""
+    again = f"make it again: placerec index speedup {path}"
+    return f"{cache}: not used, so the search takes longer: {why}; {again}"
 
 
 def _opened(cache: Path, mark: bytes) -> Neighbours:

@@ -26,7 +26,7 @@ from placerec.index.connection import on_error
 from placerec.index.index_model import model_of_index
 from placerec.index.reader import StoredPatches
 from placerec.index.retriever import AnyRetriever, IndexRetriever, retriever_of_index
-from placerec.index.speedup import Neighbours, open_speedup
+from placerec.index.speedup import Speedup, open_speedup
 from placerec.index.store import Reader, open_index
 from placerec.index.vectors import Vectors, ranked_by
 from placerec.method.matching import Matched
@@ -81,7 +81,7 @@ class PlaceRecognizer:
     retriever: IndexRetriever | None = field(default=None, kw_only=True)
     retrieval_descriptors: Vectors | None = field(default=None, kw_only=True, repr=False)
     engine: Engine | None = field(default=None, kw_only=True, repr=False)
-    neighbours: Neighbours | None = field(default=None, kw_only=True, repr=False)
+    neighbours: Speedup | None = field(default=None, kw_only=True, repr=False)
     slower: str = field(default="", kw_only=True, repr=False)
 
     @classmethod

@@ -76,10 +76,10 @@ class Place:
             return os.fsencode(root.resolve())
         return relative_root(root, self.folder)
 
-    def dataset(self, version: int | None = None) -> Any:
-        """Open a version of the dataset, the newest one by default."""
+    def dataset(self, version: int | None = None, **options: Any) -> Any:
+        """Open a version of the dataset, the newest one by default; ``options`` are Lance's."""
         with self.errors():
-            return lance().dataset(self.uri, version=version)
+            return lance().dataset(self.uri, version=version, **options)
 
     def is_occupied(self) -> bool:
         """Whether there is a folder with files that are not a Lance dataset, or a file."""
@@ -150,7 +150,8 @@ class Place:
 
 
 STAGED = "_staged.lance"  # the journal of a build
-OURS = ("_versions", "_transactions", "_deletions", "_indices", STAGED)
+SPEEDUP = "_speedup.lance"  # the cache of the search
+OURS = ("_versions", "_transactions", "_deletions", "_indices", STAGED, SPEEDUP)
 DATA, DATA_FILE = "data", ".lance"  # the one folder of Lance whose name a person may use, too
 
 
