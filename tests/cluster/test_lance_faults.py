@@ -16,11 +16,10 @@ import pytest
 from s3_faults import no_fault
 
 from index.store_support import build, content, create, put
-from placerec.errors import Busy, NoRoom, NotFound, PlacerecError, StaleIndex, UsageError
+from placerec.errors import Busy, NoRoom, NotFound, PlacerecError, StaleIndex
 from placerec.index import open_index, verify
 from placerec.index.lance import commit
 from placerec.index.lance import writer as writer_module
-from placerec.index.schema import RetrieverRow
 from placerec.index.store import store_of
 
 TOWN = Path("lance:s3://maps/town")
@@ -134,13 +133,6 @@ def test_a_full_disk_leaves_the_index_as_it_was(folder, size):
     assert verify(index) == []
     add(index, "c.jpg", 2)
     assert content(index) == {**PHOTOS, "c.jpg": 2}
-
-
-def test_a_retriever_is_refused(folder):
-    row = RetrieverRow("megaloc", "0f", b"megaloc")
-    with pytest.raises(UsageError, match="no retriever"):
-        create(Path(f"lance:{folder}/town"), retriever=row)
-    assert list(folder.iterdir()) == []
 
 
 def test_a_first_build_on_a_full_disk_leaves_nothing(folder):

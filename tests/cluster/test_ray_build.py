@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from ray_support import SMALL, build
 
+from index.index_support import colours
 from placerec import PlaceRecognizer, build_index
 from placerec.demo import demo_pose, render
 from placerec.errors import EngineStopped, NotFound, UsageError
@@ -98,6 +99,20 @@ def test_the_index_is_that_of_threads_and_a_bad_photo_is_named(photos, folder, i
     build_index(index, photos, engine="ray", replace=True, **options)
     with open_index(index) as ours, open_index(file) as other:
         assert ours.entries == other.entries
+
+
+def test_the_workers_describe_with_the_retriever(photos, folder, index, notes):
+    net = colours(folder / "colours.onnx")
+    options = {"settings": Settings(image_size=SMALL), "model": "generic", "retriever": net}
+    file = str(folder / "town.placerec")
+    build_index(file, photos, **options)
+    build_index(index, photos, engine="ray", **options)
+    assert answers(index, photos / "4.png") == answers(file, photos / "4.png")
+    with open_index(index) as ours, open_index(file) as other:
+        assert ours.retriever == other.retriever
+        first, second = ours.retrieval_descriptors(), other.retrieval_descriptors()
+        assert first.stored.tobytes() == second.stored.tobytes()
+    assert verify(index) == []
 
 
 def test_a_photo_that_ends_its_process_twice_is_skipped_and_named(photos, folder, index, notes):
@@ -236,6 +251,6 @@ def test_a_cluster_that_cannot_be_reached_is_one_sentence(photos, index, folder,
 def test_what_ray_cannot_build_is_refused_before_any_work(photos, folder):
     with pytest.raises(UsageError, match="give lance:FOLDER"):
         build_index(folder / "town.placerec", photos, engine="ray")
-    with pytest.raises(UsageError, match="retriever"):
-        build_index(f"lance:{folder}/town", photos, engine="ray", retriever="net.onnx")
+    with pytest.raises(UsageError, match="cannot send a retriever that is an object"):
+        build_index(f"lance:{folder}/town", photos, engine="ray", retriever=object())
     assert [path.name for path in folder.iterdir()] == ["photos"]

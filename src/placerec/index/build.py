@@ -292,7 +292,9 @@ def _build(plan: _Plan, resolved: Resolved, inside: Model | None, runtime: Runti
             if plan.engine == RAY:
                 from placerec.index.ray_build import describe_on_ray
 
-                photos = describe_on_ray(writer, root, names, fitted, plan.positions, runtime)
+                photos = describe_on_ray(
+                    writer, root, names, fitted, plan.positions, runtime, retriever
+                )
             else:
                 photos = source.describe(names, fitted)
             store_photos(writer, photos, plan.positions, report, plan.indexed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from placerec.errors import UsageError
 from placerec.index import codec
 from placerec.index.packing import Dtype
 from placerec.records import Features
@@ -40,6 +41,22 @@ class Storage(NamedTuple):
             for ordinal, patches in enumerate(features.patches)
         ]  # fmt: skip
         return descriptor, sets
+
+    def encode_retrieval(self, name: str, features: Features, key: bytes | None) -> bytes | None:
+        """Return the blob of a photo's retrieval descriptor; ``None`` in an index without them.
+
+        ``key`` is that of the blob, or ``None`` if the index has no retriever. Raises
+        ``UsageError`` if the photo ``name`` was described for another kind of index.
+        """
+        vector = features.retrieval_descriptor
+        if (vector is None) != (key is None):
+            have = "does not have" if key is None else "has"
+            raise UsageError(
+                f"{name!r}: this index {have} a retriever; describe its photos accordingly"
+            )
+        if vector is None or key is None:
+            return None
+        return codec.encode_vector(vector, key, self.retrieval)
 
 
 EXACT = Storage("exact", Dtype.FLOAT32, Dtype.FLOAT32, Dtype.FLOAT32)

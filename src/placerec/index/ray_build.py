@@ -25,7 +25,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from placerec.errors import EngineStopped, NotFound, PhotoError, UsageError, import_extra
+from placerec.errors import (
+    EngineStopped,
+    ModelMismatch,
+    NotFound,
+    PhotoError,
+    UsageError,
+    import_extra,
+)
 from placerec.files import file_sha256
 from placerec.index import schema
 from placerec.index.lance.builder import LanceBuilder, Staged
@@ -34,6 +41,8 @@ from placerec.index.lance.journal import Journal
 from placerec.index.lance.place import Place, lance
 from placerec.index.lance.rows import photo_row
 from placerec.index.presets import Storage
+from placerec.index.retriever import IndexRetriever, open_retriever
+from placerec.index.schema import RetrieverRow
 from placerec.index.store import Writer, is_lance
 from placerec.models.model import Model
 from placerec.models.model_file import model_bytes, model_from_bytes
@@ -56,8 +65,11 @@ def require_ray(index: Path, retriever: object) -> None:
     """Refuse early what this engine cannot build."""
     if not is_lance(index):
         raise UsageError(f"{index}: the engine ray stores an index in Lance; give lance:FOLDER")
-    if retriever is not None:
-        raise UsageError(f"{index}: an index in Lance has no retriever; omit it, or build a file")
+    if not isinstance(retriever, str | Path | None):
+        raise UsageError(
+            f"{index}: the engine ray cannot send a retriever that is an object; give a name or an "
+            f"ONNX file, or build with threads"
+        )
     import_extra("ray.data", "the engine ray", "ray")
 
 
@@ -72,11 +84,13 @@ class Task:
     settings: AnySettings
     positions: Positions = field(repr=False)
     storage: Storage
+    retriever: RetrieverRow | None = None
+    source: str | Path | None = None  # of the retriever: its name, or the absolute path of its file
 
 
 def describe_on_ray(
     writer: Writer, root: Path, names: Sequence[str], model: Model, positions: Positions,
-    runtime: Runtime,
+    runtime: Runtime, retriever: IndexRetriever | None = None,
 ) -> Iterator[Described | PhotoError]:  # fmt: skip
     """Yield each photo in the order of ``names``; its features are ``Staged`` in the new index.
 
@@ -87,9 +101,11 @@ def describe_on_ray(
         raise UsageError(f"the engine ray cannot send the trunk {trunk.name}; use a shipped one")
     task = Task(
         builder.place.address, builder.dataset.version, root.resolve(), model_bytes(model),
-        model.settings, positions, builder.storage,
+        model.settings, positions, builder.storage, builder.retriever, _source_of(retriever),
     )  # fmt: skip
     made_by = f"{model.fingerprint}-{builder.storage.name}"
+    if builder.retriever:
+        made_by += f"-{builder.retriever.fingerprint}"
     journal = builder.keep_staged(Journal(builder.place, made_by))
     photos: dict[str, Described | PhotoError] = {}
     wanted = set(names)
@@ -111,6 +127,12 @@ def describe_on_ray(
                     runtime.progress(STAGE, len(photos), len(names))
     for name in names:
         yield photos.get(name) or PhotoError(name, KILLER)
+
+
+def _source_of(retriever: IndexRetriever | None) -> str | Path | None:
+    """Return what the workers open to have this retriever."""
+    source = retriever.source if retriever else None
+    return source.resolve() if isinstance(source, Path) else source
 
 
 def _block_size(photos: int, runtime: Runtime) -> int:
@@ -193,7 +215,15 @@ class Worker:
         runtime = Runtime(threads=1)
         model = model_from_bytes(task.weights, task.address, runtime=runtime)
         self._model = model.with_settings(task.settings)
-        self._source = PhotoSource(task.root, model.trunk, task.settings, runtime)
+        retriever = None
+        if task.source is not None and task.retriever:
+            retriever = open_retriever(task.source, runtime)
+            if retriever.retriever.fingerprint != task.retriever.fingerprint:
+                raise ModelMismatch(
+                    task.address, f"the retriever {task.retriever.fingerprint[:12]}",
+                    f"{task.source} of a worker", "give all machines the same weights",
+                )  # fmt: skip
+        self._source = PhotoSource(task.root, model.trunk, task.settings, runtime, retriever)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         """Describe the photos ``names`` and store them; return a ``Block`` as JSON."""
@@ -212,8 +242,8 @@ class Worker:
                 continue
             row = photo_row(
                 photo.name, photo.sha256, _position_of(photo, self._task.positions),
-                photo.features, self._task.storage, gps_damaged=photo.gps_damaged,
-                blank=photo.blank,
+                photo.features, self._task.storage, self._task.retriever,
+                gps_damaged=photo.gps_damaged, blank=photo.blank,
             )  # fmt: skip
             rows.append(row)
             photos.append(_as_json(photo, row["seal"]))

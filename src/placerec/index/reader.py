@@ -140,9 +140,7 @@ class IndexReader:
             preset=self._storage.name,
             calibration=collection.calibration_of(path),
             leftovers=leftovers(path),
-            retriever=self.retriever.name if self.retriever else "",
-            retriever_fingerprint=self.retriever.fingerprint if self.retriever else "",
-            retriever_source=os.fsdecode(self.retriever.source) if self.retriever else "",
+            **stated_retriever(self.retriever),
         )
 
     @classmethod
@@ -262,6 +260,14 @@ class IndexReader:
         if rows != [(self._collection.digest,)]:
             return StaleIndex(self._path, f"{name!r} or other photos were changed")
         return DamagedIndex(self._path, f"descriptors of {name!r} are missing")
+
+
+def stated_retriever(row: schema.RetrieverRow | None) -> dict[str, str]:
+    """Return what ``IndexInfo`` states about a retriever."""
+    if row is None:
+        return {}
+    return {"retriever": row.name, "retriever_fingerprint": row.fingerprint,
+            "retriever_source": os.fsdecode(row.source)}  # fmt: skip
 
 
 def _intact_photos(

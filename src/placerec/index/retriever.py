@@ -19,7 +19,7 @@ from placerec.baselines.torch_module import GlobalModule, open_module, unit_leng
 from placerec.errors import ModelMismatch, NotFound, PlacerecError, UsageError
 from placerec.files import is_file, path_of
 from placerec.index.schema import RetrieverRow
-from placerec.index.store import Reader
+from placerec.index.store import Reader, folder_beside
 from placerec.records import Array
 from placerec.runtime import DEFAULT_RUNTIME, Runtime
 from placerec.text import printable
@@ -60,7 +60,7 @@ class IndexRetriever:
         """Return what the index at ``index`` stores; a file is stored relative to its folder."""
         source = self.source or ""
         if isinstance(source, Path):
-            source = os.path.relpath(source.resolve(), index.resolve().parent)
+            source = os.path.relpath(source.resolve(), folder_beside(index))
         name = printable(self.retriever.name)
         return RetrieverRow(name, self.retriever.fingerprint, os.fsencode(source))
 
@@ -129,7 +129,7 @@ def retriever_of_index(
             )
         given = source
         if source not in RETRIEVERS:
-            given = Path(os.path.normpath(path.resolve().parent / source))
+            given = Path(os.path.normpath(folder_beside(path) / source))
             if not is_file(given):
                 what = f"the retriever {row.name} of {path} is not there"
                 raise NotFound(given, what, "put the file there again, or build the index again")
@@ -148,8 +148,8 @@ def row_for_copy(row: RetrieverRow, index: Path, out: Path) -> RetrieverRow:
     source = os.fsdecode(row.source)
     if not source or source in RETRIEVERS:
         return row
-    file = os.path.normpath(index.resolve().parent / source)
-    return row._replace(source=os.fsencode(os.path.relpath(file, out.resolve().parent)))
+    file = os.path.normpath(folder_beside(index) / source)
+    return row._replace(source=os.fsencode(os.path.relpath(file, folder_beside(out))))
 
 
 def _label(name: str, fingerprint: str) -> str:

@@ -100,12 +100,18 @@ def seal(*values: bytes | str | int | float | None) -> bytes:
     return hashlib.blake2b(ascii(values).encode(), digest_size=SEAL_BYTES).digest()
 
 
-def create_tables(connection: sqlite3.Connection, storage: Storage, *, retriever: bool) -> None:
-    """Create the tables of an index with this ``storage`` in the open transaction."""
+def format_with(storage: Storage, retriever: bool) -> int:
+    """Return the format of an index with this ``storage``, with or without a retriever."""
     (version,) = (
         version for version, stored in FORMATS.items()
         if stored is storage and (version in WITH_RETRIEVER) == retriever
     )  # fmt: skip
+    return version
+
+
+def create_tables(connection: sqlite3.Connection, storage: Storage, *, retriever: bool) -> None:
+    """Create the tables of an index with this ``storage`` in the open transaction."""
+    version = format_with(storage, retriever)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={version}")
     for sql in _tables(version).values():

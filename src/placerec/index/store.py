@@ -160,6 +160,15 @@ def is_lance(path: Path | str) -> bool:
     return str(path).startswith(LANCE)
 
 
+def folder_beside(path: Path) -> Path:
+    """Return the folder to which paths in an index are relative; ``/`` in an object store."""
+    if is_lance(path):
+        from placerec.index.lance.place import Place
+
+        path = Place.of(path).beside
+    return path.resolve().parent
+
+
 def open_index(path: Path | str) -> Reader:
     """Open the index at any address for reading."""
     path = path_of(path)

@@ -131,7 +131,8 @@ class IndexWriter:
         row = schema.photo_row(name, sha256, position, patch_sets, gps_damaged, blank)
         mark = schema.seal(*row)
         descriptor, sets = self._storage.encode(features, mark, restored=restored)
-        retrieval = self._retrieval_of(name, features, mark)
+        key = self._retriever and self._retriever.key(mark)
+        retrieval = self._storage.encode_retrieval(name, features, key)
         self._check_width(name, "global descriptor", descriptor)
         if retrieval:
             self._check_width(name, "descriptor of the retriever", retrieval)
@@ -143,18 +144,6 @@ class IndexWriter:
             if retrieval:
                 self._connection.execute("INSERT INTO retrieval VALUES (?, ?)", (photo, retrieval))
             self._collection = collection.with_photo(mark)
-
-    def _retrieval_of(self, name: str, features: Features, mark: bytes) -> bytes | None:
-        """Return the retriever's descriptor as it is stored; ``None`` without a retriever."""
-        vector = features.retrieval_descriptor
-        if (vector is None) != (self._retriever is None):
-            have = "has" if self._retriever else "does not have"
-            raise UsageError(
-                f"{name!r}: this index {have} a retriever; describe its photos accordingly"
-            )
-        if vector is None or self._retriever is None:
-            return None
-        return codec.encode_vector(vector, self._retriever.key(mark), self._storage.retrieval)
 
     def _check_width(self, name: str, what: str, blob: bytes) -> None:
         """Raise ``UsageError`` if a stored descriptor has another length than that of a photo."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from placerec.index.lance.commit import (
 from placerec.index.lance.journal import Journal
 from placerec.index.lance.place import Place
 from placerec.index.lance.reader import LanceReader
-from placerec.index.lance.rows import Header, Row, Snapshot, model_row
+from placerec.index.lance.rows import RETRIEVAL, Header, Row, Snapshot, model_row
 from placerec.index.lance.writer import LanceWriter
 from placerec.index.presets import Storage
 from placerec.index.store import Reader
@@ -60,15 +61,11 @@ class LanceBuilder(LanceWriter):
         """Begin an index; the arguments are those of ``IndexWriter.create``."""
         if not (model and fingerprint and settings):
             raise UsageError("an index needs the name, fingerprint and settings of its model")
-        if retriever:
-            raise UsageError(
-                f"{place.address}: an index in Lance has no retriever; omit it, or build a file"
-            )
         collection = schema.Collection(
             model, fingerprint, settings, Calibration(reason=NOT_YET).to_json(),
             place.stored_root(Path(root)), __version__,
         )  # fmt: skip
-        return cls(place, Header.new(collection, storage), weights, replace=replace)
+        return cls(place, Header.new(collection, storage, retriever), weights, replace=replace)
 
     def put(
         self, name: str, sha256: str, position: Position | None, features: Features, *,
@@ -89,7 +86,9 @@ class LanceBuilder(LanceWriter):
             restored=restored,
         )  # fmt: skip
         if row := self._changes[raw]:
-            self._bytes += sum(map(len, [row["descriptor"], *row["patches"]]))
+            self._bytes += sum(
+                map(len, [row["descriptor"], row[RETRIEVAL] or b"", *row["patches"]])
+            )
         if self._bytes >= FRAGMENT_BYTES:
             self._stage()
 
@@ -102,6 +101,11 @@ class LanceBuilder(LanceWriter):
     def storage(self) -> Storage:
         """How descriptors are stored."""
         return self._header.storage
+
+    @property
+    def retriever(self) -> schema.RetrieverRow | None:
+        """What the index states about its retriever."""
+        return self._header.retriever
 
     def keep_staged(self, journal: Journal) -> Journal:
         """Keep what was staged if the build ends early: a journal notes it for the next one."""
@@ -181,15 +185,15 @@ class LanceBuilder(LanceWriter):
         self._change(self._header.collection.with_photo(mark))
 
     def _change(self, collection: schema.Collection) -> None:
-        self._header = Header(collection, self._header.format)
+        self._header = dataclasses.replace(self._header, collection=collection)
 
     def _row(self, raw: bytes) -> Row | None:
         self._refuse_staged(raw)
         return super()._row(raw)
 
-    def _check_width(self, name: str, width: int) -> None:
+    def _check_width(self, name: str, what: str, column: str, width: int) -> None:
         self._refuse_staged(schema.name_bytes(name))
-        super()._check_width(name, width)
+        super()._check_width(name, what, column, width)
 
     def _refuse_staged(self, raw: bytes) -> None:
         if raw in self._names:

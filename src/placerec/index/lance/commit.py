@@ -24,6 +24,7 @@ from placerec.errors import (
 from placerec.files import is_folder
 from placerec.index.lance.place import OLD, Place, lance
 from placerec.index.lance.rows import (
+    RETRIEVAL,
     UNFINISHED,
     Header,
     Row,
@@ -42,7 +43,7 @@ def write_fragments(place: Place, rows: Sequence[Row], dataset: Any) -> list[Any
     fragments = lance().fragment
     with place.errors(writing=True):
         written: list[Any] = fragments.write_fragments(
-            table_of(rows), dataset, schema=arrow_schema(), mode="append"
+            table_of(rows, dataset.schema), dataset, schema=dataset.schema, mode="append"
         )
     for file in (file for fragment in written for file in fragment.files):
         if place.folder and _length(place.folder / "data" / file.path) != file.file_size_bytes:
@@ -109,6 +110,10 @@ def claimed(place: Place, header: Header, *, replace: bool) -> tuple[Any, bool]:
         pass
     if not replace:
         raise UsageError(f"{place.address}: already exists; replace it, or add photos to it")
+    if header.retriever and RETRIEVAL not in dataset.schema.names:
+        with place.errors(writing=True):
+            dataset.add_columns(arrow_schema().field(RETRIEVAL))
+        return place.dataset(), False
     return dataset, False
 
 
@@ -121,7 +126,9 @@ def _empty(place: Place, header: Header) -> Any:
     is_new = place.folder is not None and not place.folder.exists()
     try:
         with place.errors(writing=True):
-            return lance().write_dataset(table_of([header.row]), place.uri, mode="create")
+            return lance().write_dataset(
+                table_of([header.row], arrow_schema()), place.uri, mode="create"
+            )
     except PlacerecError as error:
         if "already exists" in str(error):  # another build was a moment faster
             raise Busy(place.address) from error

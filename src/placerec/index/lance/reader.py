@@ -7,7 +7,7 @@ changed or removed since then raises ``StaleIndex``, as in a SQLite index.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,10 +21,11 @@ from placerec.errors import (
 )
 from placerec.index import codec, schema
 from placerec.index.lance.place import Place
-from placerec.index.lance.rows import Snapshot, take, where
-from placerec.index.reader import READ_BYTES, Entry, IndexInfo, StoredPatches
+from placerec.index.lance.rows import RETRIEVAL, Snapshot, take, where
+from placerec.index.packing import Dtype
+from placerec.index.reader import READ_BYTES, Entry, IndexInfo, StoredPatches, stated_retriever
 from placerec.index.vectors import Vectors, collected
-from placerec.records import Array, PatchSet
+from placerec.records import PatchSet
 
 AT_ONCE = 4096  # photos whose global descriptors are read at once
 MOST_FINDINGS = 100
@@ -33,12 +34,11 @@ MOST_FINDINGS = 100
 class LanceReader:
     """The photos of one version; a context manager. Threads may share it, a fork may not."""
 
-    retriever: schema.RetrieverRow | None = None
-
     def __init__(self, snapshot: Snapshot, *, detached: bool = False) -> None:
         self._detached = detached  # a version of this process alone, which nobody changes
         self._snapshot, self._process, self._closed = snapshot, os.getpid(), False
         place, collection = snapshot.place, snapshot.header.collection
+        self.retriever = snapshot.header.retriever
         self._path, self._photos = place.address, snapshot.photos
         self.entries = tuple(
             Entry(
@@ -63,6 +63,8 @@ class LanceReader:
             format=snapshot.header.format,
             preset=snapshot.header.storage.name,
             calibration=collection.calibration_of(self._path),
+            leftovers=(),
+            **stated_retriever(self.retriever),
         )
 
     @classmethod
@@ -78,9 +80,22 @@ class LanceReader:
     def global_descriptors(self) -> Vectors:
         """Return the global descriptors (N, G) in the order of ``entries``."""
         dtype = self._snapshot.header.storage.descriptor
-        parts = self._in_parts(range(len(self._photos)), AT_ONCE, "descriptor")
+        return self._vectors("descriptor", lambda seal: seal, dtype)
+
+    def retrieval_descriptors(self) -> Vectors | None:
+        """Return the retriever's descriptors (N, R), or ``None`` without a retriever."""
+        if self.retriever is None:
+            return None
+        return self._vectors(RETRIEVAL, self.retriever.key, self._snapshot.header.storage.retrieval)
+
+    def _vectors(self, column: str, key: Callable[[bytes], bytes], dtype: Dtype) -> Vectors:
+        """Return a vector of each photo from the blobs of a column.
+
+        ``key`` returns the codec key of a photo's vector from its seal.
+        """
+        parts = self._in_parts(range(len(self._photos)), AT_ONCE, column)
         vectors = (
-            codec.stored_vector(row["descriptor"], photo.seal, self._path, dtype)
+            codec.stored_vector(row[column] or b"", key(photo.seal), self._path, dtype)
             for photos, rows in parts
             for photo, row in zip(photos, rows, strict=True)
         )
@@ -88,10 +103,6 @@ class LanceReader:
             return collected(vectors, len(self._photos), dtype)
         except ValueError as error:
             raise DamagedIndex(self._path, str(error)) from error
-
-    def retrieval_descriptors(self) -> Vectors | None:
-        """Return ``None``: an index in Lance has no retriever."""
-        return None
 
     def photo_path(self, name: str) -> Path:
         """Return the path of the indexed photo ``name`` on this machine."""
@@ -149,7 +160,7 @@ class LanceReader:
         for number, entry in enumerate(self.entries):
             try:
                 self.patches(number)
-                self._vector(number)
+                self._check_vectors(number)
             except Damaged as error:
                 result.append(f"photo {entry.name!r:.200}: {error}")
             if len(result) == MOST_FINDINGS:
@@ -157,14 +168,20 @@ class LanceReader:
         try:
             self.weights()
             self.global_descriptors()
+            self.retrieval_descriptors()
         except Damaged as error:
             result.append(str(error))
         return list(dict.fromkeys(result))
 
-    def _vector(self, number: int) -> Array:
-        ((photos, rows),) = self._in_parts([number], 1, "descriptor")
-        blob, dtype = rows[0]["descriptor"], self._snapshot.header.storage.descriptor
-        return codec.decode_vector(blob, photos[0].seal, self._path, dtype)
+    def _check_vectors(self, number: int) -> None:
+        """Raise ``DamagedIndex`` if a descriptor of this photo is damaged."""
+        storage, seal = self._snapshot.header.storage, self._photos[number].seal
+        columns = [("descriptor", seal, storage.descriptor)]
+        if self.retriever:
+            columns.append((RETRIEVAL, self.retriever.key(seal), storage.retrieval))
+        for column, key, dtype in columns:
+            ((_, rows),) = self._in_parts([number], 1, column)
+            codec.decode_vector(rows[0][column] or b"", key, self._path, dtype)
 
     def _in_parts(
         self, positions: Sequence[int], at_once: int, column: str

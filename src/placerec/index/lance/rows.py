@@ -1,8 +1,9 @@
 """What a version of an index in Lance holds: a row per photo, one about the index, its model.
 
-A photo's row has the values and the seal of ``schema.PhotoRow``, its global descriptor and its
-patch sets as blobs of ``codec``. Two rows have names that no photo can have: ``HEADER``, whose blob
-is JSON with the values of ``schema.Collection`` and the format, and ``MODEL``. Every change writes
+A photo's row has the values and the seal of ``schema.PhotoRow``, and as blobs of ``codec`` its
+global descriptor, its patch sets and, in an index with a retriever, the retriever's descriptor. Two
+rows have names that no photo can have: ``HEADER``, whose blob is JSON with the values of
+``schema.Collection``, the format and the retriever, and ``MODEL``. Every change writes
 a new header row and deletes the old one in the same commit. So two writers always change the same
 row, and Lance refuses the second one.
 """
@@ -19,7 +20,6 @@ from placerec.errors import (
     DamagedIndex,
     ModelMismatch,
     NotAnIndex,
-    UsageError,
     import_extra,
 )
 from placerec.index import codec, schema
@@ -30,6 +30,7 @@ from placerec.records import Features, Position
 HEADER, MODEL = b"", b"\0"
 UNFINISHED = "a build that was not completed"
 HEADER_KEY = b"header of an index in Lance"
+RETRIEVAL = "retrieval"  # a column that the first indexes in Lance do not have
 SEALED = ("name", "seal", *schema.PhotoRow._fields[1:])
 Row = dict[str, Any]
 
@@ -43,31 +44,40 @@ def arrow_schema() -> Any:
         "sha256": arrow.string(), "latitude": arrow.float64(), "longitude": arrow.float64(),
         "heading": arrow.float64(), "gps_damaged": arrow.int64(), "blank": arrow.int64(),
         "patch_sets": arrow.int64(), "descriptor": arrow.large_binary(),
-        "patches": arrow.list_(arrow.large_binary()),
+        "patches": arrow.list_(arrow.large_binary()), RETRIEVAL: arrow.large_binary(),
     }  # fmt: skip
     return arrow.schema(list(kinds.items()))
 
 
-def table_of(rows: Sequence[Row]) -> Any:
-    """Return rows as a table of Arrow."""
+def is_schema(columns: Any) -> bool:
+    """Whether a dataset has our columns, with or without that of a retriever."""
+    ours = arrow_schema()
+    return columns in (ours, ours.remove(ours.get_field_index(RETRIEVAL)))
+
+
+def table_of(rows: Sequence[Row], columns: Any) -> Any:
+    """Return rows as a table of Arrow with the columns of a dataset."""
     arrow = import_extra("pyarrow", "an index in Lance", "lance")
-    return arrow.Table.from_pylist(list(rows), schema=arrow_schema())
+    return arrow.Table.from_pylist(list(rows), schema=columns)
 
 
 def photo_row(
     name: str, sha256: str, position: Position | None, features: Features, storage: Storage,
-    *, gps_damaged: bool, blank: bool, restored: bool = False,
+    retriever: schema.RetrieverRow | None = None, *, gps_damaged: bool, blank: bool,
+    restored: bool = False,
 ) -> Row:  # fmt: skip
     """Return the row of a photo; raise ``UsageError`` for an invalid value."""
-    if features.retrieval_descriptor is not None:
-        raise UsageError(f"{name!r}: an index in Lance has no retriever; describe without one")
     row = schema.photo_row(name, sha256, position, len(features.patches), gps_damaged, blank)
     mark = schema.seal(*row)
     descriptor, sets = storage.encode(features, mark, restored=restored)
-    return {**row._asdict(), "seal": mark, "patches": sets, "descriptor": descriptor}
+    retrieval = storage.encode_retrieval(name, features, retriever and retriever.key(mark))
+    return {**row._asdict(), "seal": mark, "patches": sets, "descriptor": descriptor,
+            RETRIEVAL: retrieval}  # fmt: skip
 
 
-def renamed(row: Row, target: bytes, place: Place) -> Row:
+def renamed(
+    row: Row, target: bytes, place: Place, retriever: schema.RetrieverRow | None = None
+) -> Row:
     """Return the row of a photo under another name; its descriptors stay bit for bit."""
     photo = stored_photo(0, row).row.renamed(target)
     old, new, path = row["seal"], schema.seal(*photo), place.address
@@ -76,7 +86,11 @@ def renamed(row: Row, target: bytes, place: Place) -> Row:
         for ordinal, blob in enumerate(row["patches"])
     ]
     descriptor = codec.with_key(row["descriptor"], old, new, path)
-    return {**photo._asdict(), "seal": new, "patches": sets, "descriptor": descriptor}
+    retrieval = None
+    if retriever:
+        retrieval = codec.with_key(row[RETRIEVAL], retriever.key(old), retriever.key(new), path)
+    return {**photo._asdict(), "seal": new, "patches": sets, "descriptor": descriptor,
+            RETRIEVAL: retrieval}  # fmt: skip
 
 
 def stored_photo(number: int, row: Row) -> schema.StoredPhoto:
@@ -87,17 +101,19 @@ def stored_photo(number: int, row: Row) -> schema.StoredPhoto:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The row about the index, and the format of its descriptors (``schema.FORMATS``)."""
+    """The row about the index, its format (``schema.FORMATS``) and its retriever."""
 
     collection: schema.Collection
     format: int
+    retriever: schema.RetrieverRow | None = None
 
     @classmethod
-    def new(cls, collection: schema.Collection, storage: Storage) -> Header:
+    def new(
+        cls, collection: schema.Collection, storage: Storage,
+        retriever: schema.RetrieverRow | None = None,
+    ) -> Header:  # fmt: skip
         """Return the header of an index with this storage."""
-        formats = (version for version, stored in schema.FORMATS.items()
-                   if stored is storage and version not in schema.WITH_RETRIEVER)  # fmt: skip
-        return cls(collection, next(formats))
+        return cls(collection, schema.format_with(storage, retriever is not None), retriever)
 
     @property
     def storage(self) -> Storage:
@@ -109,6 +125,9 @@ class Header:
         """The row as it is stored."""
         values = self.collection._asdict() | {"format": self.format}
         values |= {name: values[name].hex() for name in ("root", "digest")}
+        if self.retriever:
+            about = self.retriever._asdict() | {"source": self.retriever.source.hex()}
+            values["retriever"] = about
         text = json.dumps(values, sort_keys=True).encode()
         return {"name": HEADER, "seal": schema.seal(text),
                 "descriptor": codec.encode_bytes(text, HEADER_KEY)}  # fmt: skip
@@ -120,17 +139,20 @@ class Header:
         text = codec.decode_bytes(row["descriptor"], HEADER_KEY, path)
         try:
             values = json.loads(text)
-            version = values.pop("format")
+            version, about = values.pop("format"), values.pop("retriever", None)
             values |= {name: bytes.fromhex(values[name]) for name in ("root", "digest")}
-            header = cls(schema.Collection(**values), version)
+            if about is not None:
+                about = schema.RetrieverRow(**about | {"source": bytes.fromhex(about["source"])})
+            header = cls(schema.Collection(**values), version, about)
         except (ValueError, TypeError, KeyError) as error:
             why = f"the row about the index cannot be read ({error})"
             raise DamagedIndex(path, why) from error
-        if version not in schema.FORMATS or version in schema.WITH_RETRIEVER:
+        if version not in schema.FORMATS:
             formats = f"index format {min(schema.FORMATS)} to {max(schema.FORMATS)}"
             remedy = "update placerec to read it"
             raise ModelMismatch(path, f"index format {version}", formats, remedy)
-        if row["seal"] != header.row["seal"]:
+        stated = (version in schema.WITH_RETRIEVER) == (header.retriever is not None)
+        if row["seal"] != header.row["seal"] or not stated:
             raise DamagedIndex(path, "the row about the index has changed")
         return header
 
@@ -162,7 +184,7 @@ class Snapshot:
             columns = dataset.schema
             if not {"name", "seal"} <= set(columns.names):
                 raise NotAnIndex(path, "a dataset of another program")
-            if columns != arrow_schema():
+            if not is_schema(columns):
                 raise DamagedIndex(path, "unexpected columns")
             rows = dataset.to_table(columns=list(SEALED)).to_pylist()
         others: dict[bytes, list[int]] = {HEADER: [], MODEL: []}
@@ -178,6 +200,8 @@ class Snapshot:
         header = Header.of(take(place, dataset, [number])[0], place)
         if not header.collection.photos and not photos:
             raise NotAnIndex(path, UNFINISHED)
+        if header.retriever and RETRIEVAL not in columns.names:
+            raise DamagedIndex(path, "the descriptors of the retriever are missing")
         if not others[MODEL]:
             raise DamagedIndex(path, "the fitted model is missing")
         damages = (photo.damage for photo in photos)
@@ -189,8 +213,8 @@ class Snapshot:
 
 def take(place: Place, dataset: Any, numbers: Sequence[int], *columns: str) -> list[Row]:
     """Return rows of a version in the order of ``numbers``; all columns if none is named."""
-    chosen = list(columns) or list(arrow_schema().names)
     with place.errors():
+        chosen = list(columns) or list(dataset.schema.names)
         rows: list[Row] = dataset.take(list(numbers), columns=chosen).to_pylist()
     if len(rows) != len(numbers):
         raise DamagedIndex(place.address, f"{len(rows)} rows instead of {len(numbers)}")
@@ -230,20 +254,20 @@ class Version:
             return row
         return None
 
-    def width(self) -> int:
-        """Return the bytes of a photo's descriptor."""
+    def width(self, column: str) -> int:
+        """Return the bytes of a photo's descriptor in this column."""
         with self.place.errors():
             scanner = self.dataset.scanner(
-                columns=["descriptor"], filter="patch_sets IS NOT NULL", limit=1
+                columns=[column], filter="patch_sets IS NOT NULL", limit=1
             )
-            return len(scanner.to_table()["descriptor"][0].as_py())
+            return len(scanner.to_table()[column][0].as_py() or b"")
 
 
 def select(place: Place, dataset: Any, names: Collection[bytes], *columns: str) -> list[Row]:
     """Return the rows with these names, with all columns if none is named."""
-    chosen = list(columns) or list(arrow_schema().names)
     values = ", ".join(f"X'{name.hex()}'" for name in names)
     with place.errors():
+        chosen = list(columns) or list(dataset.schema.names)
         table = dataset.to_table(columns=chosen, filter=f"name IN ({values})")
         rows: list[Row] = table.to_pylist()
     return rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from placerec.errors import Busy, UsageError
 from placerec.index import schema
 from placerec.index.lance.commit import committed, without, write_fragments
 from placerec.index.lance.place import Place
-from placerec.index.lance.rows import Header, Row, Version, photo_row, renamed
+from placerec.index.lance.rows import RETRIEVAL, Header, Row, Version, photo_row, renamed
 from placerec.index.store import Reader
 from placerec.method.confidence import Calibration
 from placerec.records import Features, Position
@@ -29,7 +30,7 @@ class LanceWriter:
     def __init__(self, place: Place, header: Header, base: Version | None) -> None:
         self._place, self._header, self._base = place, header, base
         self._changes: dict[bytes, Row | None] = {}  # by name; ``None`` removes the photo
-        self._width = 0  # bytes of a global descriptor; 0 if no photo is there yet
+        self._widths: dict[str, int] = {}  # bytes of the descriptors, by column; empty at first
         self._ended = ""  # why it cannot be used any longer
 
     @classmethod
@@ -45,10 +46,13 @@ class LanceWriter:
         """Add one photo, or replace the photo of that name."""
         self._refuse_ended()
         row = photo_row(
-            name, sha256, position, features, self._header.storage,
+            name, sha256, position, features, self._header.storage, self._header.retriever,
             gps_damaged=gps_damaged, blank=blank, restored=restored,
         )  # fmt: skip
-        self._check_width(name, len(row["descriptor"]))
+        self._check_width(name, "global descriptor", "descriptor", len(row["descriptor"]))
+        if row[RETRIEVAL]:
+            width = len(row[RETRIEVAL])
+            self._check_width(name, "descriptor of the retriever", RETRIEVAL, width)
         self._changes[row["name"]] = row
 
     def remove(self, name: str) -> bool:
@@ -67,14 +71,14 @@ class LanceWriter:
         row = self._row(raw)
         if row is None or raw == target:
             return row is not None
-        self._changes |= {raw: None, target: renamed(row, target, self._place)}
+        self._changes |= {raw: None, target: self._renamed(row, target)}
         return True
 
     def move_root(self, root: Path) -> None:
         """Point the index to another photo folder; the names of the photos stay."""
         self._refuse_ended()
         collection = self._header.collection._replace(root=self._place.stored_root(root))
-        self._header = Header(collection, self._header.format)
+        self._header = replace(self._header, collection=collection)
 
     def calibrate(self, calibrate: Callable[[Reader], Calibration]) -> None:  # noqa: ARG002
         """Refuse: only an index that is being built is calibrated."""
@@ -127,7 +131,7 @@ class LanceWriter:
         if collection.photos == 0:
             address = self._place.address
             raise UsageError(f"{address}: an index needs a photo; delete the folder instead")
-        header = Header(collection, self._header.format)
+        header = replace(self._header, collection=collection)
         new = write_fragments(self._place, [*rows, header.row], base.dataset)
         removed, updated = without(self._place, base.dataset, [base.mark, *gone])
         return committed(self._place, base.dataset, removed, updated, new)
@@ -137,12 +141,18 @@ class LanceWriter:
         newest = Version.of(self._place, self._place.dataset())
         ours = self._header.collection
         about = [
-            header._replace(photos=0, digest=b"", root=ours.root)
-            for header in (base.header.collection, newest.header.collection)
+            replace(
+                version.header,
+                collection=version.header.collection._replace(photos=0, digest=b"", root=ours.root),
+            )
+            for version in (base, newest)
         ]
         before, now = (version.seals(self._changes) for version in (base, newest))
         moved = base.header.collection.root != newest.header.collection.root
         return None if moved or before != now or about[0] != about[1] else newest
+
+    def _renamed(self, row: Row, target: bytes) -> Row:
+        return renamed(row, target, self._place, self._header.retriever)
 
     def _row(self, raw: bytes) -> Row | None:
         """Return the row of a photo as it is with the changes so far."""
@@ -150,14 +160,14 @@ class LanceWriter:
             return self._changes.get(raw)
         return self._base.row(raw)
 
-    def _check_width(self, name: str, width: int) -> None:
+    def _check_width(self, name: str, what: str, column: str, width: int) -> None:
         """Raise ``UsageError`` if a descriptor has another length than that of a photo."""
-        if not self._width:
-            self._width = self._base.width() if self._base else width
-        if width != self._width:
+        if column not in self._widths:
+            self._widths[column] = self._base.width(column) if self._base else width
+        if width != self._widths[column]:
             raise UsageError(
-                f"{name!r}: its global descriptor has {width} bytes, those of the other photos "
-                f"{self._width}; describe all photos of an index with one model"
+                f"{name!r}: its {what} has {width} bytes, those of the other photos "
+                f"{self._widths[column]}; describe all photos of an index with one model"
             )
 
     @contextmanager
