@@ -20,6 +20,8 @@ from placerec.text import is_word, printable
         ("\u2066a\u2069\u200f.jpg", r"\u2066a\u2069\u200f.jpg"),
         (os.fsdecode(b"caf\xe9.jpg"), r"caf\xe9.jpg"),
         ("half\ud83d.jpg", r"half\ud83d.jpg"),
+        ("lance:s3:/maps/town: sound", "lance:s3://maps/town: sound"),
+        ("lance:s3://maps/town, lance:/maps", "lance:s3://maps/town, lance:/maps"),
         (
             "München 東京 🗼 <b>&amp;</b> [red]C:\\n.jpg",
             "München 東京 🗼 <b>&amp;</b> [red]C:\\n.jpg",

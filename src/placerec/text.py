@@ -11,15 +11,19 @@ UNPRINTABLE = re.compile(
     "\ud800-\udfff]"  # surrogates: bytes of a name that are not UTF-8 (PEP 383)
 )
 
+STORE = re.compile(r"\blance:([a-z0-9]+):/(?=[^/])")  # an address whose path has lost a slash
+
 
 def printable(text: object) -> str:
     r"""Return ``text`` on one line, with escapes for what a terminal would obey or cannot show.
 
     Control characters, line separators and bidi controls become ``\n``, ``\x1b``, ``\u202e``;
     bytes that are not UTF-8 become ``\xe9``. Everything else stays, a backslash too. A text that
-    was made printable stays the same.
+    was made printable stays the same. The address of an object store, ``lance:s3://...``, gets back
+    the slash that every ``Path`` takes from it.
     """
-    return UNPRINTABLE.sub(lambda match: _escape(match[0]), str(text))
+    addressed = STORE.sub(r"lance:\1://", str(text))
+    return UNPRINTABLE.sub(lambda match: _escape(match[0]), addressed)
 
 
 def is_word(name: str) -> bool:

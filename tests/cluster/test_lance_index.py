@@ -89,6 +89,28 @@ def test_an_open_recogniser_says_that_it_is_stale_and_opens_again(changing, phot
             assert len(again.index.entries) == 7
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_what_is_no_folder_of_lance_is_named_and_stays(both, folder, command, force):
+    (folder / "file.txt").write_text("mine")
+    (folder / "diary").mkdir()
+    (folder / "diary" / "day.txt").write_text("mine")
+    for name, why in (("file.txt", "a file, not a folder of Lance"), ("diary", "other files")):
+        code, _, error = command("index", "convert", both[0], f"lance:{folder}/{name}", *force)
+        assert (code, error.count("\n"), "--force" in error) == (2, 1, False)
+        assert f"lance:{folder}/{name}: " in error
+        assert why in error
+    code, _, error = command("index", "info", f"lance:{folder}/file.txt")
+    assert (code, "not a placerec index (a file" in error) == (3, True)
+    assert (folder / "file.txt").read_text() == (folder / "diary" / "day.txt").read_text() == "mine"
+
+
+def test_the_address_of_an_object_store_is_shown_as_it_was_given(object_store, photos, command):
+    index = "lance:s3://maps/town"
+    assert command("index", "info", index)[2].startswith(f"error: {index}: no such folder")
+    assert command("index", "build", index, photos, "--image-size", "120,160")[0] == 0
+    assert command("index", "verify", index)[1] == f"{index}: sound\n"
+
+
 def test_the_commands_take_an_address(photos, folder, command):
     index, name = f"lance:{folder}/town", sorted(path.name for path in photos.iterdir())[0]
     words = ["--image-size", "120,160", "--threads", "2"]

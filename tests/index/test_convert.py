@@ -138,6 +138,23 @@ def test_a_cosine_is_at_most_one(indexes, town: Path, preset: str, candidates: i
         assert second.global_score < 0.95
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("content", [b"mine", b""])
+def test_a_file_that_is_no_index_is_refused_and_force_is_not_advised(
+    indexes, command, town, tmp_path, force, content
+):
+    other = tmp_path / "file.txt"
+    other.write_bytes(content)
+    for words in (("convert", indexes["exact"], other), ("build", other, town / "database")):
+        code, _, errors = command("index", *words, *force)
+        assert (code, errors.count("\n")) == (2, 1)
+        assert f"{other}: not a placerec index" in errors
+        assert "it is not replaced" in errors
+        assert "--force" not in errors
+    assert other.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [other]
+
+
 def test_a_conversion_onto_a_folder_names_a_file_and_not_force(indexes, command, tmp_path):
     code, _, errors = command("index", "convert", indexes["exact"], tmp_path)
     assert code == 2

@@ -51,7 +51,7 @@ def claim(path: Path, *, replace: bool) -> Staging:
     with _disk_errors(path), translated(path):
         for _ in range(CLAIM_TRIES):
             if not (partial.is_file() and partial.stat().st_size == 0):
-                _refuse_other_file(partial)
+                refuse_other_file(partial)
             with suppress(FileExistsError):
                 os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             staging = _try_claim(path, partial, replace)
@@ -97,10 +97,10 @@ def _partial_of(path: Path) -> Path:
 def _refuse_existing(path: Path, *, replace: bool) -> None:
     if os.path.lexists(path) and not replace:
         raise UsageError(f"{path}: already exists; replace it, or add photos to it")
-    _refuse_other_file(path)
+    refuse_other_file(path)
 
 
-def _refuse_other_file(path: Path) -> None:
+def refuse_other_file(path: Path) -> None:
     """Refuse to replace or delete a file that is not an index."""
     try:
         look_at(path)

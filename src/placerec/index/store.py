@@ -14,6 +14,7 @@ from typing import Protocol, Self
 
 from placerec.files import path_of
 from placerec.index.presets import Storage
+from placerec.index.publish import refuse_other_file
 from placerec.index.reader import Entry, IndexInfo, IndexReader, StoredPatches
 from placerec.index.schema import RetrieverRow
 from placerec.index.vectors import Vectors
@@ -133,7 +134,7 @@ class Store(Protocol):
         """Return what is wrong with an index as a list of texts; empty if it is sound."""
 
     def exists(self, path: Path) -> bool:
-        """Whether there is anything that a new index would replace."""
+        """Whether there is an index; raise ``UsageError`` for anything else, which stays."""
 
 
 class SqliteStore:
@@ -143,7 +144,11 @@ class SqliteStore:
     change = staticmethod(IndexWriter.open)
     create = staticmethod(IndexWriter.create)
     verify = staticmethod(verify_file)
-    exists = staticmethod(os.path.lexists)
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is an index."""
+        refuse_other_file(path)
+        return os.path.lexists(path)
 
 
 def store_of(path: Path | str) -> Store:

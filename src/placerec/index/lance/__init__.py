@@ -44,7 +44,7 @@ class LanceStore:
             return [str(error)]
 
     def exists(self, path: Path) -> bool:
-        """Whether there is an index, or something else."""
+        """Whether there is an index; raise ``UsageError`` for anything else, which stays."""
         place = Place.of(path)
         try:
             with LanceReader.open(place):
@@ -52,4 +52,5 @@ class LanceStore:
         except Damaged:
             return True
         except NotFound:
-            return place.is_occupied()
+            place.refuse_other_files()
+            return False

@@ -119,8 +119,7 @@ def claimed(place: Place, header: Header, *, replace: bool) -> tuple[Any, bool]:
 
 def _empty(place: Place, header: Header) -> Any:
     """Make the first version of a folder."""
-    if place.is_occupied():
-        raise UsageError(f"{place.address}: holds other files; choose another folder")
+    place.refuse_other_files()
     if place.folder and not is_folder(place.folder.parent):
         raise NotFound(place.folder.parent, "no such folder", "create it first")
     is_new = place.folder is not None and not place.folder.exists()

@@ -22,6 +22,7 @@ from placerec.errors import (
     UsageError,
     import_extra,
 )
+from placerec.files import is_file
 from placerec.index.schema import relative_root
 from placerec.index.store import LANCE
 
@@ -81,6 +82,18 @@ class Place:
         with self.errors():
             return lance().dataset(self.uri, version=version, **options)
 
+    def refuse_other_files(self) -> None:
+        """Raise ``UsageError`` if there is no dataset but other files, which stay."""
+        if self.folder is not None and is_file(self.folder):
+            raise UsageError(
+                f"{self.address}: a file, not a folder of Lance; it is not replaced: choose "
+                f"another folder"
+            )
+        if self.is_occupied():
+            raise UsageError(
+                f"{self.address}: holds other files; it is not replaced: choose another folder"
+            )
+
     def is_occupied(self) -> bool:
         """Whether there is a folder with files that are not a Lance dataset, or a file."""
         if self.folder is None or not self.folder.exists():
@@ -134,6 +147,8 @@ class Place:
             return Busy(self.address)
         if not isinstance(error, OSError | ValueError | RuntimeError | KeyError | TypeError):
             return DamagedIndex(self.address, f"{type(error).__name__}: {text}")
+        if self.folder is not None and is_file(self.folder):
+            return NotAnIndex(self.address, "a file, not a folder of Lance")
         if _NO_STORE.search(text):
             return UsageError(
                 f"{self.address}: no such store; give lance:FOLDER or lance:s3://BUCKET/FOLDER"
