@@ -1,9 +1,10 @@
 """Bytes that a photo needs in each store, on the disk and in the memory of a reader.
 
-python benchmarks/scale.py WORK_FOLDER    # 4 minutes, 500 MB, deleted afterwards
+python benchmarks/scale.py WORK_FOLDER    # 8 minutes, 500 MB, deleted afterwards
 
 The photos are drawn from a generator of random numbers, with the descriptors of the default method.
-Writes results/scale.csv, which docs/SCALE.md cites. Needs the extra lance.
+Writes results/scale.csv, and results/scale_search.csv about the search in a large map, which
+docs/SCALE.md cites. Needs the extra lance.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import scale_search
 from table import ROOT, append_rows, page_table, read_rows, write_page
 
 from placerec.index import open_index
@@ -25,6 +27,7 @@ from placerec.records import Features, Grid, PatchSet
 from placerec.settings import Settings
 
 RESULTS = ROOT / "results" / "scale.csv"
+SEARCH = ROOT / "results" / "scale_search.csv"
 PAGE = ROOT / "docs" / "SCALE.md"
 COLUMNS = ("store", "bytes_per_photo", "reader_bytes_per_photo")
 COUNTS = (500, 2000)
@@ -92,12 +95,33 @@ def markdown(rows: list[dict[str, str]]) -> str:
     return page_table(head, ([row[name] for name in COLUMNS] for row in rows))
 
 
+def search_markdown(rows: list[dict[str, str]]) -> str:
+    """Return the table of the searches in docs/SCALE.md."""
+    head = ("descriptors", "index of Lance", "photos", "recall of the first", "of 20", "of 100",
+            "ms", "without a cache, ms", "s to make", "bytes per photo")  # fmt: skip
+    return page_table(head, ([row[name] for name in scale_search.COLUMNS] for row in rows))
+
+
+def measure_searches(work: Path) -> None:
+    """Append the searches that are not in the table yet."""
+    searched = {(row["vectors"], row["kind"]) for row in read_rows(SEARCH)}
+    for vectors, kind in scale_search.ROWS:
+        if (vectors, kind) not in searched:
+            folder = work / f"{vectors}-{kind}"
+            folder.mkdir(parents=True)
+            row = scale_search.measure(vectors, kind, folder)
+            append_rows(SEARCH, scale_search.COLUMNS, [row])
+            shutil.rmtree(folder)
+
+
 def main() -> None:
     done = {row["store"] for row in read_rows(RESULTS)}
     for store in ADDRESSES:
         if store not in done:
             append_rows(RESULTS, COLUMNS, [measure(store, Path(sys.argv[1]))])
     write_page(PAGE, "scale", markdown(read_rows(RESULTS)))
+    measure_searches(Path(sys.argv[1]))
+    write_page(PAGE, "scale-search", search_markdown(read_rows(SEARCH)))
 
 
 if __name__ == "__main__":

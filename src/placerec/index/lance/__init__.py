@@ -1,10 +1,10 @@
 """The index as a folder of Lance: on a disk, on NFS, or in an object store (``lance:s3://...``).
 
 Read in this order: ``place`` (addresses and errors), ``rows`` (what is stored), ``reader``,
-``commit``, ``writer``, ``builder``. The folder is one Lance dataset. Each of its versions is
-complete and never changes, so a reader keeps the version that it opened, and one commit makes all
-changes of a batch visible. Descriptors are blobs of ``codec``, as in a SQLite index, so damage is
-an error and never a wrong number.
+``commit``, ``writer``, ``builder``; ``speedup`` is a cache. The folder is one Lance dataset. Each
+of its versions is complete and never changes, so a reader keeps the version that it opened, and one
+commit makes all changes of a batch visible. Descriptors are blobs of ``codec``, as in a SQLite
+index, so damage is an error and never a wrong number.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ from placerec.runtime import Progress, no_progress
 
 DIMENSIONS = 512  # of a vector in the cache, at most
 PROBES, PROBED_SHARE = 20, 10  # lists that are searched: so many, or a tenth of them
+KIND = {"index_type": "IVF_FLAT"}  # of Lance
 SAMPLES = 64  # vectors for each list, from which the lists are learned
 CACHED_BYTES = 1 << 30  # of lists that Lance keeps in memory
 AT_ONCE = 2048  # vectors that are projected at once
@@ -110,8 +111,8 @@ def write_speedup(
         )  # fmt: skip
         if groups:
             dataset = dataset.create_index(
-                "vector", "IVF_FLAT", metric="cosine", num_partitions=_lists(len(groups)),
-                sample_rate=SAMPLES,
+                "vector", metric="cosine", num_partitions=_lists(len(groups)),
+                sample_rate=SAMPLES, **KIND,
             )  # fmt: skip
         about = {"version": VERSION, "mark": mark.hex(), "photos": len(vectors),
                  "lists": _lists(len(groups))}  # fmt: skip
