@@ -110,6 +110,19 @@ def test_equal_and_blank_photos_hide_no_other_one(folder, vectors):
     assert mixed.shortlist(zero, rows, 5)[0].tolist() == rows.shortlist(zero, 5)[0].tolist()
 
 
+def test_few_photos_and_a_closed_cache_give_the_search_without_one(folder):
+    rng = np.random.default_rng(5)
+    packed = [pack(row[None], Dtype.ONE_BIT, "rows") for row in unit(rng.normal(size=(400, 256)))]
+    rows = collected(((one[0], 256, scale) for one, scale in packed), 400, Dtype.ONE_BIT)
+    asked = unit(rng.normal(size=(20, 256)))
+    few = made(Path(f"lance:{folder}/few"), rows.first(150))
+    closed = cache.LanceNeighbours(400, few.place, None, few.probes)
+    for query in asked:
+        for near, some in ((few, rows.first(150)), (closed, rows)):
+            ours, without = near.shortlist(query, some, 20), some.shortlist(query, 20)
+            assert [part.tolist() for part in ours] == [part.tolist() for part in without]
+
+
 def test_only_blank_photos_make_a_cache(folder):
     rows = exact(np.zeros((300, COLUMNS), np.float32))
     blank = made(Path(f"lance:{folder}/a"), rows)

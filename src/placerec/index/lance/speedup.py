@@ -69,12 +69,12 @@ class LanceNeighbours:
         """Return the ``count`` rows of ``database`` (N, D) most similar to ``query`` (D,).
 
         Rows, their cosines and their order are those of ``Vectors.best_of`` of all rows, but for
-        rows that Lance does not propose. An error of Lance makes it compare all rows.
+        rows that Lance does not propose. Few photos, or an error of Lance: the search without it.
         """
         wanted = proposals(count)
         rows = self._proposed(query, wanted) if wanted < self.photos else None
         if rows is None:
-            rows = np.arange(self.photos)
+            return database.shortlist(query, count, preferred)
         return database.best_of(rows, query, count, preferred)
 
     def _proposed(self, query: Array, wanted: int) -> Array | None:
