@@ -48,9 +48,10 @@ def machine() -> dict[str, Any]:
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = names[0].partition(": ")[2] if names else cpu
-    kernels = {
-        one["architecture"] for one in threadpool_info() if one["internal_api"] == "openblas"
-    }
+    kernels = {  # OpenCV and SciPy come with copies of their own
+        one["architecture"] for one in threadpool_info()
+        if one["internal_api"] == "openblas" and "numpy" in one["filepath"]
+    }  # fmt: skip
     return {
         "cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "threads": 2,
         "blas": "OpenBLAS " + ", ".join(sorted(kernels)) if kernels else "another BLAS",
@@ -215,7 +216,8 @@ def main() -> None:
     work = work / "speed"
     place = find_place(data, work, SMALL if small else Scale())
     path = work / "speed.json" if small else RESULTS
-    results = read_results(path) or {"machine": machine()}
+    results = read_results(path)
+    results.setdefault("machine", machine())
     for name, part in PARTS.items():
         if name in results:
             continue
