@@ -217,8 +217,8 @@ def main() -> None:
     place = find_place(data, work, SMALL if small else Scale())
     path = work / "speed.json" if small else RESULTS
     results = read_results(path)
-    results.setdefault("machine", machine())
-    for name, part in PARTS.items():
+    parts = {"machine": lambda _: machine(), **PARTS}
+    for name, part in parts.items():
         if name in results:
             continue
         start = time.monotonic()

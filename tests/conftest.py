@@ -132,7 +132,7 @@ def gpu(monkeypatch, one_torch_thread):
     monkeypatch.setattr(torch, "tensor", anywhere(torch.tensor))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     monkeypatch.setattr(torch.nn.Module, "to", staying(module_to))
     monkeypatch.setattr(torch.Tensor, "to", staying(tensor_to))
