@@ -124,19 +124,14 @@ class PhotoSource:
             return photo or self._prepared(name)
 
         def described(photos: Sequence[Mapped | PhotoError]) -> list[Described | PhotoError]:
-            inputs = [photo.features for photo in photos if isinstance(photo, SourcePhoto)]
-            images = [one for one in inputs if one.ndim == IMAGE_AXES]
-            maps = [np.asarray(one) for one in inputs if one.ndim != IMAGE_AXES]
-            of_images, of_maps = map(
-                iter, (model.describe_images(images), model.describe_maps(maps))
-            )
+            inputs = {n: p.features for n, p in enumerate(photos) if isinstance(p, SourcePhoto)}
+            images = {n: one for n, one in inputs.items() if one.ndim == IMAGE_AXES}
+            maps = {n: np.asarray(one) for n, one in inputs.items() if n not in images}
+            features = dict(zip(images, model.describe_images([*images.values()]), strict=True))
+            features |= zip(maps, model.describe_maps([*maps.values()]), strict=True)
             return [
-                photo
-                if isinstance(photo, PhotoError)
-                else _described(
-                    photo, next(of_images if photo.features.ndim == IMAGE_AXES else of_maps), model
-                )
-                for photo in photos
+                photo if isinstance(photo, PhotoError) else _described(photo, features[n], model)
+                for n, photo in enumerate(photos)
             ]
 
         for _, photo in self._batches(ready, described, names, "describing photos"):
