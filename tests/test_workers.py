@@ -8,7 +8,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from placerec import workers
-from placerec.workers import map_in_order, single_threaded_blas
+from placerec.workers import map_all, map_in_order, single_threaded_blas
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
@@ -45,6 +45,59 @@ def test_items_are_not_read_far_ahead():
     assert len(read) <= 5
 
 
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_all_results_come_in_the_order_of_the_items(threads):
+    def slow_first(n):
+        time.sleep(0.01 if n == 0 else 0)
+        return n * n
+
+    assert map_all(slow_first, iter(range(20)), threads) == [n * n for n in range(20)]
+    assert map_all(slow_first, [], threads) == []
+
+
+def test_the_caller_is_one_of_the_threads_that_work():
+    together = threading.Barrier(3)
+
+    def name(_):
+        together.wait(10)
+        return threading.get_ident()
+
+    names = set(map_all(name, range(3), 3))
+    assert threading.get_ident() in names
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_first_error_of_all_is_raised_and_no_further_item_is_taken(threads):
+    taken = []
+
+    def fails_late(n):
+        taken.append(n)
+        if n == 3:
+            time.sleep(0.02)
+        if n >= 3:
+            raise ValueError(n)
+        return n
+
+    with pytest.raises(ValueError, match="3"):
+        map_all(fails_late, range(100), threads)
+    assert len(taken) <= 3 + threads
+
+    def items():
+        yield from range(4)
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        map_all(abs, items(), threads)
+
+
+def test_calls_inside_each_other_do_not_wait_for_each_other():
+    def inner(n):
+        return sum(map_all(lambda m: n * m, range(5), 2))
+
+    assert map_all(inner, range(6), 2) == [10 * n for n in range(6)]
+
+
 def test_the_limit_of_blas_ends_with_the_last_context_in_whatever_order():
     def threads():
         return [p["num_threads"] for p in threadpool_info() if "numpy.libs" in p["filepath"]]
@@ -76,10 +129,11 @@ def test_threads_that_cannot_start_do_not_make_the_others_wait(monkeypatch):
     assert not any(thread.is_alive() for thread in started)
 
 
-def test_a_thread_that_the_system_refuses_is_a_lack_of_memory(monkeypatch):
+@pytest.mark.parametrize("mapped", [map_all, map_in_order])
+def test_a_thread_that_the_system_refuses_is_a_lack_of_memory(monkeypatch, mapped):
     def refuse(_):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(MemoryError, match="can't start new thread"):
-        list(map_in_order(abs, [-1, -2], 2))
+        list(mapped(abs, [-1, -2], 2))

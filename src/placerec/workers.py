@@ -6,6 +6,7 @@ one thread here, and each thread processes one item (photo, candidate) at a time
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -68,11 +69,53 @@ def map_in_order(
                 future.cancel()
 
 
+def map_all(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> list[Result]:
+    """Return ``function(item)`` of all items, in their order.
+
+    The calling thread works too, and a thread that is ready takes the next item by itself. With
+    items of less than a millisecond this is much faster than ``map_in_order``. After an exception
+    no further item is taken; that of the first item is raised. Raises ``MemoryError`` if the system
+    refuses a thread.
+    """
+    if threads <= 1:
+        return list(map(function, items))
+    results: dict[int, Result] = {}
+    failures: dict[float, BaseException] = {}
+    numbered, lock = enumerate(items), threading.Lock()
+
+    def take() -> tuple[int, Item] | None:
+        with lock:
+            return None if failures else next(numbered, None)
+
+    def work() -> None:
+        number = math.inf
+        try:
+            while taken := take():
+                number, item = taken
+                results[number] = function(item)
+                number = math.inf  # an error of ``items`` comes after those of all taken items
+        except BaseException as error:
+            failures[number] = error
+
+    with ThreadPoolExecutor(threads - 1, thread_name_prefix="placerec") as pool:
+        try:
+            for _ in range(threads - 1):
+                _submit(pool, work)
+        except BaseException as error:
+            failures[-1] = error
+        work()
+    if failures:
+        raise failures[min(failures)]
+    return [results[number] for number in range(len(results))]
+
+
 def _submit(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], item: Item
+    pool: ThreadPoolExecutor, function: Callable[..., Result], *arguments: Any
 ) -> Future[Result]:
     try:
-        return pool.submit(function, item)
+        return pool.submit(function, *arguments)
     except RuntimeError as error:
         if "new thread" not in str(error):
             raise
@@ -97,8 +140,7 @@ def prepare_small_products(threads: int) -> None:
 
     # RuntimeError: the others waited too long for a thread. MemoryError: a thread cannot start.
     with suppress(RuntimeError, MemoryError), single_threaded_blas():
-        for _ in map_in_order(multiply, range(threads), threads):
-            pass
+        map_all(multiply, range(threads), threads)
 
 
 @cache

@@ -12,7 +12,7 @@ from placerec.errors import DamagedIndex
 from placerec.index import codec
 from placerec.index.packing import Dtype, pack, unpack
 from placerec.index.vectors import BLOCK_BYTES, Vectors, collected
-from placerec.method.displacement import displacement_score, with_global
+from placerec.method.displacement import displacement_scores, with_global
 from placerec.method.matching import mutual_nearest
 from placerec.method.ranking import nearest, shortlist
 from placerec.records import Grid, PatchSet
@@ -168,8 +168,8 @@ def test_a_row_of_vectors_is_one_vector_and_a_slice_several():
 def test_a_checkered_set_scores_like_the_whole_one():
     grid = Grid((2, 2), 9, 12, 1)
     patches = PatchSet(grid, rows(108))
-    whole = displacement_score(mutual_nearest(patches, patches))
-    half = displacement_score(mutual_nearest(patches, patches.checkered()))
+    alike, checkered = (mutual_nearest(patches, one) for one in (patches, patches.checkered()))
+    (whole,), (half,) = displacement_scores([alike]), displacement_scores([checkered])
     assert np.count_nonzero(patches.checkered().descriptors.any(axis=1)) == 54
     assert (half.score, len(half.pairs)) == (pytest.approx(whole.score), 54)
 
@@ -179,5 +179,6 @@ def test_a_stored_photo_has_the_score_of_a_copy_with_itself():
     blob = codec.encode_patches(patches, KEY, Dtype.TWO_BITS)
     stored = codec.decode_patches(blob, KEY, WHERE, Dtype.TWO_BITS)
     assert np.einsum("ij,ij->i", stored.descriptors, stored.descriptors).mean() > 1.1
-    assert displacement_score(mutual_nearest(stored, stored)).score == pytest.approx(1.0)
+    (match,) = displacement_scores([mutual_nearest(stored, stored)])
+    assert match.score == pytest.approx(1.0)
     assert with_global(np.ones((1, 1)), np.array([1.6]))[0, 0] == pytest.approx(1.0, abs=0.02)

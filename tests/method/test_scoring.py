@@ -5,9 +5,10 @@ import pytest
 
 from placerec.errors import UsageError
 from placerec.method.displacement import (
+    SCALES,
+    TOGETHER,
     Background,
-    backgrounds,
-    displacement_score,
+    displacement_scores,
     votes,
     with_global,
 )
@@ -19,6 +20,13 @@ from placerec.method.spatial import spatial_score
 from placerec.method.vlad import normalise
 from placerec.records import Grid, PatchSet
 from placerec.settings import Settings
+
+
+def displacement_score(matched, *given, **options):
+    """Return the result of a lone candidate."""
+    (match,) = displacement_scores([matched], *given, **options)
+    return match
+
 
 SCORERS = {
     "displacement": displacement_score,
@@ -97,7 +105,7 @@ def test_blank_photos_have_a_low_defined_score(name):
 def test_no_match_scores_zero(name):
     rng = np.random.default_rng(3)
     grid, empty = patches(rng).grid, np.empty(0, np.float32)
-    nothing = Matched(grid, grid, np.empty((0, 2), np.int64), empty, empty)
+    nothing = Matched(grid, grid, np.empty((0, 2), np.int64), empty, np.zeros(35, np.float32))
     assert SCORERS[name](nothing).score == 0.0
     assert SCORERS[name](nothing).inliers == 0
 
@@ -134,12 +142,46 @@ def test_displacement_equals_the_plain_vote(box, seed):
     assert displacement_score(matched, box, scales=(1.0,)).score == pytest.approx(best / 54)
 
 
+def plain_votes(matched, background, ceiling, box):
+    """Return score and voting matches of one candidate: every window of every scale, in loops."""
+    query, database = matched.query, matched.database
+    reach = np.maximum(query.reach, database.reach)
+    vote = votes(np.clip(matched.similarity.astype(float), 0, 1), background[matched.pairs[:, 0]])
+    best, inside = -1.0, []
+    for scale in SCALES:
+        start = query.corners(matched.pairs[:, 0])
+        zoomed = (scale - 1) * (start - query.reach / 2)
+        steps = np.floor(database.corners(matched.pairs[:, 1]) - start - zoomed + 0.5)
+        for y in range(-reach[1], reach[1] + 1):
+            for x in range(-reach[0], reach[0] + 1):
+                near = (np.abs(steps - (x, y)) <= box // 2) & (np.abs(steps) <= reach)
+                near = near.all(axis=1) & (vote > 0)
+                if vote[near].sum() > best + 1e-12:
+                    best, inside = vote[near].sum(), matched.pairs[near]
+    return best / ceiling / min(len(query), len(database) - matched.blank), inside
+
+
+@pytest.mark.parametrize("box", [1, 3, 7])
+def test_many_candidates_of_several_grids_have_the_plain_scores(box):
+    rng = np.random.default_rng(10)
+    query = patches(rng, 6, 9)
+    candidates = [shifted(query, rng, 1, 2) for _ in range(TOGETHER + 2)]
+    candidates += [patches(rng, 4, 3, stride=2), shifted(query, rng, -1, 0)]
+    matched = [mutual_nearest(query, candidate) for candidate in candidates]
+    background = Background.of(matched)
+    for number, match in enumerate(displacement_scores(matched, box)):
+        similarity = background.similarity[number]
+        score, inside = plain_votes(matched[number], similarity, background.ceiling, box)
+        assert match.score == pytest.approx(score, rel=1e-9)
+        assert match.pairs.tolist() == inside.tolist()
+
+
 def test_a_patch_that_is_similar_in_every_photo_does_not_vote():
     rng = np.random.default_rng(8)
     query = patches(rng, 12, 14)
     matched = mutual_nearest(query, shifted(query, rng, 0, 1))
     nowhere, half, everywhere = (
-        displacement_score(matched, 1, Background(np.full(168, share), 1.0)).score
+        displacement_score(matched, 1, Background(np.full((1, 168), share), 1.0)).score
         for share in (0.0, 0.5, 1.0)
     )
     assert half == pytest.approx((1 - 0.8 * 0.5) * 0.5**3 * nowhere, rel=1e-4)
@@ -148,12 +190,14 @@ def test_a_patch_that_is_similar_in_every_photo_does_not_vote():
 
 
 def test_a_candidate_does_not_count_in_its_own_background():
+    grid, no_pairs = Grid((1, 1), 1, 2, 1), np.empty((0, 2), np.int64)
     best = np.float32([[0.2, 0.9], [0.4, 0.5], [0.6, 0.1]])
-    first, second, _ = backgrounds(best)
-    assert first.similarity.tolist() == pytest.approx([0.5, 0.3])
-    assert first.ceiling == second.ceiling > 0
-    assert backgrounds(best[:1])[0].similarity.tolist() == [0.0, 0.0]
-    assert backgrounds(best[:1])[0].ceiling == 1.0
+    matched = [Matched(grid, grid, no_pairs, np.empty(0, np.float32), row) for row in best]
+    background = Background.of(matched)
+    assert background.similarity[0].tolist() == pytest.approx([0.5, 0.3])
+    assert 0 < background.ceiling < 1
+    assert Background.of(matched[:1]).similarity.tolist() == [[0.0, 0.0]]
+    assert Background.of(matched[:1]).ceiling == 1.0
 
 
 def test_scores_with_a_background_are_between_0_and_1():
@@ -161,8 +205,7 @@ def test_scores_with_a_background_are_between_0_and_1():
     query = patches(rng, 12, 14)
     candidates = [query, shifted(query, rng, 1, 1), patches(rng, 12, 14)]
     matched = [mutual_nearest(query, candidate) for candidate in candidates]
-    rows = zip(matched, backgrounds(np.stack([row.best for row in matched])), strict=True)
-    scores = [displacement_score(row, 7, background).score for row, background in rows]
+    scores = [match.score for match in displacement_scores(matched)]
     assert 0 <= min(scores) <= max(scores) <= 1
     assert max(scores) == scores[0] > max(scores[1:])
 
@@ -184,7 +227,7 @@ def test_a_displacement_score_is_1_for_mean_patches_and_more_for_distinctive_one
     alike = np.where(np.isin(np.arange(16), pairs[:, 0]), 0.0, 1.0)  # all but those that match
     for similarity, expected in ((nothing_alike, 1.0), (alike, len(query) / len(database))):
         votes_of_all = votes(np.ones(16), similarity)
-        background = Background(similarity, float(votes_of_all.mean()))
+        background = Background(similarity[None], float(votes_of_all.mean()))
         assert displacement_score(matched, 7, background).score == pytest.approx(expected)
 
 

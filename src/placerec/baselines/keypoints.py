@@ -23,7 +23,7 @@ from PIL import Image
 from placerec.baselines.contract import Local, Provenance, Verified
 from placerec.errors import UsageError, import_extra
 from placerec.records import Array
-from placerec.workers import map_in_order
+from placerec.workers import map_all
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +118,7 @@ class KeypointReranker:
 
     def score(self, query: Local, candidates: Sequence[Local]) -> list[Verified]:
         """Return the verified matches with each candidate."""
-        return list(map_in_order(partial(self._score, query), candidates, self._threads))
+        return map_all(partial(self._score, query), candidates, self._threads)
 
     def _score(self, query: Local, candidate: Local) -> Verified:
         if min(len(query["keypoints"]), len(candidate["keypoints"])) < FEWEST_MATCHES:

@@ -25,7 +25,7 @@ from placerec.method.vlad import kmeans, normalise
 from placerec.photos.find import evenly_spread
 from placerec.records import Array
 from placerec.runtime import Progress
-from placerec.workers import map_in_order
+from placerec.workers import map_all, map_in_order
 
 SEED = 0
 MOST_PHOTOS = 1000  # that the vocabulary is fitted on
@@ -119,7 +119,7 @@ class Vlad:
             def describe(pixels: Array) -> tuple[bytes, Array]:
                 return _digest(pixels), self._vector(pixels, centres)
 
-            vectors = list(map_in_order(describe, chosen, self._threads))
+            vectors = map_all(describe, chosen, self._threads)
             self._fit_vectors = dict(vectors)
             projection = self._pca(np.stack([vector for _, vector in vectors]))
         self._fit = Fit(centres, projection, data)

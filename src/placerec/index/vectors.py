@@ -17,8 +17,10 @@ from placerec.errors import UsageError
 from placerec.index.packing import SIGNS, Dtype, byte_products, signs, unpack
 from placerec.method.ranking import nearest, similarities
 from placerec.records import Array, Features
+from placerec.workers import map_all
 
 BLOCK_BYTES = 1 << 20  # of signs, or of unpacked vectors: a block stays in the cache of a core
+BLOCKS_PER_THREAD = 5  # at least: a thread takes as long to start as a block or two
 SURPLUS, LEAST = 4, 80  # times as many photos by signs as are asked for, and at least so many
 
 
@@ -63,21 +65,22 @@ class Vectors:
         blocks = [slice(first, first + step) for first in range(0, count, step)]
         chosen = (block if rows is None else rows[block] for block in blocks)
         if self.dtype in SIGNS:
-            products = byte_products(query, self.dtype)
+            products = byte_products(query, self.dtype).ravel()
             parts = (self._from_products(products, some) for some in chosen)
         else:
             parts = (similarities(query, self[some]) for some in chosen)
         return np.concatenate([np.zeros(0), *parts])
 
     def _from_products(self, products: Array, rows: slice | Array) -> Array:
-        """Return the cosines (n,) float64 of rows of signs, from ``byte_products``."""
+        """Return the cosines (n,) float64 of rows of signs, from ``byte_products`` in one row."""
         stored, scales = self.stored[rows], self.scales[rows].astype(np.float64)
-        sums = products[np.arange(stored.shape[1]), stored].sum(axis=1, dtype=np.float64)
+        of_each_byte = products.take(stored + 256 * np.arange(stored.shape[1]))
+        sums = of_each_byte.sum(axis=1, dtype=np.float64)
         cosines: Array = np.divide(sums, scales, where=scales > 0, out=np.zeros(len(sums)))
         return cosines
 
     def shortlist(
-        self, query: Array, count: int, preferred: Array | None = None
+        self, query: Array, count: int, preferred: Array | None = None, threads: int = 1
     ) -> tuple[Array, Array]:
         """Return the ``count`` rows most similar to ``query`` (D,), as ``ranking.shortlist``."""
         some = max(LEAST, SURPLUS * count)
@@ -85,7 +88,7 @@ class Vectors:
             cosines = self.cosines(query)
             rows = nearest(cosines, count, preferred)
             return rows, cosines[rows]
-        rows = np.sort(nearest(self._equal_signs(query), some, preferred))
+        rows = np.sort(nearest(self._equal_signs(query, threads), some, preferred))
         return self.best_of(rows, query, count, preferred)
 
     def best_of(
@@ -96,9 +99,9 @@ class Vectors:
         best = nearest(cosines, count, None if preferred is None else preferred[rows])
         return rows[best], cosines[best]
 
-    def _equal_signs(self, query: Array) -> Array:
+    def _equal_signs(self, query: Array, threads: int) -> Array:
         """Return minus the number of signs (N,) int32 in which each row differs from ``query``."""
-        return -_different_bits(self.stored, signs(query[np.newaxis], self.dtype))
+        return -_different_bits(self.stored, signs(query[np.newaxis], self.dtype), threads)
 
 
 def ranked_by(query: Features, ours: Vectors, retrieval: Vectors | None) -> tuple[Array, Vectors]:
@@ -113,16 +116,19 @@ def ranked_by(query: Features, ours: Vectors, retrieval: Vectors | None) -> tupl
     return query.retrieval_descriptor, retrieval
 
 
-def _different_bits(stored: Array, wanted: Array) -> Array:
+def _different_bits(stored: Array, wanted: Array, threads: int) -> Array:
     """Return how many bits (N,) of each row (N, bytes) differ from ``wanted`` (1, bytes)."""
     if stored.shape[1] % 8 == 0 and stored.flags.c_contiguous:
         stored, wanted = stored.view(np.uint64), wanted.view(np.uint64)
     step = max(1, BLOCK_BYTES // stored[:1].nbytes)
-    counts = [
-        np.bitwise_count(stored[first : first + step] ^ wanted).sum(axis=1, dtype=np.int32)
-        for first in range(0, len(stored), step)
-    ]
-    return np.concatenate(counts)
+    blocks = range(0, len(stored), step)
+
+    def count(first: int) -> Array:
+        bits = np.bitwise_count(stored[first : first + step] ^ wanted)
+        number: Array = bits.sum(axis=1, dtype=np.int32)
+        return number
+
+    return np.concatenate(map_all(count, blocks, min(threads, len(blocks) // BLOCKS_PER_THREAD)))
 
 
 def collected(vectors: Iterable[tuple[Array, int, float]], count: int, dtype: Dtype) -> Vectors:

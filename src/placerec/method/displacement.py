@@ -11,12 +11,13 @@ then weighs the score: patches see the details of a place, and the cosine sees t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 
 from placerec.method.matching import Matched
-from placerec.method.patches import box_sum
 from placerec.records import Array, Match
 
 BACKGROUND_SHARE = 0.8
@@ -24,69 +25,67 @@ DISTINCTNESS_POWER = 3
 SCALES = (1.0, 0.8, 1.25)
 GLOBAL_POWER = 5.0
 LEAST_SCORE = 0.02  # so that the cosine still orders candidates whose patches agree nowhere
+TOGETHER = 10  # candidates, whose vote maps fit in the cache of a core
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
     """How similar the patches of a query are to the other candidates.
 
-    ``similarity`` (P,) float64 is the mean cosine of each query patch to its nearest patch in the
-    other candidates. ``ceiling`` is the largest mean vote of a query patch in any candidate.
+    ``similarity`` (n, P) float64 holds, for each of n candidates, the mean cosine of each query
+    patch to its nearest patch in the other candidates. ``ceiling`` is the largest mean vote of a
+    query patch in any candidate.
     """
 
     similarity: Array = field(repr=False)
     ceiling: float
 
+    @classmethod
+    def of(cls, matched: Sequence[Matched]) -> Background:
+        """Return the background of each candidate of a query.
 
-def backgrounds(best: Array) -> list[Background]:
-    """Return one background per candidate, from the ``Matched.best`` of all of them: (n, P).
-
-    A candidate does not count in its own background. A single candidate has the background 0.
-    """
-    similarity = best.sum(axis=0, dtype=np.float64) - best
-    similarity = np.clip(similarity / max(len(best) - 1, 1), 0.0, 1.0)
-    ceiling = float(votes(np.ones_like(similarity), similarity).mean(axis=1).max())
-    return [Background(row, ceiling) for row in similarity]
+        A candidate does not count in its own background. A single candidate has the background 0.
+        """
+        best = np.stack([one.best for one in matched])
+        similarity = best.sum(axis=0, dtype=np.float64) - best
+        similarity = np.clip(similarity / max(len(best) - 1, 1), 0.0, 1.0)
+        return cls(similarity, float(votes(1.0, similarity).mean(axis=1).max()))
 
 
-def votes(similarity: Array, background: Array) -> Array:
+def votes(similarity: Array | float, background: Array) -> Array:
     """Return the weight of a match of cosine s and background b: max(0, s - 0.8 b) (1 - b)^3."""
     excess: Array = np.maximum(similarity - BACKGROUND_SHARE * background, 0.0)
     return excess * (1.0 - background) ** DISTINCTNESS_POWER
 
 
-def displacement_score(
-    matched: Matched,
+def displacement_scores(
+    matched: Sequence[Matched],
     box: int = 7,
     background: Background | None = None,
-    scales: tuple[float, ...] | None = None,
-) -> Match:
-    """Return the largest sum of votes with displacements in one ``box`` x ``box`` window.
+    scales: tuple[float, ...] = SCALES,
+) -> list[Match]:
+    """Return for each candidate the largest sum of votes in one ``box`` x ``box`` window.
 
-    ``box`` is an odd number of cells. The query is zoomed about its middle by each of ``scales``
-    before displacements are measured. The score is the sum divided by what it would be if every
-    patch of the smaller grid voted with the background's ceiling, which is a mean over the patches;
-    blank patches of the database do not count. The matched patches may be more distinctive than the
-    mean. So the score is 0 without a match, about 1 for a copy, and at most the number of query
-    patches divided by that of the smaller grid (about 4 with ``stride`` 2). The inliers are the
-    voting matches in the best window. Of equal windows the first one counts, in the order of scale,
-    row and column.
+    ``matched`` are the candidates of one query, at one patch size; ``background`` is theirs, unless
+    another one is given. ``box`` is an odd number of cells. The query is zoomed about its middle by
+    each of ``scales`` before displacements are measured. The score is the sum divided by what it
+    would be if every patch of the smaller grid voted with the background's ceiling, which is a mean
+    over the patches; blank patches of the database do not count. The matched patches may be more
+    distinctive than the mean. So the score is 0 without a match, about 1 for a copy, and at most
+    the number of query patches divided by that of the smaller grid (about 4 with ``stride`` 2). The
+    inliers are the voting matches in the best window. Of equal windows the first one counts, in the
+    order of scale, row and column.
     """
-    if not len(matched.pairs):
-        return matched.unscored()
-    # Rounded descriptors can have products above 1: those of a stored photo and its copy do.
-    vote, ceiling = np.clip(matched.similarity.astype(np.float64), 0.0, 1.0), 1.0
-    if background is not None:
-        vote = votes(vote, background.similarity[matched.pairs[:, 0]])
-        ceiling = background.ceiling
-    grid = matched.query
-    from_middle = grid.corners(matched.pairs[:, 0]) - grid.reach / 2
-    zoom = np.array(scales or SCALES)[:, None, None] - 1.0
-    step = np.floor(matched.displacements() - zoom * from_middle + 0.5).astype(np.int64)
-    reach = np.maximum(grid.reach, matched.database.reach)
-    peak, inside = _peak(step, vote, reach, box)
-    largest = ceiling * min(len(matched.query), len(matched.database) - matched.blank)
-    return matched.scored(peak / largest if largest else 0.0, inside & (vote > 0))
+    background = background or Background.of(matched)
+    scored: list[Match] = []
+    for _, alike in groupby(matched, lambda one: one.database):
+        remaining = list(alike)
+        while remaining:
+            some, remaining = remaining[:TOGETHER], remaining[TOGETHER:]
+            rows = slice(len(scored), len(scored) + len(some))
+            own = Background(background.similarity[rows], background.ceiling)
+            scored += _of_one_grid(some, own, box, np.array(scales))
+    return scored
 
 
 def with_global(scores: Array, cosines: Array) -> Array:
@@ -100,21 +99,70 @@ def with_global(scores: Array, cosines: Array) -> Array:
     return mean
 
 
-def _peak(step: Array, vote: Array, reach: Array, box: int) -> tuple[float, Array]:
-    """Return the best window's sum of ``vote`` (M,) and which matches (M,) bool are in it.
+def _of_one_grid(
+    matched: Sequence[Matched], background: Background, box: int, scales: Array
+) -> list[Match]:
+    """Return the results of a few candidates with equal grids."""
+    counts = [len(one.pairs) for one in matched]
+    number = np.repeat(np.arange(len(matched)), counts)
+    pairs = np.concatenate([one.pairs for one in matched])
+    similarity = np.concatenate([one.similarity for one in matched]).astype(np.float64)
+    # Rounded descriptors can have products above 1: those of a stored photo and its copy do.
+    vote = votes(np.clip(similarity, 0.0, 1.0), background.similarity[number, pairs[:, 0]])
+    query, database = matched[0].query, matched[0].database
+    start, end = query.corners(pairs[:, 0]), database.corners(pairs[:, 1])
+    zoomed = (scales[:, None, None] - 1.0) * (start - query.reach / 2)
+    step = np.floor(end - start - zoomed + 0.5).astype(np.int64)
+    reach = np.maximum(query.reach, database.reach)
+    peaks, inside = _peaks(step, vote, counts, reach, box)
+    inliers = np.split(inside & (vote > 0), np.cumsum(counts)[:-1])
+    patches = [min(len(query), len(database) - one.blank) for one in matched]
+    largest = background.ceiling * np.array(patches)
+    scores = np.divide(peaks, largest, where=largest > 0, out=np.zeros(len(matched)))
+    return [
+        one.scored(score, inside)
+        for one, score, inside in zip(matched, scores.tolist(), inliers, strict=True)
+    ]
 
-    ``step`` (S, M, 2) holds the displacements at S scales; those beyond ``reach`` do not count. The
-    vote maps of all scales are rows of one map, so far apart that no window covers two of them.
+
+def _peaks(
+    step: Array, vote: Array, counts: list[int], reach: Array, box: int
+) -> tuple[Array, Array]:
+    """Return the best window's sum of ``vote`` (n,), and which matches (M,) bool are in it.
+
+    The matches of n candidates follow each other; ``counts`` has how many each one has. ``step``
+    (S, M, 2) holds the displacements at S scales; those beyond ``reach`` do not count. All vote
+    maps follow each other, line by line, in one array. ``box`` - 1 empty cells before each line,
+    and as many empty lines before each map, keep a window from two lines or maps at once.
     """
-    half = box // 2
-    width, height = 2 * (reach + half) + 1
-    within = (np.abs(step) <= reach).all(axis=2)
-    column, row = np.moveaxis(step + reach + half, 2, 0)
-    row = row + height * np.arange(len(step))[:, None]
-    weights = np.broadcast_to(vote, within.shape)[within]
-    cells = (row * width + column)[within]
-    vote_map = np.bincount(cells, weights, minlength=len(step) * height * width)
-    sums = box_sum(vote_map.reshape(-1, width, 1), (box, box))[:, :, 0]
-    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    inside = (row >= top) & (row < top + box) & (column >= left) & (column < left + box)
-    return float(sums[top, left]), (inside & within).any(axis=0)
+    scales, candidates = len(step), len(counts)
+    width, height = 2 * reach + box
+    column, row = np.ascontiguousarray(np.moveaxis(step + reach, 2, 0))
+    within = (column >= 0) & (column <= 2 * reach[0]) & (row >= 0) & (row <= 2 * reach[1])
+    number = np.repeat(np.arange(candidates), counts)
+    column += box - 1
+    row += box - 1 + height * (np.arange(scales)[:, None] + scales * number)
+    cells, weights = np.where(within, row * width + column, 0), np.where(within, vote, 0.0)
+    size = scales * height * width
+    last = candidates * size + (box - 1) * (width + 1)
+    vote_maps = np.bincount(cells.ravel(), weights.ravel(), minlength=last)
+    sums = _window_sums(_window_sums(vote_maps, box, width), box, 1).reshape(candidates, size)
+    place = sums.argmax(axis=1)
+    peaks = np.take_along_axis(sums, place[:, None], axis=1)[:, 0]
+    top, left = np.divmod(place + size * np.arange(candidates), width)
+    down, across = row - top[number], column - left[number]
+    inside = (down >= 0) & (down < box) & (across >= 0) & (across < box)
+    return peaks, (inside & within).any(axis=0)
+
+
+def _window_sums(values: Array, count: int, apart: int) -> Array:
+    """Return, for each place, the sum of ``count`` values (N,), ``apart`` from each other.
+
+    The sum of twice as many values is that of two such sums.
+    """
+    if count == 1:
+        return values
+    half = count // 2
+    sums = _window_sums(values, half, apart)
+    twice: Array = sums[: -half * apart] + sums[half * apart :]
+    return twice[:-apart] + values[(count - 1) * apart :] if count % 2 else twice

@@ -6,31 +6,27 @@ in ``SCORERS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from placerec.method.displacement import (
-    Background,
-    backgrounds,
-    displacement_score,
-    with_global,
-)
+from placerec.method.displacement import displacement_scores, with_global
 from placerec.method.fusion import default_weights, fuse
 from placerec.method.matching import Matched, mutual_nearest
 from placerec.method.ransac import ransac_score
 from placerec.method.spatial import spatial_score
 from placerec.records import Array, Match, PatchSet
 from placerec.settings import AnySettings
-from placerec.workers import map_in_order, prepare_small_products
+from placerec.workers import map_all, prepare_small_products
 
-# A scorer gets the matches of one candidate, and what the query patches match in the others.
-Scorer = Callable[[Matched, Background, AnySettings], Match]
+# A scorer gets the matches of all candidates at one patch size, and a number of threads.
+Scorer = Callable[[Sequence[Matched], AnySettings, int], list[Match]]
 SCORERS: dict[str, Scorer] = {
-    "displacement": lambda matched, others, s: displacement_score(matched, s.box, others),
-    "spatial": lambda matched, _, s: spatial_score(matched, s.spatial_form),
-    "ransac": lambda matched, *_: ransac_score(matched),
+    "displacement": lambda matched, s, _: displacement_scores(matched, s.box),
+    "spatial": lambda matched, s, _: [spatial_score(one, s.spatial_form) for one in matched],
+    # Only RANSAC releases the interpreter lock for long, so only it is faster on several threads.
+    "ransac": lambda matched, _, threads: map_all(ransac_score, matched, threads),
 }
 PatchSets = tuple[PatchSet, ...]  # the patches of a photo, one set per size
 
@@ -50,7 +46,7 @@ def match_candidates(
     def match(candidate: Any) -> tuple[Matched, ...]:
         return tuple(map(mutual_nearest, query, decode(candidate)))
 
-    return list(map_in_order(match, candidates, threads))
+    return map_all(match, candidates, threads)
 
 
 def score_matches(
@@ -67,19 +63,8 @@ def score_matches(
     if not matched:
         return np.zeros(0), []
     scorer = SCORERS[settings.scorer]
-    # RANSAC releases the interpreter lock. The small NumPy calls of the other scorers compete for
-    # it: two threads took twice as long as one.
-    threads = threads if settings.scorer == "ransac" else 1
-    sizes = [backgrounds(np.stack([m.best for m in size])) for size in zip(*matched, strict=True)]
-    others = zip(*sizes, strict=True)  # per candidate, one background per size
-
-    def score(candidate: tuple[tuple[Matched, ...], tuple[Background, ...]]) -> tuple[Match, ...]:
-        return tuple(
-            scorer(matched, background, settings)
-            for matched, background in zip(*candidate, strict=True)
-        )
-
-    matches = list(map_in_order(score, zip(matched, others, strict=True), threads))
+    sizes = [scorer(size, settings, threads) for size in zip(*matched, strict=True)]
+    matches = list(zip(*sizes, strict=True))
     scores = np.array([[match.score for match in sizes] for sizes in matches])
     return fused(scores, settings, cosines), matches
 

@@ -338,7 +338,7 @@ class PlaceRecognizer:
         if self.neighbours:
             rows, similar = self.neighbours.shortlist(vector, vectors, wanted, self.located)
         else:
-            rows, similar = vectors.shortlist(vector, wanted, self.located)
+            rows, similar = vectors.shortlist(vector, wanted, self.located, self.threads)
         kept = ~np.isin(rows, list(without))
         return rows[kept][:count], np.minimum(similar[kept][:count], 1.0)
 

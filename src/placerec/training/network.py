@@ -37,7 +37,7 @@ from placerec.trunks import channels_last
 from placerec.trunks.external import NetworkTrunk, OnnxTrunk, TorchTrunk
 from placerec.trunks.map_cache import map_folder, read_map, write_map
 from placerec.trunks.vgg16 import VGG16, state_shapes, vgg16_module, vgg16_onnx
-from placerec.workers import map_in_order
+from placerec.workers import map_all, map_in_order
 
 FIRST_TRAINED = 24  # conv5_1, the layer after the max-pooling after conv4_3
 CELL = 16  # pixels per feature cell
@@ -126,7 +126,7 @@ class FrozenFeatures:
 
         def one_pass(first: int) -> list[Array]:
             photos = paths[first : first + at_once]
-            images = np.concatenate(list(map_in_order(image, photos, readers)))
+            images = np.concatenate(map_all(image, photos, readers))
             return [channels_last(one, FROZEN) for one in self._layers.maps(images)]
 
         for features in map_in_order(one_pass, range(0, len(paths), at_once), passes):

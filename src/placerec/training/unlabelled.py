@@ -25,7 +25,7 @@ from placerec.text import printable
 from placerec.training.trainable import TrainableTrunk
 from placerec.trunks.efficientnet_lite import NAME, shipped_onnx
 from placerec.trunks.external import Channels, NetworkTrunk, OnnxNetwork, read_onnx
-from placerec.workers import map_in_order
+from placerec.workers import map_all, map_in_order
 
 DISAPPEARED = "it disappeared during the training"
 DEFAULT_NAMES = ("auto", NAME)
@@ -176,7 +176,7 @@ def read_images(
         except PhotoError as error:
             return error
 
-    read = list(map_in_order(image, paths, threads))
+    read = map_all(image, paths, threads)
     images = [one for one in read if not isinstance(one, PhotoError)]
     skipped = [one for one in read if isinstance(one, PhotoError)]
     if not images:
