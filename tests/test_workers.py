@@ -1,7 +1,9 @@
 """Threads change neither the order nor the outcome, and an error comes where it belongs."""
 
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -89,6 +91,56 @@ def test_the_first_error_of_all_is_raised_and_no_further_item_is_taken(threads):
 
     with pytest.raises(OSError, match="no more"):
         map_all(abs, items(), threads)
+
+
+def test_an_interrupt_of_the_user_comes_before_the_errors_of_items():
+    begun = threading.Event()
+
+    def item(_):
+        if threading.current_thread() is threading.main_thread():
+            begun.wait(10)
+            raise KeyboardInterrupt
+        begun.set()
+        time.sleep(0.02)
+        raise ValueError
+
+    with pytest.raises(KeyboardInterrupt):
+        map_all(item, range(4), 2)
+
+
+def test_a_failure_keeps_nothing_alive():
+    class Large:
+        pass
+
+    kept = []
+
+    def fails_at_2(n):
+        if n == 2:
+            raise ValueError
+        large = Large()
+        kept.append(weakref.ref(large))
+        return large
+
+    gc.disable()
+    try:
+        with pytest.raises(ValueError):
+            map_all(fails_at_2, range(4), 2)
+        assert kept
+        assert not any(one() for one in kept)
+    finally:
+        gc.enable()
+
+
+def test_no_more_threads_start_than_there_are_items(monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def counted(thread):
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    assert map_all(abs, iter([-1, -2]), 64) == [1, 2]
+    assert len(started) <= 2
 
 
 def test_calls_inside_each_other_do_not_wait_for_each_other():

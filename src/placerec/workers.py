@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -81,34 +81,52 @@ def map_all(
     """
     if threads <= 1:
         return list(map(function, items))
-    results: dict[int, Result] = {}
-    failures: dict[float, BaseException] = {}
-    numbered, lock = enumerate(items), threading.Lock()
-
-    def take() -> tuple[int, Item] | None:
-        with lock:
-            return None if failures else next(numbered, None)
-
-    def work() -> None:
-        number = math.inf
-        try:
-            while taken := take():
-                number, item = taken
-                results[number] = function(item)
-                number = math.inf  # an error of ``items`` comes after those of all taken items
-        except BaseException as error:
-            failures[number] = error
-
     with ThreadPoolExecutor(threads - 1, thread_name_prefix="placerec") as pool:
+        shared = _Shared(function, enumerate(items), pool, threads)
+        shared.work()
+    return shared.all_results()
+
+
+class _Shared(Generic[Item, Result]):
+    """What the threads of ``map_all`` share: the items that are left, results and errors."""
+
+    def __init__(
+        self, function: Callable[[Item], Result], numbered: Iterator[tuple[int, Item]],
+        pool: ThreadPoolExecutor, threads: int,
+    ) -> None:  # fmt: skip
+        self._function, self._numbered, self._lock = function, numbered, threading.Lock()
+        self._pool, self._threads = pool, threads
+        self._results: dict[int, Result] = {}
+        self._errors: dict[float, BaseException] = {}  # by number of the item
+
+    def work(self) -> None:
+        """Take items until there are none, or there is an error."""
+        number = math.inf  # an error of the items themselves comes after those of all taken items
         try:
-            for _ in range(threads - 1):
-                _submit(pool, work)
-        except BaseException as error:
-            failures[-1] = error
-        work()
-    if failures:
-        raise failures[min(failures)]
-    return [results[number] for number in range(len(results))]
+            while taken := self._take():
+                number, item = taken
+                self._results[number] = self._function(item)
+                number = math.inf
+        except Exception as error:
+            self._errors[number] = error
+        except BaseException as interrupt:  # of the user; it comes before all errors
+            self._errors[-1] = interrupt
+
+    def _take(self) -> tuple[int, Item] | None:
+        with self._lock:
+            taken = None if self._errors else next(self._numbered, None)
+            if taken and taken[0] < self._threads - 1:  # there may be work for one thread more
+                _submit(self._pool, self.work)
+            return taken
+
+    def all_results(self) -> list[Result]:
+        """Return the results in the order of the items, or raise the first error."""
+        try:
+            if self._errors:
+                raise self._errors[min(self._errors)]
+        finally:
+            self._errors.clear()  # an error refers to ``work``, and so to the results
+        return [self._results[number] for number in range(len(self._results))]
 
 
 def _submit(

@@ -176,6 +176,14 @@ def test_many_candidates_of_several_grids_have_the_plain_scores(box):
         assert match.pairs.tolist() == inside.tolist()
 
 
+def test_of_equal_windows_the_first_one_counts():
+    grid = Grid((1, 1), 5, 9, 1)
+    pairs = np.array([(44, 0), (26, 0), (2, 36 + 4), (1, 36 + 4)])  # (-8, -4), (-8, -2), then below
+    matched = Matched(grid, grid, pairs, np.ones(4, np.float32), np.ones(45, np.float32))
+    match = displacement_score(matched, 3, scales=(1.0,))
+    assert match.pairs.tolist() == pairs[:2].tolist()
+
+
 def test_a_patch_that_is_similar_in_every_photo_does_not_vote():
     rng = np.random.default_rng(8)
     query = patches(rng, 12, 14)

@@ -15,13 +15,15 @@ from torch import Tensor
 
 from placerec.engine.homography import homographies
 from placerec.engine.matching import Pairs
-from placerec.method.displacement import BACKGROUND_SHARE, DISTINCTNESS_POWER, SCALES
+from placerec.method.displacement import (
+    BACKGROUND_SHARE,
+    DISTINCTNESS_POWER,
+    ONE_VOTE,
+    SCALES,
+)
 from placerec.method.ransac import FEWEST_MATCHES
 from placerec.records import Grid
 from placerec.settings import AnySettings
-
-ONE_VOTE = 1 << 40  # votes are added as whole numbers, so their sum does not depend on the order
-
 
 Scorer = Callable[[Pairs, Tensor, AnySettings], tuple[Tensor, Tensor]]
 

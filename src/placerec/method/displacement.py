@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 
 import numpy as np
 
 from placerec.method.matching import Matched
-from placerec.records import Array, Match
+from placerec.records import Array, Grid, Match
 
 BACKGROUND_SHARE = 0.8
 DISTINCTNESS_POWER = 3
@@ -26,6 +25,7 @@ SCALES = (1.0, 0.8, 1.25)
 GLOBAL_POWER = 5.0
 LEAST_SCORE = 0.02  # so that the cosine still orders candidates whose patches agree nowhere
 TOGETHER = 10  # candidates, whose vote maps fit in the cache of a core
+ONE_VOTE = 1 << 40  # votes are added as whole numbers, so their sum does not depend on the order
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +77,17 @@ def displacement_scores(
     order of scale, row and column.
     """
     background = background or Background.of(matched)
-    scored: list[Match] = []
-    for _, alike in groupby(matched, lambda one: one.database):
-        remaining = list(alike)
-        while remaining:
-            some, remaining = remaining[:TOGETHER], remaining[TOGETHER:]
-            rows = slice(len(scored), len(scored) + len(some))
-            own = Background(background.similarity[rows], background.ceiling)
-            scored += _of_one_grid(some, own, box, np.array(scales))
-    return scored
+    by_grid: dict[Grid, list[int]] = {}
+    for number, one in enumerate(matched):
+        by_grid.setdefault(one.database, []).append(number)
+    results: dict[int, Match] = {}
+    for numbers in by_grid.values():
+        for first in range(0, len(numbers), TOGETHER):
+            some = numbers[first : first + TOGETHER]
+            own = Background(background.similarity[some], background.ceiling)
+            scored = _of_one_grid([matched[n] for n in some], own, box, np.array(scales))
+            results.update(zip(some, scored, strict=True))
+    return [results[number] for number in range(len(matched))]
 
 
 def with_global(scores: Array, cosines: Array) -> Array:
@@ -115,13 +117,13 @@ def _of_one_grid(
     step = np.floor(end - start - zoomed + 0.5).astype(np.int64)
     reach = np.maximum(query.reach, database.reach)
     peaks, inside = _peaks(step, vote, counts, reach, box)
-    inliers = np.split(inside & (vote > 0), np.cumsum(counts)[:-1])
+    voting = np.split(inside & (vote > 0), np.cumsum(counts)[:-1])
     patches = [min(len(query), len(database) - one.blank) for one in matched]
     largest = background.ceiling * np.array(patches)
     scores = np.divide(peaks, largest, where=largest > 0, out=np.zeros(len(matched)))
     return [
-        one.scored(score, inside)
-        for one, score, inside in zip(matched, scores.tolist(), inliers, strict=True)
+        one.scored(score, inliers)
+        for one, score, inliers in zip(matched, scores.tolist(), voting, strict=True)
     ]
 
 
@@ -131,28 +133,30 @@ def _peaks(
     """Return the best window's sum of ``vote`` (n,), and which matches (M,) bool are in it.
 
     The matches of n candidates follow each other; ``counts`` has how many each one has. ``step``
-    (S, M, 2) holds the displacements at S scales; those beyond ``reach`` do not count. All vote
-    maps follow each other, line by line, in one array. ``box`` - 1 empty cells before each line,
-    and as many empty lines before each map, keep a window from two lines or maps at once.
+    (S, M, 2) holds the displacements at S scales; those beyond ``reach`` do not count, nor windows
+    whose middle is there. All vote maps follow each other, line by line, in one array. ``box`` - 1
+    empty cells before each line, and as many empty lines before each map, keep a window from two
+    lines or maps at once.
     """
-    scales, candidates = len(step), len(counts)
+    scales, candidates, half = len(step), len(counts), box // 2
     width, height = 2 * reach + box
     column, row = np.ascontiguousarray(np.moveaxis(step + reach, 2, 0))
     within = (column >= 0) & (column <= 2 * reach[0]) & (row >= 0) & (row <= 2 * reach[1])
     number = np.repeat(np.arange(candidates), counts)
-    column += box - 1
-    row += box - 1 + height * (np.arange(scales)[:, None] + scales * number)
-    cells, weights = np.where(within, row * width + column, 0), np.where(within, vote, 0.0)
-    size = scales * height * width
-    last = candidates * size + (box - 1) * (width + 1)
-    vote_maps = np.bincount(cells.ravel(), weights.ravel(), minlength=last)
-    sums = _window_sums(_window_sums(vote_maps, box, width), box, 1).reshape(candidates, size)
+    vote_map = np.arange(scales)[:, None] + scales * number
+    cells = ((vote_map * height + row + box - 1) * width + column + box - 1)[within]
+    whole = np.broadcast_to(np.rint(vote * ONE_VOTE), within.shape)[within]
+    cell_count = candidates * scales * height * width
+    vote_maps = np.bincount(cells, whole, minlength=cell_count + (box - 1) * (width + 1))
+    sums = _window_sums(_window_sums(vote_maps, box, width), box, 1)
+    by_middle = sums.reshape(-1, height, width)[:, half : height - half, half : width - half]
+    sums = by_middle.reshape(candidates, -1)
     place = sums.argmax(axis=1)
-    peaks = np.take_along_axis(sums, place[:, None], axis=1)[:, 0]
-    top, left = np.divmod(place + size * np.arange(candidates), width)
-    down, across = row - top[number], column - left[number]
-    inside = (down >= 0) & (down < box) & (across >= 0) & (across < box)
-    return peaks, (inside & within).any(axis=0)
+    scale, middle_row, middle_column = np.unravel_index(place, (scales, *by_middle.shape[1:]))
+    chosen = scale[number], np.arange(len(number))
+    down, across = row[chosen] - middle_row[number], column[chosen] - middle_column[number]
+    inside = within[chosen] & (np.abs(down) <= half) & (np.abs(across) <= half)
+    return sums[np.arange(candidates), place] / ONE_VOTE, inside
 
 
 def _window_sums(values: Array, count: int, apart: int) -> Array:
