@@ -52,7 +52,7 @@ CHOICES = (
     ("photos, a laptop", "nothing: the default", "-", "default"),
     ("very little room", "`--method netvlad`", "-", "netvlad"),
     (
-        "the paper's patches to study, on our trunk (measured with its ImageNet weights)",
+        "the paper's patches to study, on our trunk",
         "`--method patch-netvlad`",
         "extra `paper`",
         "patch-netvlad",

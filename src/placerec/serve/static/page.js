@@ -54,9 +54,9 @@ function printable(name) {
   return name.replace(/[\p{Bidi_Control}\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/gu, (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`);
 }
 
-function percent(confidence) {
-  if (confidence >= 0.995) return "over 99\u00a0%";
-  return confidence < 0.01 ? "under 1\u00a0%" : `${Math.round(100 * confidence)}\u00a0%`;
+function percent(confidence, under = "under", over = "over") {
+  if (confidence >= 0.995) return `${over} 99\u00a0%`;
+  return confidence < 0.01 ? `${under} 1\u00a0%` : `${Math.round(100 * confidence)}\u00a0%`;
 }
 
 function picture(number, size = "/small") {
@@ -188,10 +188,10 @@ function showAnswer(rank) {
 
 function showStrip() {
   $("strip").replaceChildren(...answer.places.map((one) => {
-    const sure = one.confidence === null ? `score ${one.score.toFixed(3)}` : `sure ${percent(one.confidence)}`;
-    const label = element("span", { className: "label" }, element("b", { textContent: `${one.rank} ` }), `${sure} `);
+    const sure = (...words) => one.confidence === null ? `score ${one.score.toFixed(3)}` : `sure ${percent(one.confidence, ...words)}`;
+    const label = element("span", { className: "label" }, element("b", { textContent: `${one.rank} ` }), sure("<", ">"));
     const button = element("button", { type: "button", title: one.name }, picture(one.number), label);
-    button.setAttribute("aria-label", `Place ${one.rank}: ${one.name}, ${sure}`);
+    button.setAttribute("aria-label", `Place ${one.rank}: ${one.name}, ${sure()}`);
     if (one === place) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => choosePlace(one.rank));
     return element("li", {}, button);
