@@ -176,6 +176,17 @@ def test_many_candidates_of_several_grids_have_the_plain_scores(box):
         assert match.pairs.tolist() == inside.tolist()
 
 
+@pytest.mark.parametrize("similarity", [0.0, 0.9, 1 - 1e-6])
+def test_a_copy_has_the_score_1_however_alike_the_other_candidates_are(similarity):
+    grid = Grid((1, 1), 6, 9, 1)
+    pairs = np.stack((np.arange(54), np.arange(54)), axis=1)
+    copy = Matched(grid, grid, pairs, np.ones(54, np.float32), np.ones(54, np.float32))
+    alike = np.full((1, 54), similarity)
+    match = displacement_score(copy, 7, Background(alike, float(votes(1.0, alike).mean())))
+    assert match.score == pytest.approx(1.0)
+    assert match.inliers == 54
+
+
 def test_of_equal_windows_the_first_one_counts():
     grid = Grid((1, 1), 5, 9, 1)
     pairs = np.array([(44, 0), (26, 0), (2, 36 + 4), (1, 36 + 4)])  # (-8, -4), (-8, -2), then below

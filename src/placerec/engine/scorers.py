@@ -18,8 +18,8 @@ from placerec.engine.matching import Pairs
 from placerec.method.displacement import (
     BACKGROUND_SHARE,
     DISTINCTNESS_POWER,
-    ONE_VOTE,
     SCALES,
+    WHOLE,
 )
 from placerec.method.ransac import FEWEST_MATCHES
 from placerec.records import Grid
@@ -74,15 +74,15 @@ def displacement(pairs: Pairs, best: Tensor, settings: AnySettings) -> tuple[Ten
     ceiling = _votes(torch.ones_like(best), _background(best, best)).mean(dim=1).max()
     background = similarity.gather(1, pairs.query_patch)
     vote = _votes(exact(pairs.similarity).clamp(0.0, 1.0), background) * pairs.matched
+    vote = torch.where(ceiling > 0, vote / ceiling, 0.0)
     grid = pairs.query
     zoom = _zoomed(grid, vote.device)[:, pairs.query_patch]  # (S, n, N, 2)
     start, end = pairs.ends()
     step = torch.floor(exact(end - start) - zoom + 0.5).long()
     reach = np.maximum(grid.reach, pairs.database.reach)
     peak, inside = _peak(step, vote, reach.tolist(), settings.box)
-    largest = ceiling * (len(pairs.database) - pairs.blank).clamp(max=len(grid))
-    score = torch.where(largest > 0, peak / largest, 0.0)
-    return score, inside & pairs.matched & (vote > 0)
+    patches = (len(pairs.database) - pairs.blank).clamp(max=len(grid)).clamp(min=1)
+    return peak / patches, inside & pairs.matched & (vote > 0)
 
 
 def ransac(pairs: Pairs, _: Tensor, settings: AnySettings) -> tuple[Tensor, Tensor]:  # noqa: ARG001
@@ -125,7 +125,7 @@ def _peak(step: Tensor, vote: Tensor, reach: list[int], box: int) -> tuple[Tenso
     number = torch.arange(scales, device=vote.device)[:, None, None]
     column, row = column + reach[0] + half, row + reach[1] + half + height * number
     cells = torch.where(within, row * width + column, 0).transpose(0, 1).reshape(count, -1)
-    whole = (vote * ONE_VOTE).round().long()
+    whole = (vote * WHOLE).round().long()
     weights = torch.where(within, whole, 0).transpose(0, 1).reshape(count, -1)
     sums = whole.new_zeros((count, scales * height * width)).scatter_add_(1, cells, weights)
     sums = _windows(sums.view(count, scales * height, width), box)
@@ -133,7 +133,7 @@ def _peak(step: Tensor, vote: Tensor, reach: list[int], box: int) -> tuple[Tenso
     top = torch.div(place, sums.shape[2], rounding_mode="floor")[:, None]
     left = (place % sums.shape[2])[:, None]
     inside = (row >= top) & (row < top + box) & (column >= left) & (column < left + box)
-    return exact(peak) / ONE_VOTE, (inside & within).any(dim=0)
+    return exact(peak) / WHOLE, (inside & within).any(dim=0)
 
 
 def _windows(values: Tensor, box: int) -> Tensor:

@@ -25,7 +25,9 @@ SCALES = (1.0, 0.8, 1.25)
 GLOBAL_POWER = 5.0
 LEAST_SCORE = 0.02  # so that the cosine still orders candidates whose patches agree nowhere
 TOGETHER = 10  # candidates, whose vote maps fit in the cache of a core
-ONE_VOTE = 1 << 40  # votes are added as whole numbers, so their sum does not depend on the order
+# Votes are added as whole numbers, so their sum does not depend on the order: this many are one
+# ceiling. All votes of a query are at most one ceiling per patch, so their sum is exact.
+WHOLE = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ def _of_one_grid(
     similarity = np.concatenate([one.similarity for one in matched]).astype(np.float64)
     # Rounded descriptors can have products above 1: those of a stored photo and its copy do.
     vote = votes(np.clip(similarity, 0.0, 1.0), background.similarity[number, pairs[:, 0]])
+    if background.ceiling:
+        vote /= background.ceiling
     query, database = matched[0].query, matched[0].database
     start, end = query.corners(pairs[:, 0]), database.corners(pairs[:, 1])
     zoomed = (scales[:, None, None] - 1.0) * (start - query.reach / 2)
@@ -118,12 +122,10 @@ def _of_one_grid(
     reach = np.maximum(query.reach, database.reach)
     peaks, inside = _peaks(step, vote, counts, reach, box)
     voting = np.split(inside & (vote > 0), np.cumsum(counts)[:-1])
-    patches = [min(len(query), len(database) - one.blank) for one in matched]
-    largest = background.ceiling * np.array(patches)
-    scores = np.divide(peaks, largest, where=largest > 0, out=np.zeros(len(matched)))
+    patches = [max(1, min(len(query), len(database) - one.blank)) for one in matched]
     return [
         one.scored(score, inliers)
-        for one, score, inliers in zip(matched, scores.tolist(), voting, strict=True)
+        for one, score, inliers in zip(matched, (peaks / patches).tolist(), voting, strict=True)
     ]
 
 
@@ -145,7 +147,7 @@ def _peaks(
     number = np.repeat(np.arange(candidates), counts)
     vote_map = np.arange(scales)[:, None] + scales * number
     cells = ((vote_map * height + row + box - 1) * width + column + box - 1)[within]
-    whole = np.broadcast_to(np.rint(vote * ONE_VOTE), within.shape)[within]
+    whole = np.broadcast_to(np.rint(vote * WHOLE), within.shape)[within]
     cell_count = candidates * scales * height * width
     vote_maps = np.bincount(cells, whole, minlength=cell_count + (box - 1) * (width + 1))
     sums = _window_sums(_window_sums(vote_maps, box, width), box, 1)
@@ -156,7 +158,7 @@ def _peaks(
     chosen = scale[number], np.arange(len(number))
     down, across = row[chosen] - middle_row[number], column[chosen] - middle_column[number]
     inside = within[chosen] & (np.abs(down) <= half) & (np.abs(across) <= half)
-    return sums[np.arange(candidates), place] / ONE_VOTE, inside
+    return sums[np.arange(candidates), place] / WHOLE, inside
 
 
 def _window_sums(values: Array, count: int, apart: int) -> Array:

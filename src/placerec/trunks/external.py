@@ -69,7 +69,10 @@ class OnnxNetwork:
         if provider not in onnxruntime.get_available_providers():
             raise _no_such_device(name, runtime)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = runtime.cores, 1
+        # More threads than cores are no faster, and with little memory ONNX Runtime waits for ever
+        # for those that it could not start.
+        options.intra_op_num_threads = min(runtime.cores, DEFAULT_RUNTIME.cores)
+        options.inter_op_num_threads = 1
         options.log_severity_level = 4  # the errors are raised, so no line of its own is needed
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
