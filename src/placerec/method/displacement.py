@@ -120,7 +120,7 @@ def _of_one_grid(
     zoomed = (scales[:, None, None] - 1.0) * (start - query.reach / 2)
     step = np.floor(end - start - zoomed + 0.5).astype(np.int64)
     reach = np.maximum(query.reach, database.reach)
-    peaks, inside = _peaks(step, vote, counts, reach, box)
+    peaks, inside = _peaks(step, vote, (number, len(matched)), reach, box)
     voting = np.split(inside & (vote > 0), np.cumsum(counts)[:-1])
     patches = [max(1, min(len(query), len(database) - one.blank)) for one in matched]
     return [
@@ -130,21 +130,20 @@ def _of_one_grid(
 
 
 def _peaks(
-    step: Array, vote: Array, counts: list[int], reach: Array, box: int
+    step: Array, vote: Array, candidate: tuple[Array, int], reach: Array, box: int
 ) -> tuple[Array, Array]:
     """Return the best window's sum of ``vote`` (n,), and which matches (M,) bool are in it.
 
-    The matches of n candidates follow each other; ``counts`` has how many each one has. ``step``
-    (S, M, 2) holds the displacements at S scales; those beyond ``reach`` do not count, nor windows
-    whose middle is there. All vote maps follow each other, line by line, in one array. ``box`` - 1
-    empty cells before each line, and as many empty lines before each map, keep a window from two
-    lines or maps at once.
+    ``candidate`` has the number (M,) of each match's candidate, and how many candidates there are.
+    ``step`` (S, M, 2) holds the displacements at S scales; those beyond ``reach`` do not count, nor
+    windows whose middle is there. All vote maps follow each other, line by line, in one array.
+    ``box`` - 1 empty cells before each line, and as many empty lines before each map, keep a window
+    from two lines or maps at once.
     """
-    scales, candidates, half = len(step), len(counts), box // 2
+    (number, candidates), scales, half = candidate, len(step), box // 2
     width, height = 2 * reach + box
     column, row = np.ascontiguousarray(np.moveaxis(step + reach, 2, 0))
     within = (column >= 0) & (column <= 2 * reach[0]) & (row >= 0) & (row <= 2 * reach[1])
-    number = np.repeat(np.arange(candidates), counts)
     vote_map = np.arange(scales)[:, None] + scales * number
     cells = ((vote_map * height + row + box - 1) * width + column + box - 1)[within]
     whole = np.broadcast_to(np.rint(vote * WHOLE), within.shape)[within]
